@@ -1,0 +1,1 @@
+//! VRRP packets and state machine.
