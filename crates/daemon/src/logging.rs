@@ -1,0 +1,312 @@
+//! Log lines: fields rather than sentences, for people or for machines.
+//!
+//! ```text
+//! 12:00:01 info  listening address=0.0.0.0:5672 protocol=amqp
+//! {"time":"2026-11-22T12:00:01.004+00:00","level":"info","message":"listening","address":"0.0.0.0:5672"}
+//! ```
+//!
+//! Under systemd (`JOURNAL_STREAM` set) the text form leaves the time out, as the journal has its own.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+use clap::ValueEnum;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::clock::LocalTime;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Text, in colour on a terminal.
+    #[default]
+    Auto,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// Standard output.
+    Stdout,
+}
+
+/// What [`init`] needs to know.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,proxy::check=debug`.
+    /// Empty means `info`.
+    pub level: String,
+    /// Where lines go.
+    pub target: LogTarget,
+}
+
+/// The logging flags every daemon has; flatten it into the program's own arguments.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LogArgs {
+    /// Form of the log lines
+    #[arg(long, value_enum, default_value = "auto", global = true)]
+    pub log_format: LogFormat,
+    /// error, warn, info, debug, trace; or a list such as info,proxy=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", global = true)]
+    pub log_level: String,
+}
+
+impl LogArgs {
+    /// The options these flags mean, with lines going to `target`.
+    #[must_use]
+    pub fn options(&self, target: LogTarget) -> LogOptions {
+        LogOptions { format: self.log_format, level: self.log_level.clone(), target }
+    }
+}
+
+/// Why logging could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is not understood.
+    #[error(
+        "log level `{0}` is not understood; use error, warn, info, debug, trace or a list such as info,proxy=debug"
+    )]
+    Level(String),
+    /// Somebody else already receives the events of this process.
+    #[error("logging is already set up")]
+    AlreadySet,
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// When the level cannot be understood, or logging was started before.
+pub fn init(options: &LogOptions) -> Result<(), LogError> {
+    let level = if options.level.is_empty() { "info" } else { options.level.as_str() };
+    let filter = EnvFilter::try_new(level).map_err(|_| LogError::Level(level.to_owned()))?;
+    let terminal = match options.target {
+        LogTarget::Stderr => std::io::stderr().is_terminal(),
+        LogTarget::Stdout => std::io::stdout().is_terminal(),
+    };
+    let lines = Lines {
+        json: options.format == LogFormat::Json,
+        colour: terminal && std::env::var_os("NO_COLOR").is_none(),
+        time: terminal || std::env::var_os("JOURNAL_STREAM").is_none(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).event_format(lines);
+    match options.target {
+        LogTarget::Stderr => builder.with_writer(std::io::stderr).try_init(),
+        LogTarget::Stdout => builder.with_writer(std::io::stdout).try_init(),
+    }
+    .map_err(|_| LogError::AlreadySet)
+}
+
+/// Writes one event as one line.
+struct Lines {
+    json: bool,
+    colour: bool,
+    time: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut fields = Fields { json: self.json, ..Fields::default() };
+        event.record(&mut fields);
+        let now = LocalTime::now();
+        let level = level_word(*event.metadata().level());
+        if self.json {
+            write!(writer, "{{\"time\":\"{}\",\"level\":\"{level}\",\"message\":", now.rfc3339())?;
+            let mut message = String::new();
+            push_json_string(&mut message, &fields.message);
+            return writeln!(writer, "{message}{}}}", fields.rest);
+        }
+        if self.time {
+            write!(writer, "{:02}:{:02}:{:02} ", now.hour, now.minute, now.second)?;
+        }
+        let (on, off) =
+            if self.colour { (level_colour(*event.metadata().level()), "\u{1b}[0m") } else { ("", "") };
+        writeln!(writer, "{on}{level:<5}{off} {}{}", fields.message, fields.rest)
+    }
+}
+
+fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+fn level_colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\u{1b}[1;31m",
+        Level::WARN => "\u{1b}[33m",
+        Level::INFO => "\u{1b}[32m",
+        Level::DEBUG | Level::TRACE => "\u{1b}[2m",
+    }
+}
+
+/// The message and the other fields of one event, already written out.
+#[derive(Default)]
+struct Fields {
+    json: bool,
+    message: String,
+    rest: String,
+}
+
+impl Fields {
+    fn add_text(&mut self, name: &str, value: &str) {
+        if name == "message" {
+            self.message = if self.json { value.to_owned() } else { one_line(value) };
+        } else if self.json {
+            self.rest.push(',');
+            push_json_string(&mut self.rest, name);
+            self.rest.push(':');
+            push_json_string(&mut self.rest, value);
+        } else if value.is_empty()
+            || value.contains(|c: char| c.is_whitespace() || c == '"' || c.is_control())
+        {
+            let _ = write!(self.rest, " {name}={value:?}");
+        } else {
+            let _ = write!(self.rest, " {name}={value}");
+        }
+    }
+
+    fn add_plain(&mut self, name: &str, value: impl std::fmt::Display) {
+        if self.json && name != "message" {
+            let _ = write!(self.rest, ",\"{name}\":{value}");
+        } else {
+            self.add_text(name, &value.to_string());
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.add_text(field.name(), &format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add_text(field.name(), value);
+    }
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.add_text(field.name(), &value.to_string());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add_plain(field.name(), value);
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add_plain(field.name(), value);
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add_plain(field.name(), value);
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.add_plain(field.name(), value);
+        } else {
+            self.add_text(field.name(), &value.to_string());
+        }
+    }
+}
+
+/// A remote peer's text may hold line ends; a log line must not.
+fn one_line(text: &str) -> String {
+    if text.contains(char::is_control) {
+        text.chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+            .collect()
+    } else {
+        text.to_owned()
+    }
+}
+
+fn push_json_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    impl MakeWriter<'_> for Sink {
+        type Writer = Self;
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn written(json: bool) -> String {
+        let sink = Sink::default();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(Lines { json, colour: false, time: false })
+            .with_writer(sink.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(server = %"A", port = 5672, why = "two words", "check\nfailed");
+        });
+        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn text_lines_carry_fields_and_stay_one_line() {
+        assert_eq!(written(false), "warn  check\\nfailed server=A port=5672 why=\"two words\"\n");
+    }
+
+    #[test]
+    fn json_lines_are_one_object() {
+        let line = written(true);
+        assert!(
+            line.ends_with(
+                "\"level\":\"warn\",\"message\":\"check\\nfailed\",\"server\":\"A\",\"port\":5672,\"why\":\"two words\"}\n"
+            ),
+            "{line}"
+        );
+    }
+}
