@@ -1,2 +1,57 @@
-//! Placeholder until the first module lands.
-fn main() {}
+//! `cargo xtask`: the project's commands. `cargo xtask help` lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
+
+#[allow(unreachable_pub, reason = "called from here only")]
+mod codegen;
+mod up;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+/// A command: its name, its arguments for the help text, and what it does.
+type Row = (&'static str, &'static str, &'static str);
+
+const COMMANDS: &[Row] = &[
+    ("up", "[--detach] [--with ROLES]", "build and run the stack: brokers A, B; balancers C, D; one address"),
+    (
+        "up",
+        "--kill HOST | --revive HOST",
+        "cut the power of A, B, C or D in the running stack, or give it back",
+    ),
+    ("up", "--exec COMMAND…", "run a command on the client host of the running stack"),
+    ("down", "", "take the stack down"),
+    ("status", "", "show what runs and who holds the address"),
+    ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[&str]) -> Result<ExitCode> {
+    match words {
+        [] | ["help" | "--help" | "-h"] => help(),
+        ["up", rest @ ..] => return up::run(rest),
+        ["down"] => up::down()?,
+        ["status"] => up::status()?,
+        ["codegen"] => codegen::run(false)?,
+        ["codegen", "--check"] => codegen::run(true)?,
+        _ => bail!("unknown command `{}`; `cargo xtask help` lists them", words.join(" ")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn help() {
+    println!("cargo xtask COMMAND\n");
+    for (name, arguments, what) in COMMANDS {
+        println!("  {:38} {what}", format!("{name} {arguments}"));
+    }
+}

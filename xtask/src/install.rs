@@ -1,0 +1,199 @@
+//! What has to be on the machine: Debian packages, a Python environment with pika, cargo-deny.
+//!
+//! Packages that bring services are installed without starting them. Without root nothing is installed
+//! and the caller is told what is missing.
+
+use crate::lab::process::run;
+use crate::{root, target};
+use anyhow::{Context, Result, bail};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// A program that the tests need and the Debian package that holds it.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// The program's name.
+    pub program: &'static str,
+    /// Debian's package.
+    pub package: &'static str,
+}
+
+/// For network namespaces and the helpers around them.
+pub const NETWORK: &[Need] = &[
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "ss", package: "iproute2" },
+    Need { program: "setpriv", package: "util-linux" },
+    Need { program: "unshare", package: "util-linux" },
+    Need { program: "ps", package: "procps" },
+    Need { program: "curl", package: "curl" },
+    Need { program: "nft", package: "nftables" },
+];
+
+/// The programs ours are compared with and must interoperate with.
+pub const PEERS: &[Need] =
+    &[Need { program: "haproxy", package: "haproxy" }, Need { program: "keepalived", package: "keepalived" }];
+
+/// The broker ours is measured beside.
+pub const RABBITMQ: &[Need] = &[Need { program: "rabbitmq-server", package: "rabbitmq-server" }];
+
+/// Where a program lies, also where only root's search path looks.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"]);
+    folders.map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
+}
+
+/// Installs what is missing.
+///
+/// # Errors
+/// The programs that are still missing, and why, as one sentence.
+pub fn packages(needs: &[Need]) -> Result<()> {
+    let missing = |needs: &[Need]| -> Vec<Need> {
+        needs.iter().filter(|need| find(need.program).is_none()).copied().collect()
+    };
+    let absent = missing(needs);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = absent.iter().map(|need| need.package).collect();
+    names.dedup();
+    let list = names.join(" ");
+    if !nix::unistd::geteuid().is_root() {
+        bail!("missing {list}: install with `sudo apt-get install {list}`");
+    }
+    if find("apt-get").is_none() {
+        bail!("missing {list}, and there is no apt-get here to install them");
+    }
+    println!("installing Debian packages: {list}");
+    apt(&names).with_context(|| format!("install {list}"))?;
+    let still: Vec<&str> = missing(needs).iter().map(|need| need.program).collect();
+    if still.is_empty() {
+        Ok(())
+    } else {
+        bail!("still missing after installing {list}: {}", still.join(" "))
+    }
+}
+
+fn apt(names: &[&str]) -> Result<()> {
+    let _no_services = NoServices::new()?;
+    let install = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(["install", "-y", "-q", "--no-install-recommends"]).args(names);
+        run(&mut command)
+    };
+    // The lists of a fresh machine are absent or old: fetch them when the first attempt fails.
+    if install().is_err() {
+        run(Command::new("apt-get").args(["update", "-q"]))?;
+        install()?;
+    }
+    Ok(())
+}
+
+/// Keeps package scripts from starting services: `/usr/sbin/policy-rc.d` answers 101 ("not allowed")
+/// until this is dropped, when the file that was there before comes back.
+struct NoServices {
+    before: Option<Vec<u8>>,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        let before = std::fs::read(POLICY).ok();
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n").context("write policy-rc.d")?;
+        std::fs::set_permissions(POLICY, PermissionsExt::from_mode(0o755))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        let _ = match &self.before {
+            Some(text) => std::fs::write(POLICY, text),
+            None => std::fs::remove_file(POLICY),
+        };
+    }
+}
+
+/// The interpreter of a Python environment of our own, with the client libraries pinned in
+/// `tests/clients/requirements.txt`. Made at the first call, made again when the file changes.
+///
+/// # Errors
+/// No python3 with venv, or the package index cannot be reached.
+pub fn python() -> Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let wanted = root().join("tests/clients/requirements.txt");
+    let requirements =
+        std::fs::read_to_string(&wanted).with_context(|| format!("read {}", wanted.display()))?;
+    let folder = target().join("venv");
+    let python = folder.join("bin/python");
+    let stamp = folder.join("requirements.txt");
+    if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|made| made == requirements) {
+        return Ok(python);
+    }
+    if run(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
+        packages(&[Need { program: "python3", package: "python3" }])?;
+        if !nix::unistd::geteuid().is_root() {
+            bail!("python3 has no venv: install with `sudo apt-get install python3-venv`");
+        }
+        apt(&["python3-venv"]).context("install python3-venv")?;
+    }
+    println!("making a Python environment with {}", pins(&requirements));
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]);
+    run(pip.arg(&wanted)).context("install the Python clients")?;
+    std::fs::write(stamp, requirements)?;
+    Ok(python)
+}
+
+fn pins(requirements: &str) -> String {
+    let words = requirements.lines().filter(|line| !line.starts_with('#'));
+    words
+        .filter_map(|line| line.split_whitespace().find(|word| word.contains("==")))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Makes sure that `cargo deny` can be called.
+///
+/// # Errors
+/// It cannot be built.
+pub fn cargo_deny() -> Result<()> {
+    if run(Command::new("cargo").args(["deny", "--version"])).is_ok() {
+        return Ok(());
+    }
+    println!("installing cargo-deny (a few minutes, once)");
+    let status = Command::new("cargo")
+        .args(["install", "--locked", "--quiet", "cargo-deny@0.20.2"])
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .context("start cargo install")?;
+    if status.success() { Ok(()) } else { bail!("`cargo install --locked cargo-deny@0.20.2` failed") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_outside_the_search_path_of_users_are_found() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-here").is_none());
+    }
+
+    #[test]
+    fn what_is_present_needs_no_installing() {
+        packages(&[Need { program: "sh", package: "no-such-package" }]).unwrap();
+    }
+
+    #[test]
+    fn pins_are_read_from_the_requirements() {
+        assert_eq!(pins("# note\npika==1.0 \\\n    --hash=sha256:00\n"), "pika==1.0");
+    }
+}

@@ -1,0 +1,27 @@
+//! What `cargo xtask` and the end-to-end tests share: hosts in network namespaces, processes that are
+//! never left behind, the stack A, B, C, D, and what has to be installed for them.
+//!
+//! Knows nothing about the programs but their names and command lines.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
+
+pub mod install;
+pub mod lab;
+pub mod stack;
+
+use std::path::PathBuf;
+
+/// The root of the working copy.
+#[must_use]
+pub fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
+}
+
+/// Where build output and state go: `CARGO_TARGET_DIR`, or `target` in the working copy.
+#[must_use]
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(PathBuf::from(dir)),
+        None => root().join("target"),
+    }
+}
