@@ -74,6 +74,17 @@ impl Cast {
             agent_d: plays(&["vip", "vip-d"]),
         }
     }
+
+    /// Our packages that play a role.
+    #[must_use]
+    pub fn ours(&self) -> Vec<&'static str> {
+        let roles = [
+            ("broker", self.broker == Maker::Ours),
+            ("proxy", self.proxy == Maker::Ours),
+            ("vip-agent", self.agent_c == Maker::Ours || self.agent_d == Maker::Ours),
+        ];
+        roles.into_iter().filter_map(|(name, ours)| ours.then_some(name)).collect()
+    }
 }
 
 /// A running stack. Dropping it takes everything down.
@@ -112,11 +123,11 @@ impl Stack {
         for host in BROKERS {
             self.start_broker(host)?;
         }
-        for host in BALANCERS {
-            self.start_proxy(host)?;
-        }
         for host in BROKERS {
             self.wait_listening(host, 5672)?;
+        }
+        for host in BALANCERS {
+            self.start_proxy(host)?;
         }
         for host in BALANCERS {
             self.wait_listening(host, 5672)?;
@@ -329,7 +340,7 @@ impl Stack {
         let mut ended = false;
         let what = format!("port {port} of {host}");
         until_true(Duration::from_secs(60), &what, || {
-            ended = self.pid(host, role).is_none() && self.lock().contains_key(&key(host, role));
+            ended = self.pid(host, role).is_none() && !self.child_runs(host, role);
             ended || self.place.listens(host, port)
         })
         .and_then(|()| if ended { bail!("{role} on {host} ended") } else { Ok(()) })
@@ -376,6 +387,10 @@ impl Stack {
         let process = Process::spawn(&format!("{role} on {host}"), command, &self.log_path(host, role))?;
         self.lock().insert(key(host, role), process);
         Ok(())
+    }
+
+    fn child_runs(&self, host: &str, role: &str) -> bool {
+        self.lock().get_mut(&key(host, role)).is_some_and(Process::is_running)
     }
 
     fn prepared(&self, host: &str) -> Result<PathBuf> {

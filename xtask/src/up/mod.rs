@@ -15,8 +15,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 use xtask::lab::process;
-use xtask::lab::wait::until;
-use xtask::{install, root, stack, target};
+use xtask::lab::wait::{until, until_true};
+use xtask::stack::{self, Cast, Maker};
+use xtask::{install, root, target};
 
 /// The folder of the running stack: state, logs, data.
 fn folder() -> PathBuf {
@@ -79,11 +80,14 @@ fn known(host: &str) -> Result<String> {
 
 /// `cargo xtask down`.
 pub(crate) fn down() -> Result<()> {
-    if supervisor().is_none() {
+    let Some(pid) = supervisor() else {
         println!("nothing is up");
         return Ok(());
-    }
-    ask("down")
+    };
+    ask("down")?;
+    until_true(Duration::from_secs(60), "the supervisor to end", || !process::exists(pid))?;
+    println!("everything is down");
+    Ok(())
 }
 
 /// `cargo xtask status`.
@@ -120,28 +124,32 @@ fn start(detach: bool, theirs: &str) -> Result<()> {
     supervisor::run(theirs)
 }
 
-/// Builds our programs, release.
+/// Builds the programs of ours that the stack needs, release, and installs what is missing.
 fn build(theirs: &str) -> Result<()> {
+    let cast = Cast::theirs(theirs);
     let mut needs = install::NETWORK.to_vec();
-    let replaced = |role: &str| theirs.split(',').any(|it| it.trim().starts_with(role));
-    if replaced("proxy") || replaced("vip") {
-        needs.extend_from_slice(install::PEERS);
-    }
-    if replaced("broker") {
-        needs.extend_from_slice(install::RABBITMQ);
-    }
+    needs.extend(if cast.broker == Maker::Theirs { install::RABBITMQ } else { &[] });
+    needs.extend(if [cast.proxy, cast.agent_c, cast.agent_d].contains(&Maker::Theirs) {
+        install::PEERS
+    } else {
+        &[]
+    });
     if let Err(reason) = install::packages(&needs) {
         println!("note: {reason:#}");
     }
     if let Err(reason) = install::python() {
         println!("note: no Python client: {reason:#}");
     }
-    let status = Command::new("cargo")
-        .args(["build", "--release", "--quiet", "-p", "broker", "-p", "proxy", "-p", "vip-agent"])
-        .current_dir(root())
-        .status()
-        .context("start cargo build")?;
-    ensure!(status.success(), "the programs do not build");
+    let ours = cast.ours();
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--quiet"]).current_dir(root());
+    for package in ours {
+        cargo.args(["-p", package]);
+    }
+    ensure!(cargo.status().context("start cargo build")?.success(), "the programs do not build");
     Ok(())
 }
 
