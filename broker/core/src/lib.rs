@@ -4,8 +4,11 @@
 //! methods and the time, and get effects back. `broker/src` carries them out; `broker/sim` runs the
 //! same code against simulated disks.
 
+pub mod channel;
 pub mod exception;
 pub mod exchange;
 pub mod ids;
+pub mod message;
 pub mod meta;
+pub mod queue;
 pub mod record;

@@ -1,0 +1,39 @@
+//! A transaction: publishes and settlements that wait for `tx.commit` (AMQP 0-9-1 section 1.9).
+
+use super::deliveries::Unacked;
+use crate::message::Message;
+use crate::queue::Settle;
+use std::sync::Arc;
+
+/// A publish that waits for the commit.
+#[derive(Debug)]
+pub struct TxPublish {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Return it when nothing is routed to.
+    pub mandatory: bool,
+}
+
+/// What a channel in transaction mode has collected since the last commit or rollback.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// In the order of publishing.
+    pub publishes: Vec<TxPublish>,
+    /// In the order of settling, with the delivery tags.
+    pub settlements: Vec<(Settle, Vec<(u64, Unacked)>)>,
+    bytes: usize,
+}
+
+impl Transaction {
+    /// Adds a publish. Returns the octets the transaction holds now.
+    pub fn publish(&mut self, publish: TxPublish) -> usize {
+        self.bytes += publish.message.memory();
+        self.publishes.push(publish);
+        self.bytes
+    }
+
+    /// Takes everything out, leaving the next transaction empty.
+    pub fn take(&mut self) -> Transaction {
+        std::mem::take(self)
+    }
+}

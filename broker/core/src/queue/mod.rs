@@ -1,0 +1,807 @@
+//! One queue: what is ready, who consumes, what is not yet acknowledged.
+//!
+//! A queue is a plain `&mut self` structure without I/O. Its owner (a shard) passes in the time and an
+//! [`Effects`] on which the queue says, in order, what has to happen: append to the log, deliver, dead
+//! letter, wake up later. Ready order is by `qseq`; a requeued message goes back to its own place.
+
+pub mod consumers;
+pub mod dead_letter;
+mod ready;
+#[cfg(test)]
+mod tests;
+
+use crate::ids::QueueId;
+use crate::message::{Message, MessageView, Publish};
+use crate::record::{self, At, DropReason, QseqRange, Record};
+use consumers::{ConsumerRef, Consumers};
+use dead_letter::{DeadLetter, DeadLetterTarget, Reason};
+pub use ready::Entry;
+use ready::Ready;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// What a queue asks of its surroundings. Calls happen in the order in which they must take effect.
+pub trait Effects {
+    /// Where deliveries for one consumer go; opaque to the queue.
+    type Handle;
+
+    /// Appends to the log. A message is logged before it is delivered or counted as ready.
+    fn log(&mut self, record: &Record<'_>);
+
+    /// Hands a message to a consumer, or refuses because that consumer cannot take more now.
+    fn deliver(&mut self, to: &Self::Handle, delivery: &Delivery<'_>) -> Delivered;
+
+    /// A message left the queue for its dead letter exchange.
+    fn dead_letter(&mut self, letter: DeadLetter);
+
+    /// Call [`Queue::tick`] at this time (milliseconds since the epoch).
+    fn wake_at(&mut self, queue: QueueId, at_ms: u64);
+
+    /// The queue wants to be deleted: its last consumer left (auto-delete) or it expired unused.
+    fn unused(&mut self, queue: QueueId);
+
+    /// Log position below which everything appended so far lies; kept with each durable message so that old
+    /// log files can be emptied.
+    fn log_floor(&self) -> u64;
+}
+
+/// One message on its way to one consumer.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    /// Queue it comes from.
+    pub queue: QueueId,
+    /// Its place there; the consumer's acknowledgement comes back with it.
+    pub qseq: u64,
+    /// The consumer.
+    pub consumer: ConsumerRef,
+    /// Whether a consumer may have seen it before.
+    pub redelivered: bool,
+    /// The message.
+    pub view: MessageView<'a>,
+    /// The shared message, when it has been copied out already: lets large bodies go out uncopied.
+    pub shared: Option<&'a Arc<Message>>,
+}
+
+/// Answer to [`Effects::deliver`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// It is in the consumer's outbox.
+    Sent,
+    /// The consumer can take no more now; [`Queue::resume`] is called when it can.
+    Full,
+}
+
+/// What to do when a queue is over its length limit (`x-overflow`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overflow {
+    /// Drop (or dead letter) from the head.
+    #[default]
+    DropHead,
+    /// Refuse the publish: `basic.nack` with confirms, silence without.
+    RejectPublish,
+    /// Refuse the publish and dead letter it.
+    RejectPublishDlx,
+}
+
+/// A queue's behaviour: declared arguments and policy combined.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueConfig {
+    /// `x-message-ttl`, milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, milliseconds of disuse.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`, ready messages.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`, body octets of ready messages.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange` and `-routing-key`.
+    pub dead_letter: Option<DeadLetterTarget>,
+    /// `x-max-priority`.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`: redeliveries before a message is dead lettered.
+    pub delivery_limit: Option<u32>,
+}
+
+/// Outcome of a publish into one queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// Taken; `logged` says that a confirm must wait for the log.
+    Accepted {
+        /// The message went to the log.
+        logged: bool,
+    },
+    /// Refused by `x-overflow: reject-publish`.
+    Rejected,
+}
+
+/// How unacknowledged messages are settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settle {
+    /// Done with (`basic.ack`).
+    Ack,
+    /// Back to their places (`basic.reject`/`nack` with requeue, a channel that closed).
+    Requeue,
+    /// Thrown away or dead lettered (`basic.reject`/`nack` without requeue).
+    Discard,
+}
+
+/// Counters since the queue was created in this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Messages taken.
+    pub published: u64,
+    /// Handed to consumers that acknowledge.
+    pub delivered: u64,
+    /// Handed to consumers that do not acknowledge.
+    pub delivered_no_ack: u64,
+    /// Fetched by `basic.get`, acknowledged later.
+    pub got: u64,
+    /// Fetched by `basic.get` without acknowledgement.
+    pub got_no_ack: u64,
+    /// `basic.get` on an empty queue.
+    pub get_empty: u64,
+    /// Handed out again.
+    pub redelivered: u64,
+    /// Acknowledged.
+    pub acked: u64,
+}
+
+/// A message handed out and not yet settled.
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    consumer: Option<ConsumerRef>,
+}
+
+/// Messages between two reservations of the delivered mark: after a crash up to this many messages may be
+/// marked redelivered although nobody saw them.
+const HWM_STEP: u64 = 4096;
+
+/// One queue. See the module's text.
+#[derive(Debug)]
+pub struct Queue<H> {
+    id: QueueId,
+    vhost: Arc<str>,
+    name: Arc<str>,
+    durable: bool,
+    auto_delete: bool,
+    epoch: u32,
+    next_off: u64,
+    config: QueueConfig,
+    next_qseq: u64,
+    hwm: u64,
+    ready: Ready,
+    held: FxHashMap<u64, Held>,
+    held_bytes: u64,
+    consumers: Consumers<H>,
+    timer_at: u64,
+    last_used_ms: u64,
+    stats: Stats,
+}
+
+impl<H> Queue<H> {
+    /// An empty queue. `now` is milliseconds since the epoch.
+    pub fn new(id: QueueId, vhost: Arc<str>, name: Arc<str>, durable: bool, config: QueueConfig, now: u64) -> Self {
+        Queue {
+            id,
+            vhost,
+            name,
+            durable,
+            auto_delete: false,
+            epoch: 1,
+            next_off: 0,
+            consumers: Consumers::new(config.single_active_consumer),
+            ready: Ready::default(),
+            config,
+            next_qseq: 1,
+            hwm: 0,
+            held: FxHashMap::default(),
+            held_bytes: 0,
+            timer_at: u64::MAX,
+            last_used_ms: now,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Makes the queue ask for its deletion when its last consumer leaves.
+    #[must_use]
+    pub fn auto_delete(mut self, auto_delete: bool) -> Self {
+        self.auto_delete = auto_delete;
+        self
+    }
+
+    /// Puts back what recovery found: a message that was in the log and not dropped. Call in ascending
+    /// `qseq` order, before any consumer arrives.
+    pub fn restore(&mut self, qseq: u64, message: Arc<Message>, priority: u8, expires_ms: u64, log_floor: u64) {
+        self.next_qseq = self.next_qseq.max(qseq + 1);
+        let redelivered = qseq < self.hwm;
+        self.ready.push_back(Entry {
+            qseq,
+            message,
+            expires_ms,
+            log_floor,
+            deliveries: u32::from(redelivered),
+            priority,
+            redelivered,
+            logged: true,
+        });
+    }
+
+    /// Sets what recovery knows about positions: the next one to hand out and the delivered mark. Call
+    /// before [`Queue::restore`].
+    pub fn restore_positions(&mut self, epoch: u32, next_qseq: u64, hwm: u64) {
+        self.epoch = epoch;
+        self.next_qseq = next_qseq.max(1);
+        self.hwm = hwm;
+    }
+
+    /// Identity of the queue.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+    /// Vhost it lives in.
+    pub fn vhost(&self) -> &Arc<str> {
+        &self.vhost
+    }
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    /// Whether it survives a restart.
+    pub fn is_durable(&self) -> bool {
+        self.durable
+    }
+    /// Messages that wait for a consumer.
+    pub fn ready_count(&self) -> u64 {
+        self.ready.len() as u64
+    }
+    /// Body octets of ready messages.
+    pub fn ready_bytes(&self) -> u64 {
+        self.ready.bytes()
+    }
+    /// Messages handed out and not settled.
+    pub fn unacked_count(&self) -> u64 {
+        self.held.len() as u64
+    }
+    /// Body octets of messages handed out and not settled.
+    pub fn unacked_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+    /// The consumers.
+    pub fn consumers(&self) -> &Consumers<H> {
+        &self.consumers
+    }
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+    /// Current behaviour.
+    pub fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+
+    /// Takes a message in: to a waiting consumer at once, else to the ready list.
+    pub fn publish<E: Effects<Handle = H>>(&mut self, now: u64, publish: &mut Publish<'_>, fx: &mut E) -> Published {
+        if self.config.overflow != Overflow::DropHead && self.would_overflow(publish.view.body.len()) {
+            if self.config.overflow == Overflow::RejectPublishDlx {
+                let message = publish.share();
+                self.dead_letter(None, &message, Reason::MaxLength, fx);
+            }
+            return Published::Rejected;
+        }
+        self.stats.published += 1;
+        let qseq = self.next_qseq;
+        self.next_qseq += 1;
+        let expires_ms = self.expiry(now, publish.expiration_ms);
+        let priority = self.config.max_priority.map_or(0, |max| publish.priority.min(max));
+        let durable = self.durable && publish.persistent;
+
+        if self.ready.is_empty() {
+            match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
+                Direct::Consumed => return Published::Accepted { logged: false },
+                Direct::Held => return Published::Accepted { logged: durable },
+                Direct::NoConsumer => {}
+            }
+        }
+        let log_floor = fx.log_floor();
+        if durable {
+            self.log_enqueue(now, qseq, expires_ms, priority, publish.view, fx);
+        }
+        let entry = Entry {
+            qseq,
+            message: publish.share(),
+            expires_ms,
+            log_floor,
+            deliveries: 0,
+            priority,
+            redelivered: false,
+            logged: durable,
+        };
+        self.ready.push_back(entry);
+        self.trim(fx);
+        self.expire_head(now, fx);
+        Published::Accepted { logged: durable }
+    }
+
+    /// Offers a message that finds the queue empty straight to a consumer, without copying it when the
+    /// consumer does not acknowledge.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one entry that does not exist yet")]
+    fn deliver_direct<E: Effects<Handle = H>>(
+        &mut self,
+        now: u64,
+        qseq: u64,
+        expires_ms: u64,
+        priority: u8,
+        durable: bool,
+        publish: &mut Publish<'_>,
+        fx: &mut E,
+    ) -> Direct {
+        while let Some(consumer) = self.consumers.next() {
+            let no_ack = consumer.no_ack;
+            let reference = consumer.reference();
+            let log_floor = fx.log_floor();
+            let delivery = Delivery {
+                queue: self.id,
+                qseq,
+                consumer: reference,
+                redelivered: false,
+                view: publish.view,
+                shared: publish.shared(),
+            };
+            if fx.deliver(&consumer.handle, &delivery) == Delivered::Full {
+                self.consumers.stall(reference);
+                continue;
+            }
+            if no_ack {
+                self.consumers.delivered(reference, false);
+                self.stats.delivered_no_ack += 1;
+                return Direct::Consumed;
+            }
+            self.consumers.delivered(reference, true);
+            self.stats.delivered += 1;
+            if durable {
+                self.log_enqueue(now, qseq, expires_ms, priority, publish.view, fx);
+                self.reserve_hwm(qseq, fx);
+            }
+            let entry = Entry {
+                qseq,
+                message: publish.share(),
+                expires_ms,
+                log_floor,
+                deliveries: 1,
+                priority,
+                redelivered: true,
+                logged: durable,
+            };
+            self.hold(entry, Some(reference));
+            return Direct::Held;
+        }
+        Direct::NoConsumer
+    }
+
+    /// Hands ready messages to consumers until one of the two runs out.
+    pub fn drain<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        loop {
+            self.expire_head(now, fx);
+            let Some(entry) = self.ready.front() else { return };
+            let Some(consumer) = self.consumers.next() else { return };
+            let reference = consumer.reference();
+            let no_ack = consumer.no_ack;
+            let delivery = Delivery {
+                queue: self.id,
+                qseq: entry.qseq,
+                consumer: reference,
+                redelivered: entry.redelivered,
+                view: entry.message.view(),
+                shared: Some(&entry.message),
+            };
+            if fx.deliver(&consumer.handle, &delivery) == Delivered::Full {
+                self.consumers.stall(reference);
+                continue;
+            }
+            let mut entry = self.ready.pop_front().expect("the head was just looked at");
+            self.stats.redelivered += u64::from(entry.redelivered);
+            self.consumers.delivered(reference, !no_ack);
+            if no_ack {
+                self.stats.delivered_no_ack += 1;
+                self.log_gone(&entry, DropReason::Ack, fx);
+            } else {
+                self.stats.delivered += 1;
+                if entry.logged {
+                    self.reserve_hwm(entry.qseq, fx);
+                }
+                entry.redelivered = true;
+                entry.deliveries = entry.deliveries.saturating_add(1);
+                self.hold(entry, Some(reference));
+            }
+        }
+    }
+
+    /// `basic.get`: takes the head. `None` when nothing is ready. The caller sends it; with `no_ack` it is
+    /// already gone from the queue.
+    pub fn get<E: Effects<Handle = H>>(&mut self, now: u64, no_ack: bool, fx: &mut E) -> Option<Got> {
+        self.last_used_ms = now;
+        self.expire_head(now, fx);
+        let Some(mut entry) = self.ready.pop_front() else {
+            self.stats.get_empty += 1;
+            return None;
+        };
+        let got = Got {
+            qseq: entry.qseq,
+            redelivered: entry.redelivered,
+            message: Arc::clone(&entry.message),
+            remaining: self.ready.len() as u64,
+        };
+        self.stats.redelivered += u64::from(entry.redelivered);
+        if no_ack {
+            self.stats.got_no_ack += 1;
+            self.log_gone(&entry, DropReason::Ack, fx);
+        } else {
+            self.stats.got += 1;
+            if entry.logged {
+                self.reserve_hwm(entry.qseq, fx);
+            }
+            entry.redelivered = true;
+            entry.deliveries = entry.deliveries.saturating_add(1);
+            self.hold(entry, None);
+        }
+        Some(got)
+    }
+
+    /// Settles messages that were handed out. Positions that are not held (the queue was purged of them, or
+    /// they belong to an older life) are ignored.
+    pub fn settle<E: Effects<Handle = H>>(&mut self, now: u64, how: Settle, positions: &[u64], fx: &mut E) {
+        let mut gone = Ranges::default();
+        let mut back = Vec::new();
+        for &qseq in positions {
+            let Some(held) = self.held.remove(&qseq) else { continue };
+            self.held_bytes -= held.entry.message.body_len() as u64;
+            if let Some(consumer) = held.consumer {
+                self.consumers.settled(consumer);
+            }
+            match how {
+                Settle::Ack => {
+                    self.stats.acked += 1;
+                    if held.entry.logged {
+                        gone.add(qseq);
+                    }
+                }
+                Settle::Requeue if self.over_delivery_limit(&held.entry) => {
+                    self.discard(held.entry, Reason::DeliveryLimit, fx);
+                }
+                Settle::Requeue => back.push(held.entry),
+                Settle::Discard => self.discard(held.entry, Reason::Rejected, fx),
+            }
+        }
+        if !gone.0.is_empty() {
+            self.log_drop(DropReason::Ack, &gone.0, fx);
+        }
+        if !back.is_empty() {
+            self.ready.put_back(back);
+            self.trim(fx);
+        }
+        self.drain(now, fx);
+    }
+
+    /// Adds a consumer and starts to deliver to it. Returns where to find it again.
+    pub fn consume<E: Effects<Handle = H>>(
+        &mut self,
+        now: u64,
+        consumer: consumers::NewConsumer<H>,
+        fx: &mut E,
+    ) -> ConsumerRef {
+        let reference = self.consumers.add(consumer);
+        self.drain(now, fx);
+        reference
+    }
+
+    /// Removes a consumer; what it holds stays unacknowledged with its channel. Returns its handle.
+    pub fn cancel<E: Effects<Handle = H>>(&mut self, now: u64, consumer: ConsumerRef, fx: &mut E) -> Option<H> {
+        let handle = self.consumers.remove(consumer)?;
+        self.last_used_ms = now;
+        if self.consumers.is_empty() {
+            if self.auto_delete {
+                fx.unused(self.id);
+            }
+            self.arm_idle_timer(fx);
+        } else {
+            // With a single active consumer the next one takes over here.
+            self.drain(now, fx);
+        }
+        Some(handle)
+    }
+
+    /// A consumer that was full can take messages again.
+    pub fn resume<E: Effects<Handle = H>>(&mut self, now: u64, consumer: ConsumerRef, fx: &mut E) {
+        self.consumers.resume(consumer);
+        self.drain(now, fx);
+    }
+
+    /// `queue.purge`: drops what is ready. Returns how many messages that were.
+    pub fn purge<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> u64 {
+        let mut gone = Ranges::default();
+        let count = self.ready.len() as u64;
+        let mut positions: Vec<u64> = self.ready.drain().filter(|entry| entry.logged).map(|entry| entry.qseq).collect();
+        positions.sort_unstable();
+        positions.into_iter().for_each(|qseq| gone.add(qseq));
+        if !gone.0.is_empty() {
+            self.log_drop(DropReason::Purged, &gone.0, fx);
+        }
+        count
+    }
+
+    /// Timer work: expires the head, and the queue itself when it was not used for `x-expires`.
+    pub fn tick<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        if now >= self.timer_at {
+            self.timer_at = u64::MAX;
+        }
+        self.expire_head(now, fx);
+        if let Some(expires) = self.config.expires_ms
+            && self.consumers.is_empty()
+        {
+            if now >= self.last_used_ms.saturating_add(expires) {
+                fx.unused(self.id);
+            } else {
+                self.arm_idle_timer(fx);
+            }
+        }
+    }
+
+    /// Marks the queue as used now (declare and get postpone `x-expires`).
+    pub fn touch<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.last_used_ms = now;
+        self.arm_idle_timer(fx);
+    }
+
+    /// Changes the behaviour: a policy came, changed or went.
+    pub fn configure<E: Effects<Handle = H>>(&mut self, now: u64, config: QueueConfig, fx: &mut E) {
+        self.config = config;
+        self.trim(fx);
+        self.arm_idle_timer(fx);
+        self.drain(now, fx);
+    }
+
+    /// Removes every consumer, for a queue that is being deleted.
+    pub fn remove_consumers(&mut self) -> Vec<consumers::Consumer<H>> {
+        self.consumers.remove_all()
+    }
+
+    /// Durable messages that lie in the log below `floor`, ready or held, in the order of their positions.
+    /// Their owner appends them again (`relocated` is called for each) so that old log files become free.
+    pub fn relocate<E: Effects<Handle = H>>(&mut self, now: u64, floor: u64, fx: &mut E) -> usize {
+        let (queue_id, epoch, mut off) = (self.id.0, self.epoch, self.next_off);
+        let entries = self.ready.iter_mut().chain(self.held.values_mut().map(|held| &mut held.entry));
+        let mut moved = 0;
+        for entry in entries.filter(|entry| entry.logged && entry.log_floor < floor) {
+            entry.log_floor = fx.log_floor();
+            off += 1;
+            let at = At { queue_id, epoch, off };
+            let view = entry.message.view();
+            fx.log(&enqueue_record(at, now, entry.qseq, entry.expires_ms, entry.priority, view));
+            moved += 1;
+        }
+        self.next_off = off;
+        moved
+    }
+
+    /// Writes down the counters, so that they outlive the log files that hold the records they came from.
+    pub fn log_open<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        let (at, next_qseq, hwm) = (self.at(), self.next_qseq, self.hwm);
+        fx.log(&Record::QOpen { at, next_qseq, hwm });
+    }
+
+    /// Writes down that the queue is gone with everything in it.
+    pub fn log_close<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        let at = self.at();
+        fx.log(&Record::QClose { at });
+    }
+
+    fn hold(&mut self, entry: Entry, consumer: Option<ConsumerRef>) {
+        self.held_bytes += entry.message.body_len() as u64;
+        self.held.insert(entry.qseq, Held { entry, consumer });
+    }
+
+    /// Where the next record of this queue stands.
+    fn at(&mut self) -> At {
+        self.next_off += 1;
+        At { queue_id: self.id.0, epoch: self.epoch, off: self.next_off }
+    }
+
+    fn log_enqueue<E: Effects<Handle = H>>(
+        &mut self,
+        now: u64,
+        qseq: u64,
+        expires_ms: u64,
+        priority: u8,
+        view: MessageView<'_>,
+        fx: &mut E,
+    ) {
+        let at = self.at();
+        fx.log(&enqueue_record(at, now, qseq, expires_ms, priority, view));
+    }
+
+    fn log_drop<E: Effects<Handle = H>>(&mut self, reason: DropReason, ranges: &[QseqRange], fx: &mut E) {
+        let at = self.at();
+        fx.log(&Record::Drop { at, reason, ranges: ranges.into() });
+    }
+
+    /// Reserves the delivered mark ahead of the deliveries, so that a restart marks what may have been seen.
+    fn reserve_hwm<E: Effects<Handle = H>>(&mut self, qseq: u64, fx: &mut E) {
+        if qseq + HWM_STEP / 2 >= self.hwm {
+            self.hwm = qseq + HWM_STEP;
+            let (at, hwm) = (self.at(), self.hwm);
+            fx.log(&Record::Hwm { at, hwm });
+        }
+    }
+
+    /// Absolute expiry: the lower of the queue's and the message's time to live; 0 for never.
+    fn expiry(&self, now: u64, expiration_ms: Option<u64>) -> u64 {
+        match (self.config.message_ttl_ms, expiration_ms) {
+            (None, None) => 0,
+            (Some(ttl), None) | (None, Some(ttl)) => now.saturating_add(ttl).max(1),
+            (Some(one), Some(other)) => now.saturating_add(one.min(other)).max(1),
+        }
+    }
+
+    /// RabbitMQ expires at the head only: a message that has expired behind one that has not waits for it.
+    fn expire_head<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        while let Some(entry) = self.ready.front() {
+            if entry.expires_ms == 0 {
+                return;
+            }
+            if entry.expires_ms > now {
+                let at = entry.expires_ms;
+                self.arm(at, fx);
+                return;
+            }
+            let entry = self.ready.pop_front().expect("the head was just looked at");
+            self.discard(entry, Reason::Expired, fx);
+        }
+    }
+
+    fn would_overflow(&self, body_len: usize) -> bool {
+        self.config.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
+            || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() + body_len as u64 > max)
+    }
+
+    /// Drops from the head what is over the limit.
+    fn trim<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        if self.config.max_length.is_none() && self.config.max_length_bytes.is_none() {
+            return;
+        }
+        while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)
+            || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() > max)
+        {
+            let Some(entry) = self.ready.pop_front() else { return };
+            self.discard(entry, Reason::MaxLength, fx);
+        }
+    }
+
+    /// RabbitMQ counts failed deliveries: a message is dropped when it comes back once more than the limit.
+    fn over_delivery_limit(&self, entry: &Entry) -> bool {
+        self.config.delivery_limit.is_some_and(|limit| entry.deliveries > limit)
+    }
+
+    /// The message leaves the queue for a reason that dead letters it where a target is configured.
+    fn discard<E: Effects<Handle = H>>(&mut self, entry: Entry, reason: Reason, fx: &mut E) {
+        if self.config.dead_letter.is_some() {
+            let qseq = entry.logged.then_some(entry.qseq);
+            self.dead_letter(qseq, &entry.message, reason, fx);
+        } else {
+            let reason = match reason {
+                Reason::Expired => DropReason::Expired,
+                Reason::MaxLength => DropReason::MaxLen,
+                Reason::Rejected | Reason::DeliveryLimit => DropReason::Ack,
+            };
+            self.log_gone(&entry, reason, fx);
+        }
+    }
+
+    fn dead_letter<E: Effects<Handle = H>>(
+        &self,
+        logged_qseq: Option<u64>,
+        message: &Arc<Message>,
+        reason: Reason,
+        fx: &mut E,
+    ) {
+        let Some(target) = &self.config.dead_letter else { return };
+        fx.dead_letter(DeadLetter {
+            queue: self.id,
+            epoch: self.epoch,
+            vhost: Arc::clone(&self.vhost),
+            queue_name: Arc::clone(&self.name),
+            target: target.clone(),
+            reason,
+            message: Arc::clone(message),
+            logged_qseq,
+        });
+    }
+
+    fn log_gone<E: Effects<Handle = H>>(&mut self, entry: &Entry, reason: DropReason, fx: &mut E) {
+        if entry.logged {
+            self.log_drop(reason, &[QseqRange::one(entry.qseq)], fx);
+        }
+    }
+
+    fn arm_idle_timer<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        if let Some(expires) = self.config.expires_ms
+            && self.consumers.is_empty()
+        {
+            self.arm(self.last_used_ms.saturating_add(expires), fx);
+        }
+    }
+
+    fn arm<E: Effects<Handle = H>>(&mut self, at: u64, fx: &mut E) {
+        if at < self.timer_at {
+            self.timer_at = at;
+            fx.wake_at(self.id, at);
+        }
+    }
+}
+
+/// What [`Queue::get`] took.
+#[derive(Debug)]
+pub struct Got {
+    /// Its place in the queue.
+    pub qseq: u64,
+    /// Whether somebody may have seen it before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Arc<Message>,
+    /// Ready messages left (`message-count` of `basic.get-ok`).
+    pub remaining: u64,
+}
+
+/// What became of a message that was offered straight to a consumer.
+enum Direct {
+    /// A consumer that does not acknowledge has it: it is done.
+    Consumed,
+    /// A consumer has it and will acknowledge.
+    Held,
+    /// Nobody could take it.
+    NoConsumer,
+}
+
+fn enqueue_record<'a>(
+    at: At,
+    now: u64,
+    qseq: u64,
+    expires_ms: u64,
+    priority: u8,
+    view: MessageView<'a>,
+) -> Record<'a> {
+    Record::Enq(record::Enq {
+        queue_id: at.queue_id,
+        epoch: at.epoch,
+        off: at.off,
+        qseq,
+        message: record::Message {
+            enq_ms: now,
+            expiry_ms: (expires_ms != 0).then_some(expires_ms),
+            priority: (priority != 0).then_some(priority),
+            pub_ref: None,
+            delivery_count: 0,
+            exchange: view.exchange,
+            routing_key: view.routing_key,
+            properties: view.properties,
+            body: view.body,
+        },
+    })
+}
+
+/// Positions folded into ranges where they follow each other.
+#[derive(Default)]
+struct Ranges(Vec<QseqRange>);
+
+impl Ranges {
+    fn add(&mut self, qseq: u64) {
+        match self.0.last_mut() {
+            Some(range) if range.last + 1 == qseq => range.last = qseq,
+            _ => self.0.push(QseqRange::one(qseq)),
+        }
+    }
+}

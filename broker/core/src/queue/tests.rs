@@ -1,0 +1,362 @@
+//! What a queue promises, against recorded effects, and a long random walk against a naive model.
+
+use super::consumers::NewConsumer;
+use super::*;
+use proptest::prelude::*;
+
+/// Records what a queue asks for.
+#[derive(Default)]
+struct Recorder {
+    delivered: Vec<(u32, u64, bool)>,
+    consumer: Vec<ConsumerRef>,
+    enqueued: Vec<u64>,
+    dropped: Vec<(u64, u64)>,
+    letters: Vec<(u64, Reason)>,
+    wakes: Vec<u64>,
+    unused: u32,
+    full: bool,
+}
+
+impl Effects for Recorder {
+    type Handle = u32;
+
+    fn log(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Enq(enq) => self.enqueued.push(enq.qseq),
+            Record::Drop { ranges, .. } => self.dropped.extend(ranges.iter().map(|range| (range.first, range.last))),
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, to: &u32, delivery: &Delivery<'_>) -> Delivered {
+        if self.full {
+            return Delivered::Full;
+        }
+        self.delivered.push((*to, delivery.qseq, delivery.redelivered));
+        self.consumer.push(delivery.consumer);
+        Delivered::Sent
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter) {
+        self.letters.push((letter.logged_qseq.unwrap_or(0), letter.reason));
+    }
+
+    fn wake_at(&mut self, _: QueueId, at_ms: u64) {
+        self.wakes.push(at_ms);
+    }
+
+    fn unused(&mut self, _: QueueId) {
+        self.unused += 1;
+    }
+
+    fn log_floor(&self) -> u64 {
+        0
+    }
+}
+
+fn queue(config: QueueConfig) -> Queue<u32> {
+    Queue::new(QueueId(7), "/".into(), "q".into(), true, config, 0)
+}
+
+fn publish(queue: &mut Queue<u32>, now: u64, persistent: bool, expiration: Option<u64>, fx: &mut Recorder) -> Published {
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"body" };
+    queue.publish(now, &mut Publish::borrowed(view, persistent, expiration, 0), fx)
+}
+
+fn consumer(handle: u32, no_ack: bool, prefetch: u32, priority: i32) -> NewConsumer<u32> {
+    NewConsumer { handle, tag: "c".into(), no_ack, prefetch, priority, exclusive: false }
+}
+
+fn deliveries(fx: &mut Recorder) -> Vec<(u32, u64, bool)> {
+    fx.consumer.clear();
+    std::mem::take(&mut fx.delivered)
+}
+
+#[test]
+fn a_message_goes_straight_to_a_waiting_consumer_and_needs_no_log_without_acks() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    queue.consume(0, consumer(1, true, 0, 0), &mut fx);
+    assert_eq!(publish(&mut queue, 0, true, None, &mut fx), Published::Accepted { logged: false });
+    assert_eq!(deliveries(&mut fx), [(1, 1, false)]);
+    assert!(fx.enqueued.is_empty());
+    assert_eq!((queue.ready_count(), queue.unacked_count()), (0, 0));
+}
+
+#[test]
+fn a_persistent_message_is_logged_and_its_ack_drops_it() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    queue.consume(0, consumer(1, false, 0, 0), &mut fx);
+    for _ in 0..3 {
+        assert_eq!(publish(&mut queue, 0, true, None, &mut fx), Published::Accepted { logged: true });
+    }
+    assert_eq!(fx.enqueued, [1, 2, 3]);
+    assert_eq!(queue.unacked_count(), 3);
+    queue.settle(0, Settle::Ack, &[1, 2, 3], &mut fx);
+    assert_eq!(fx.dropped, [(1, 3)]);
+    assert_eq!(queue.unacked_count(), 0);
+}
+
+#[test]
+fn consumers_take_turns_within_their_prefetch() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    queue.consume(0, consumer(1, false, 2, 0), &mut fx);
+    queue.consume(0, consumer(2, false, 1, 0), &mut fx);
+    for _ in 0..5 {
+        publish(&mut queue, 0, false, None, &mut fx);
+    }
+    assert_eq!(fx.delivered, [(1, 1, false), (2, 2, false), (1, 3, false)]);
+    deliveries(&mut fx);
+    queue.settle(0, Settle::Ack, &[2], &mut fx);
+    assert_eq!(deliveries(&mut fx), [(2, 4, false)]);
+}
+
+#[test]
+fn higher_priority_consumers_come_first_while_they_have_credit() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    queue.consume(0, consumer(1, false, 0, 0), &mut fx);
+    queue.consume(0, consumer(2, false, 2, 10), &mut fx);
+    for _ in 0..4 {
+        publish(&mut queue, 0, false, None, &mut fx);
+    }
+    assert_eq!(deliveries(&mut fx), [(2, 1, false), (2, 2, false), (1, 3, false), (1, 4, false)]);
+}
+
+#[test]
+fn requeued_messages_go_back_to_their_places_marked_redelivered() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..4 {
+        publish(&mut queue, 0, false, None, &mut fx);
+    }
+    let taken: Vec<u64> = (0..3).map(|_| queue.get(0, false, &mut fx).unwrap().qseq).collect();
+    assert_eq!(taken, [1, 2, 3]);
+    queue.settle(0, Settle::Requeue, &[2, 1], &mut fx);
+    queue.settle(0, Settle::Requeue, &[3], &mut fx);
+    queue.consume(0, consumer(1, true, 0, 0), &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 1, true), (1, 2, true), (1, 3, true), (1, 4, false)]);
+}
+
+#[test]
+fn a_full_consumer_waits_until_it_is_resumed() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let one = queue.consume(0, consumer(1, true, 0, 0), &mut fx);
+    fx.full = true;
+    publish(&mut queue, 0, false, None, &mut fx);
+    fx.full = false;
+    publish(&mut queue, 0, false, None, &mut fx);
+    assert!(deliveries(&mut fx).is_empty());
+    queue.resume(0, one, &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 1, false), (1, 2, false)]);
+}
+
+#[test]
+fn expiry_happens_at_the_head_only_and_the_lower_ttl_wins() {
+    let config = QueueConfig { message_ttl_ms: Some(100), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    publish(&mut queue, 0, true, None, &mut fx);
+    publish(&mut queue, 0, true, Some(10), &mut fx);
+    queue.tick(50, &mut fx);
+    assert_eq!(queue.ready_count(), 2, "the second waits behind the first");
+    assert_eq!(fx.wakes, [100]);
+    queue.tick(100, &mut fx);
+    assert_eq!(queue.ready_count(), 0);
+    assert_eq!(fx.dropped, [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn a_ttl_of_zero_delivers_now_or_never() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    publish(&mut queue, 5, false, Some(0), &mut fx);
+    assert_eq!(queue.ready_count(), 0);
+    queue.consume(5, consumer(1, true, 0, 0), &mut fx);
+    publish(&mut queue, 5, false, Some(0), &mut fx);
+    assert_eq!(deliveries(&mut fx).len(), 1);
+}
+
+#[test]
+fn limits_drop_from_the_head_or_refuse() {
+    let config = QueueConfig { max_length: Some(2), ..QueueConfig::default() };
+    let (mut dropping, mut fx) = (queue(config.clone()), Recorder::default());
+    for _ in 0..3 {
+        publish(&mut dropping, 0, true, None, &mut fx);
+    }
+    assert_eq!((dropping.ready_count(), fx.dropped.as_slice()), (2, &[(1, 1)][..]));
+
+    let config = QueueConfig { overflow: Overflow::RejectPublish, ..config };
+    let (mut refusing, mut fx) = (queue(config), Recorder::default());
+    let outcomes: Vec<Published> = (0..3).map(|_| publish(&mut refusing, 0, false, None, &mut fx)).collect();
+    assert_eq!(outcomes[2], Published::Rejected);
+    assert_eq!(refusing.ready_count(), 2);
+}
+
+#[test]
+fn with_a_dead_letter_target_the_log_hears_of_the_loss_from_the_one_who_publishes_it() {
+    let target = DeadLetterTarget { exchange: "dlx".into(), routing_key: None };
+    let config = QueueConfig { dead_letter: Some(target), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    publish(&mut queue, 0, true, None, &mut fx);
+    let got = queue.get(0, false, &mut fx).unwrap();
+    queue.settle(0, Settle::Discard, &[got.qseq], &mut fx);
+    assert_eq!(fx.letters, [(1, Reason::Rejected)]);
+    assert!(fx.dropped.is_empty());
+}
+
+#[test]
+fn the_delivery_limit_counts_failed_deliveries() {
+    let config = QueueConfig { delivery_limit: Some(2), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    publish(&mut queue, 0, false, None, &mut fx);
+    for delivery in 1..=3 {
+        let got = queue.get(0, false, &mut fx).unwrap();
+        assert_eq!(got.redelivered, delivery > 1);
+        queue.settle(0, Settle::Requeue, &[got.qseq], &mut fx);
+    }
+    assert!(queue.get(0, false, &mut fx).is_none());
+}
+
+#[test]
+fn priorities_come_highest_first_and_in_order_inside() {
+    let config = QueueConfig { max_priority: Some(5), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    for priority in [0, 5, 9, 1, 5] {
+        let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
+        queue.publish(0, &mut Publish::borrowed(view, false, None, priority), &mut fx);
+    }
+    let order: Vec<u64> = (0..5).map(|_| queue.get(0, true, &mut fx).unwrap().qseq).collect();
+    assert_eq!(order, [2, 3, 5, 4, 1]);
+}
+
+#[test]
+fn only_the_oldest_of_single_active_consumers_gets_messages() {
+    let config = QueueConfig { single_active_consumer: true, ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    let one = queue.consume(0, consumer(1, true, 0, 0), &mut fx);
+    let two = queue.consume(0, consumer(2, true, 0, 0), &mut fx);
+    publish(&mut queue, 0, false, None, &mut fx);
+    publish(&mut queue, 0, false, None, &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 1, false), (1, 2, false)]);
+    assert!(queue.consumers().is_active(one) && !queue.consumers().is_active(two));
+    queue.cancel(0, one, &mut fx);
+    publish(&mut queue, 0, false, None, &mut fx);
+    assert_eq!(deliveries(&mut fx), [(2, 3, false)]);
+}
+
+#[test]
+fn auto_delete_asks_when_the_last_consumer_left_and_not_before_the_first() {
+    let mut queue = queue(QueueConfig::default()).auto_delete(true);
+    let mut fx = Recorder::default();
+    let one = queue.consume(0, consumer(1, true, 0, 0), &mut fx);
+    let two = queue.consume(0, consumer(2, true, 0, 0), &mut fx);
+    queue.cancel(0, one, &mut fx);
+    assert_eq!(fx.unused, 0);
+    queue.cancel(0, two, &mut fx);
+    assert_eq!(fx.unused, 1);
+}
+
+#[test]
+fn an_unused_queue_expires_and_use_postpones_it() {
+    let config = QueueConfig { expires_ms: Some(100), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    queue.touch(0, &mut fx);
+    queue.get(60, true, &mut fx);
+    queue.tick(100, &mut fx);
+    assert_eq!(fx.unused, 0);
+    assert_eq!(fx.wakes, [100, 160]);
+    queue.tick(160, &mut fx);
+    assert_eq!(fx.unused, 1);
+}
+
+#[test]
+fn what_recovery_found_is_redelivered_only_where_it_may_have_been_seen() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    queue.restore_positions(1, 10, 4);
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
+    for qseq in [3, 4, 9] {
+        queue.restore(qseq, Arc::new(Message::copy_from(&view, true)), 0, 0, 0);
+    }
+    let seen: Vec<bool> = (0..3).map(|_| queue.get(0, true, &mut fx).unwrap().redelivered).collect();
+    assert_eq!(seen, [true, false, false]);
+    publish(&mut queue, 0, true, None, &mut fx);
+    assert_eq!(fx.enqueued, [10]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(bool),
+    Get(bool),
+    Settle(Settle, usize),
+    Purge,
+    Consume(bool, u32),
+    Cancel,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => any::<bool>().prop_map(Step::Publish),
+        3 => any::<bool>().prop_map(Step::Get),
+        4 => (prop_oneof![Just(Settle::Ack), Just(Settle::Requeue), Just(Settle::Discard)], 0usize..8)
+            .prop_map(|(how, which)| Step::Settle(how, which)),
+        1 => Just(Step::Purge),
+        1 => (any::<bool>(), 0u32..4).prop_map(|(no_ack, prefetch)| Step::Consume(no_ack, prefetch)),
+        1 => Just(Step::Cancel),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: every message is in exactly one place, deliveries come in the order of the queue
+    /// among messages never seen before, `redelivered` is only set on what was handed out, and the log's
+    /// live set is what the queue holds.
+    #[test]
+    fn a_random_walk_agrees_with_a_naive_model(steps in proptest::collection::vec(step(), 1..400)) {
+        let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+        let mut ready: std::collections::BTreeMap<u64, bool> = Default::default();
+        let mut held: Vec<u64> = Vec::new();
+        let mut persistent: std::collections::BTreeSet<u64> = Default::default();
+        let mut live: std::collections::BTreeSet<u64> = Default::default();
+        let mut consumers: Vec<ConsumerRef> = Vec::new();
+        let mut next = 1;
+        for step in steps {
+            match step {
+                Step::Publish(durable) => {
+                    if durable { persistent.insert(next); }
+                    ready.insert(next, false);
+                    publish(&mut queue, 0, durable, None, &mut fx);
+                    next += 1;
+                }
+                Step::Get(no_ack) => {
+                    let got = queue.get(0, no_ack, &mut fx);
+                    let expected = ready.pop_first();
+                    prop_assert_eq!(got.as_ref().map(|got| (got.qseq, got.redelivered)), expected);
+                    if let (Some(got), false) = (got, no_ack) { held.push(got.qseq); }
+                }
+                Step::Settle(how, which) => {
+                    if held.is_empty() { continue }
+                    let qseq = held.remove(which % held.len());
+                    if how == Settle::Requeue { ready.insert(qseq, true); }
+                    queue.settle(0, how, &[qseq], &mut fx);
+                }
+                Step::Purge => {
+                    prop_assert_eq!(queue.purge(&mut fx), ready.len() as u64);
+                    ready.clear();
+                }
+                Step::Consume(no_ack, prefetch) => {
+                    let handle = u32::from(no_ack);
+                    consumers.push(queue.consume(0, consumer(handle, no_ack, prefetch, 0), &mut fx));
+                }
+                Step::Cancel => {
+                    if let Some(consumer) = consumers.pop() { queue.cancel(0, consumer, &mut fx); }
+                }
+            }
+            for (handle, qseq, redelivered) in deliveries(&mut fx) {
+                prop_assert_eq!(ready.pop_first(), Some((qseq, redelivered)));
+                if handle == 0 { held.push(qseq); }
+            }
+            live.extend(fx.enqueued.drain(..));
+            for (first, last) in fx.dropped.drain(..) { live.retain(|qseq| !(first..=last).contains(qseq)); }
+            let expected: std::collections::BTreeSet<u64> =
+                ready.keys().chain(&held).copied().filter(|qseq| persistent.contains(qseq)).collect();
+            prop_assert_eq!(&live, &expected);
+            prop_assert_eq!(queue.ready_count(), ready.len() as u64);
+            prop_assert_eq!(queue.unacked_count(), held.len() as u64);
+        }
+    }
+}
