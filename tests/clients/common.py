@@ -1,0 +1,59 @@
+"""Shared by the client programs: connecting for good, and a record that survives the death of its writer."""
+import argparse
+import signal
+import socket
+import threading
+import time
+
+import pika
+
+STOP = threading.Event()
+
+
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--url", required=True, help="amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    parser.add_argument("--queue", required=True)
+    parser.add_argument("--out", required=True, help="the record, one line for each event")
+    return parser
+
+
+def stop_on_signals():
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: STOP.set())
+
+
+def connect(url):
+    """One attempt. A silent peer is given up after about two seconds, in every state of the connection."""
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = 2
+    parameters.stack_timeout = 3
+    parameters.connection_attempts = 1
+    parameters.heartbeat = 2
+    parameters.blocked_connection_timeout = 5
+    parameters.tcp_options = {"TCP_USER_TIMEOUT": 2000}
+    return pika.BlockingConnection(parameters)
+
+
+def close(connection):
+    try:
+        if connection is not None and connection.is_open:
+            connection.close()
+    except Exception:  # the connection may break while it is closed
+        pass
+
+
+# What a connection that breaks, refuses or falls silent raises.
+BROKEN = (pika.exceptions.AMQPError, OSError, socket.error, EOFError)
+
+
+class Record:
+    """Lines `event id time [more]`, written through at once. The clock is the machine's monotonic one."""
+
+    def __init__(self, path):
+        self._file = open(path, "a", buffering=1, encoding="ascii")
+        self._lock = threading.Lock()
+
+    def note(self, event, ident="-", more=""):
+        with self._lock:
+            self._file.write(f"{event} {ident} {time.monotonic():.6f} {more}\n")

@@ -1,0 +1,145 @@
+//! The account of messages: what publishers tried and saw confirmed against what consumers received.
+//!
+//! The rules: every confirmed message is received; nothing is received that nobody sent; a message that
+//! comes again is marked as redelivered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a publisher wrote down.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Published {
+    /// Every id that was sent or may have been sent.
+    pub tried: BTreeSet<String>,
+    /// The confirmed ids, each with the time of its confirm in seconds.
+    pub confirmed: Vec<(String, f64)>,
+}
+
+/// What a consumer wrote down, in the order of arrival: id and redelivered flag.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Received {
+    /// Each delivery.
+    pub deliveries: Vec<(String, bool)>,
+}
+
+/// The result of holding one against the other.
+#[derive(Debug, Default, PartialEq)]
+pub struct Balance {
+    /// How many ids were confirmed.
+    pub confirmed: usize,
+    /// How many different ids were received.
+    pub received: usize,
+    /// Confirmed and not received.
+    pub lost: Vec<String>,
+    /// Received and never sent.
+    pub invented: Vec<String>,
+    /// Received again without the redelivered flag.
+    pub repeated: Vec<String>,
+    /// Deliveries marked as redelivered.
+    pub redelivered: usize,
+}
+
+impl Published {
+    /// Reads a publisher's record. A last line that is cut off counts as not written.
+    #[must_use]
+    pub fn read(record: &str) -> Self {
+        let mut published = Self::default();
+        for [event, id, time] in lines::<3>(record) {
+            match event {
+                "try" => drop(published.tried.insert(id.to_owned())),
+                "confirm" => published.confirmed.push((id.to_owned(), time.parse().unwrap_or_default())),
+                _ => {}
+            }
+        }
+        published
+    }
+
+    /// Adds another publisher's record.
+    pub fn merge(&mut self, other: Self) {
+        self.tried.extend(other.tried);
+        self.confirmed.extend(other.confirmed);
+    }
+
+    /// The longest time between two confirms, in seconds; the confirms may stand in any order.
+    #[must_use]
+    pub fn longest_gap(&self) -> f64 {
+        let mut times: Vec<f64> = self.confirmed.iter().map(|(_, time)| *time).collect();
+        times.sort_by(f64::total_cmp);
+        times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
+    }
+}
+
+impl Received {
+    /// Reads a consumer's record.
+    #[must_use]
+    pub fn read(record: &str) -> Self {
+        let got = lines::<4>(record).filter(|[event, ..]| *event == "got");
+        Self { deliveries: got.map(|[_, id, _, again]| (id.to_owned(), again == "1")).collect() }
+    }
+}
+
+/// Holds what was received against what was published.
+#[must_use]
+pub fn balance(published: &Published, received: &Received) -> Balance {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut balance = Balance { confirmed: published.confirmed.len(), ..Balance::default() };
+    for (id, redelivered) in &received.deliveries {
+        let times = seen.entry(id).or_default();
+        *times += 1;
+        if *times > 1 && !redelivered {
+            balance.repeated.push(id.clone());
+        }
+        if *times == 1 && !published.tried.contains(id) {
+            balance.invented.push(id.clone());
+        }
+        balance.redelivered += usize::from(*redelivered);
+    }
+    let confirmed = published.confirmed.iter().map(|(id, _)| id);
+    balance.lost = confirmed.filter(|id| !seen.contains_key(id.as_str())).cloned().collect();
+    balance.received = seen.len();
+    balance
+}
+
+/// The whole lines of a record, cut into `N` words; shorter lines are left out.
+fn lines<const N: usize>(record: &str) -> impl Iterator<Item = [&str; N]> {
+    let whole = record.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split(' ').take(N).collect();
+        words.try_into().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLISHED: &str = "connected - 1.0 \ntry p-1 1.0 \nconfirm p-1 1.1 \ntry p-2 1.2 \nlost - 1.3 X\n\
+                             try p-3 4.0 \nconfirm p-3 4.1 \ntry p-4 4.2 \nconfirm p-4 4.";
+
+    #[test]
+    fn a_line_that_was_cut_off_confirms_nothing() {
+        let published = Published::read(PUBLISHED);
+        assert_eq!(published.tried.len(), 4);
+        assert_eq!(published.confirmed.len(), 2);
+        assert!((published.longest_gap() - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn loss_invention_and_unmarked_repetition_are_found() {
+        let published = Published::read(PUBLISHED);
+        let received =
+            Received::read("got p-1 1.2 0\ngot p-1 1.3 0\ngot p-9 1.4 0\ngot p-2 2.0 1\ngot p-2 2.1 1\n");
+        let found = balance(&published, &received);
+        assert_eq!(found.lost, ["p-3"]);
+        assert_eq!(found.invented, ["p-9"]);
+        assert_eq!(found.repeated, ["p-1"]);
+        assert_eq!((found.received, found.redelivered), (3, 2));
+    }
+
+    #[test]
+    fn an_unconfirmed_message_may_come_or_not_and_a_marked_one_may_come_twice() {
+        let published = Published::read(PUBLISHED);
+        let received = Received::read("got p-1 1 0\ngot p-3 2 0\ngot p-3 3 1\ngot p-2 4 0\n");
+        let found = balance(&published, &received);
+        assert!(found.lost.is_empty() && found.invented.is_empty() && found.repeated.is_empty(), "{found:?}");
+    }
+}

@@ -1,0 +1,75 @@
+//! The whole stack under traffic while its parts die, one fault for each test.
+
+use harness::world::World;
+use harness::{Needs, ready};
+use std::time::Duration;
+use xtask::stack::Cast;
+
+const NEEDS: &[Needs] = &[Needs::Network, Needs::Python];
+
+#[test]
+fn no_confirmed_message_is_lost_when_a_broker_is_killed_and_comes_back() {
+    if !ready("a broker is killed", NEEDS) {
+        return;
+    }
+    let world = World::start("broker-killed", Cast::from_environment()).unwrap();
+    world
+        .survives(
+            "broker A killed with -9",
+            |stack| stack.kill("A", "broker"),
+            |stack| {
+                stack.start_broker("A")?;
+                stack.wait_listening("A", 5672)
+            },
+        )
+        .unwrap();
+}
+
+#[test]
+fn the_check_script_restarts_a_killed_proxy_on_the_holder_of_the_address() {
+    if !ready("a proxy is killed", NEEDS) {
+        return;
+    }
+    let world = World::start("proxy-killed", Cast::from_environment()).unwrap();
+    let before = world.stack.pid("C", "proxy");
+    world
+        .survives(
+            "proxy on the address's holder killed with -9",
+            |stack| stack.kill("C", "proxy"),
+            |stack| {
+                assert_eq!(stack.holders(), ["C"], "the address stays: the proxy was restarted in time");
+                let after = stack.pid("C", "proxy");
+                assert!(after.is_some() && after != before, "{before:?}, then {after:?}");
+                Ok(())
+            },
+        )
+        .unwrap();
+}
+
+#[test]
+fn the_address_moves_when_its_holder_loses_power_and_returns_with_it() {
+    if !ready("the holder of the address loses power", NEEDS) {
+        return;
+    }
+    let world = World::start("holder-off", Cast::from_environment()).unwrap();
+    world
+        .survives(
+            "the address's holder lost power",
+            |stack| stack.power_off("C"),
+            |stack| {
+                stack.wait_holder("D", Duration::from_secs(1))?;
+                stack.power_on("C")?;
+                stack.wait_holder("C", Duration::from_secs(20))
+            },
+        )
+        .unwrap();
+}
+
+#[test]
+fn the_other_broker_serves_while_one_has_no_power() {
+    if !ready("a broker loses power", NEEDS) {
+        return;
+    }
+    let world = World::start("broker-off", Cast::from_environment()).unwrap();
+    world.survives("broker B lost power", |stack| stack.power_off("B"), |stack| stack.power_on("B")).unwrap();
+}
