@@ -1,0 +1,124 @@
+//! Headers exchanges: binding arguments are compared with the message's headers.
+//!
+//! `x-match` says how: `all` (the default) wants every other argument in the headers, `any` at
+//! least one. Arguments whose name begins with `x-` are left out, except with `all-with-x` and
+//! `any-with-x`. An argument without a value (void) asks only that the header is there. Values are
+//! equal when their types are of one class and the values are the same: integers of any width are
+//! one class, float and double another; text and binary differ.
+
+use crate::exception::Exception;
+use crate::meta::{Destination, equivalence};
+use amqp::reply_code;
+use amqp::table::{FieldTable, FieldValue, Table, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The bindings of a headers exchange, by identity.
+#[derive(Debug, Default)]
+pub struct Headers {
+    bindings: BTreeMap<(Destination, Arc<str>, Arc<[u8]>), Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    any: bool,
+    /// Sorted by name, like the headers they are compared with.
+    wanted: Vec<(Box<str>, FieldValue)>,
+}
+
+/// Whether the arguments of a binding make sense.
+pub(super) fn validate(arguments: &FieldTable) -> Result<(), Exception> {
+    let text = match arguments.get("x-match") {
+        None => return Ok(()),
+        Some(FieldValue::LongStr(word)) => {
+            if matches!(word.as_slice(), b"all" | b"any" | b"all-with-x" | b"any-with-x") {
+                return Ok(());
+            }
+            let mut text = String::from("Invalid x-match field value ");
+            amqp::erlang::push_binary(&mut text, word);
+            text + "; expected all, any, all-with-x, or any-with-x"
+        }
+        Some(other) => format!(
+            "Invalid x-match field type {} (value {}); expected longstr",
+            other.type_name(),
+            equivalence::plain(other)
+        ),
+    };
+    Err(Exception::channel(reply_code::PRECONDITION_FAILED, text))
+}
+
+impl Headers {
+    pub(super) fn bind(
+        &mut self,
+        to: Destination,
+        key: &Arc<str>,
+        arguments: &FieldTable,
+        identity: &Arc<[u8]>,
+    ) {
+        self.bindings.insert((to, Arc::clone(key), Arc::clone(identity)), Rule::new(arguments));
+    }
+
+    pub(super) fn unbind(&mut self, to: Destination, key: &Arc<str>, identity: &Arc<[u8]>) {
+        self.bindings.remove(&(to, Arc::clone(key), Arc::clone(identity)));
+    }
+
+    pub(super) fn route(&self, headers: Option<&Table<'_>>, out: &mut Vec<Destination>) {
+        if self.bindings.is_empty() {
+            return;
+        }
+        let mut sorted: Vec<(&str, Value<'_>)> = headers.into_iter().flat_map(Table::iter).collect();
+        // Stable, so that of two headers of one name the first counts.
+        sorted.sort_by_key(|(name, _)| *name);
+        let matching = self.bindings.iter().filter(|(_, rule)| rule.matches(&sorted));
+        out.extend(matching.map(|((to, ..), _)| *to));
+    }
+}
+
+impl Rule {
+    fn new(arguments: &FieldTable) -> Rule {
+        let mode = arguments.get("x-match").and_then(FieldValue::as_str).unwrap_or("all");
+        let with_x = mode.ends_with("-with-x");
+        let mut wanted: Vec<(Box<str>, FieldValue)> = arguments
+            .iter()
+            .filter(|(name, _)| *name != "x-match" && (with_x || !name.starts_with("x-")))
+            .map(|(name, value)| (name.into(), value.clone()))
+            .collect();
+        wanted.sort_by(|a, b| a.0.cmp(&b.0));
+        Rule { any: mode.starts_with("any"), wanted }
+    }
+
+    fn matches(&self, headers: &[(&str, Value<'_>)]) -> bool {
+        let mut fits = self.wanted.iter().map(|(name, value)| {
+            let at = headers.partition_point(|(header, _)| *header < &**name);
+            match headers.get(at) {
+                Some((header, found)) if *header == &**name => same(value, found),
+                _ => false,
+            }
+        });
+        if self.any { fits.any(|fit| fit) } else { fits.all(|fit| fit) }
+    }
+}
+
+/// Whether a header has the value an argument wants.
+fn same(wanted: &FieldValue, found: &Value<'_>) -> bool {
+    if let (Some(a), Some(b)) = (wanted.as_i64(), found.as_i64()) {
+        return a == b;
+    }
+    match (wanted, found) {
+        (FieldValue::Void, _) => true,
+        (FieldValue::LongStr(a), Value::LongStr(b)) => a == b,
+        (FieldValue::Bool(a), Value::Bool(b)) => a == b,
+        (FieldValue::Float(_) | FieldValue::Double(_), Value::Float(_) | Value::Double(_)) => {
+            float(wanted) == float(&found.to_owned())
+        }
+        _ => *wanted == found.to_owned(),
+    }
+}
+
+fn float(value: &FieldValue) -> Option<f64> {
+    match value {
+        FieldValue::Float(value) => Some(f64::from(*value)),
+        FieldValue::Double(value) => Some(*value),
+        _ => None,
+    }
+}

@@ -1,0 +1,142 @@
+//! How exchanges route: one routing table per exchange, kept up to date binding by binding.
+//!
+//! A [`Router`] maps routing keys and headers to destinations of its own bindings only. Following
+//! exchange-to-exchange bindings and alternate exchanges is [`crate::meta::route`]'s job.
+
+pub mod direct;
+pub mod fanout;
+pub mod headers;
+mod targets;
+pub mod topic;
+
+#[cfg(test)]
+mod tests;
+
+use crate::exception::Exception;
+use crate::meta::Destination;
+use amqp::table::{FieldTable, Table};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use targets::Targets;
+
+/// The type of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum ExchangeType {
+    /// Routing key equals binding key.
+    Direct,
+    /// To everything bound.
+    Fanout,
+    /// Binding keys are patterns of words.
+    Topic,
+    /// Binding arguments are compared with the message's headers.
+    Headers,
+}
+
+impl ExchangeType {
+    /// The name clients use.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExchangeType::Direct => "direct",
+            ExchangeType::Fanout => "fanout",
+            ExchangeType::Topic => "topic",
+            ExchangeType::Headers => "headers",
+        }
+    }
+
+    /// The type called `name`.
+    pub fn from_name(name: &str) -> Option<ExchangeType> {
+        match name {
+            "direct" => Some(ExchangeType::Direct),
+            "fanout" => Some(ExchangeType::Fanout),
+            "topic" => Some(ExchangeType::Topic),
+            "headers" => Some(ExchangeType::Headers),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a binding makes sense for an exchange of this type.
+pub fn validate_binding(
+    kind: ExchangeType,
+    _routing_key: &str,
+    arguments: &FieldTable,
+) -> Result<(), Exception> {
+    match kind {
+        ExchangeType::Headers => headers::validate(arguments),
+        ExchangeType::Direct | ExchangeType::Fanout | ExchangeType::Topic => Ok(()),
+    }
+}
+
+/// The routing table of one exchange.
+#[derive(Debug)]
+pub enum Router {
+    /// See [`direct`].
+    Direct(direct::Direct),
+    /// See [`fanout`].
+    Fanout(fanout::Fanout),
+    /// See [`topic`].
+    Topic(topic::Topic),
+    /// See [`headers`].
+    Headers(headers::Headers),
+}
+
+impl Router {
+    /// An empty table.
+    pub fn new(kind: ExchangeType) -> Router {
+        match kind {
+            ExchangeType::Direct => Router::Direct(direct::Direct::default()),
+            ExchangeType::Fanout => Router::Fanout(fanout::Fanout::default()),
+            ExchangeType::Topic => Router::Topic(topic::Topic::default()),
+            ExchangeType::Headers => Router::Headers(headers::Headers::default()),
+        }
+    }
+
+    /// Adds a binding that is not there yet. `identity` is the canonical form of its arguments.
+    pub fn bind(&mut self, to: Destination, key: &Arc<str>, arguments: &FieldTable, identity: &Arc<[u8]>) {
+        match self {
+            Router::Direct(direct) => direct.bind(to, key),
+            Router::Fanout(fanout) => fanout.bind(to),
+            Router::Topic(topic) => topic.bind(to, key),
+            Router::Headers(headers) => headers.bind(to, key, arguments, identity),
+        }
+    }
+
+    /// Takes a binding away that is there.
+    pub fn unbind(&mut self, to: Destination, key: &Arc<str>, identity: &Arc<[u8]>) {
+        match self {
+            Router::Direct(direct) => direct.unbind(to, key),
+            Router::Fanout(fanout) => fanout.unbind(to),
+            Router::Topic(topic) => topic.unbind(to, key),
+            Router::Headers(headers) => headers.unbind(to, key, identity),
+        }
+    }
+
+    /// Appends where a message with these routing keys and headers goes. Destinations may occur
+    /// more than once.
+    pub fn route(
+        &self,
+        keys: &[&str],
+        headers: Option<&Table<'_>>,
+        out: &mut Vec<Destination>,
+        words: &mut WordScratch,
+    ) {
+        match self {
+            Router::Direct(direct) => keys.iter().for_each(|key| direct.route(key, out)),
+            Router::Fanout(fanout) => fanout.route(out),
+            Router::Topic(topic) => keys.iter().for_each(|key| topic.route(key, out, words)),
+            Router::Headers(table) => table.route(headers, out),
+        }
+    }
+
+    /// Whether equal routing keys always lead to the same place while bindings stay the same.
+    pub fn depends_on_key_only(&self) -> bool {
+        !matches!(self, Router::Headers(_))
+    }
+}
+
+/// Lists reused from message to message by the topic search.
+#[derive(Debug, Default)]
+pub struct WordScratch {
+    active: Vec<u32>,
+    next: Vec<u32>,
+}

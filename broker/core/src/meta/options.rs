@@ -1,0 +1,193 @@
+//! What a queue obeys: its arguments, and policies on top.
+
+use super::policy::Definition;
+use amqp::table::{FieldTable, FieldValue};
+use std::sync::{Arc, OnceLock};
+
+/// What happens to a message for which a queue has no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overflow {
+    /// The oldest message goes (to the dead letter exchange, if there is one).
+    #[default]
+    DropHead,
+    /// The new message is refused; a confirming publisher gets a nack.
+    RejectPublish,
+    /// The same, and the refused message is dead-lettered.
+    RejectPublishDlx,
+}
+
+impl Overflow {
+    /// The overflow called `name`.
+    pub fn from_name(name: &str) -> Option<Overflow> {
+        match name {
+            "drop-head" => Some(Overflow::DropHead),
+            "reject-publish" => Some(Overflow::RejectPublish),
+            "reject-publish-dlx" => Some(Overflow::RejectPublishDlx),
+            _ => None,
+        }
+    }
+
+    /// The word for it in arguments and policies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Overflow::DropHead => "drop-head",
+            Overflow::RejectPublish => "reject-publish",
+            Overflow::RejectPublishDlx => "reject-publish-dlx",
+        }
+    }
+}
+
+/// The `x-queue-type` argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum QueueType {
+    /// What a queue is without the argument.
+    #[default]
+    Classic,
+    /// Served as a mirrored durable queue.
+    Quorum,
+}
+
+impl QueueType {
+    /// The word in the argument and in listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            QueueType::Classic => "classic",
+            QueueType::Quorum => "quorum",
+        }
+    }
+}
+
+/// What a queue obeys, with RabbitMQ's words and milliseconds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueOptions {
+    /// `x-message-ttl`: milliseconds a message may wait.
+    pub message_ttl: Option<u64>,
+    /// `x-expires`: milliseconds the queue may be unused.
+    pub expires: Option<u64>,
+    /// `x-max-length`: ready messages.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`: octets of ready bodies.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange`; `Some("")` is the default exchange.
+    pub dead_letter_exchange: Option<Arc<str>>,
+    /// `x-dead-letter-routing-key`.
+    pub dead_letter_routing_key: Option<Arc<str>>,
+    /// `x-max-priority`, 0 to 255. An argument only, never a policy.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`. An argument only.
+    pub single_active_consumer: bool,
+    /// `x-queue-mode` is `lazy`.
+    pub lazy: bool,
+    /// `x-queue-type`. An argument only.
+    pub queue_type: QueueType,
+    /// `x-delivery-limit`: deliveries after which a returned message is dead-lettered.
+    pub delivery_limit: Option<u64>,
+    /// `consumer-timeout` or `x-consumer-timeout` in milliseconds.
+    pub consumer_timeout: Option<u64>,
+    /// `ha-mode` with what belongs to it; from policies only.
+    pub mirroring: Option<Mirroring>,
+}
+
+/// How many copies a queue has (`ha-mode`, `ha-params`, `ha-sync-mode`, `ha-promote-on-*`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirroring {
+    /// Which nodes.
+    pub mode: MirrorMode,
+    /// `ha-sync-mode` is `automatic`.
+    pub automatic_sync: bool,
+    /// `ha-promote-on-shutdown` is `always`.
+    pub promote_on_shutdown: bool,
+    /// `ha-promote-on-failure` is `always`.
+    pub promote_on_failure: bool,
+}
+
+/// The `ha-mode` of a policy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MirrorMode {
+    /// On every broker.
+    All,
+    /// On this many brokers.
+    Exactly(u32),
+    /// On these brokers.
+    Nodes(Vec<String>),
+}
+
+impl QueueOptions {
+    /// Reads valid arguments; [`super::arguments::validate_queue`] refuses invalid ones before.
+    /// What makes no sense is left out, so that old data never stops a node.
+    pub fn from_arguments(arguments: &FieldTable) -> QueueOptions {
+        let number = |key: &str| {
+            arguments.get(key).and_then(FieldValue::as_i64).and_then(|value| u64::try_from(value).ok())
+        };
+        let text = |key: &str| arguments.get(key).and_then(FieldValue::as_str);
+        QueueOptions {
+            message_ttl: number("x-message-ttl"),
+            expires: number("x-expires").filter(|value| *value > 0),
+            max_length: number("x-max-length"),
+            max_length_bytes: number("x-max-length-bytes"),
+            overflow: text("x-overflow").and_then(Overflow::from_name).unwrap_or_default(),
+            dead_letter_exchange: text("x-dead-letter-exchange").map(Arc::from),
+            dead_letter_routing_key: text("x-dead-letter-routing-key").map(Arc::from),
+            max_priority: number("x-max-priority").and_then(|value| u8::try_from(value).ok()),
+            single_active_consumer: arguments.get("x-single-active-consumer").and_then(FieldValue::as_bool)
+                == Some(true),
+            lazy: text("x-queue-mode") == Some("lazy"),
+            queue_type: match text("x-queue-type") {
+                Some("quorum") => QueueType::Quorum,
+                _ => QueueType::Classic,
+            },
+            delivery_limit: number("x-delivery-limit"),
+            consumer_timeout: number("x-consumer-timeout"),
+            mirroring: None,
+        }
+    }
+
+    /// The same, sharing one value among all queues without arguments.
+    pub fn shared(arguments: &FieldTable) -> Arc<QueueOptions> {
+        static PLAIN: OnceLock<Arc<QueueOptions>> = OnceLock::new();
+        if arguments.is_empty() {
+            return Arc::clone(PLAIN.get_or_init(Arc::default));
+        }
+        Arc::new(QueueOptions::from_arguments(arguments))
+    }
+
+    /// Arguments, policy and operator policy together. Of limits the lowest counts; otherwise an
+    /// argument beats a policy (RabbitMQ: `res_min` and `res_arg` of classic queues), and an
+    /// operator policy beats a policy.
+    #[must_use]
+    pub fn with_policies(&self, policy: Option<&Definition>, operator: Option<&Definition>) -> QueueOptions {
+        let mut all = self.clone();
+        for definition in [policy, operator].into_iter().flatten() {
+            lower(&mut all.message_ttl, definition.number("message-ttl"));
+            lower(&mut all.expires, definition.number("expires").filter(|value| *value > 0));
+            lower(&mut all.max_length, definition.number("max-length"));
+            lower(&mut all.max_length_bytes, definition.number("max-length-bytes"));
+            lower(&mut all.delivery_limit, definition.number("delivery-limit"));
+            lower(&mut all.consumer_timeout, definition.number("consumer-timeout"));
+        }
+        let text = |key: &str| {
+            operator.and_then(|definition| definition.text(key)).or_else(|| policy.and_then(|p| p.text(key)))
+        };
+        if self.dead_letter_exchange.is_none() {
+            all.dead_letter_exchange = text("dead-letter-exchange").map(Arc::from);
+        }
+        if self.dead_letter_routing_key.is_none() {
+            all.dead_letter_routing_key = text("dead-letter-routing-key").map(Arc::from);
+        }
+        if self.overflow == Overflow::default() {
+            all.overflow = text("overflow").and_then(Overflow::from_name).unwrap_or_default();
+        }
+        all.lazy |= text("queue-mode") == Some("lazy");
+        all.mirroring =
+            operator.and_then(Definition::mirroring).or_else(|| policy.and_then(Definition::mirroring));
+        all
+    }
+}
+
+fn lower(limit: &mut Option<u64>, other: Option<u64>) {
+    if let Some(other) = other {
+        *limit = Some(limit.map_or(other, |limit| limit.min(other)));
+    }
+}

@@ -1,0 +1,136 @@
+//! Snapshots: the state as the list of changes that makes it.
+
+use super::entities::BindingSpec;
+use super::{Change, MetaSm};
+use serde::{Deserialize, Serialize};
+
+/// Format of snapshots. A snapshot of another format is refused, never guessed at.
+const FORMAT: u32 = 1;
+
+/// Why octets are not a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Written by another version.
+    #[error("metadata snapshot has format {0}, this program reads format {FORMAT}")]
+    Format(u32),
+    /// Damaged.
+    #[error("metadata snapshot is damaged: {0}")]
+    Damaged(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    applied: u64,
+}
+
+impl MetaSm {
+    /// What must survive a restart of this node.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.write_snapshot(Change::is_durable)
+    }
+
+    /// Everything, transient queues and exchanges included: what another node needs to join.
+    pub fn full_snapshot(&self) -> Vec<u8> {
+        self.write_snapshot(|_| true)
+    }
+
+    fn write_snapshot(&self, wanted: impl Fn(&Change) -> bool) -> Vec<u8> {
+        let header = Header { format: FORMAT, applied: self.applied() };
+        let mut out = postcard::to_stdvec(&header).unwrap_or_default();
+        self.for_each_change(|change| {
+            if wanted(&change)
+                && let Ok(octets) = postcard::to_stdvec(&change)
+            {
+                out.extend_from_slice(&(octets.len() as u32).to_le_bytes());
+                out.extend_from_slice(&octets);
+            }
+        });
+        out
+    }
+
+    /// Replaces the state by that of a snapshot. On an error the state is empty.
+    pub fn restore(&mut self, octets: &[u8]) -> Result<(), SnapshotError> {
+        let damaged = |error: postcard::Error| SnapshotError::Damaged(error.to_string());
+        let (version, access, policy) = (self.version(), self.access_version(), self.policy_version());
+        *self = MetaSm::new();
+        let (header, mut rest): (Header, &[u8]) = postcard::take_from_bytes(octets).map_err(damaged)?;
+        if header.format != FORMAT {
+            return Err(SnapshotError::Format(header.format));
+        }
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let Some((record, after)) = after.split_at_checked(length) else {
+                *self = MetaSm::new();
+                return Err(SnapshotError::Damaged("a record ends too early".to_owned()));
+            };
+            match postcard::from_bytes::<Change>(record) {
+                Ok(change) => self.commit(&change),
+                Err(error) => {
+                    *self = MetaSm::new();
+                    return Err(damaged(error));
+                }
+            }
+            rest = after;
+        }
+        if !rest.is_empty() {
+            *self = MetaSm::new();
+            return Err(SnapshotError::Damaged("octets behind the last record".to_owned()));
+        }
+        self.note_applied(header.applied);
+        self.raise_versions(version, access, policy);
+        Ok(())
+    }
+
+    /// The changes that make this state from an empty one, in an order that works.
+    fn for_each_change(&self, mut each: impl FnMut(Change)) {
+        for user in self.users() {
+            each(Change::PutUser(user.clone()));
+        }
+        for (user, limits) in &self.user_limits {
+            each(Change::PutUserLimits { user: user.clone(), limits: *limits });
+        }
+        for (name, value) in self.global_parameters() {
+            each(Change::PutGlobalParameter { name: name.clone(), value: value.to_owned() });
+        }
+        for state in self.vhosts() {
+            let vhost = state.vhost.id;
+            each(Change::PutVhost(state.vhost.clone()));
+            each(Change::PutVhostLimits { vhost, limits: state.limits });
+            for (user, patterns) in state.permissions() {
+                each(Change::PutPermissions { user: user.clone(), vhost, patterns: patterns.clone() });
+            }
+            for (user, exchange, patterns) in state.topic_permissions() {
+                each(Change::PutTopicPermissions {
+                    user: user.clone(),
+                    vhost,
+                    exchange: exchange.clone(),
+                    patterns: patterns.clone(),
+                });
+            }
+            for operator in [false, true] {
+                for policy in state.policies(operator) {
+                    each(Change::PutPolicy { vhost, operator, policy: policy.clone() });
+                }
+            }
+            for (component, name, value) in state.parameters() {
+                each(Change::PutParameter {
+                    vhost,
+                    component: component.clone(),
+                    name: name.clone(),
+                    value: value.to_owned(),
+                });
+            }
+        }
+        for exchange in self.exchanges.values() {
+            each(Change::PutExchange(exchange.spec.clone()));
+        }
+        for queue in self.queues() {
+            each(Change::PutQueue(queue.spec.clone()));
+        }
+        let bindings: Vec<&BindingSpec> = self.bindings.values().collect();
+        for binding in bindings {
+            each(Change::PutBinding(binding.clone()));
+        }
+    }
+}
