@@ -1,1 +1,17 @@
-//! The write-ahead log.
+//! The broker's durable storage: synchronous, behind a [`disk::Disk`], without tokio.
+//!
+//! * [`wal`]: one write-ahead log per node with group commit; what it reports as durable survives
+//!   `kill -9` and power loss.
+//! * [`recovery`]: folds the log's records into what each queue holds.
+//! * [`datadir`]: the data directory, its lock, its identity and its format version.
+//!
+//! Everything that touches a disk goes through [`disk::Disk`], so that the same code runs on the
+//! simulated disk that loses, tears and damages writes.
+
+pub mod datadir;
+pub mod disk;
+pub mod recovery;
+pub mod wal;
+
+/// A position in the node's log: the number of a record, from 1. 0 is "before the first".
+pub type Lsn = u64;

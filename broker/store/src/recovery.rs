@@ -1,0 +1,313 @@
+//! Folds the log's records into what each queue holds.
+//!
+//! Feed [`LiveSet::apply`] with every record of the log in order. Records may come again: a message
+//! that was written a second time further on (so that the file with its first copy could be released)
+//! has the same identity and only moves; [`Record::QOpen`] only raises counters. What a record says
+//! about a queue that was closed is ignored.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use broker_core::record::{At, Enq, Message, PubRef, QseqRange, Record, Target};
+use bytes::Bytes;
+
+use crate::Lsn;
+
+/// A message that is still in its queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveMessage {
+    /// Position in the queue.
+    pub qseq: u64,
+    /// The epoch in which it was enqueued; with `qseq` its identity.
+    pub epoch: u32,
+    /// Number of its record in that epoch's stream.
+    pub off: u64,
+    /// Where its newest copy stands in the log.
+    pub lsn: Lsn,
+    /// When it entered the queue, milliseconds since 1970.
+    pub enq_ms: u64,
+    /// When it expires, milliseconds since 1970.
+    pub expiry_ms: Option<u64>,
+    /// Its priority, if it has one.
+    pub priority: Option<u8>,
+    /// Who published it.
+    pub pub_ref: Option<PubRef>,
+    /// How often it was returned, where that is counted.
+    pub delivery_count: u32,
+    /// The exchange it was published to.
+    pub exchange: Arc<str>,
+    /// The routing key it was published with.
+    pub routing_key: Arc<str>,
+    /// The properties as on the wire.
+    pub properties: Bytes,
+    /// The body; targets of one fan-out share it.
+    pub body: Bytes,
+    /// It may have been sent to a consumer before (its `qseq` is below the queue's `hwm`).
+    pub redelivered: bool,
+}
+
+/// What a queue holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueImage {
+    /// The queue's number.
+    pub queue_id: u64,
+    /// The highest epoch known.
+    pub epoch: u32,
+    /// The next record's number in that epoch's stream.
+    pub next_off: u64,
+    /// The next message's position.
+    pub next_qseq: u64,
+    /// Messages below it may have been delivered.
+    pub hwm: u64,
+    /// Who leads the queue, by its newest [`Record::Epoch`].
+    pub leader: Option<u64>,
+    /// The live messages by `qseq`.
+    pub messages: BTreeMap<u64, LiveMessage>,
+    /// Segment files by their first `qseq`.
+    pub segments: BTreeMap<u64, SegmentNote>,
+}
+
+/// A segment file, as [`Record::SegAdd`] described it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentNote {
+    /// The last message in it.
+    pub last_qseq: u64,
+    /// Its description.
+    pub meta: Box<[u8]>,
+}
+
+impl QueueImage {
+    /// The record that keeps this queue's counters when older records are released.
+    #[must_use]
+    pub fn state_record(&self) -> Record<'static> {
+        Record::QOpen {
+            at: At { queue_id: self.queue_id, epoch: self.epoch, off: self.next_off },
+            next_qseq: self.next_qseq,
+            hwm: self.hwm,
+        }
+    }
+
+    /// Bytes of properties and bodies of the live messages.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.messages.values().map(|message| (message.properties.len() + message.body.len()) as u64).sum()
+    }
+
+    fn see_epoch(&mut self, epoch: u32, next_off: u64) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.next_off = next_off;
+        } else if epoch == self.epoch {
+            self.next_off = self.next_off.max(next_off);
+        }
+    }
+
+    fn see(&mut self, at: &At) {
+        self.see_epoch(at.epoch, at.off.saturating_add(1));
+    }
+
+    fn drop_range(&mut self, range: QseqRange) {
+        // A range is as wide as its writer liked; what is there bounds the work.
+        if range.last - range.first < 16 {
+            for qseq in range.first..=range.last {
+                self.messages.remove(&qseq);
+            }
+        } else {
+            let gone: Vec<u64> =
+                self.messages.range(range.first..=range.last).map(|(&qseq, _)| qseq).collect();
+            for qseq in gone {
+                self.messages.remove(&qseq);
+            }
+        }
+        if let Some(next) = range.last.checked_add(1) {
+            self.next_qseq = self.next_qseq.max(next);
+        }
+    }
+
+    fn requeue_range(&mut self, range: QseqRange, delta: u32) {
+        for (_, message) in self.messages.range_mut(range.first..=range.last) {
+            message.delivery_count = message.delivery_count.saturating_add(delta);
+        }
+    }
+}
+
+/// Builds the image of every queue from the records of the log.
+#[derive(Debug, Default)]
+pub struct LiveSet {
+    queues: HashMap<u64, QueueImage>,
+    closed: HashSet<u64>,
+    names: Names,
+}
+
+impl LiveSet {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next record of the log.
+    pub fn apply(&mut self, lsn: Lsn, record: Record<'_>) {
+        match record {
+            Record::Enq(enq) => {
+                let Enq { queue_id, epoch, off, qseq, ref message } = enq;
+                let target = Target { queue_id, epoch, off, qseq };
+                self.enqueue(lsn, target, message, &mut None);
+            }
+            Record::EnqMulti { targets, ref message } => {
+                let mut shared = None;
+                for target in &targets {
+                    self.enqueue(lsn, target, message, &mut shared);
+                }
+            }
+            Record::Drop { at, ranges, .. } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    queue.see(&at);
+                    ranges.iter().for_each(|range| queue.drop_range(range));
+                }
+            }
+            Record::Requeue { at, delivery_count_delta, ranges } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    queue.see(&at);
+                    ranges.iter().for_each(|range| queue.requeue_range(range, delivery_count_delta));
+                }
+            }
+            Record::Hwm { at, hwm } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    queue.see(&at);
+                    queue.hwm = queue.hwm.max(hwm);
+                }
+            }
+            Record::Epoch { at, leader } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    if at.epoch >= queue.epoch {
+                        queue.leader = Some(leader);
+                    }
+                    queue.see_epoch(at.epoch, at.off);
+                }
+            }
+            Record::QOpen { at, next_qseq, hwm } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    queue.see_epoch(at.epoch, at.off);
+                    queue.next_qseq = queue.next_qseq.max(next_qseq);
+                    queue.hwm = queue.hwm.max(hwm);
+                }
+            }
+            Record::QClose { at } => {
+                self.queues.remove(&at.queue_id);
+                self.closed.insert(at.queue_id);
+            }
+            Record::SegAdd { at, first_qseq, last_qseq, meta } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    queue.see(&at);
+                    queue.segments.insert(first_qseq, SegmentNote { last_qseq, meta: meta.into() });
+                }
+            }
+            Record::SegDel { at, first_qseq } => {
+                if let Some(queue) = self.queue(at.queue_id) {
+                    queue.see(&at);
+                    queue.segments.remove(&first_qseq);
+                }
+            }
+            Record::Ckpt { .. } => {}
+        }
+    }
+
+    /// What every queue holds, by ascending queue number; messages that may have been delivered are
+    /// marked.
+    #[must_use]
+    pub fn finish(self) -> Vec<QueueImage> {
+        let mut queues: Vec<QueueImage> = self.queues.into_values().collect();
+        queues.sort_unstable_by_key(|queue| queue.queue_id);
+        for queue in &mut queues {
+            for (_, message) in queue.messages.range_mut(..queue.hwm) {
+                message.redelivered = true;
+            }
+        }
+        queues
+    }
+
+    /// Numbers of queues that were closed within the log, in no particular order.
+    pub fn closed_queues(&self) -> impl Iterator<Item = u64> + '_ {
+        self.closed.iter().copied()
+    }
+
+    fn queue(&mut self, queue_id: u64) -> Option<&mut QueueImage> {
+        if self.closed.contains(&queue_id) {
+            return None;
+        }
+        Some(self.queues.entry(queue_id).or_insert_with(|| QueueImage { queue_id, ..QueueImage::default() }))
+    }
+
+    /// `shared` keeps the message's properties and body between the targets of a fan-out.
+    fn enqueue(
+        &mut self,
+        lsn: Lsn,
+        target: Target,
+        message: &Message<'_>,
+        shared: &mut Option<(Bytes, Bytes)>,
+    ) {
+        let Target { queue_id, epoch, off, qseq } = target;
+        let Some(queue) = self.queue(queue_id) else { return };
+        queue.see(&At { queue_id, epoch, off });
+        queue.next_qseq = queue.next_qseq.max(qseq.saturating_add(1));
+        match queue.messages.get_mut(&qseq) {
+            Some(known) if known.epoch == epoch => {
+                known.lsn = lsn;
+                known.delivery_count = message.delivery_count;
+                return;
+            }
+            // Two leaders may have used the same position; the later one knows better.
+            Some(known) if known.epoch > epoch => return,
+            _ => {}
+        }
+        let (properties, body) = shared
+            .get_or_insert_with(|| {
+                (Bytes::copy_from_slice(message.properties), Bytes::copy_from_slice(message.body))
+            })
+            .clone();
+        let live = LiveMessage {
+            qseq,
+            epoch,
+            off,
+            lsn,
+            enq_ms: message.enq_ms,
+            expiry_ms: message.expiry_ms,
+            priority: message.priority,
+            pub_ref: message.pub_ref,
+            delivery_count: message.delivery_count,
+            exchange: self.names.get(message.exchange),
+            routing_key: self.names.get(message.routing_key),
+            properties,
+            body,
+            redelivered: false,
+        };
+        if let Some(queue) = self.queue(queue_id) {
+            queue.messages.insert(qseq, live);
+        }
+    }
+}
+
+/// Exchange names and routing keys repeat; each is kept once.
+#[derive(Debug, Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// Forget them all beyond this many: routing keys may all differ.
+    const MOST: usize = 4096;
+
+    fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        let name: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&name));
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The log with its threads on a real file system. Crashes are enumerated in `broker-sim`.
+
+use std::sync::mpsc;
+
+use broker_core::record::{At, Enq, Message};
+
+use super::*;
+use crate::disk::RealDisk;
+
+const UUID: [u8; 16] = *b"0123456789abcdef";
+
+fn options() -> WalOptions {
+    WalOptions { file_bytes: 1 << 16, ..WalOptions::new(UUID) }
+}
+
+fn enq(qseq: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let message = Message { body, ..Message::default() };
+    broker_core::record::Record::Enq(Enq { queue_id: 1, epoch: 1, off: qseq, qseq, message })
+        .encode(&mut bytes);
+    bytes
+}
+
+fn open(dir: &std::path::Path, options: WalOptions) -> (Wal, Vec<u64>, RecoveryReport) {
+    let mut seen = Vec::new();
+    let (wal, report) = Wal::open(Arc::new(RealDisk), dir, options, |_, record| {
+        if let broker_core::record::Record::Enq(enq) = record {
+            seen.push(enq.qseq);
+        }
+    })
+    .unwrap();
+    (wal, seen, report)
+}
+
+#[test]
+fn what_was_appended_comes_back_over_many_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, seen, _) = open(dir.path(), options());
+    assert!(seen.is_empty());
+    let (sender, told) = mpsc::channel();
+    wal.on_durable(Box::new(move |lsn| {
+        let _ = sender.send(lsn);
+    }));
+    for qseq in 1..=1000 {
+        assert_eq!(wal.append(&enq(qseq, &[7; 500]), 1, Urgency::Now), qseq);
+    }
+    while told.recv().unwrap() < 1000 {}
+    assert_eq!(wal.durable_lsn(), 1000);
+    assert_eq!(wal.pending_bytes(), 0);
+    assert!(wal.closed_files().len() >= 7);
+    drop(wal);
+    let (wal, seen, report) = open(dir.path(), options());
+    assert_eq!(seen, (1..=1000).collect::<Vec<u64>>());
+    assert_eq!((report.last_lsn, report.torn_bytes), (1000, 0));
+    assert_eq!(wal.append(&enq(1001, b""), 1, Urgency::Now), 1001);
+}
+
+#[test]
+fn dropping_the_log_writes_what_was_appended_even_lazily() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, ..) = open(dir.path(), WalOptions { lazy_delay: Duration::from_secs(3600), ..options() });
+    wal.append(&enq(1, b"x"), 1, Urgency::Lazy);
+    drop(wal);
+    assert_eq!(open(dir.path(), options()).1, [1]);
+}
+
+#[test]
+fn lazy_records_become_durable_by_themselves_and_urgent_ones_take_them_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, ..) = open(dir.path(), WalOptions { lazy_delay: Duration::from_millis(20), ..options() });
+    let (sender, told) = mpsc::channel();
+    wal.on_durable(Box::new(move |lsn| {
+        let _ = sender.send(lsn);
+    }));
+    wal.append(&enq(1, b"x"), 1, Urgency::Lazy);
+    assert_eq!(told.recv().unwrap(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    let (slow, ..) = open(dir.path(), WalOptions { lazy_delay: Duration::from_secs(3600), ..options() });
+    slow.append(&enq(1, b"x"), 1, Urgency::Lazy);
+    slow.append(&enq(2, b"x"), 1, Urgency::Now);
+    assert_eq!(slow.sync_blocking(), Ok(2));
+}
+
+#[test]
+fn released_files_are_used_again_and_the_rest_of_the_log_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, ..) = open(dir.path(), options());
+    for qseq in 1..=1000 {
+        wal.append(&enq(qseq, &[7; 500]), 1, Urgency::Now);
+        if qseq % 50 == 0 {
+            wal.sync_blocking().unwrap();
+            wal.release_before(qseq - 10);
+        }
+    }
+    wal.stop().unwrap();
+    let oldest = wal.oldest_file_first_lsn();
+    assert!(oldest > 500, "{oldest}");
+    assert!(wal.total_bytes() < 4 << 16, "{}", wal.total_bytes());
+    drop(wal);
+    let (_wal, seen, report) = open(dir.path(), WalOptions { expect_existing: true, ..options() });
+    assert_eq!(report.first_lsn, oldest);
+    assert_eq!(seen, (oldest..=1000).collect::<Vec<u64>>());
+    let bytes: u64 =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 8 << 16, "released files do not pile up: {bytes}");
+}
+
+#[test]
+fn a_message_larger_than_a_file_gets_a_larger_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, ..) = open(dir.path(), options());
+    wal.append(&enq(1, b"small"), 1, Urgency::Now);
+    wal.sync_blocking().unwrap();
+    wal.append(&enq(2, &vec![9; 300_000]), 1, Urgency::Now);
+    wal.append(&enq(3, b"small"), 1, Urgency::Now);
+    drop(wal);
+    assert_eq!(open(dir.path(), options()).1, [1, 2, 3]);
+}
+
+#[test]
+fn one_append_is_one_frame_and_many_share_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let manual = WalOptions { background: false, ..options() };
+    let (wal, ..) = open(dir.path(), manual);
+    let pair = [enq(1, b"a"), enq(2, b"b")].concat();
+    assert_eq!(wal.append(&pair, 2, Urgency::Now), 2);
+    assert_eq!(wal.append(&enq(3, b"c"), 1, Urgency::Lazy), 3);
+    assert_eq!(wal.durable_lsn(), 0);
+    wal.run_once();
+    assert_eq!(wal.durable_lsn(), 3);
+    assert_eq!((wal.stats().frames, wal.stats().syncs), (1, 1));
+}
+
+#[test]
+fn a_log_of_another_directory_and_a_missing_log_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refuse =
+        |options| Wal::open(Arc::new(RealDisk), dir.path(), options, |_, _| {}).map(drop).unwrap_err();
+    let missing = refuse(WalOptions { expect_existing: true, ..options() });
+    assert!(matches!(missing, OpenError::Missing { .. }), "{missing}");
+    open(dir.path(), options());
+    let foreign = refuse(WalOptions::new([1; 16]));
+    assert!(matches!(foreign, OpenError::ControlForeign { .. }), "{foreign}");
+    std::fs::remove_file(dir.path().join("wal-0000000000000001.log")).unwrap();
+    let missing = refuse(options());
+    assert!(matches!(missing, OpenError::Missing { .. }), "{missing}");
+}
+
+#[test]
+fn damage_in_a_durable_record_is_reported_with_its_place_and_queues() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, ..) = open(dir.path(), options());
+    for qseq in 1..=3 {
+        let mut bytes = Vec::new();
+        broker_core::record::Record::QClose { at: At { queue_id: qseq * 10, epoch: 1, off: 0 } }
+            .encode(&mut bytes);
+        wal.append(&bytes, 1, Urgency::Now);
+        wal.sync_blocking().unwrap();
+    }
+    wal.stop().unwrap();
+    drop(wal);
+    let file = dir.path().join("wal-0000000000000001.log");
+    let damage = |at: usize| {
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    };
+    // Frames of 40 + 8 bytes; the second one is damaged, then the last one.
+    for (at, lsn, queues) in [(4096 + 48 + 41, 2, vec![10, 30]), (4096 + 96 + 41, 3, vec![10, 20])] {
+        damage(at);
+        let error = Wal::open(Arc::new(RealDisk), dir.path(), options(), |_, _| {}).map(drop).unwrap_err();
+        let OpenError::Corrupt(corruption) = error else { panic!("{error}") };
+        assert_eq!((corruption.first_lsn, corruption.last_lsn), (lsn, Some(lsn)));
+        assert_eq!(corruption.offset, 4096 + 48 * (lsn - 1));
+        assert_eq!(corruption.queues, queues);
+        damage(at);
+    }
+    assert_eq!(open(dir.path(), options()).2.records, 3);
+}
