@@ -68,14 +68,19 @@ codes! {
 /// Whether a code closes the whole connection; the others close one channel (AMQP 0-9-1 section 1.2).
 #[must_use]
 pub fn is_hard_error(code: u16) -> bool {
-    matches!(code, CONNECTION_FORCED | INVALID_PATH | FRAME_ERROR..=RESOURCE_ERROR | NOT_ALLOWED..=INTERNAL_ERROR)
+    matches!(
+        code,
+        CONNECTION_FORCED | INVALID_PATH | FRAME_ERROR
+            ..=RESOURCE_ERROR | NOT_ALLOWED | NOT_IMPLEMENTED | INTERNAL_ERROR
+    )
 }
 
-/// The text of a close method as RabbitMQ writes it: `NAME - explanation`, with more than 255 octets cut to
-/// 252 and `...` added (cut earlier where a character would be split).
+/// The text of a close method as RabbitMQ writes it: `NAME - explanation`, or only the name when there is nothing
+/// to explain. More than 255 octets are cut to 252 and `...` added (cut earlier where a character would be split).
 #[must_use]
 pub fn reply_text(code: u16, explanation: &str) -> String {
     let mut text = match name(code) {
+        Some(name) if explanation.is_empty() => name.to_owned(),
         Some(name) => format!("{name} - {explanation}"),
         None => explanation.to_owned(),
     };
@@ -85,4 +90,41 @@ pub fn reply_text(code: u16, explanation: &str) -> String {
         text.push_str("...");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_codes_go_both_ways() {
+        let codes =
+            [200, 311, 312, 313, 320, 402, 403, 404, 405, 406, 501, 502, 503, 504, 505, 506, 530, 540, 541];
+        for code in 0..=999 {
+            assert_eq!(name(code).is_some(), codes.contains(&code), "{code}");
+            assert_eq!(name(code).and_then(from_name).unwrap_or(code), code);
+        }
+        assert_eq!(name(NOT_FOUND), Some("NOT_FOUND"));
+        assert_eq!(from_name("nothing"), None);
+    }
+
+    #[test]
+    fn hard_errors_are_those_of_the_standard() {
+        let hard: Vec<_> = (0..=999).filter(|&code| is_hard_error(code)).collect();
+        assert_eq!(hard, [320, 402, 501, 502, 503, 504, 505, 506, 530, 540, 541]);
+    }
+
+    #[test]
+    fn reply_texts_fit_a_short_string() {
+        assert_eq!(reply_text(404, "no queue 'q' in vhost '/'"), "NOT_FOUND - no queue 'q' in vhost '/'");
+        assert_eq!(reply_text(541, ""), "INTERNAL_ERROR");
+        assert_eq!(reply_text(999, "what"), "what");
+        let exact = "x".repeat(255 - "NOT_FOUND - ".len());
+        assert_eq!(reply_text(404, &exact).len(), 255);
+        let long = reply_text(404, &(exact + "x"));
+        assert_eq!(long.len(), 255);
+        assert!(long.ends_with("xxx..."));
+        let split = reply_text(404, &"\u{20ac}".repeat(200));
+        assert!(split.len() <= 255 && split.ends_with("\u{20ac}..."));
+    }
 }

@@ -8,6 +8,8 @@
 //!  octet   short        long         size octets       0xCE
 //! ```
 
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use write::{
@@ -114,11 +116,11 @@ impl FrameError {
             Self::TooLarge { kind, size, limit, .. } => {
                 format!("{}: {{frame_too_large,{size},{limit}}}", snippet(kind, &[]))
             }
-            Self::UnknownType { kind, size, .. } => {
-                format!("{}: unknown_frame", snippet(kind, payload(size)))
-            }
+            Self::UnknownType { kind, size, .. } => snippet(kind, payload(size)) + ": unknown_frame",
             Self::BadEnd { kind, size, end, .. } => {
-                format!("{}: {{invalid_frame_end_marker,{end}}}", snippet(kind, payload(size)))
+                let mut text = snippet(kind, payload(size)) + ": ";
+                erlang::push_pair(&mut text, "invalid_frame_end_marker", end);
+                text
             }
         }
     }
@@ -145,8 +147,13 @@ impl Frame<'_> {
 
 /// `type T, all octets = <<...>>`, or the first 16 octets of a longer payload.
 fn snippet(kind: u8, payload: &[u8]) -> String {
-    let (words, shown) = if payload.len() > 16 { ("first 16", &payload[..16]) } else { ("all", payload) };
-    erlang::format_after(&format!("type {kind}, {words} octets = "), shown)
+    let (words, shown) = match payload.get(..16) {
+        Some(first) if payload.len() > 16 => ("first 16", first),
+        _ => ("all", payload),
+    };
+    let mut text = format!("type {kind}, {words} octets = ");
+    erlang::push_binary(&mut text, shown);
+    text
 }
 
 /// Reads the frame at the start of `buf`.

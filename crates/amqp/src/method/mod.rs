@@ -11,6 +11,8 @@
 //! arguments (access tickets and the like) are skipped when read and written as zero.
 
 mod generated;
+#[cfg(test)]
+mod tests;
 
 pub use generated::*;
 
@@ -46,11 +48,16 @@ pub enum MethodError {
 impl MethodError {
     /// The words RabbitMQ puts after `FRAME_ERROR - ` (501) for arguments it cannot read, such as
     /// `cannot decode <<0,0,255>>`; `payload` is what was given to [`Method::decode`].
+    ///
+    /// For unknown ids and malformed tables RabbitMQ drops the connection without a word; here there is one.
     #[must_use]
     pub fn explanation(&self, payload: &[u8]) -> String {
         match self {
-            Self::Syntax { what: WireError::NotUtf8, .. } => WireError::NotUtf8.to_string(),
-            _ => erlang::format_after("cannot decode ", payload.get(4..).unwrap_or_default()),
+            Self::TooShort | Self::UnknownMethod { .. } => self.to_string(),
+            Self::Syntax { what: what @ WireError::NotUtf8, .. } => what.to_string(),
+            Self::Syntax { .. } => {
+                format!("cannot decode {}", erlang::binary_plain(payload.get(4..).unwrap_or_default()))
+            }
         }
     }
 

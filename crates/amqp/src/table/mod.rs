@@ -18,8 +18,11 @@
 //! | `A` `F` | array, table | array, table |
 //! | `V` | nothing | void |
 //!
-//! [`Table`] borrows and is checked once, when it is made; [`FieldTable`] owns. Names must be UTF-8 here, which
-//! RabbitMQ does not ask for. Tables and arrays may lie at most [`MAX_DEPTH`] deep in each other.
+//! [`Table`] borrows and is checked once, when it is made; [`FieldTable`] owns. Tables and arrays may lie at most
+//! [`MAX_DEPTH`] deep in each other; RabbitMQ has no such limit.
+//!
+//! Names need not be UTF-8, for RabbitMQ does not ask for it. In a [`Table`] such a field stays what it is, but only
+//! [`Table::iter_raw`] shows it; a [`FieldTable`] has U+FFFD in place of what is malformed in the name.
 
 mod owned;
 #[cfg(test)]
@@ -31,7 +34,7 @@ use crate::wire::{Reader, WireError};
 
 /// How deep tables and arrays may lie in each other; a table without any in it has depth 1.
 ///
-/// RabbitMQ sets no limit. The deepest in common use is the `x-death` header with depth 4.
+/// The deepest in common use is the `x-death` header: an array in a table in an array in the headers, depth 4.
 pub const MAX_DEPTH: usize = 64;
 
 /// Why octets are not a field table.
@@ -40,9 +43,6 @@ pub enum TableError {
     /// A name, a value or a length reaches beyond the end.
     #[error("a field of a table ends too early")]
     Truncated,
-    /// A name is not UTF-8.
-    #[error("the name of a table field is not UTF-8")]
-    NameNotUtf8,
     /// No type has this letter.
     #[error("a table field has the unknown type {0:#04x}")]
     UnknownType(u8),
@@ -132,23 +132,22 @@ impl<'a> Table<'a> {
         Self { octets }
     }
 
-    /// The fields in order.
+    /// The fields in order, without those whose name is not UTF-8.
     #[must_use]
     pub fn iter(&self) -> TableIter<'a> {
-        TableIter { reader: Reader::new(self.octets) }
+        TableIter { raw: self.iter_raw() }
+    }
+
+    /// The fields in order, with the octets of their names.
+    #[must_use]
+    pub fn iter_raw(&self) -> RawTableIter<'a> {
+        RawTableIter { reader: Reader::new(self.octets) }
     }
 
     /// The first field of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
-        let mut reader = Reader::new(self.octets);
-        while let Ok(found) = reader.shortbytes() {
-            let value = read_value(&mut reader).ok()?;
-            if found == name.as_bytes() {
-                return Some(value);
-            }
-        }
-        None
+        self.iter_raw().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// The octets of the table, without the length before them.
@@ -166,7 +165,9 @@ impl<'a> Table<'a> {
     /// A copy that can be changed and kept.
     #[must_use]
     pub fn to_owned(&self) -> FieldTable {
-        self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        self.iter_raw()
+            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_owned()))
+            .collect()
     }
 }
 
@@ -226,18 +227,33 @@ impl std::fmt::Debug for Array<'_> {
     }
 }
 
-/// Iterator over a [`Table`].
+/// Iterator over the fields of a [`Table`] that have proper names.
 #[derive(Debug, Clone)]
 pub struct TableIter<'a> {
-    reader: Reader<'a>,
+    raw: RawTableIter<'a>,
 }
 
 impl<'a> Iterator for TableIter<'a> {
     type Item = (&'a str, Value<'a>);
 
-    // `Table::parse` has been here before, so neither a name nor a value fails; if one did, the table would end.
     fn next(&mut self) -> Option<Self::Item> {
-        let name = self.reader.shortstr().ok()?;
+        self.raw.find_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    }
+}
+
+/// Iterator over all fields of a [`Table`].
+#[derive(Debug, Clone)]
+pub struct RawTableIter<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for RawTableIter<'a> {
+    type Item = (&'a [u8], Value<'a>);
+
+    // `Table::parse` has been here before, so neither name nor value fails; if one did, the table would end.
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let name = self.reader.shortbytes().ok()?;
         Some((name, read_value(&mut self.reader).ok()?))
     }
 }
@@ -352,8 +368,7 @@ impl From<WireError> for TableError {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Table(error) => error,
-            WireError::NotUtf8 => Self::NameNotUtf8,
-            WireError::Truncated | WireError::Trailing(_) => Self::Truncated,
+            WireError::Truncated | WireError::Trailing(_) | WireError::NotUtf8 => Self::Truncated,
         }
     }
 }
@@ -363,7 +378,7 @@ fn check_table(octets: &[u8], depth: usize) -> Result<(), TableError> {
     let depth = depth.checked_sub(1).ok_or(TableError::TooDeep)?;
     let mut reader = Reader::new(octets);
     while !reader.rest().is_empty() {
-        reader.shortstr()?;
+        reader.shortbytes()?;
         check_value(&mut reader, depth)?;
     }
     Ok(())
