@@ -1,0 +1,4 @@
+//! The payload of a content header frame; the body is shared with the ordinary tests of `amqp`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| amqp::fuzz::content_header(octets));

@@ -1,0 +1,4 @@
+//! A read buffer cut into frames; the body is shared with the ordinary tests of `amqp`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| amqp::fuzz::frame(octets));
