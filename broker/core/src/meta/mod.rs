@@ -398,8 +398,9 @@ impl VhostState {
     }
 }
 
-/// How many low bits of an identity hold the position in a batch.
-pub(crate) const BATCH_BITS: u32 = 10;
+/// How many low bits of an identity hold the position in a batch; callers of [`MetaSm::plan`] shift an
+/// index by so many.
+pub const BATCH_BITS: u32 = 10;
 
 fn first_key(source: ExchangeId) -> BindingKey {
     BindingKey {

@@ -1,0 +1,1 @@
+//! Tests of the metadata with a journal that can be slow or fail.
