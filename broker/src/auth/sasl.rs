@@ -1,0 +1,87 @@
+//! What a client sends in `connection.start-ok`: PLAIN (RFC 4616) and AMQPLAIN.
+
+use amqp::table::{Table, Value};
+use std::fmt;
+
+/// How a client says who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mechanism {
+    /// RFC 4616: `[authzid] NUL authcid NUL password`.
+    Plain,
+    /// RabbitMQ's older one: a field table without its length, with LOGIN and PASSWORD.
+    AmqPlain,
+}
+
+impl Mechanism {
+    /// The mechanisms offered in `connection.start`.
+    pub(crate) const OFFERED: &'static str = "PLAIN AMQPLAIN";
+
+    /// The mechanism called `name`.
+    pub(crate) fn from_name(name: &str) -> Option<Mechanism> {
+        match name {
+            "PLAIN" => Some(Mechanism::Plain),
+            "AMQPLAIN" => Some(Mechanism::AmqPlain),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::AmqPlain => "AMQPLAIN",
+        }
+    }
+
+    /// Reads a response; `None` when it is malformed.
+    pub(crate) fn credentials(self, response: &[u8]) -> Option<Credentials> {
+        match self {
+            Mechanism::Plain => plain(response),
+            Mechanism::AmqPlain => amqplain(response),
+        }
+    }
+}
+
+/// A user name and a password. `Debug` does not show the password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// Login name.
+    pub(crate) user: String,
+    password: Vec<u8>,
+}
+
+impl Credentials {
+    /// Credentials from elsewhere, such as HTTP.
+    pub(crate) fn new(user: impl Into<String>, password: impl Into<Vec<u8>>) -> Credentials {
+        Credentials { user: user.into(), password: password.into() }
+    }
+
+    /// The password; not to be logged.
+    pub(crate) fn password(&self) -> &[u8] {
+        &self.password
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+fn plain(response: &[u8]) -> Option<Credentials> {
+    let mut parts = response.split(|octet| *octet == 0);
+    let (_authzid, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    Some(Credentials { user: String::from_utf8(user.to_vec()).ok()?, password: password.to_vec() })
+}
+
+fn amqplain(response: &[u8]) -> Option<Credentials> {
+    let table = Table::parse(response).ok()?;
+    let user = table.get("LOGIN")?.as_str()?.to_owned();
+    match table.get("PASSWORD")? {
+        Value::LongStr(password) => Some(Credentials { user, password: password.to_vec() }),
+        _ => None,
+    }
+}
