@@ -3,6 +3,7 @@
 //! * [`wal`]: one write-ahead log per node with group commit; what it reports as durable survives
 //!   `kill -9` and power loss.
 //! * [`recovery`]: folds the log's records into what each queue holds.
+//! * [`journal`]: a small durable log with snapshots for the metadata state machine.
 //! * [`datadir`]: the data directory, its lock, its identity and its format version.
 //!
 //! Everything that touches a disk goes through [`disk::Disk`], so that the same code runs on the
@@ -10,6 +11,8 @@
 
 pub mod datadir;
 pub mod disk;
+pub mod journal;
+mod le;
 pub mod recovery;
 pub mod wal;
 

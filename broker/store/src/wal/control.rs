@@ -16,9 +16,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{u32_at, u64_at};
 use crate::Lsn;
 use crate::disk::{self, Disk, DiskFile};
+use crate::le::{u32_at, u64_at};
 
 const MAGIC: &[u8; 4] = b"RWC1";
 const SLOT_BYTES: usize = 4096;

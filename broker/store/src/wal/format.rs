@@ -25,6 +25,7 @@
 use thiserror::Error;
 
 use crate::Lsn;
+use crate::le::{u32_at, u64_at};
 
 /// Where the frames of a file start.
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -156,12 +157,4 @@ pub(crate) fn parse(bytes: &[u8], seed: u32, file_seq: u64) -> Option<Frame<'_>>
         n_records: u32_at(frame, 32),
     };
     Some(Frame { head, payload: &frame[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + payload_len], size })
-}
-
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes make a u32"))
-}
-
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes make a u64"))
 }
