@@ -11,7 +11,7 @@ mod sasl;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use hash::{hash_password, verify};
+pub(crate) use hash::{hash_password, is_well_formed as hash_is_well_formed, verify};
 pub(crate) use sasl::{Credentials, Mechanism};
 
 use broker_core::meta::{MetaSm, PasswordHash, User};

@@ -1,0 +1,528 @@
+//! What a node is told: command line, environment and `broker.toml`, checked together.
+//!
+//! [`raw`] is the file as written. [`Config`] has a value for everything; every mistake of the file
+//! is reported at once, with its place.
+
+pub(crate) mod cli;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use crate::auth::{LoopbackUsers, hash_is_well_formed};
+use broker_core::meta::access::Pattern;
+use broker_core::meta::{HashAlgorithm, PasswordHash, PermissionPatterns};
+use cli::{Environment, NodeArgs};
+use daemon::diagnostic::{Diagnostic, Diagnostics};
+use daemon::logging::{LogFormat, LogOptions, LogTarget};
+use raw::{Addresses, RawConfig, RawUser, Watermark};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use toml::Spanned;
+
+/// What `server-properties` announce as product.
+///
+/// Client libraries choose semantics by it: kombu (Celery) uses per-consumer prefetch only when
+/// the product is `RabbitMQ` and the version lies between 3.3 and 4.0, and the Java client's and
+/// others' feature tests look at the version. This broker behaves as RabbitMQ 3.10 does, so that is
+/// what it announces unless told otherwise; `platform` and `information` say what it really is.
+const PRODUCT: &str = "RabbitMQ";
+/// The RabbitMQ version whose behaviour was taken as reference.
+const VERSION: &str = "3.10.8";
+
+const AMQP_PORT: u16 = 5672;
+const MANAGEMENT_PORT: u16 = 15672;
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Node name, such as `rabbit@host`.
+    pub(crate) node_name: String,
+    /// Data directory; `None` for a node that keeps nothing.
+    pub(crate) data: Option<PathBuf>,
+    /// `definitions.json` to import when the data directory is new.
+    pub(crate) definitions: Option<PathBuf>,
+    /// AMQP.
+    pub(crate) amqp: AmqpConfig,
+    /// Addresses of the HTTP API; empty when it is off.
+    pub(crate) management: Vec<SocketAddr>,
+    /// Logging.
+    pub(crate) log: LogOptions,
+    /// Bounds of the node.
+    pub(crate) limits: Limits,
+    /// What a new data directory gets.
+    pub(crate) default_user: DefaultUser,
+    /// Users that are added when they are missing.
+    pub(crate) users: Vec<ConfiguredUser>,
+    /// Vhosts that are added when they are missing: name and description.
+    pub(crate) vhosts: Vec<(String, String)>,
+    /// Stop after checking.
+    pub(crate) check_only: bool,
+    /// Remarks that do not keep the node from starting.
+    pub(crate) warnings: Diagnostics,
+}
+
+/// What clients meet.
+#[derive(Debug, Clone)]
+pub(crate) struct AmqpConfig {
+    /// Addresses to listen on.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Suggested heartbeat in seconds, 0 for none.
+    pub(crate) heartbeat: u16,
+    /// Largest frame in octets.
+    pub(crate) frame_max: u32,
+    /// Channels per connection.
+    pub(crate) channel_max: u16,
+    /// Largest message body in octets.
+    pub(crate) max_message_size: u64,
+    /// Users who may connect from this host only.
+    pub(crate) loopback_users: LoopbackUsers,
+    /// Announced product.
+    pub(crate) product: String,
+    /// Announced version, x.y.z.
+    pub(crate) version: String,
+    /// Announced cluster name.
+    pub(crate) cluster_name: String,
+}
+
+/// Bounds of the node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Client connections.
+    pub(crate) max_connections: usize,
+    /// Memory above which publishers are held back.
+    pub(crate) memory: MemoryLimit,
+    /// Free disk space in octets below which publishers are held back.
+    pub(crate) disk_free: u64,
+}
+
+/// Memory above which publishers are held back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum MemoryLimit {
+    /// A share of the machine's memory, between 0 and 1.
+    Share(f64),
+    /// Octets.
+    Octets(u64),
+}
+
+/// Who may log in to a new node.
+#[derive(Clone)]
+pub(crate) struct DefaultUser {
+    /// Login name.
+    pub(crate) name: String,
+    /// Password; not to be logged.
+    pub(crate) password: String,
+    /// The vhost that is made, with all permissions for the user.
+    pub(crate) vhost: String,
+}
+
+impl std::fmt::Debug for DefaultUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DefaultUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A password as configured: to be hashed, or hashed already.
+#[derive(Clone)]
+pub(crate) enum ConfiguredPassword {
+    /// In clear.
+    Clear(String),
+    /// A hash.
+    Hashed(PasswordHash),
+    /// None: the user can not log in with a password.
+    None,
+}
+
+impl std::fmt::Debug for ConfiguredPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConfiguredPassword(…)")
+    }
+}
+
+/// `[[users]]`.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfiguredUser {
+    /// Login name.
+    pub(crate) name: String,
+    /// Password.
+    pub(crate) password: ConfiguredPassword,
+    /// Tags.
+    pub(crate) tags: Vec<String>,
+    /// Permissions by vhost.
+    pub(crate) permissions: Vec<(String, PermissionPatterns)>,
+}
+
+impl Config {
+    /// Reads the file named on the command line, if any, and puts everything together.
+    pub(crate) fn load(args: &NodeArgs, environment: &Environment) -> Result<Config, Diagnostics> {
+        match &args.config {
+            Some(path) => {
+                let text = daemon::config::read_text(path)?;
+                Config::from_text(&text, &path.display().to_string(), args, environment)
+            }
+            None => Config::from_text("", "", args, environment),
+        }
+    }
+
+    /// The same with the file's text at hand; `file` is its name for messages.
+    pub(crate) fn from_text(
+        text: &str,
+        file: &str,
+        args: &NodeArgs,
+        environment: &Environment,
+    ) -> Result<Config, Diagnostics> {
+        let raw: RawConfig = daemon::config::parse_toml(text, file)?;
+        let mut check = Checker { text, file, found: Diagnostics::new() };
+        let mut config = check.config(&raw, args, environment);
+        if check.found.has_errors() {
+            check.found.sort();
+            return Err(check.found);
+        }
+        config.warnings = check.found;
+        Ok(config)
+    }
+}
+
+/// Turns raw values into checked ones and collects what is wrong.
+struct Checker<'a> {
+    text: &'a str,
+    file: &'a str,
+    found: Diagnostics,
+}
+
+impl Checker<'_> {
+    fn config(&mut self, raw: &RawConfig, args: &NodeArgs, environment: &Environment) -> Config {
+        let node_name = self.node_name(raw, args, environment);
+        let amqp = self.amqp(raw, args, environment, &node_name);
+        let management = self.management(raw, args);
+        Config {
+            data: (!args.ephemeral).then(|| data_directory(raw, args, environment)),
+            definitions: raw.node.definitions.clone(),
+            management,
+            log: self.log(raw, args),
+            limits: self.limits(raw),
+            default_user: default_user(raw, environment),
+            users: raw.users.iter().map(|user| self.user(user)).collect(),
+            vhosts: raw
+                .vhosts
+                .iter()
+                .map(|vhost| (self.name("vhost", &vhost.name), vhost.description.clone()))
+                .collect(),
+            check_only: args.check,
+            warnings: Diagnostics::new(),
+            node_name,
+            amqp,
+        }
+    }
+
+    fn node_name(&mut self, raw: &RawConfig, args: &NodeArgs, environment: &Environment) -> String {
+        let written = raw.node.name.as_ref();
+        let name = args
+            .node
+            .clone()
+            .or_else(|| environment.node_name.clone())
+            .or_else(|| written.map(|name| name.get_ref().clone()))
+            .unwrap_or_else(|| format!("rabbit@{}", environment.host));
+        // RabbitMQ: a name without a host gets this machine's.
+        let name = if name.contains('@') { name } else { format!("{name}@{}", environment.host) };
+        let valid = name.len() <= 255
+            && name.split('@').count() == 2
+            && name.split('@').all(|part| {
+                !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c))
+            });
+        if !valid {
+            let message = format!("node name `{name}` is not of the form rabbit@host");
+            match written.filter(|_| args.node.is_none() && environment.node_name.is_none()) {
+                Some(span) => self.wrong("node-name", span, message, "letters, digits, - _ . around one @"),
+                None => self.found.push(Diagnostic::error("node-name", message)),
+            }
+        }
+        name
+    }
+
+    fn amqp(
+        &mut self,
+        raw: &RawConfig,
+        args: &NodeArgs,
+        environment: &Environment,
+        node_name: &str,
+    ) -> AmqpConfig {
+        let mut listen = self.addresses(raw.amqp.listen.as_ref(), AMQP_PORT);
+        let environment_port = environment.port.as_ref().and_then(|port| {
+            port.parse()
+                .map_err(|_| {
+                    self.found.push(Diagnostic::error(
+                        "environment",
+                        format!("RABBITMQ_NODE_PORT is `{port}`, which is not a port"),
+                    ));
+                })
+                .ok()
+        });
+        let environment_address = environment.address.as_ref().and_then(|address| {
+            if address == "auto" {
+                return Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            }
+            address
+                .parse()
+                .map_err(|_| {
+                    self.found.push(Diagnostic::error(
+                        "environment",
+                        format!("RABBITMQ_NODE_IP_ADDRESS is `{address}`, which is not an address"),
+                    ));
+                })
+                .ok()
+        });
+        for address in &mut listen {
+            if let Some(port) = args.port.or(environment_port) {
+                address.set_port(port);
+            }
+            if let Some(ip) = args.bind.or(environment_address) {
+                address.set_ip(ip);
+            }
+        }
+        listen.dedup();
+        AmqpConfig {
+            listen,
+            heartbeat: self.number(raw.amqp.heartbeat.as_ref(), 60, 0..=65_535) as u16,
+            frame_max: self.number(raw.amqp.frame_max.as_ref(), 131_072, 4096..=i64::from(i32::MAX)) as u32,
+            channel_max: self.number(raw.amqp.channel_max.as_ref(), 2047, 1..=65_535) as u16,
+            // RabbitMQ takes at most 512 MiB.
+            max_message_size: self.number(raw.amqp.max_message_size.as_ref(), 134_217_728, 1..=536_870_912)
+                as u64,
+            loopback_users: LoopbackUsers(
+                raw.amqp.loopback_users.clone().unwrap_or_else(|| vec!["guest".to_owned()]),
+            ),
+            product: raw.amqp.product.clone().unwrap_or_else(|| PRODUCT.to_owned()),
+            version: self.version(raw.amqp.version.as_ref()),
+            cluster_name: raw.amqp.cluster_name.clone().unwrap_or_else(|| node_name.to_owned()),
+        }
+    }
+
+    fn management(&mut self, raw: &RawConfig, args: &NodeArgs) -> Vec<SocketAddr> {
+        if raw.management.enabled == Some(false) {
+            return Vec::new();
+        }
+        let mut listen = self.addresses(raw.management.listen.as_ref(), MANAGEMENT_PORT);
+        for address in &mut listen {
+            if let Some(port) = args.management_port {
+                address.set_port(port);
+            }
+            if let Some(ip) = args.bind {
+                address.set_ip(ip);
+            }
+        }
+        listen.dedup();
+        listen
+    }
+
+    fn log(&mut self, raw: &RawConfig, args: &NodeArgs) -> LogOptions {
+        let mut options = args.log.options(LogTarget::Stdout);
+        let defaults = NodeArgs::default().log;
+        if let Some(format) = &raw.log.format
+            && (args.log.log_format == defaults.log_format || args.log.log_format == LogFormat::Auto)
+        {
+            options.format = match format.get_ref().as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                "auto" => LogFormat::Auto,
+                other => {
+                    let message = format!("log format `{other}` is not known");
+                    self.wrong("log-format", format, message, "use text, json or auto");
+                    LogFormat::Auto
+                }
+            };
+        }
+        if let Some(level) = &raw.log.level
+            && (args.log.log_level.is_empty() || args.log.log_level == "info")
+        {
+            options.level.clone_from(level);
+        }
+        options
+    }
+
+    fn limits(&mut self, raw: &RawConfig) -> Limits {
+        let memory = match raw.limits.memory_high_watermark.as_ref() {
+            None => MemoryLimit::Share(0.4),
+            Some(span) => match span.get_ref() {
+                Watermark::Share(share) if (0.0..=1.0).contains(share) => MemoryLimit::Share(*share),
+                Watermark::Size(size) if size.octets().is_some() => {
+                    MemoryLimit::Octets(size.octets().unwrap_or_default())
+                }
+                _ => {
+                    let help = "write a share such as 0.4 or a size such as \"2GiB\"";
+                    self.wrong("limit", span, "not a share of memory and not a size", help);
+                    MemoryLimit::Share(0.4)
+                }
+            },
+        };
+        let disk_free = match raw.limits.disk_free.as_ref() {
+            None => 50_000_000,
+            Some(span) => span.get_ref().octets().unwrap_or_else(|| {
+                self.wrong("limit", span, "not a size", "write octets or a size such as \"50MB\"");
+                0
+            }),
+        };
+        Limits {
+            max_connections: self.number(raw.limits.max_connections.as_ref(), 65_536, 1..=10_000_000)
+                as usize,
+            memory,
+            disk_free,
+        }
+    }
+
+    fn user(&mut self, raw: &RawUser) -> ConfiguredUser {
+        let name = self.name("user", &raw.name);
+        let password = match (&raw.password, &raw.password_hash) {
+            (Some(_), Some(hash)) => {
+                self.wrong("user", hash, "both password and password_hash are given", "keep one of them");
+                ConfiguredPassword::None
+            }
+            (Some(password), None) => ConfiguredPassword::Clear(password.clone()),
+            (None, Some(hash)) => self.hash(hash, raw.hashing_algorithm.as_ref()),
+            (None, None) => ConfiguredPassword::None,
+        };
+        let permissions = raw
+            .permissions
+            .iter()
+            .map(|permission| {
+                let mut pattern = |text: &Spanned<String>| -> Arc<str> {
+                    if let Err(error) = Pattern::new(text.get_ref()) {
+                        self.wrong("pattern", text, format!("not a regular expression: {error}"), "");
+                    }
+                    Arc::from(text.get_ref().as_str())
+                };
+                let patterns = PermissionPatterns {
+                    configure: pattern(&permission.configure),
+                    write: pattern(&permission.write),
+                    read: pattern(&permission.read),
+                };
+                (permission.vhost.clone(), patterns)
+            })
+            .collect();
+        ConfiguredUser { name, password, tags: raw.tags.clone(), permissions }
+    }
+
+    fn hash(&mut self, hash: &Spanned<String>, algorithm: Option<&Spanned<String>>) -> ConfiguredPassword {
+        let default =
+            if hash.get_ref().starts_with('$') { "argon2id" } else { "rabbit_password_hashing_sha256" };
+        let name = algorithm.map_or(default, |name| name.get_ref().as_str());
+        let Some(algorithm_known) = HashAlgorithm::from_name(name) else {
+            let message = format!("hashing algorithm `{name}` is not known");
+            let help = "use rabbit_password_hashing_sha256, rabbit_password_hashing_sha512, \
+                        rabbit_password_hashing_md5 or argon2id";
+            self.wrong("user", algorithm.unwrap_or(hash), message, help);
+            return ConfiguredPassword::None;
+        };
+        let stored = PasswordHash { algorithm: algorithm_known, hash: hash.get_ref().clone() };
+        if !hash_is_well_formed(&stored) {
+            self.wrong("user", hash, format!("not a hash of the algorithm {name}"), "");
+        }
+        ConfiguredPassword::Hashed(stored)
+    }
+
+    fn addresses(&mut self, raw: Option<&Spanned<Addresses>>, default_port: u16) -> Vec<SocketAddr> {
+        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), default_port);
+        let Some(raw) = raw else { return vec![default] };
+        let mut addresses = Vec::new();
+        for written in raw.get_ref().iter() {
+            match parse_address(written, default_port) {
+                Some(address) => addresses.push(address),
+                None => {
+                    let message = format!("`{written}` is not an address to listen on");
+                    let help = format!(
+                        "write \"0.0.0.0:{default_port}\", \":{default_port}\" or \"[::]:{default_port}\""
+                    );
+                    self.wrong("address", raw, message, &help);
+                }
+            }
+        }
+        addresses
+    }
+
+    fn version(&mut self, raw: Option<&Spanned<String>>) -> String {
+        let Some(written) = raw else { return VERSION.to_owned() };
+        let parts: Vec<&str> = written.get_ref().split('.').collect();
+        if parts.len() != 3 || parts.iter().any(|part| part.parse::<u32>().is_err()) {
+            self.wrong(
+                "version",
+                written,
+                "not of the form x.y.z",
+                "clients parse it, for example \"3.10.8\"",
+            );
+        }
+        written.get_ref().clone()
+    }
+
+    fn name(&mut self, what: &str, raw: &Spanned<String>) -> String {
+        let name = raw.get_ref();
+        if name.is_empty() || name.len() > 255 {
+            self.wrong("name", raw, format!("a {what} name has 1 to 255 octets"), "");
+        }
+        name.clone()
+    }
+
+    fn number(
+        &mut self,
+        raw: Option<&Spanned<i64>>,
+        default: i64,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> i64 {
+        let Some(written) = raw else { return default };
+        let value = *written.get_ref();
+        if range.contains(&value) {
+            return value;
+        }
+        let help = format!("it must lie between {} and {}", range.start(), range.end());
+        self.wrong("range", written, format!("{value} is out of range"), &help);
+        default
+    }
+
+    fn wrong<T>(&mut self, code: &'static str, at: &Spanned<T>, message: impl Into<String>, help: &str) {
+        let mut diagnostic =
+            Diagnostic::error(code, message).in_file(self.file).at_bytes(self.text, at.span());
+        if !help.is_empty() {
+            diagnostic = diagnostic.help(help);
+        }
+        self.found.push(diagnostic);
+    }
+}
+
+/// `1.2.3.4:5672`, `[::]:5672`, `:5672` and addresses without a port.
+fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+        return Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port.parse().ok()?));
+    }
+    if let Some(port) = text.strip_prefix("localhost:") {
+        return Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?));
+    }
+    text.parse().ok().map(|ip| SocketAddr::new(ip, default_port))
+}
+
+fn data_directory(raw: &RawConfig, args: &NodeArgs, environment: &Environment) -> PathBuf {
+    args.data
+        .clone()
+        .or_else(|| environment.data.clone())
+        .or_else(|| raw.node.data.clone())
+        .or_else(|| {
+            if environment.root {
+                None
+            } else {
+                environment.data_home.as_ref().map(|home| home.join("broker"))
+            }
+        })
+        .unwrap_or_else(|| PathBuf::from("/var/lib/broker"))
+}
+
+fn default_user(raw: &RawConfig, environment: &Environment) -> DefaultUser {
+    let pick = |environment: &Option<String>, raw: &Option<String>, default: &str| {
+        environment.clone().or_else(|| raw.clone()).unwrap_or_else(|| default.to_owned())
+    };
+    DefaultUser {
+        name: pick(&environment.default_user, &raw.amqp.default_user, "guest"),
+        password: pick(&environment.default_pass, &raw.amqp.default_pass, "guest"),
+        vhost: pick(&environment.default_vhost, &raw.amqp.default_vhost, "/"),
+    }
+}

@@ -1,0 +1,176 @@
+//! `broker.toml` as it is written. [`super::Config`] is what it means.
+
+use serde::Deserialize;
+use std::path::PathBuf;
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawConfig {
+    pub(crate) node: RawNode,
+    pub(crate) amqp: RawAmqp,
+    pub(crate) management: RawManagement,
+    pub(crate) log: RawLog,
+    pub(crate) limits: RawLimits,
+    pub(crate) users: Vec<RawUser>,
+    pub(crate) vhosts: Vec<RawVhost>,
+}
+
+/// `[node]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawNode {
+    /// `rabbit@host`.
+    pub(crate) name: Option<Spanned<String>>,
+    /// Data directory.
+    pub(crate) data: Option<PathBuf>,
+    /// `definitions.json` to import when the data directory is new.
+    pub(crate) definitions: Option<PathBuf>,
+}
+
+/// `[amqp]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAmqp {
+    pub(crate) listen: Option<Spanned<Addresses>>,
+    pub(crate) heartbeat: Option<Spanned<i64>>,
+    pub(crate) frame_max: Option<Spanned<i64>>,
+    pub(crate) channel_max: Option<Spanned<i64>>,
+    pub(crate) max_message_size: Option<Spanned<i64>>,
+    pub(crate) loopback_users: Option<Vec<String>>,
+    pub(crate) default_user: Option<String>,
+    pub(crate) default_pass: Option<String>,
+    pub(crate) default_vhost: Option<String>,
+    pub(crate) product: Option<String>,
+    pub(crate) version: Option<Spanned<String>>,
+    pub(crate) cluster_name: Option<String>,
+}
+
+/// `[management]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawManagement {
+    pub(crate) listen: Option<Spanned<Addresses>>,
+    pub(crate) enabled: Option<bool>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLog {
+    pub(crate) format: Option<Spanned<String>>,
+    pub(crate) level: Option<String>,
+}
+
+/// `[limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLimits {
+    pub(crate) max_connections: Option<Spanned<i64>>,
+    pub(crate) memory_high_watermark: Option<Spanned<Watermark>>,
+    pub(crate) disk_free: Option<Spanned<Size>>,
+}
+
+/// `[[users]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUser {
+    pub(crate) name: Spanned<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) password_hash: Option<Spanned<String>>,
+    pub(crate) hashing_algorithm: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+    #[serde(default)]
+    pub(crate) permissions: Vec<RawPermission>,
+}
+
+impl std::fmt::Debug for RawUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `permissions` of a user.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPermission {
+    #[serde(default = "slash")]
+    pub(crate) vhost: String,
+    pub(crate) configure: Spanned<String>,
+    pub(crate) write: Spanned<String>,
+    pub(crate) read: Spanned<String>,
+}
+
+/// `[[vhosts]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawVhost {
+    pub(crate) name: Spanned<String>,
+    #[serde(default)]
+    pub(crate) description: String,
+}
+
+/// One address or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Addresses {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Addresses {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &String> {
+        match self {
+            Addresses::One(address) => std::slice::from_ref(address).iter(),
+            Addresses::Many(addresses) => addresses.iter(),
+        }
+    }
+}
+
+/// A share of the machine's memory, or octets.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Watermark {
+    Share(f64),
+    Size(Size),
+}
+
+/// Octets, as a number or as `"50MB"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Size {
+    Octets(i64),
+    Text(String),
+}
+
+impl Size {
+    /// How many octets. The units are RabbitMQ's: `kB` and `MB` are decimal, `KiB`, `MiB`, `k`, `M`
+    /// and `G` are binary.
+    pub(crate) fn octets(&self) -> Option<u64> {
+        match self {
+            Size::Octets(octets) => u64::try_from(*octets).ok(),
+            Size::Text(text) => {
+                let text = text.trim();
+                let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+                let (number, unit) = text.split_at(digits);
+                let unit: u64 = match unit.trim() {
+                    "" | "B" => 1,
+                    "kB" | "KB" => 1000,
+                    "MB" => 1_000_000,
+                    "GB" => 1_000_000_000,
+                    "k" | "kiB" | "KiB" => 1 << 10,
+                    "M" | "MiB" => 1 << 20,
+                    "G" | "GiB" => 1 << 30,
+                    _ => return None,
+                };
+                number.parse::<u64>().ok()?.checked_mul(unit)
+            }
+        }
+    }
+}
+
+fn slash() -> String {
+    "/".to_owned()
+}

@@ -1,0 +1,136 @@
+//! Defaults, precedence, and what is said about mistakes.
+
+use super::*;
+
+fn environment() -> Environment {
+    Environment {
+        data_home: Some(PathBuf::from("/home/a/.local/share")),
+        host: "laptop".to_owned(),
+        ..Environment::default()
+    }
+}
+
+fn read(text: &str) -> Result<Config, Diagnostics> {
+    Config::from_text(text, "broker.toml", &NodeArgs::default(), &environment())
+}
+
+fn mistakes(text: &str) -> String {
+    read(text).expect_err("must be refused").render(false)
+}
+
+#[test]
+fn no_file_at_all_is_a_working_node() {
+    let config = read("").unwrap();
+    assert_eq!(config.node_name, "rabbit@laptop");
+    assert_eq!(config.data, Some(PathBuf::from("/home/a/.local/share/broker")));
+    assert_eq!(config.amqp.listen, ["127.0.0.1:5672".parse().unwrap()]);
+    assert_eq!(config.management, ["127.0.0.1:15672".parse().unwrap()]);
+    assert_eq!((config.amqp.heartbeat, config.amqp.frame_max, config.amqp.channel_max), (60, 131_072, 2047));
+    assert_eq!(config.amqp.max_message_size, 134_217_728);
+    assert_eq!(config.amqp.loopback_users, LoopbackUsers(vec!["guest".to_owned()]));
+    assert_eq!((config.amqp.product.as_str(), config.amqp.version.as_str()), ("RabbitMQ", "3.10.8"));
+    assert_eq!(config.default_user.name, "guest");
+    assert_eq!(config.limits.memory, MemoryLimit::Share(0.4));
+}
+
+#[test]
+fn root_keeps_its_data_in_var_lib() {
+    let root = Environment { root: true, ..environment() };
+    let config = Config::from_text("", "", &NodeArgs::default(), &root).unwrap();
+    assert_eq!(config.data, Some(PathBuf::from("/var/lib/broker")));
+}
+
+#[test]
+fn command_line_beats_environment_beats_file() {
+    let text = "[node]\nname = 'rabbit@file'\ndata = '/file'\n[amqp]\nlisten = ['0.0.0.0:1', '[::1]:2']\ndefault_user = 'file'\n";
+    let config = read(text).unwrap();
+    assert_eq!(config.node_name, "rabbit@file");
+    assert_eq!(config.amqp.listen, ["0.0.0.0:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    let environment = Environment {
+        node_name: Some("hare".to_owned()),
+        port: Some("7000".to_owned()),
+        data: Some(PathBuf::from("/environment")),
+        default_user: Some("environment".to_owned()),
+        ..environment()
+    };
+    let config = Config::from_text(text, "", &NodeArgs::default(), &environment).unwrap();
+    assert_eq!(config.node_name, "hare@laptop");
+    assert_eq!(config.data, Some(PathBuf::from("/environment")));
+    assert_eq!(config.amqp.listen[0], "0.0.0.0:7000".parse().unwrap());
+    assert_eq!(config.default_user.name, "environment");
+    let args = NodeArgs {
+        node: Some("rabbit@args".to_owned()),
+        port: Some(8000),
+        bind: Some("10.0.0.1".parse().unwrap()),
+        management_port: Some(8001),
+        data: Some(PathBuf::from("/args")),
+        ..NodeArgs::default()
+    };
+    let config = Config::from_text(text, "", &args, &environment).unwrap();
+    assert_eq!(config.node_name, "rabbit@args");
+    assert_eq!(config.amqp.listen, ["10.0.0.1:8000".parse().unwrap()]);
+    assert_eq!(config.management, ["10.0.0.1:8001".parse().unwrap()]);
+    assert_eq!(config.data, Some(PathBuf::from("/args")));
+}
+
+#[test]
+fn an_ephemeral_node_has_no_directory() {
+    let args = NodeArgs { ephemeral: true, ..NodeArgs::default() };
+    assert_eq!(Config::from_text("", "", &args, &environment()).unwrap().data, None);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let text = mistakes("[amqp]\n\nlisen = \"0.0.0.0:5672\"\n");
+    assert!(text.contains("broker.toml:3:1") && text.contains("did you mean `listen`?"), "{text}");
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text = mistakes(
+        "[node]\nname = 'a@b@c'\n[amqp]\nlisten = 'nowhere'\nframe_max = 100\nversion = '3.10'\n\
+         [limits]\ndisk_free = '5 parsec'\n[[users]]\nname = 'x'\npassword = 'p'\npassword_hash = 'h'\n\
+         [[users]]\nname = ''\npermissions = [{ configure = '[', write = '', read = '' }]\n",
+    );
+    for expected in [
+        "node name `a@b@c`",
+        "`nowhere` is not an address",
+        "100 is out of range",
+        "between 4096 and 2147483647",
+        "not of the form x.y.z",
+        "not a size",
+        "both password and password_hash",
+        "1 to 255 octets",
+        "not a regular expression",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn users_and_vhosts() {
+    let config = read(
+        "[[users]]\nname = 'laosun'\npassword = '123456'\ntags = ['administrator']\n\
+         permissions = [{ configure = '.*', write = '.*', read = '^(?!amq\\.).*' }]\n\
+         [[users]]\nname = 'old'\npassword_hash = 'ctiLbbWNiKRbKmWs2WXyu8/vm5oMyAupzMm64Bi9h5oaiY+6'\n\
+         [[vhosts]]\nname = '/lagou'\n",
+    )
+    .unwrap();
+    assert_eq!(config.users[0].permissions[0].0, "/");
+    assert!(matches!(&config.users[0].password, ConfiguredPassword::Clear(p) if p == "123456"));
+    assert!(
+        matches!(&config.users[1].password, ConfiguredPassword::Hashed(h) if h.algorithm == HashAlgorithm::Sha256)
+    );
+    assert_eq!(config.vhosts, [("/lagou".to_owned(), String::new())]);
+    assert!(!format!("{config:?}").contains("123456"), "passwords do not show");
+}
+
+#[test]
+fn sizes_are_read_as_rabbitmq_reads_them() {
+    let size = |text: &str| raw::Size::Text(text.to_owned()).octets();
+    assert_eq!(size("50MB"), Some(50_000_000));
+    assert_eq!(size("1 GiB"), Some(1 << 30));
+    assert_eq!(size("12"), Some(12));
+    assert_eq!(size("2x"), None);
+    assert_eq!(size("99999999999999999999"), None);
+}
