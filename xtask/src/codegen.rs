@@ -86,7 +86,6 @@ fn rustfmt(root: &Path, source: &str) -> Result<String> {
         .spawn()
         .context("starting rustfmt (rustup component add rustfmt)")?;
     let mut stdin = child.stdin.take().context("stdin of rustfmt")?;
-    let source = source.to_owned();
     // rustfmt reads all of its input before it writes, so writing first cannot block for ever.
     stdin.write_all(source.as_bytes())?;
     drop(stdin);
@@ -550,4 +549,51 @@ fn enum_flag(
         .collect();
     writeln!(out, "{})\n}}\n", variants.join(" | "))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checked_in_files_are_current() {
+        run(true).unwrap();
+    }
+
+    #[test]
+    fn a_mistake_in_the_table_is_told_with_its_line() {
+        for (text, told) in [
+            ("method start 10 server | d", "a method before the first class"),
+            ("class basic 60 | d\nshort x | d", "a field before the first method"),
+            ("class basic 60 | d\nmethod qos 10 nobody | d", "expected client, server or both"),
+            ("class basic 60 | d\nmethod qos 10 client body | d", "unexpected words after"),
+            ("class basic 60 | d\nmethod qos 10 client | d\nfloat x | d", "unknown type \"float\""),
+            ("class basic sixty | d", "invalid digit"),
+            ("classes", "neither a class, a method nor a field"),
+        ] {
+            let error = format!("{:#}", parse(text).err().unwrap());
+            let line = text.lines().count();
+            assert!(error.contains(told) && error.contains(&format!("methods.table:{line}")), "{error}");
+        }
+        let twice = "class a 1 | d\nmethod b 2 client | d\nmethod c 2 client | d";
+        assert!(parse(twice).err().unwrap().to_string().contains("(1, 2) is there twice"));
+        let bare = "class a 1 | d\nmethod b 2 client | d\nshort x";
+        assert!(parse(bare).err().unwrap().to_string().contains("a field of a.b has no description"));
+    }
+
+    #[test]
+    fn bits_share_octets_up_to_eight() {
+        let field = |kind| Field { name: None, kind, secret: false, doc: String::new() };
+        let mut fields: Vec<_> = (0..10).map(|_| field(Kind::Bit)).collect();
+        fields.push(field(Kind::Short));
+        fields.push(field(Kind::Bit));
+        let lengths: Vec<_> = runs(&fields).iter().map(|run| run.len()).collect();
+        assert_eq!(lengths, [8, 2, 1, 1]);
+    }
+
+    #[test]
+    fn names_become_camel_case() {
+        assert_eq!(camel("recover-async"), "RecoverAsync");
+        assert_eq!(camel("tx"), "Tx");
+    }
 }

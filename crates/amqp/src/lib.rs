@@ -9,6 +9,27 @@
 //! Decoding borrows from the caller's buffer, encoding appends to the caller's buffer; nothing here opens a
 //! socket, reads a clock or allocates from a length that the other side announced. What the order of frames
 //! means (a header after a publish, bodies after a header) is left to the caller.
+//!
+//! ```
+//! use amqp::method::basic;
+//! use amqp::{ContentHeader, FrameKind, Method, Properties, frame};
+//!
+//! // A client publishes to the default exchange ...
+//! let mut wire = Vec::new();
+//! let publish = basic::Publish { routing_key: "orders", mandatory: true, ..Default::default() };
+//! frame::write_method(&mut wire, 1, &publish.into());
+//! frame::write_content_header(&mut wire, 1, 60, 5, Properties::default().raw());
+//! frame::write_body(&mut wire, 1, b"hello", 131_072);
+//!
+//! // ... and a server reads it off its buffer.
+//! let (method, used) = frame::parse(&wire, 131_072)?.expect("a whole frame");
+//! assert_eq!(Method::decode(method.payload), Ok(Method::BasicPublish(publish)));
+//! let (header, next) = frame::parse(&wire[used..], 131_072)?.expect("a whole frame");
+//! assert_eq!(ContentHeader::decode(header.payload).map(|header| header.body_size), Ok(5));
+//! let (body, _) = frame::parse(&wire[used + next..], 131_072)?.expect("a whole frame");
+//! assert_eq!((body.kind, body.payload), (FrameKind::Body, &b"hello"[..]));
+//! # Ok::<(), amqp::FrameError>(())
+//! ```
 
 pub mod content;
 pub mod erlang;

@@ -29,13 +29,14 @@ pub const PERSISTENT: u8 = 2;
 /// Why a payload is not a content header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
-    /// Fewer than the twelve octets every content header has.
+    /// Fewer than the twelve octets every content header has; [`frame::parse`](crate::frame::parse) lets none pass.
     #[error("content header is too short")]
     TooShort,
-    /// The weight is not 0 (AMQP 0-9-1 section 4.2.6.1); RabbitMQ does not take this for a content header at all.
+    /// The weight is not 0 (AMQP 0-9-1 section 4.2.6.1). RabbitMQ does not take this for a content header at all and
+    /// closes with 505, `expected content header for class 60, got non content header frame instead`.
     #[error("weight of the content header is {0}, not 0")]
     Weight(u16),
-    /// The properties of a basic message cannot be read.
+    /// The properties of a basic message cannot be read. RabbitMQ closes with 541, INTERNAL_ERROR.
     #[error("malformed properties: {0}")]
     Properties(#[from] WireError),
 }
@@ -164,6 +165,15 @@ impl<'a> Properties<'a> {
         Ok(Self { raw })
     }
 
+    /// Properties of octets that have been through [`parse`](Self::parse) before, say because they come back from a
+    /// store. On any others what the getters return makes no sense.
+    #[must_use]
+    #[inline]
+    pub fn assume_checked(raw: &'a [u8]) -> Self {
+        debug_assert!(Self::parse(raw).is_ok(), "not checked before");
+        Self { raw }
+    }
+
     /// Flags and list, exactly as they were given to [`parse`](Self::parse).
     #[must_use]
     #[inline]
@@ -217,7 +227,7 @@ impl<'a> Properties<'a> {
     #[inline]
     pub fn headers(&self) -> Option<Table<'a>> {
         let octets = self.seek(HEADERS)?.longstr().ok()?;
-        Some(Table::checked(octets))
+        Some(Table::assume_checked(octets))
     }
 
     /// 1 for a transient message, [`PERSISTENT`] for one to be kept on disk.

@@ -19,6 +19,8 @@ pub use generated::*;
 use crate::erlang;
 use crate::wire::{Put, Reader, WireError};
 
+const CLASS_CONNECTION: u16 = 10;
+
 /// Why a method frame's payload is not a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MethodError {
@@ -61,11 +63,13 @@ impl MethodError {
         }
     }
 
-    /// The ids of the method at fault, for a close method; zeros when they are not known.
+    /// The ids of the method at fault, for a close method. Zeros when they are not known, and as RabbitMQ has it
+    /// for a short string that is not UTF-8 outside class connection.
     #[must_use]
     pub fn ids(&self) -> (u16, u16) {
         match *self {
             Self::TooShort => (0, 0),
+            Self::Syntax { class, what: WireError::NotUtf8, .. } if class != CLASS_CONNECTION => (0, 0),
             Self::UnknownMethod { class, method } | Self::Syntax { class, method, .. } => (class, method),
         }
     }

@@ -75,7 +75,7 @@ fn content_follows_four_methods() {
 fn malformed_arguments_are_told_as_rabbitmq_tells_them() {
     let text = |payload: &[u8]| {
         let error = Method::decode(payload).unwrap_err();
-        assert_eq!(error.ids(), (50, 10));
+        assert_eq!(error.ids(), if payload.contains(&b'U') { (0, 0) } else { (50, 10) });
         error.explanation(payload)
     };
     assert_eq!(text(b"\0\x32\0\x0a\0\0\xff"), "cannot decode <<0,0,255>>");
@@ -85,7 +85,9 @@ fn malformed_arguments_are_told_as_rabbitmq_tells_them() {
         "an octet is left over"
     );
     assert_eq!(text(b"\0\x32\0\x0a\0\0\0\x04\0\0\0\x09"), "cannot decode <<0,0,0,4,0,0,0,9>>");
-    assert_eq!(text(b"\0\x32\0\x0a\0\0\x01\xff\0\0\0\0\0"), "Malformed UTF-8 in shortstr");
+    assert_eq!(text(b"\0\x32\0\x0a\0\0\x02U\xff\0\0\0\0\0"), "Malformed UTF-8 in shortstr");
+    let open = Method::decode(b"\0\x0a\0\x28\x01\xff\0\0").unwrap_err();
+    assert_eq!(open.ids(), (10, 40));
 }
 
 // Here RabbitMQ 3.10 drops the connection without a close.

@@ -125,9 +125,11 @@ impl<'a> Table<'a> {
         Ok(Self { octets })
     }
 
-    /// A table whose octets have been through [`parse`](Self::parse) before.
+    /// A table of octets that have been through [`parse`](Self::parse) before, say because they come back from a
+    /// store. On any others its fields make no sense.
+    #[must_use]
     #[inline]
-    pub(crate) fn checked(octets: &'a [u8]) -> Self {
+    pub fn assume_checked(octets: &'a [u8]) -> Self {
         debug_assert!(Self::parse(octets).is_ok(), "not checked before");
         Self { octets }
     }
