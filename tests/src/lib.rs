@@ -7,6 +7,8 @@
 
 pub mod account;
 pub mod clients;
+pub mod node;
+pub mod pair;
 pub mod programs;
 pub mod scratch;
 pub mod world;

@@ -1,12 +1,13 @@
-//! A folder for one test: removed when the test passes, kept when it fails.
+//! A folder for one test: kept until the test says that it passed.
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-/// The folder. Dropping it removes it, unless the thread panics.
+/// The folder. Dropped without [`Scratch::passed`], it stays and says where it is.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    passed: bool,
 }
 
 impl Scratch {
@@ -18,7 +19,7 @@ impl Scratch {
         let path = xtask::target().join("e2e").join(name);
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self { path })
+        Ok(Self { path, passed: false })
     }
 
     /// Its path.
@@ -26,14 +27,19 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The test passed: the folder goes.
+    pub fn passed(mut self) {
+        self.passed = true;
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("logs and records are kept in {}", self.path.display());
-        } else {
+        if self.passed {
             let _ = std::fs::remove_dir_all(&self.path);
+        } else {
+            eprintln!("logs and records are kept in {}", self.path.display());
         }
     }
 }

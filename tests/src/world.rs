@@ -23,7 +23,7 @@ pub struct World {
     consumer: Client,
     /// The stack; a fault is done to it.
     pub stack: Stack,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl World {
@@ -45,7 +45,7 @@ impl World {
             .iter()
             .map(|name| client("publish", name, &["--name", name, "--rate", "100"]))
             .collect::<Result<Vec<_>>>()?;
-        let world = Self { publishers, consumer, stack, _scratch: scratch };
+        let world = Self { publishers, consumer, stack, scratch };
         world.flows(100, "before the fault")?;
         Ok(world)
     }
@@ -116,6 +116,9 @@ impl World {
         ensure!(balance.lost.is_empty(), "confirmed and lost: {:?}", balance.lost);
         ensure!(balance.invented.is_empty(), "received and never sent: {:?}", balance.invented);
         ensure!(balance.repeated.is_empty(), "repeated without a mark: {:?}", balance.repeated);
+        let Self { stack, scratch, .. } = self;
+        drop(stack);
+        scratch.passed();
         Ok(())
     }
 }

@@ -1,4 +1,9 @@
 //! The whole stack under traffic while its parts die, one fault for each test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and prints what it measured"
+)]
 
 use harness::world::World;
 use harness::{Needs, ready};

@@ -11,6 +11,7 @@ mod place;
 mod render;
 
 pub use place::{Place, VIP};
+pub use render::rabbitmq_environment;
 
 use crate::lab::process::{self, Process};
 use crate::lab::wait::until_true;
@@ -172,7 +173,7 @@ impl Stack {
             Maker::Theirs => {
                 self.write(host, "rabbitmq.conf", render::RABBITMQ)?;
                 command = self.place.command(host, "/usr/lib/rabbitmq/bin/rabbitmq-server");
-                render::rabbitmq_environment(&mut command, &folder, host);
+                rabbitmq_environment(&mut command, &folder, host);
             }
         }
         self.spawn(host, "broker", command)

@@ -40,8 +40,8 @@ pub(super) fn make_executable(path: &Path) -> Result<()> {
         .with_context(|| format!("make {} executable", path.display()))
 }
 
-/// RabbitMQ keeps to a host's folder, and to the loopback interface with what is not AMQP.
-pub(super) fn rabbitmq_environment(command: &mut Command, folder: &Path, host: &str) {
+/// Makes a RabbitMQ keep to a folder, and to the loopback interface with what is not AMQP.
+pub fn rabbitmq_environment(command: &mut Command, folder: &Path, host: &str) {
     let at = |name: &str| folder.join(name);
     command
         .env("HOME", folder)

@@ -1,0 +1,81 @@
+//! What survives a restart, in order or by `kill -9`.
+
+use harness::account::{Published, Received, balance};
+use harness::clients::{self, Client};
+use harness::node::Node;
+use harness::scratch::Scratch;
+use harness::{Needs, ready};
+use std::time::Duration;
+use xtask::lab::wait::until_true;
+use xtask::stack::Place;
+
+/// How often the broker is killed in one test.
+const KILLS: usize = 5;
+
+#[test]
+fn durable_things_survive_an_orderly_restart() {
+    survives("orderly-restart", Node::restart);
+}
+
+#[test]
+fn durable_things_survive_kill_9() {
+    survives("crash-restart", Node::crash_and_restart);
+}
+
+fn survives(name: &str, again: fn(Node) -> anyhow::Result<Node>) {
+    if !ready(name, &[Needs::Python]) {
+        return;
+    }
+    let scratch = Scratch::new(name).unwrap();
+    let node = Node::start(scratch.path()).unwrap();
+    clients::run("basics", &["before_a_restart", &node.port.to_string()]).unwrap();
+    let node = again(node).unwrap();
+    clients::run("basics", &["after_a_restart", &node.port.to_string()]).unwrap();
+    drop(node);
+    scratch.passed();
+}
+
+#[test]
+fn every_confirmed_message_survives_kill_9_again_and_again() {
+    if !ready("kill -9 in a loop", &[Needs::Python]) {
+        return;
+    }
+    let scratch = Scratch::new("kill-9-loop").unwrap();
+    let mut node = Node::start(scratch.path()).unwrap();
+    let url = node.url();
+    let common = ["--url", &url, "--queue", "loop"];
+    let client = |program: &str, name: &str, more: &[&str]| {
+        Client::start(&Place::Loopback, program, name, scratch.path(), &[&common, more].concat()).unwrap()
+    };
+    let mut publishers: Vec<Client> = ["p0", "p1"]
+        .iter()
+        .map(|name| client("publish", name, &["--name", name, "--rate", "2000"]))
+        .collect();
+    let confirmed = |client: &Client| Published::read(&client.record()).confirmed.len();
+    for round in 0..=KILLS {
+        let before: Vec<usize> = publishers.iter().map(confirmed).collect();
+        until_true(Duration::from_secs(60), "confirms", || {
+            publishers.iter().zip(&before).all(|(client, before)| confirmed(client) >= before + 100)
+        })
+        .unwrap();
+        if round < KILLS {
+            node = node.crash_and_restart().unwrap();
+        }
+    }
+    let mut published = Published::default();
+    for publisher in &mut publishers {
+        publisher.finish().unwrap();
+        published.merge(Published::read(&publisher.record()));
+    }
+    node = node.crash_and_restart().unwrap();
+    let mut consumer = client("consume", "consumer", &["--connections", "2"]);
+    let found = || balance(&published, &Received::read(&consumer.record()));
+    let all = until_true(Duration::from_secs(60), "every confirmed message", || found().lost.is_empty());
+    let found = found();
+    assert!(all.is_ok(), "{found:?}");
+    assert!(found.invented.is_empty() && found.repeated.is_empty(), "{found:?}");
+    println!("{} kills: {} confirmed, {} received, 0 lost", KILLS + 1, found.confirmed, found.received);
+    consumer.finish().unwrap();
+    drop(node);
+    scratch.passed();
+}
