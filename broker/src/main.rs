@@ -1,2 +1,32 @@
-//! Placeholder until the first module lands.
-fn main() {}
+//! The broker program: an AMQP 0-9-1 broker that RabbitMQ's clients use unchanged.
+
+mod auth;
+mod config;
+mod connection;
+mod listener;
+mod metadata;
+mod node;
+mod seed;
+mod shard;
+mod start;
+mod storage;
+
+use clap::Parser;
+use config::cli::NodeArgs;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An AMQP 0-9-1 broker. Without arguments it starts a working node.
+#[derive(Debug, Parser)]
+#[command(name = "broker", version)]
+struct Cli {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    daemon::run::main(|| start::run(&cli.node))
+}

@@ -16,12 +16,15 @@
 //! The hook runs under the lock, in the order of the changes, after they are made and before
 //! anybody can see them: the node creates and stops queues there.
 
+pub(crate) mod bootstrap;
+pub(crate) mod definitions;
 mod footprint;
 mod journal;
+pub(crate) mod json;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use journal::{Journal, MemoryJournal};
+pub(crate) use journal::{FileJournal, Journal, MemoryJournal};
 
 use broker_core::ids::QueueId;
 use broker_core::meta::policy::PolicyBook;
@@ -32,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 /// Proposals that may wait for the journal; more make their senders wait.
@@ -84,7 +88,20 @@ pub(crate) enum OpenError {
 /// The metadata of this node.
 pub(crate) struct Metadata {
     shared: Arc<Shared>,
-    inbox: mpsc::Sender<Proposal>,
+    /// `None` once closing.
+    inbox: Option<mpsc::Sender<Proposal>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Metadata {
+    /// Waits until the journal is closed, so that the data directory can be given up.
+    fn drop(&mut self) {
+        self.inbox = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic of the thread was reported when it happened.
+            let _ = writer.join();
+        }
+    }
 }
 
 impl std::fmt::Debug for Metadata {
@@ -122,7 +139,7 @@ struct Entry {
 }
 
 /// What a journal had when it was opened.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Recovered {
     /// The newest snapshot.
     pub(crate) snapshot: Option<Vec<u8>>,
@@ -166,11 +183,11 @@ impl Metadata {
             entries: recovered.entries.len(),
             bytes: recovered.entries.iter().map(Vec::len).sum(),
         };
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("metadata".to_owned())
             .spawn(move || writer.run(proposals))
             .map_err(OpenError::Thread)?;
-        Ok(Metadata { shared, inbox })
+        Ok(Metadata { shared, inbox: Some(inbox), writer: Some(writer) })
     }
 
     /// Registers who is told about changes. To be called once, before the first proposal.
@@ -244,7 +261,8 @@ impl Metadata {
         command: MetaCommand,
     ) -> Result<oneshot::Receiver<Result<MetaReply, MetaError>>, MetaError> {
         let (reply, outcome) = oneshot::channel();
-        self.inbox.send(Proposal { command, reply }).await.map_err(|_| stopped())?;
+        let inbox = self.inbox.as_ref().ok_or_else(stopped)?;
+        inbox.send(Proposal { command, reply }).await.map_err(|_| stopped())?;
         Ok(outcome)
     }
 }
@@ -331,7 +349,7 @@ impl Writer {
             if self.waiting.is_empty() {
                 match proposals.blocking_recv() {
                     Some(proposal) => self.waiting.push_back(proposal),
-                    None => return,
+                    None => break,
                 }
             }
             while self.waiting.len() < ROUND
@@ -341,6 +359,7 @@ impl Writer {
             }
             self.round();
         }
+        self.journal.close();
     }
 
     /// Plans as many waiting proposals as fit together, writes them, makes them so.

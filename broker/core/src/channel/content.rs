@@ -82,6 +82,19 @@ impl Assembly {
         Ok(())
     }
 
+    /// Counts octets of a body that is too large to be kept: it will be refused once it is over.
+    ///
+    /// # Errors
+    /// When the body grows past what the header announced.
+    pub fn skip(&mut self, octets: u64) -> Result<(), BodyTooLong> {
+        self.received += octets;
+        if self.received > self.body_size {
+            return Err(BodyTooLong { announced: self.body_size });
+        }
+        self.data.truncate(self.exchange_len + self.routing_key_len + self.properties_len);
+        Ok(())
+    }
+
     /// Whether header and the whole body are here.
     pub fn is_complete(&self) -> bool {
         self.has_header && self.received == self.body_size

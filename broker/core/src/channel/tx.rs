@@ -10,6 +10,10 @@ use std::sync::Arc;
 pub struct TxPublish {
     /// The message.
     pub message: Arc<Message>,
+    /// The `expiration` property in milliseconds.
+    pub expiration_ms: Option<u64>,
+    /// The `priority` property.
+    pub priority: u8,
     /// Return it when nothing is routed to.
     pub mandatory: bool,
 }

@@ -12,6 +12,7 @@ mod tests;
 
 use crate::ids::QueueId;
 use crate::message::{Message, MessageView, Publish};
+pub use crate::meta::options::Overflow;
 use crate::record::{self, At, DropReason, QseqRange, Record};
 use consumers::{ConsumerRef, Consumers};
 use dead_letter::{DeadLetter, DeadLetterTarget, Reason};
@@ -69,18 +70,6 @@ pub enum Delivered {
     Sent,
     /// The consumer can take no more now; [`Queue::resume`] is called when it can.
     Full,
-}
-
-/// What to do when a queue is over its length limit (`x-overflow`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Overflow {
-    /// Drop (or dead letter) from the head.
-    #[default]
-    DropHead,
-    /// Refuse the publish: `basic.nack` with confirms, silence without.
-    RejectPublish,
-    /// Refuse the publish and dead letter it.
-    RejectPublishDlx,
 }
 
 /// A queue's behaviour: declared arguments and policy combined.
@@ -160,6 +149,8 @@ struct Held {
 /// Messages between two reservations of the delivered mark: after a crash up to this many messages may be
 /// marked redelivered although nobody saw them.
 const HWM_STEP: u64 = 4096;
+/// Messages that one step of relocating appends again.
+const RELOCATE_STEP: usize = 1024;
 
 /// One queue. See the module's text.
 #[derive(Debug)]
@@ -233,8 +224,9 @@ impl<H> Queue<H> {
 
     /// Sets what recovery knows about positions: the next one to hand out and the delivered mark. Call
     /// before [`Queue::restore`].
-    pub fn restore_positions(&mut self, epoch: u32, next_qseq: u64, hwm: u64) {
+    pub fn restore_positions(&mut self, epoch: u32, next_off: u64, next_qseq: u64, hwm: u64) {
         self.epoch = epoch;
+        self.next_off = next_off;
         self.next_qseq = next_qseq.max(1);
         self.hwm = hwm;
     }
@@ -270,6 +262,10 @@ impl<H> Queue<H> {
     /// Body octets of messages handed out and not settled.
     pub fn unacked_bytes(&self) -> u64 {
         self.held_bytes
+    }
+    /// Octets of messages that the log has to keep.
+    pub fn logged_bytes(&self) -> u64 {
+        if self.durable { self.ready.bytes() + self.held_bytes } else { 0 }
     }
     /// The consumers.
     pub fn consumers(&self) -> &Consumers<H> {
@@ -576,7 +572,7 @@ impl<H> Queue<H> {
         let (queue_id, epoch, mut off) = (self.id.0, self.epoch, self.next_off);
         let entries = self.ready.iter_mut().chain(self.held.values_mut().map(|held| &mut held.entry));
         let mut moved = 0;
-        for entry in entries.filter(|entry| entry.logged && entry.log_floor < floor) {
+        for entry in entries.filter(|entry| entry.logged && entry.log_floor < floor).take(RELOCATE_STEP) {
             entry.log_floor = fx.log_floor();
             off += 1;
             let at = At { queue_id, epoch, off };

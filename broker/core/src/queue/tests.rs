@@ -268,7 +268,7 @@ fn an_unused_queue_expires_and_use_postpones_it() {
 #[test]
 fn what_recovery_found_is_redelivered_only_where_it_may_have_been_seen() {
     let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
-    queue.restore_positions(1, 10, 4);
+    queue.restore_positions(1, 0, 10, 4);
     let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
     for qseq in [3, 4, 9] {
         queue.restore(qseq, Arc::new(Message::copy_from(&view, true)), 0, 0, 0);

@@ -1,0 +1,326 @@
+//! Methods that need no waiting: consuming, fetching, settling, limits, modes (AMQP 0-9-1 sections 1.5, 1.8,
+//! 1.9).
+
+use super::Connection;
+use super::channel::{Channel, ChannelConsumer, settle};
+use super::frames::unimplemented_method;
+use super::outbox::ConsumerHandle;
+use crate::shard::Turn;
+use amqp::frame;
+use amqp::method::{Method, access, basic, channel, confirm, tx};
+use amqp::reply_code;
+use amqp::table::{Table, Value};
+use broker_core::channel::confirm::Confirms;
+use broker_core::channel::deliveries::{Unacked, UnknownTag};
+use broker_core::channel::tx::Transaction;
+use broker_core::exception::Exception;
+use broker_core::ids::QueueId;
+use broker_core::meta::{Permission, checks};
+use broker_core::queue::Settle;
+use broker_core::queue::consumers::NewConsumer;
+use std::sync::Arc;
+
+impl Connection {
+    /// Carries out a method that needs no waiting.
+    ///
+    /// # Errors
+    /// The exception that RabbitMQ answers.
+    #[expect(clippy::too_many_lines, reason = "one arm for each method")]
+    pub fn fast_method(&mut self, turn: &mut Turn<'_>, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+        match method {
+            Method::ChannelOpen(_) => {
+                Err(Exception::connection(reply_code::CHANNEL_ERROR, "second 'channel.open' seen"))
+            }
+            Method::ChannelFlow(flow) if flow.active => {
+                self.send(turn, number, &channel::FlowOk { active: true });
+                Ok(())
+            }
+            Method::ChannelFlow(_) => Err(Exception::connection(reply_code::NOT_IMPLEMENTED, "active=false")),
+            Method::ChannelFlowOk(_) | Method::BasicCancelOk(_) => Ok(()),
+            Method::ChannelClose(_) => {
+                self.release_channel(turn, number);
+                self.channels.remove(&number);
+                self.send(turn, number, &channel::CloseOk);
+                Ok(())
+            }
+            Method::AccessRequest(_) => {
+                self.send(turn, number, &access::RequestOk { ticket: 1 });
+                Ok(())
+            }
+            Method::BasicQos(qos) => self.qos(turn, number, qos),
+            Method::BasicConsume(consume) => self.consume(turn, number, consume),
+            Method::BasicCancel(cancel) => {
+                self.cancel(turn, number, cancel);
+                Ok(())
+            }
+            Method::BasicGet(get) => self.get(turn, number, get),
+            Method::BasicAck(ack) => self.settle(turn, number, Settle::Ack, ack.delivery_tag, ack.multiple),
+            Method::BasicNack(nack) => self.settle(turn, number, refuse(nack.requeue), nack.delivery_tag, nack.multiple),
+            Method::BasicReject(reject) => self.settle(turn, number, refuse(reject.requeue), reject.delivery_tag, false),
+            Method::BasicRecover(recover) => {
+                self.recover(turn, number, recover.requeue)?;
+                self.send(turn, number, &basic::RecoverOk);
+                Ok(())
+            }
+            Method::BasicRecoverAsync(recover) => self.recover(turn, number, recover.requeue),
+            Method::ConfirmSelect(select) => self.confirm_select(turn, number, select),
+            Method::TxSelect(_) => {
+                let open = self.channel(number)?;
+                if open.confirms.is_some() {
+                    return Err(precondition("cannot switch from confirm to tx mode"));
+                }
+                open.transaction.get_or_insert_with(Transaction::default);
+                self.send(turn, number, &tx::SelectOk);
+                Ok(())
+            }
+            Method::TxRollback(_) => self.rollback(turn, number),
+            _ => Err(unimplemented_method()),
+        }
+    }
+
+    /// Opens a channel.
+    ///
+    /// # Errors
+    /// When as many channels are open as were negotiated.
+    pub fn open_channel(&mut self, turn: &mut Turn<'_>, number: u16) -> Result<(), Exception> {
+        let limit = usize::from(self.channel_max);
+        if limit != 0 && self.channels.len() >= limit {
+            let text =
+                format!("number of channels opened ({}) has reached the negotiated channel_max ({limit})", self.channels.len());
+            return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
+        }
+        self.channels.insert(number, Channel::default());
+        self.outbox.open_channel(number);
+        self.send(turn, number, &channel::OpenOk);
+        Ok(())
+    }
+
+    /// Lets go of everything a channel holds in queues.
+    pub fn release_channel(&mut self, turn: &mut Turn<'_>, number: u16) {
+        if let Some(open) = self.channels.get_mut(&number) {
+            open.release(number, &self.outbox, turn);
+        }
+    }
+
+    /// The channel, for methods that arrived on it and so know that it is open.
+    pub fn channel(&mut self, number: u16) -> Result<&mut Channel, Exception> {
+        self.channels
+            .get_mut(&number)
+            .ok_or_else(|| Exception::connection(reply_code::CHANNEL_ERROR, "expected 'channel.open'"))
+    }
+
+    /// What a queue name in a method stands for: itself, or the queue declared last on the channel.
+    pub fn queue_name(&self, number: u16, name: &str) -> Result<Arc<str>, Exception> {
+        if !name.is_empty() {
+            return Ok(Arc::from(name));
+        }
+        let last = self.channels.get(&number).and_then(|open| open.last_queue.clone());
+        last.ok_or_else(|| Exception::channel(reply_code::NOT_FOUND, "no previously declared queue"))
+    }
+
+    /// Finds a queue and checks that the user may read it.
+    fn readable_queue(&mut self, turn: &mut Turn<'_>, number: u16, name: &str) -> Result<(QueueId, Arc<str>), Exception> {
+        let name = self.queue_name(number, name)?;
+        turn.close();
+        let sm = self.node.metadata.read();
+        let Some(access) = self.access.as_mut() else { return Err(unimplemented_method()) };
+        let queue = checks::queue_for(&sm, access, Permission::Read, &name, self.info.id)?;
+        Ok((queue.id, Arc::from(sm.queue_title(access.vhost(), &queue.name))))
+    }
+
+    fn qos(&mut self, turn: &mut Turn<'_>, number: u16, qos: &basic::Qos) -> Result<(), Exception> {
+        if qos.prefetch_size != 0 {
+            let text = format!("prefetch_size!=0 ({})", qos.prefetch_size);
+            return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, text));
+        }
+        if qos.global {
+            // RabbitMQ: the limit of the whole channel, running consumers included.
+            self.outbox.deliveries(number, |deliveries| deliveries.limit = u32::from(qos.prefetch_count));
+            self.resume_limited(turn, number);
+        } else {
+            self.channel(number)?.prefetch = qos.prefetch_count;
+        }
+        self.send(turn, number, &basic::QosOk);
+        Ok(())
+    }
+
+    fn consume(&mut self, turn: &mut Turn<'_>, number: u16, consume: &basic::Consume<'_>) -> Result<(), Exception> {
+        let open = self.channel(number)?;
+        if open.consumers.contains_key(consume.consumer_tag) {
+            let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
+            return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
+        }
+        let prefetch = u32::from(open.prefetch);
+        let (queue, title) = self.readable_queue(turn, number, consume.queue)?;
+        let priority = consumer_priority(consume.arguments, &title)?;
+        let tag: Arc<str> = match consume.consumer_tag {
+            "" => Arc::from(self.node.unique_name("amq.ctag-")),
+            tag => Arc::from(tag),
+        };
+        let no_ack = consume.no_ack;
+        let handle =
+            ConsumerHandle { outbox: Arc::clone(&self.outbox), channel: number, tag: Arc::clone(&tag), no_ack };
+        let new = NewConsumer { handle, tag: Arc::clone(&tag), no_ack, prefetch, priority, exclusive: consume.exclusive };
+        let outbox = Arc::clone(&self.outbox);
+        let reply = (!consume.nowait).then_some(&*tag);
+        let started = turn.queue(queue, |queue, now, fx| {
+            let others = queue.consumers();
+            if others.has_exclusive() || (new.exclusive && (!others.is_empty() || others.is_single_active())) {
+                return Err(Exception::channel(reply_code::ACCESS_REFUSED, format!("{title} in exclusive use")));
+            }
+            // The answer goes first: deliveries follow at once.
+            let first = reply.is_some_and(|consumer_tag| {
+                outbox.write(|buf| frame::write_fields(buf, number, &basic::ConsumeOk { consumer_tag }))
+            });
+            Ok((first, queue.consume(now, new, fx)))
+        });
+        let (first, reference) = started.unwrap_or_else(|| Err(gone(&title)))?;
+        turn.touch(&self.outbox, first);
+        self.channel(number)?.consumers.insert(tag, ChannelConsumer { queue, reference });
+        Ok(())
+    }
+
+    fn cancel(&mut self, turn: &mut Turn<'_>, number: u16, cancel: &basic::Cancel<'_>) {
+        let consumer = self.channels.get_mut(&number).and_then(|open| open.consumers.remove(cancel.consumer_tag));
+        if let Some(consumer) = consumer {
+            turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
+        }
+        if !cancel.nowait {
+            self.send(turn, number, &basic::CancelOk { consumer_tag: cancel.consumer_tag });
+        }
+    }
+
+    fn get(&mut self, turn: &mut Turn<'_>, number: u16, get: &basic::Get<'_>) -> Result<(), Exception> {
+        let (id, title) = self.readable_queue(turn, number, get.queue)?;
+        let outbox = Arc::clone(&self.outbox);
+        let counters = &self.info.counters;
+        let first = turn.queue(id, |queue, now, fx| {
+            let Some(got) = queue.get(now, get.no_ack, fx) else {
+                return outbox.write(|buf| frame::write_fields(buf, number, &basic::GetEmpty));
+            };
+            counters.delivered.add(1);
+            let view = got.message.view();
+            outbox.write_content(number, &view, Some(&got.message), |buf, deliveries| {
+                let delivery_tag = match get.no_ack {
+                    true => deliveries.tag_no_ack(),
+                    false => deliveries.tag(Unacked { queue: id, qseq: got.qseq, consumer: None }),
+                };
+                let ok = basic::GetOk {
+                    delivery_tag,
+                    redelivered: got.redelivered,
+                    exchange: view.exchange,
+                    routing_key: view.routing_key,
+                    message_count: u32::try_from(got.remaining).unwrap_or(u32::MAX),
+                };
+                frame::write_fields(buf, number, &ok);
+            })
+        });
+        let first = first.ok_or_else(|| gone(&title))?;
+        turn.touch(&self.outbox, first);
+        Ok(())
+    }
+
+    fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        how: Settle,
+        tag: u64,
+        multiple: bool,
+    ) -> Result<(), Exception> {
+        let mut settled = std::mem::take(&mut self.settled);
+        settled.clear();
+        let taken = self.outbox.take(number, tag, multiple, &mut settled);
+        if let Err(UnknownTag(tag)) = taken {
+            self.settled = settled;
+            return Err(precondition(format!("unknown delivery tag {tag}")));
+        }
+        let open = self.channels.get_mut(&number);
+        if let Some(transaction) = open.and_then(|open| open.transaction.as_mut()) {
+            transaction.settlements.push((how, std::mem::take(&mut settled)));
+        } else {
+            self.info.counters.acknowledged.add(settled.len() as u64);
+            if let [(_, unacked)] = settled.as_slice() {
+                turn.queue(unacked.queue, |queue, now, fx| queue.settle(now, how, &[unacked.qseq], fx));
+            } else {
+                settle(turn, how, &mut settled);
+            }
+            self.resume_limited(turn, number);
+        }
+        self.settled = settled;
+        Ok(())
+    }
+
+    /// `basic.recover`: everything unsettled on the channel goes back to its queues.
+    fn recover(&mut self, turn: &mut Turn<'_>, number: u16, requeue: bool) -> Result<(), Exception> {
+        if !requeue {
+            return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, "requeue=false"));
+        }
+        let mut unsettled = Vec::new();
+        self.outbox.deliveries(number, |deliveries| deliveries.take_all(&mut unsettled));
+        settle(turn, Settle::Requeue, &mut unsettled);
+        self.resume_limited(turn, number);
+        Ok(())
+    }
+
+    /// Lets consumers go on that waited for the channel's limit.
+    pub fn resume_limited(&mut self, turn: &mut Turn<'_>, number: u16) {
+        for (queue, consumer) in self.outbox.take_stalled_by_limit(number) {
+            turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
+        }
+    }
+
+    fn confirm_select(&mut self, turn: &mut Turn<'_>, number: u16, select: &confirm::Select) -> Result<(), Exception> {
+        let open = self.channel(number)?;
+        if open.transaction.is_some() {
+            return Err(precondition("cannot switch from tx to confirm mode"));
+        }
+        open.confirms.get_or_insert_with(Confirms::default);
+        if !select.nowait {
+            self.send(turn, number, &confirm::SelectOk);
+        }
+        Ok(())
+    }
+
+    /// `tx.rollback`: forgets the publishes; what was settled is unsettled again, under its tags.
+    fn rollback(&mut self, turn: &mut Turn<'_>, number: u16) -> Result<(), Exception> {
+        let open = self.channel(number)?;
+        let Some(transaction) = open.transaction.as_mut() else {
+            return Err(precondition("channel is not transactional"));
+        };
+        let settlements = transaction.take().settlements;
+        self.outbox.deliveries(number, |deliveries| {
+            for (tag, unacked) in settlements.into_iter().flat_map(|(_, settled)| settled) {
+                deliveries.put_back(tag, unacked);
+            }
+        });
+        self.send(turn, number, &tx::RollbackOk);
+        Ok(())
+    }
+}
+
+fn refuse(requeue: bool) -> Settle {
+    if requeue { Settle::Requeue } else { Settle::Discard }
+}
+
+/// A 406 on the channel.
+pub fn precondition(text: impl Into<String>) -> Exception {
+    Exception::channel(reply_code::PRECONDITION_FAILED, text)
+}
+
+/// The queue went between looking it up and acting on it.
+fn gone(title: &str) -> Exception {
+    Exception::channel(reply_code::NOT_FOUND, format!("no {title}"))
+}
+
+/// `x-priority` of a consumer.
+fn consumer_priority(arguments: Table<'_>, title: &str) -> Result<i32, Exception> {
+    let Some(value) = arguments.get("x-priority") else { return Ok(0) };
+    match value.as_i64() {
+        Some(priority) => Ok(priority.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32),
+        None => {
+            let kind = Value::type_name(&value);
+            Err(precondition(format!("invalid arg 'x-priority' for {title}: \"expected integer, got {kind}\"")))
+        }
+    }
+}

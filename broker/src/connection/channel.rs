@@ -1,0 +1,79 @@
+//! What a connection keeps for each of its channels.
+
+use super::outbox::Outbox;
+use crate::shard::Turn;
+use broker_core::channel::confirm::{Confirm, Confirms};
+use broker_core::channel::content::Assembly;
+use broker_core::channel::deliveries::Unacked;
+use broker_core::channel::tx::Transaction;
+use broker_core::ids::QueueId;
+use broker_core::queue::Settle;
+use broker_core::queue::consumers::ConsumerRef;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A channel of one connection.
+#[derive(Debug, Default)]
+pub struct Channel {
+    /// `channel.close` was sent: everything but `close-ok` is ignored.
+    pub closing: bool,
+    /// A publish whose header or body has not all arrived.
+    pub assembly: Option<Assembly>,
+    /// Set by `confirm.select`.
+    pub confirms: Option<Confirms>,
+    /// Set by `tx.select`.
+    pub transaction: Option<Transaction>,
+    /// By consumer tag.
+    pub consumers: HashMap<Arc<str>, ChannelConsumer>,
+    /// Queue declared last: what an empty name stands for.
+    pub last_queue: Option<Arc<str>>,
+    /// `basic.qos` without `global`: limit for consumers that start from now on.
+    pub prefetch: u16,
+}
+
+/// A consumer as its channel knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelConsumer {
+    /// Queue it consumes from.
+    pub queue: QueueId,
+    /// Where it is there.
+    pub reference: ConsumerRef,
+}
+
+impl Channel {
+    /// Takes the channel's consumers out of their queues and gives back what it did not settle.
+    pub fn release(&mut self, number: u16, outbox: &Outbox, turn: &mut Turn<'_>) {
+        self.assembly = None;
+        for (_, consumer) in self.consumers.drain() {
+            turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
+        }
+        let mut unsettled = outbox.close_channel(number);
+        if let Some(transaction) = self.transaction.take() {
+            let rolled_back = transaction.settlements.into_iter().flat_map(|(_, settled)| settled);
+            unsettled.extend(rolled_back);
+        }
+        settle(turn, Settle::Requeue, &mut unsettled);
+    }
+}
+
+/// Settles deliveries at their queues, those of one queue together and in order.
+pub fn settle(turn: &mut Turn<'_>, how: Settle, deliveries: &mut [(u64, Unacked)]) {
+    let mut positions = Vec::with_capacity(deliveries.len());
+    deliveries.sort_by_key(|(tag, unacked)| (unacked.queue, *tag));
+    for group in deliveries.chunk_by(|(_, one), (_, other)| one.queue == other.queue) {
+        positions.clear();
+        positions.extend(group.iter().map(|(_, unacked)| unacked.qseq));
+        turn.queue(group[0].1.queue, |queue, now, fx| queue.settle(now, how, &positions, fx));
+    }
+}
+
+/// Encodes a confirm.
+pub fn write_confirm(buf: &mut Vec<u8>, channel: u16, confirm: Confirm) {
+    match confirm {
+        Confirm::Ack { tag, multiple } => amqp::frame::write_ack(buf, channel, tag, multiple),
+        Confirm::Nack { tag } => {
+            let nack = amqp::method::basic::Nack { delivery_tag: tag, multiple: false, requeue: false };
+            amqp::frame::write_fields(buf, channel, &nack);
+        }
+    }
+}

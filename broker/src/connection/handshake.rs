@@ -1,0 +1,311 @@
+//! From the protocol header to `open-ok`, and the other methods of class connection (AMQP 0-9-1 section 1.4,
+//! 2.2.4).
+//!
+//! ```text
+//! C: AMQP 0 0 9 1   S: start    C: start-ok (SASL)    S: tune    C: tune-ok, open    S: open-ok
+//! ```
+
+use super::frames::unimplemented_method;
+use super::{CLOSE_TIMEOUT, Connection, Phase};
+use crate::auth::{Credentials, Mechanism};
+use amqp::method::{Method, connection as methods};
+use amqp::table::{FieldTable, FieldValue, Table};
+use amqp::{PROTOCOL_HEADER, frame, reply_code};
+use broker_core::exception::Exception;
+use broker_core::meta::Access;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// RabbitMQ keeps a client that failed to log in waiting, so that guessing passwords takes time.
+const REFUSAL_DELAY: Duration = Duration::from_secs(3);
+
+impl Connection {
+    /// Looks at the first octets. Returns how many belong to the header; `None` when more are needed or the
+    /// client speaks something else, in which case it is told what we speak (AMQP 0-9-1 section 4.2.2).
+    pub fn protocol_header(&mut self, data: &[u8]) -> Option<usize> {
+        if data.starts_with(&PROTOCOL_HEADER) {
+            self.phase = Phase::Start;
+            self.send_start();
+            return Some(PROTOCOL_HEADER.len());
+        }
+        if data.len() < PROTOCOL_HEADER.len() && PROTOCOL_HEADER.starts_with(data) {
+            return None;
+        }
+        if data.len() < PROTOCOL_HEADER.len() && !PROTOCOL_HEADER.starts_with(&data[..1]) && data.len() < 4 {
+            return None;
+        }
+        tracing::warn!(connection = %self.info.name(), "client does not speak AMQP 0-9-1");
+        self.outbox.write(|buf| buf.extend_from_slice(&PROTOCOL_HEADER));
+        self.outbox.flush();
+        self.phase = Phase::Done;
+        None
+    }
+
+    fn send_start(&mut self) {
+        let properties = server_properties(&self.node).to_bytes();
+        let server_properties = Table::parse(&properties).expect("our own table is well formed");
+        let start = methods::Start {
+            version_major: 0,
+            version_minor: 9,
+            server_properties,
+            mechanisms: Mechanism::OFFERED.as_bytes(),
+            locales: b"en_US",
+        };
+        self.write_now(&start);
+    }
+
+    fn write_now<'m, M: amqp::method::MethodFields<'m>>(&self, fields: &M) {
+        self.outbox.write(|buf| frame::write_fields(buf, 0, fields));
+        self.outbox.flush();
+    }
+
+    /// A method of class connection, in whatever phase.
+    ///
+    /// # Errors
+    /// The exception that RabbitMQ answers.
+    pub async fn connection_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+        if number != 0 {
+            return Err(unimplemented_method());
+        }
+        match (self.phase, method) {
+            (Phase::Start, Method::ConnectionStartOk(start)) => self.start_ok(start).await,
+            (Phase::Tune, Method::ConnectionTuneOk(tune)) => self.tune_ok(tune),
+            (Phase::Open, Method::ConnectionOpen(open)) => self.open(open),
+            (Phase::Running | Phase::Open | Phase::Tune, Method::ConnectionClose(_)) => {
+                self.write_now(&methods::CloseOk);
+                self.enter_closing();
+                Ok(())
+            }
+            (Phase::Closing, Method::ConnectionClose(_)) => {
+                self.write_now(&methods::CloseOk);
+                Ok(())
+            }
+            (Phase::Closing, Method::ConnectionCloseOk(_)) => {
+                self.phase = Phase::Done;
+                Ok(())
+            }
+            (Phase::Closing, _) => Ok(()),
+            (Phase::Running, Method::ConnectionUpdateSecret(update)) => self.update_secret(update).await,
+            (Phase::Running, _) => Err(Exception::connection(
+                reply_code::CHANNEL_ERROR,
+                "unexpected method in connection state running",
+            )),
+            _ => {
+                tracing::warn!(connection = %self.info.name(), method = method.name(), "method out of order during login");
+                self.phase = Phase::Done;
+                Ok(())
+            }
+        }
+    }
+
+    async fn start_ok(&mut self, start: &methods::StartOk<'_>) -> Result<(), Exception> {
+        let properties = start.client_properties.to_owned();
+        let capability = |name: &str| {
+            let capabilities = properties.get("capabilities").and_then(FieldValue::as_table);
+            capabilities.and_then(|table| table.get(name)).and_then(FieldValue::as_bool).unwrap_or(false)
+        };
+        self.cancel_notify = capability("consumer_cancel_notify");
+        self.blocked_notify = capability("connection.blocked");
+        self.close_on_refusal = capability("authentication_failure_close");
+        let provided_name = properties.get("connection_name").and_then(FieldValue::as_str).map(str::to_owned);
+        self.info.update(|details| {
+            details.client_properties = properties;
+            details.provided_name = provided_name;
+            details.mechanism = start.mechanism.to_owned();
+        });
+        let credentials = Mechanism::from_name(start.mechanism).and_then(|mechanism| mechanism.credentials(start.response));
+        let Some(credentials) = credentials else {
+            tracing::error!(connection = %self.info.name(), mechanism = start.mechanism, "unknown mechanism or malformed response");
+            self.refuse(None).await;
+            return Ok(());
+        };
+        if !self.login(credentials, start.mechanism).await {
+            return Ok(());
+        }
+        self.phase = Phase::Tune;
+        let settings = &self.node.settings;
+        self.write_now(&methods::Tune {
+            channel_max: settings.channel_max,
+            frame_max: settings.frame_max,
+            heartbeat: settings.heartbeat,
+        });
+        Ok(())
+    }
+
+    /// Checks a login. `false`: the client was told no.
+    async fn login(&mut self, credentials: Credentials, mechanism: &str) -> bool {
+        let user = credentials.user.clone();
+        match self.node.authenticate(credentials, self.info.peer.ip()).await {
+            Ok(tags) => {
+                self.may_impersonate = tags.iter().any(|tag| tag == "impersonator");
+                self.info.update(|details| details.user = Arc::from(user.as_str()));
+                true
+            }
+            Err(refusal) => {
+                tracing::error!(connection = %self.info.name(), user, %refusal, "login refused");
+                self.refuse(Some(mechanism)).await;
+                false
+            }
+        }
+    }
+
+    /// Ends a connection whose login failed: with `connection.close` for clients that said they understand it,
+    /// with a hang-up after a while for the others.
+    async fn refuse(&mut self, mechanism: Option<&str>) {
+        if let Some(mechanism) = mechanism
+            && self.close_on_refusal
+        {
+            let text = format!(
+                "ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+            );
+            self.write_now(&methods::Close {
+                reply_code: reply_code::ACCESS_REFUSED,
+                reply_text: &text,
+                class_id: 0,
+                method_id: 0,
+            });
+            self.phase = Phase::Closing;
+            self.deadline = Some(Instant::now() + CLOSE_TIMEOUT);
+            return;
+        }
+        tokio::time::sleep(REFUSAL_DELAY).await;
+        self.phase = Phase::Done;
+    }
+
+    /// Takes over what the client chose. It may lower each value but not raise it.
+    fn tune_ok(&mut self, tune: &methods::TuneOk) -> Result<(), Exception> {
+        let settings = &self.node.settings;
+        negotiated("frame_max", amqp::FRAME_MIN_SIZE, settings.frame_max, tune.frame_max)?;
+        negotiated("channel_max", 1, u32::from(settings.channel_max), u32::from(tune.channel_max))?;
+        self.frame_max = tune.frame_max;
+        self.channel_max = tune.channel_max;
+        self.heartbeat = Duration::from_secs(u64::from(tune.heartbeat));
+        self.outbox.set_frame_max(tune.frame_max);
+        self.info.update(|details| {
+            details.frame_max = tune.frame_max;
+            details.channel_max = tune.channel_max;
+            details.heartbeat = tune.heartbeat;
+        });
+        self.phase = Phase::Open;
+        Ok(())
+    }
+
+    fn open(&mut self, open: &methods::Open<'_>) -> Result<(), Exception> {
+        let user = self.info.user();
+        let vhost = open.virtual_host;
+        let not_allowed = |text: String| Exception::connection(reply_code::NOT_ALLOWED, text);
+        let access = {
+            let sm = self.node.metadata.read();
+            let Some(id) = sm.vhost_id(vhost) else {
+                return Err(not_allowed(format!("vhost {vhost} not found")));
+            };
+            let mut access = Access::new(Arc::clone(self.node.metadata.patterns()), Arc::clone(&user), id);
+            if !access.may_open(&sm) {
+                return Err(not_allowed(format!("access to vhost '{vhost}' refused for user '{user}'")));
+            }
+            let limit = sm.vhost(id).and_then(|state| state.limits().max_connections);
+            let open_in_vhost = |details: &super::info::Details| details.running && &*details.vhost == vhost;
+            if let Some(limit) = limit
+                && self.node.connections.count(open_in_vhost) >= limit
+            {
+                let text = format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached");
+                return Err(not_allowed(text));
+            }
+            let limit = sm.user_limits(&user).max_connections;
+            let open_by_user = |details: &super::info::Details| details.running && details.user == user;
+            if let Some(limit) = limit
+                && self.node.connections.count(open_by_user) >= limit
+            {
+                let text = format!("connection refused for user '{user}': user connection limit ({limit}) is reached");
+                return Err(not_allowed(text));
+            }
+            access
+        };
+        self.access = Some(access);
+        self.info.update(|details| {
+            details.vhost = Arc::from(vhost);
+            details.running = true;
+        });
+        self.phase = Phase::Running;
+        self.deadline = None;
+        self.write_now(&methods::OpenOk);
+        let blocked = self.node.blocked();
+        self.tell_blocked(blocked.borrow().as_deref());
+        tracing::info!(connection = %self.info.name(), user = %user, vhost, "accepted AMQP connection");
+        Ok(())
+    }
+
+    /// A client with credentials that run out hands in new ones.
+    async fn update_secret(&mut self, update: &methods::UpdateSecret<'_>) -> Result<(), Exception> {
+        let user = self.info.user().to_string();
+        let password = update.new_secret.to_vec();
+        let known = self.node.authenticate(Credentials::new(user.clone(), password), self.info.peer.ip());
+        match known.await {
+            Ok(_) => {
+                self.write_now(&methods::UpdateSecretOk);
+                Ok(())
+            }
+            Err(_) => {
+                let text = format!("New secret was refused for user '{user}'");
+                Err(Exception::connection(reply_code::NOT_ALLOWED, text))
+            }
+        }
+    }
+}
+
+/// RabbitMQ's rule for a negotiated value: 0 means "no limit", which a limited server does not grant.
+fn negotiated(field: &str, min: u32, server: u32, client: u32) -> Result<(), Exception> {
+    let text = if client != 0 && client < min {
+        format!("negotiated {field} = {client} is lower than the minimum allowed value ({min})")
+    } else if server != 0 && (client == 0 || client > server) {
+        format!("negotiated {field} = {client} is higher than the maximum allowed value ({server})")
+    } else {
+        return Ok(());
+    };
+    Err(Exception::connection(reply_code::NOT_ALLOWED, text))
+}
+
+/// What a client learns about us. Clients choose semantics by product and version.
+fn server_properties(node: &crate::node::Node) -> FieldTable {
+    let mut capabilities = FieldTable::new();
+    for name in [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
+        "direct_reply_to",
+    ] {
+        capabilities.insert(name, FieldValue::Bool(true));
+    }
+    let mut properties = FieldTable::new();
+    let text = |value: &str| FieldValue::long_str(value);
+    properties.insert("capabilities", FieldValue::Table(capabilities));
+    properties.insert("cluster_name", text(&node.cluster_name()));
+    properties.insert("copyright", text("Copyright (c) The Warren authors. Licensed MIT OR Apache-2.0."));
+    properties.insert("information", text("Warren, an AMQP 0-9-1 broker"));
+    properties.insert("platform", text("Rust"));
+    properties.insert("product", text(&node.settings.product));
+    properties.insert("version", text(&node.settings.version));
+    properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_be_lowered_and_not_raised() {
+        assert!(negotiated("frame_max", 4096, 131_072, 4096).is_ok());
+        assert!(negotiated("frame_max", 4096, 131_072, 131_072).is_ok());
+        let text = |client| negotiated("frame_max", 4096, 131_072, client).unwrap_err().text;
+        assert_eq!(text(1000), "negotiated frame_max = 1000 is lower than the minimum allowed value (4096)");
+        assert_eq!(text(200_000), "negotiated frame_max = 200000 is higher than the maximum allowed value (131072)");
+        assert_eq!(text(0), "negotiated frame_max = 0 is higher than the maximum allowed value (131072)");
+        assert!(negotiated("channel_max", 1, 0, 0).is_ok());
+    }
+}

@@ -1,0 +1,150 @@
+//! What is known about the connections of this node, for listings and for closing them.
+
+use super::outbox::Outbox;
+use amqp::table::FieldTable;
+use broker_core::ids::ConnectionId;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that one task writes and anybody reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters of a connection since it began.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Octets read.
+    pub received_octets: Counter,
+    /// Messages published.
+    pub published: Counter,
+    /// Messages that no queue took.
+    pub unroutable: Counter,
+    /// Messages fetched.
+    pub delivered: Counter,
+    /// Deliveries settled.
+    pub acknowledged: Counter,
+}
+
+/// What the client said about itself and what was agreed.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    /// Login name.
+    pub user: Arc<str>,
+    /// Vhost.
+    pub vhost: Arc<str>,
+    /// SASL mechanism.
+    pub mechanism: String,
+    /// `client-properties` of `start-ok`.
+    pub client_properties: FieldTable,
+    /// `connection_name` among them.
+    pub provided_name: Option<String>,
+    /// Channels the connection may open; 0 is no limit.
+    pub channel_max: u16,
+    /// Largest frame, octets.
+    pub frame_max: u32,
+    /// Heartbeat interval, seconds; 0 is none.
+    pub heartbeat: u16,
+    /// Open for work.
+    pub running: bool,
+}
+
+/// A connection, as others see it.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// When it began, milliseconds since the epoch.
+    pub connected_at_ms: u64,
+    /// Counters.
+    pub counters: Counters,
+    /// Its output, also the way to ask it to close.
+    pub outbox: Arc<Outbox>,
+    details: Mutex<Details>,
+}
+
+impl ConnectionInfo {
+    /// A connection that has just been accepted.
+    pub fn new(id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: u64, outbox: Arc<Outbox>) -> Self {
+        ConnectionInfo {
+            id,
+            peer,
+            local,
+            connected_at_ms: now,
+            counters: Counters::default(),
+            outbox,
+            details: Mutex::new(Details::default()),
+        }
+    }
+
+    /// RabbitMQ's name for a connection: both ends.
+    pub fn name(&self) -> String {
+        format!("{} -> {}", self.peer, self.local)
+    }
+
+    /// Login name; empty before the login.
+    pub fn user(&self) -> Arc<str> {
+        Arc::clone(&self.details.lock().user)
+    }
+
+    /// A copy of what is known.
+    pub fn details(&self) -> Details {
+        self.details.lock().clone()
+    }
+
+    /// Changes what is known.
+    pub fn update(&self, change: impl FnOnce(&mut Details)) {
+        change(&mut self.details.lock());
+    }
+}
+
+/// The connections of a node.
+#[derive(Debug, Default)]
+pub struct Connections {
+    all: Mutex<BTreeMap<ConnectionId, Arc<ConnectionInfo>>>,
+}
+
+impl Connections {
+    /// Adds one.
+    pub fn insert(&self, info: Arc<ConnectionInfo>) {
+        self.all.lock().insert(info.id, info);
+    }
+
+    /// Removes one.
+    pub fn remove(&self, id: ConnectionId) {
+        self.all.lock().remove(&id);
+    }
+
+    /// All of them, oldest first.
+    pub fn list(&self) -> Vec<Arc<ConnectionInfo>> {
+        self.all.lock().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.lock().len()
+    }
+
+    /// How many a vhost has, among those that are open for work.
+    pub fn count(&self, matches: impl Fn(&Details) -> bool) -> u64 {
+        self.all.lock().values().filter(|info| matches(&info.details.lock())).count() as u64
+    }
+}

@@ -1,0 +1,471 @@
+//! One client connection: a task that reads, does the work, and writes what the socket would not take at once.
+//!
+//! ```text
+//! socket -> read buffer (one per thread) -> frames -> publish/basic  (a turn at the shards, nothing waits)
+//!                                              \----> slow            (journal, log, password hash)
+//! outbox <- answers and, from any thread, deliveries -> socket
+//! ```
+
+mod basic;
+pub(crate) mod channel;
+mod frames;
+mod handshake;
+pub(crate) mod info;
+pub(crate) mod outbox;
+mod publish;
+mod routes;
+mod slow;
+
+use crate::node::Node;
+use crate::shard::{Turn, TurnBuffers};
+use amqp::frame;
+use amqp::method::{MethodFields, basic as basic_methods, channel as channel_methods, connection as methods};
+use broker_core::channel::deliveries::Unacked;
+use broker_core::exception::{Exception, Scope};
+use broker_core::ids::QueueId;
+use broker_core::meta::{Access, RouteScratch};
+use broker_store::Lsn;
+use channel::{Channel, write_confirm};
+use frames::Next;
+use info::ConnectionInfo;
+use outbox::{Outbox, Request};
+use routes::RouteCache;
+use rustc_hash::FxHashMap;
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// Octets read at a time.
+const READ_SIZE: usize = 256 * 1024;
+/// How long a client may take to log in, as RabbitMQ's `handshake_timeout`.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to answer `connection.close`, or to hang up after `close-ok`.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection's leftover input is kept in its own buffer; larger ones are given back when empty.
+const KEEP_INPUT: usize = 16 * 1024;
+
+thread_local! {
+    /// Every connection task of a thread reads into the same buffer: nothing is kept there between reads.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The eight octets of the protocol header are due.
+    Header,
+    /// `start` was sent, `start-ok` is due.
+    Start,
+    /// `tune` was sent, `tune-ok` is due.
+    Tune,
+    /// `open` is due.
+    Open,
+    /// Open for work.
+    Running,
+    /// `close` or `close-ok` was sent.
+    Closing,
+    /// Over.
+    Done,
+}
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Connection {
+    node: Arc<Node>,
+    info: Arc<ConnectionInfo>,
+    stream: Arc<TcpStream>,
+    outbox: Arc<Outbox>,
+    phase: Phase,
+    frame_max: u32,
+    channel_max: u16,
+    heartbeat: Duration,
+    channels: FxHashMap<u16, Channel>,
+    access: Option<Access>,
+    may_impersonate: bool,
+    cancel_notify: bool,
+    blocked_notify: bool,
+    close_on_refusal: bool,
+    routes: RouteCache,
+    route_scratch: RouteScratch,
+    targets: Vec<QueueId>,
+    settled: Vec<(u64, Unacked)>,
+    buffers: TurnBuffers,
+    durable: watch::Receiver<Lsn>,
+    /// Some channel published with confirms in this turn, or waits for the log.
+    confirming: bool,
+    current_channel: u16,
+    input: Vec<u8>,
+    deadline: Option<Instant>,
+    last_sent: u64,
+    last_received: u64,
+    silent_ticks: u32,
+    told_blocked: bool,
+}
+
+/// Serves a client until the connection ends.
+pub async fn serve(node: Arc<Node>, stream: TcpStream) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
+    }
+    let stream = Arc::new(stream);
+    let outbox = Outbox::new(Arc::clone(&stream));
+    let info = Arc::new(ConnectionInfo::new(node.next_connection_id(), peer, local, node.now_ms(), Arc::clone(&outbox)));
+    node.connections.insert(Arc::clone(&info));
+    let durable = node.durable();
+    let mut connection = Connection {
+        info,
+        stream,
+        outbox,
+        phase: Phase::Header,
+        frame_max: node.settings.frame_max.max(amqp::FRAME_MIN_SIZE),
+        channel_max: 0,
+        heartbeat: Duration::ZERO,
+        channels: FxHashMap::default(),
+        access: None,
+        may_impersonate: false,
+        cancel_notify: false,
+        blocked_notify: false,
+        close_on_refusal: false,
+        routes: RouteCache::default(),
+        route_scratch: RouteScratch::default(),
+        targets: Vec::new(),
+        settled: Vec::new(),
+        buffers: TurnBuffers::default(),
+        durable,
+        confirming: false,
+        current_channel: 0,
+        input: Vec::new(),
+        deadline: Some(Instant::now() + HANDSHAKE_TIMEOUT),
+        last_sent: 0,
+        last_received: 0,
+        silent_ticks: 0,
+        told_blocked: false,
+        node,
+    };
+    connection.run().await;
+    connection.clean_up().await;
+}
+
+impl Connection {
+    async fn run(&mut self) {
+        let stream = Arc::clone(&self.stream);
+        let outbox = Arc::clone(&self.outbox);
+        let mut durable = self.durable.clone();
+        let mut blocked = self.node.blocked();
+        let mut next_tick = Instant::now() + Duration::from_secs(3600);
+        while self.phase != Phase::Done {
+            if self.phase == Phase::Running && self.deadline.is_none() && next_tick > Instant::now() + self.tick() {
+                next_tick = Instant::now() + self.tick();
+            }
+            let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
+            let publishes = self.info.counters.published.get() > 0;
+            let congested = self.node.wal.is_congested();
+            let reads = !(publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some()));
+            tokio::select! {
+                ready = stream.readable(), if reads => {
+                    let outcome = match ready {
+                        Ok(()) => self.read().await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = outcome {
+                        self.lost(&error);
+                    }
+                }
+                ready = stream.writable(), if outbox.is_blocked() => match ready {
+                    Ok(()) => outbox.unblock(),
+                    Err(error) => self.lost(&error),
+                },
+                () = outbox.notify.notified() => self.notified(),
+                changed = durable.changed(), if self.confirming || congested => match changed {
+                    Ok(()) => self.confirm(),
+                    Err(_) => self.phase = Phase::Done,
+                },
+                _ = blocked.changed() => self.tell_blocked(blocked.borrow().as_deref()),
+                () = sleep_until(timer) => {
+                    if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        self.phase = Phase::Done;
+                    } else {
+                        self.heartbeat();
+                        next_tick = Instant::now() + self.tick();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Half the heartbeat interval: when to send one, and how often to look for the client's.
+    fn tick(&self) -> Duration {
+        if self.heartbeat.is_zero() { Duration::from_secs(3600) } else { self.heartbeat / 2 }
+    }
+
+    fn lost(&mut self, error: &io::Error) {
+        if self.phase == Phase::Running {
+            tracing::warn!(connection = %self.info.name(), %error, "client closed the connection without closing AMQP first");
+        }
+        self.phase = Phase::Done;
+    }
+
+    /// Reads once and does what can be done with what is there.
+    async fn read(&mut self) -> io::Result<()> {
+        let mut next = match self.read_and_process() {
+            Ok(next) => next,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if next == Next::Slow {
+            let input = std::mem::take(&mut self.input);
+            let mut at = 0;
+            while next == Next::Slow {
+                let frame = match frame::parse(&input[at..], self.frame_max) {
+                    Ok(Some((frame, size))) => {
+                        at += size;
+                        frame
+                    }
+                    _ => break,
+                };
+                self.slow_frame(frame.channel, frame.payload).await;
+                if self.phase == Phase::Done {
+                    return Ok(());
+                }
+                let (used, then) = self.process(&input[at..]);
+                at += used;
+                next = then;
+            }
+            self.input = input;
+            self.input.drain(..at);
+        }
+        if self.input.is_empty() && self.input.capacity() > KEEP_INPUT {
+            self.input = Vec::new();
+        }
+        if next == Next::Stop {
+            self.phase = Phase::Done;
+        }
+        Ok(())
+    }
+
+    fn read_and_process(&mut self) -> io::Result<Next> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let kept = self.input.len();
+            let size = kept.next_multiple_of(READ_SIZE) + READ_SIZE;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            buffer[..kept].copy_from_slice(&self.input);
+            let count = self.stream.try_read(&mut buffer[kept..kept + READ_SIZE])?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.info.counters.received_octets.add(count as u64);
+            let mut data = &buffer[..kept + count];
+            if self.phase == Phase::Header {
+                match self.protocol_header(data) {
+                    Some(used) => data = &data[used..],
+                    None if self.phase == Phase::Done => return Ok(Next::Stop),
+                    None => {
+                        self.input.clear();
+                        self.input.extend_from_slice(data);
+                        return Ok(Next::Read);
+                    }
+                }
+            }
+            let (used, next) = self.process(data);
+            self.input.clear();
+            self.input.extend_from_slice(&data[used..]);
+            Ok(next)
+        })
+    }
+
+    /// Somebody else has something for this connection to do.
+    fn notified(&mut self) {
+        if self.outbox.is_dead() {
+            self.phase = Phase::Done;
+            return;
+        }
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        for request in self.outbox.take_requests() {
+            match request {
+                Request::Close(exception) => {
+                    if self.phase == Phase::Running {
+                        self.close_connection(&mut turn, &exception);
+                    } else if self.phase != Phase::Closing {
+                        self.phase = Phase::Done;
+                    }
+                }
+                Request::ConsumerGone { channel, tag } => self.consumer_gone(&mut turn, channel, &tag),
+            }
+        }
+        for (queue, consumer) in self.outbox.take_stalled() {
+            turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
+        }
+        self.end_turn(turn);
+    }
+
+    /// The queue of a consumer was deleted (RabbitMQ's consumer cancel notification).
+    fn consumer_gone(&mut self, turn: &mut Turn<'_>, channel: u16, tag: &str) {
+        let Some(open) = self.channels.get_mut(&channel) else { return };
+        if open.consumers.remove(tag).is_some() && self.cancel_notify && !open.closing {
+            self.send(turn, channel, &basic_methods::Cancel { consumer_tag: tag, nowait: true });
+        }
+    }
+
+    /// The log is durable further than before.
+    fn confirm(&mut self) {
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        self.write_confirms(&mut turn, false);
+        self.buffers = turn.finish();
+    }
+
+    /// Confirms what may be confirmed; at the end of a turn also what was published in it.
+    fn write_confirms(&mut self, turn: &mut Turn<'_>, ends_batch: bool) {
+        if !self.confirming {
+            return;
+        }
+        let position = turn.position();
+        let durable = self.node.wal.durable_lsn();
+        let mut waiting = false;
+        let mut first = false;
+        let outbox = Arc::clone(&self.outbox);
+        for (number, open) in &mut self.channels {
+            let Some(confirms) = open.confirms.as_mut() else { continue };
+            let mut found = Vec::new();
+            if ends_batch {
+                confirms.end_batch(position, durable, |confirm| found.push(confirm));
+            } else {
+                confirms.durable(durable, |confirm| found.push(confirm));
+            }
+            waiting |= confirms.is_waiting();
+            if !found.is_empty() && !open.closing {
+                first |= outbox.write(|buf| found.into_iter().for_each(|confirm| write_confirm(buf, *number, confirm)));
+            }
+        }
+        self.confirming = waiting;
+        turn.touch(&self.outbox, first);
+    }
+
+    fn heartbeat(&mut self) {
+        let received = self.info.counters.received_octets.get();
+        self.silent_ticks = if received == self.last_received { self.silent_ticks + 1 } else { 0 };
+        self.last_received = received;
+        // Two intervals of silence are four ticks (AMQP 0-9-1 section 4.2.7).
+        if self.silent_ticks >= 4 {
+            tracing::warn!(connection = %self.info.name(), "missed heartbeats from client");
+            self.phase = Phase::Done;
+            return;
+        }
+        if self.outbox.sent() == self.last_sent && self.outbox.write(frame::write_heartbeat) {
+            self.outbox.flush();
+        }
+        self.last_sent = self.outbox.sent();
+    }
+
+    /// Tells a publishing client that its publishes are not read now, or that they are again.
+    fn tell_blocked(&mut self, reason: Option<&str>) {
+        let publishes = self.info.counters.published.get() > 0;
+        if !self.blocked_notify || self.phase != Phase::Running || reason.is_some() == self.told_blocked {
+            return;
+        }
+        let first = match reason {
+            Some(reason) if publishes => self.outbox.write(|buf| frame::write_fields(buf, 0, &methods::Blocked { reason })),
+            Some(_) => return,
+            None => self.outbox.write(|buf| frame::write_fields(buf, 0, &methods::Unblocked)),
+        };
+        self.told_blocked = reason.is_some();
+        if first {
+            self.outbox.flush();
+        }
+    }
+
+    /// Appends a method; it goes out at the end of the turn.
+    fn send<'m, M: MethodFields<'m>>(&self, turn: &mut Turn<'_>, channel: u16, fields: &M) {
+        let first = self.outbox.write(|buf| frame::write_fields(buf, channel, fields));
+        turn.touch(&self.outbox, first);
+    }
+
+    /// Closes what the exception says.
+    fn fail(&mut self, turn: &mut Turn<'_>, channel: u16, exception: &Exception) {
+        match exception.scope {
+            Scope::Channel if channel != 0 => self.close_channel(turn, channel, exception),
+            _ => self.close_connection(turn, exception),
+        }
+    }
+
+    /// `channel.close` from our side.
+    fn close_channel(&mut self, turn: &mut Turn<'_>, channel: u16, exception: &Exception) {
+        tracing::warn!(connection = %self.info.name(), channel, error = %exception, "channel error");
+        // What was published before the failing method is still confirmed.
+        turn.close();
+        self.write_confirms(turn, true);
+        self.release_channel(turn, channel);
+        let Some(open) = self.channels.get_mut(&channel) else { return };
+        open.closing = true;
+        let reply_text = exception.reply_text();
+        let close = channel_methods::Close {
+            reply_code: exception.code,
+            reply_text: &reply_text,
+            class_id: exception.class_id,
+            method_id: exception.method_id,
+        };
+        self.send(turn, channel, &close);
+    }
+
+    /// `connection.close` from our side. Everything the connection holds is let go at once.
+    fn close_connection(&mut self, turn: &mut Turn<'_>, exception: &Exception) {
+        if matches!(self.phase, Phase::Closing | Phase::Done) {
+            return;
+        }
+        if exception.code == amqp::reply_code::CONNECTION_FORCED {
+            tracing::info!(connection = %self.info.name(), reason = %exception, "closing connection");
+        } else {
+            tracing::error!(connection = %self.info.name(), error = %exception, "connection error");
+        }
+        turn.close();
+        self.write_confirms(turn, true);
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            self.release_channel(turn, number);
+        }
+        let reply_text = exception.reply_text();
+        let close = methods::Close {
+            reply_code: exception.code,
+            reply_text: &reply_text,
+            class_id: exception.class_id,
+            method_id: exception.method_id,
+        };
+        self.send(turn, 0, &close);
+        self.enter_closing();
+    }
+
+    fn enter_closing(&mut self) {
+        self.phase = Phase::Closing;
+        self.deadline = Some(Instant::now() + CLOSE_TIMEOUT);
+    }
+
+    /// Gives back what the connection held: consumers, unsettled messages, exclusive queues.
+    async fn clean_up(&mut self) {
+        self.release_all();
+        self.outbox.flush();
+        self.outbox.close();
+        self.node.connections.remove(self.info.id);
+        self.node.delete_exclusive(self.info.id).await;
+        if self.access.is_some() {
+            tracing::info!(connection = %self.info.name(), user = %self.info.user(), "closed AMQP connection");
+        }
+    }
+
+    fn release_all(&mut self) {
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            self.release_channel(&mut turn, number);
+        }
+        turn.finish();
+    }
+}

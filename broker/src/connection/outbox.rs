@@ -1,0 +1,421 @@
+//! What waits to be written to one client, and the delivery tags given out on the way.
+//!
+//! Whoever produces output (the connection's own task, or a shard that delivers) appends under a short
+//! lock and, at the end of its turn, flushes: one `writev` for everything that piled up. Only what the
+//! socket does not take at once is left to the connection's task. The outbox is the last lock in the order
+//! (shard, then outbox): nothing else is locked while it is held.
+
+use amqp::frame;
+use broker_core::channel::deliveries::{Deliveries, Unacked, UnknownTag};
+use broker_core::exception::Exception;
+use broker_core::ids::QueueId;
+use broker_core::message::{Message, MessageView};
+use broker_core::queue::consumers::ConsumerRef;
+use broker_core::queue::{Delivered, Delivery};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Octets waiting above which consumers of this connection get nothing more.
+const HIGH_WATER: usize = 1024 * 1024;
+/// Octets waiting below which they are resumed.
+const LOW_WATER: usize = 256 * 1024;
+/// Bodies from this size on are sent from where they lie instead of being copied.
+const SHARE_BODY: usize = 16 * 1024;
+/// Slices per `writev`.
+const MAX_SLICES: usize = 64;
+/// Class of message content (AMQP 0-9-1 section 1.8).
+const CLASS_BASIC: u16 = 60;
+
+/// Where a queue sends deliveries for one consumer.
+#[derive(Clone, Debug)]
+pub struct ConsumerHandle {
+    /// Outbox of the consumer's connection.
+    pub outbox: Arc<Outbox>,
+    /// Channel of the consumer.
+    pub channel: u16,
+    /// Consumer tag.
+    pub tag: Arc<str>,
+    /// Deliveries need no acknowledgement.
+    pub no_ack: bool,
+}
+
+/// Output of one connection.
+#[derive(Debug)]
+pub struct Outbox {
+    state: Mutex<State>,
+    stream: Arc<TcpStream>,
+    /// Wakes the connection's task: the socket was full, a consumer can be resumed, or the peer is gone.
+    pub notify: Notify,
+    blocked: AtomicBool,
+    sent: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: VecDeque<Chunk>,
+    tail: Vec<u8>,
+    spare: Vec<u8>,
+    bytes: usize,
+    /// Octets of the first chunk that are written already.
+    offset: usize,
+    writing: bool,
+    scheduled: bool,
+    dead: bool,
+    frame_max: u32,
+    channels: FxHashMap<u16, ChannelOut>,
+    stalled: Vec<(QueueId, ConsumerRef)>,
+    requests: Vec<Request>,
+}
+
+/// Something the connection's task has to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Close the connection.
+    Close(Exception),
+    /// The queue of a consumer is gone.
+    ConsumerGone {
+        /// Its channel.
+        channel: u16,
+        /// Its tag.
+        tag: Arc<str>,
+    },
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Encoded(Vec<u8>),
+    Body(Bytes),
+}
+
+impl Chunk {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Chunk::Encoded(bytes) => bytes,
+            Chunk::Body(bytes) => bytes,
+        }
+    }
+}
+
+/// The delivering half of a channel.
+#[derive(Debug, Default)]
+struct ChannelOut {
+    deliveries: Deliveries,
+    stalled: Vec<(QueueId, ConsumerRef)>,
+}
+
+impl Outbox {
+    /// An empty outbox in front of a socket.
+    pub fn new(stream: Arc<TcpStream>) -> Arc<Outbox> {
+        let state = State { frame_max: amqp::FRAME_MIN_SIZE, ..State::default() };
+        Arc::new(Outbox {
+            state: Mutex::new(state),
+            stream,
+            notify: Notify::new(),
+            blocked: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+        })
+    }
+
+    /// Sets the negotiated frame size.
+    pub fn set_frame_max(&self, frame_max: u32) {
+        self.state.lock().frame_max = frame_max;
+    }
+
+    /// Opens the delivering half of a channel.
+    pub fn open_channel(&self, channel: u16) {
+        self.state.lock().channels.insert(channel, ChannelOut::default());
+    }
+
+    /// Closes the delivering half of a channel and returns what was not settled on it, oldest first. Its
+    /// consumers must have left their queues before.
+    pub fn close_channel(&self, channel: u16) -> Vec<(u64, Unacked)> {
+        let mut out = Vec::new();
+        if let Some(mut closed) = self.state.lock().channels.remove(&channel) {
+            closed.deliveries.take_all(&mut out);
+        }
+        out
+    }
+
+    /// Works on the delivery tags of a channel. `None` when it is not open.
+    pub fn deliveries<R>(&self, channel: u16, work: impl FnOnce(&mut Deliveries) -> R) -> Option<R> {
+        self.state.lock().channels.get_mut(&channel).map(|out| work(&mut out.deliveries))
+    }
+
+    /// Takes what a settlement names, oldest first.
+    ///
+    /// # Errors
+    /// When the tag does not wait for a settlement.
+    pub fn take(&self, channel: u16, tag: u64, multiple: bool, out: &mut Vec<(u64, Unacked)>) -> Result<(), UnknownTag> {
+        let mut state = self.state.lock();
+        let Some(channel) = state.channels.get_mut(&channel) else { return Err(UnknownTag(tag)) };
+        channel.deliveries.take(tag, multiple, out)
+    }
+
+    /// Consumers that waited for the channel-wide limit, if there is room now.
+    pub fn take_stalled_by_limit(&self, channel: u16) -> Vec<(QueueId, ConsumerRef)> {
+        match self.state.lock().channels.get_mut(&channel) {
+            Some(out) if !out.stalled.is_empty() && out.deliveries.has_credit() => std::mem::take(&mut out.stalled),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Consumers that waited for the socket, if there is room now.
+    pub fn take_stalled(&self) -> Vec<(QueueId, ConsumerRef)> {
+        let mut state = self.state.lock();
+        if state.bytes <= LOW_WATER { std::mem::take(&mut state.stalled) } else { Vec::new() }
+    }
+
+    /// Asks the connection's task to do something.
+    pub fn request(&self, request: Request) {
+        self.state.lock().requests.push(request);
+        self.notify.notify_one();
+    }
+
+    /// What the connection's task was asked to do.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().requests)
+    }
+
+    /// Encodes a delivery. The first output of a turn returns `true` in the second place: the caller
+    /// flushes at the end of its turn.
+    pub fn deliver(&self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> (Delivered, bool) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.dead {
+            return (Delivered::Full, false);
+        }
+        if state.bytes > HIGH_WATER {
+            state.stalled.push((delivery.queue, delivery.consumer));
+            return (Delivered::Full, false);
+        }
+        let Some(channel) = state.channels.get_mut(&to.channel) else { return (Delivered::Full, false) };
+        let tag = if to.no_ack {
+            channel.deliveries.tag_no_ack()
+        } else {
+            if !channel.deliveries.has_credit() {
+                channel.stalled.push((delivery.queue, delivery.consumer));
+                return (Delivered::Full, false);
+            }
+            let consumer = Some(delivery.consumer);
+            channel.deliveries.tag(Unacked { queue: delivery.queue, qseq: delivery.qseq, consumer })
+        };
+        let view = &delivery.view;
+        let before = state.tail.len();
+        frame::write_deliver(
+            &mut state.tail,
+            to.channel,
+            &to.tag,
+            tag,
+            delivery.redelivered,
+            view.exchange,
+            view.routing_key,
+        );
+        state.bytes += state.tail.len() - before;
+        state.content(to.channel, view, delivery.shared);
+        (Delivered::Sent, state.schedule())
+    }
+
+    /// Appends output that `encode` writes. Returns whether the caller has to flush.
+    pub fn write(&self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut state = self.state.lock();
+        let before = state.tail.len();
+        encode(&mut state.tail);
+        state.bytes += state.tail.len() - before;
+        state.schedule()
+    }
+
+    /// Appends a method that `encode` writes and the content that belongs to it (`basic.return`,
+    /// `basic.get-ok`); `encode` gets the channel's delivery tags.
+    pub fn write_content(
+        &self,
+        channel: u16,
+        view: &MessageView<'_>,
+        shared: Option<&Arc<Message>>,
+        encode: impl FnOnce(&mut Vec<u8>, &mut Deliveries),
+    ) -> bool {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(out) = state.channels.get_mut(&channel) else { return false };
+        let before = state.tail.len();
+        encode(&mut state.tail, &mut out.deliveries);
+        state.bytes += state.tail.len() - before;
+        state.content(channel, view, shared);
+        state.schedule()
+    }
+
+    /// Writes what waits, as far as the socket takes it now. Cheap when somebody else is writing already.
+    pub fn flush(&self) {
+        loop {
+            let mut state = self.state.lock();
+            state.scheduled = false;
+            if state.writing || state.dead || state.bytes == 0 || self.blocked.load(Ordering::Relaxed) {
+                return;
+            }
+            state.writing = true;
+            let mut chunks = std::mem::take(&mut state.chunks);
+            let mut offset = std::mem::take(&mut state.offset);
+            if !state.tail.is_empty() {
+                let spare = std::mem::take(&mut state.spare);
+                chunks.push_back(Chunk::Encoded(std::mem::replace(&mut state.tail, spare)));
+            }
+            drop(state);
+
+            let (written, result) = self.write_chunks(&mut chunks, &mut offset);
+            self.sent.fetch_add(written as u64, Ordering::Relaxed);
+
+            let mut state = self.state.lock();
+            state.writing = false;
+            state.bytes = state.bytes.saturating_sub(written);
+            let wake = match result {
+                Ok(()) => {
+                    state.recycle(chunks);
+                    !state.stalled.is_empty() && state.bytes <= LOW_WATER
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    chunks.append(&mut state.chunks);
+                    state.chunks = chunks;
+                    state.offset = offset;
+                    self.blocked.store(true, Ordering::Release);
+                    true
+                }
+                Err(_) => {
+                    state.dead = true;
+                    true
+                }
+            };
+            let more = state.bytes > 0;
+            drop(state);
+            if wake {
+                self.notify.notify_one();
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// The socket takes output again: writes what waits.
+    pub fn unblock(&self) {
+        self.blocked.store(false, Ordering::Release);
+        self.flush();
+    }
+
+    /// Whether the connection's task has to wait until the socket is writable.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Whether writing failed: the peer is gone.
+    pub fn is_dead(&self) -> bool {
+        self.state.lock().dead
+    }
+
+    /// Takes no more output: the connection is over.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.dead = true;
+        state.chunks.clear();
+        state.tail = Vec::new();
+        state.bytes = 0;
+    }
+
+    /// Octets not written yet.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Octets written since the connection began.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries of all channels that are not settled.
+    pub fn unacked(&self) -> usize {
+        self.state.lock().channels.values().map(|out| out.deliveries.unacked_count()).sum()
+    }
+
+    /// Writes until everything is out or the socket is full. What is not written stays in `chunks`; what went
+    /// out whole stays too when nothing is left over, so that the buffers can be reused.
+    fn write_chunks(&self, chunks: &mut VecDeque<Chunk>, offset: &mut usize) -> (usize, io::Result<()>) {
+        let mut first = 0;
+        let mut written = 0;
+        while first < chunks.len() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            let mut skip = *offset;
+            for (slot, chunk) in slices.iter_mut().zip(chunks.range(first..)) {
+                *slot = IoSlice::new(&chunk.as_slice()[skip..]);
+                skip = 0;
+                count += 1;
+            }
+            let mut taken = match self.stream.try_write_vectored(&slices[..count]) {
+                Ok(taken) => taken,
+                Err(error) => {
+                    chunks.drain(..first);
+                    return (written, Err(error));
+                }
+            };
+            written += taken;
+            taken += *offset;
+            while first < chunks.len() && taken >= chunks[first].as_slice().len() {
+                taken -= chunks[first].as_slice().len();
+                first += 1;
+            }
+            *offset = taken;
+        }
+        (written, Ok(()))
+    }
+}
+
+impl State {
+    fn schedule(&mut self) -> bool {
+        !std::mem::replace(&mut self.scheduled, true)
+    }
+
+    /// Content header and body frames (AMQP 0-9-1 section 4.2.6).
+    fn content(&mut self, channel: u16, view: &MessageView<'_>, shared: Option<&Arc<Message>>) {
+        let before = self.tail.len();
+        let body = view.body;
+        frame::write_content_header(&mut self.tail, channel, CLASS_BASIC, body.len() as u64, view.properties);
+        match shared {
+            Some(message) if body.len() >= SHARE_BODY => {
+                self.bytes += self.tail.len() - before;
+                let limit = self.frame_max.saturating_sub(frame::FRAME_OVERHEAD) as usize;
+                let mut rest = message.body();
+                while !rest.is_empty() {
+                    let piece = rest.split_to(rest.len().min(limit));
+                    self.tail.extend_from_slice(&frame::body_frame_header(channel, piece.len()));
+                    let encoded = std::mem::take(&mut self.tail);
+                    self.bytes += frame::HEADER_SIZE + piece.len() + 1;
+                    self.chunks.push_back(Chunk::Encoded(encoded));
+                    self.chunks.push_back(Chunk::Body(piece));
+                    self.tail.push(amqp::FRAME_END);
+                }
+            }
+            _ => {
+                frame::write_body(&mut self.tail, channel, body, self.frame_max);
+                self.bytes += self.tail.len() - before;
+            }
+        }
+    }
+
+    /// Keeps one written buffer for the next turn, unless a burst made it large.
+    fn recycle(&mut self, chunks: VecDeque<Chunk>) {
+        for chunk in chunks {
+            if let Chunk::Encoded(mut bytes) = chunk
+                && bytes.capacity() <= HIGH_WATER
+                && bytes.capacity() > self.spare.capacity()
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! `basic.publish`: checks, routing, hand-over to the queues, returns (AMQP 0-9-1 section 1.8.3.7).
+
+use super::Connection;
+use crate::shard::Turn;
+use amqp::content::{PERSISTENT, Properties};
+use amqp::frame;
+use amqp::method::basic;
+use amqp::reply_code;
+use amqp::table::Value;
+use broker_core::channel::content::Assembly;
+use broker_core::channel::tx::TxPublish;
+use broker_core::exception::Exception;
+use broker_core::ids::QueueId;
+use broker_core::message::{Message, MessageView, Publish};
+use broker_core::meta::checks;
+use broker_core::queue::Published;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A publish that has arrived whole.
+#[derive(Debug)]
+pub enum Incoming<'a> {
+    /// It lies in the read buffer.
+    Borrowed(MessageView<'a>),
+    /// It came in pieces and has a buffer of its own.
+    Assembled(Assembly),
+}
+
+/// The flags of a publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Return it when no queue takes it.
+    pub mandatory: bool,
+    /// Not implemented by RabbitMQ.
+    pub immediate: bool,
+}
+
+/// What the properties say that matters on the way in.
+struct Facts<'a> {
+    persistent: bool,
+    expiration_ms: Option<u64>,
+    priority: u8,
+    headers: Option<amqp::table::Table<'a>>,
+    extra_keys: Vec<&'a str>,
+    has_bcc: bool,
+}
+
+impl Connection {
+    /// Takes one publish in.
+    ///
+    /// # Errors
+    /// The channel exception that RabbitMQ answers.
+    pub fn publish(
+        &mut self,
+        turn: &mut Turn<'_>,
+        channel: u16,
+        incoming: Incoming<'_>,
+        target: Target,
+    ) -> Result<(), Exception> {
+        if target.immediate {
+            return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, "immediate=true"));
+        }
+        match incoming {
+            Incoming::Borrowed(view) => {
+                let facts = self.check_publish(view.properties, view.body.len() as u64)?;
+                let stripped = stripped(&view, &facts);
+                let view = MessageView { properties: stripped.as_deref().unwrap_or(view.properties), ..view };
+                let publish = Publish::borrowed(view, facts.persistent, facts.expiration_ms, facts.priority);
+                self.accept(turn, channel, publish, &facts, target.mandatory)
+            }
+            Incoming::Assembled(assembly) => {
+                let properties = assembly.properties().to_vec();
+                let facts = self.check_publish(&properties, assembly.body_len())?;
+                let mut message = assembly.finish(facts.persistent);
+                if let Some(stripped) = stripped(&message.view(), &facts) {
+                    let view = MessageView { properties: &stripped, ..message.view() };
+                    message = Message::copy_from(&view, facts.persistent);
+                }
+                let message = Arc::new(message);
+                let publish = Publish::of(&message, facts.expiration_ms, facts.priority);
+                self.accept(turn, channel, publish, &facts, target.mandatory)
+            }
+        }
+    }
+
+    /// The checks that look at the message only, in RabbitMQ's order.
+    fn check_publish<'a>(&self, properties: &'a [u8], size: u64) -> Result<Facts<'a>, Exception> {
+        let limit = self.node.settings.max_message_size;
+        if size > limit {
+            let text = format!("message size {size} is larger than configured max size {limit}");
+            return Err(Exception::channel(reply_code::PRECONDITION_FAILED, text));
+        }
+        let properties = Properties::parse(properties)
+            .map_err(|_| Exception::connection(reply_code::FRAME_ERROR, "cannot decode content header"))?;
+        let mut facts = Facts {
+            persistent: properties.delivery_mode() == Some(PERSISTENT),
+            expiration_ms: None,
+            priority: properties.priority().unwrap_or(0),
+            headers: properties.headers(),
+            extra_keys: Vec::new(),
+            has_bcc: false,
+        };
+        if let Some(user_id) = properties.user_id() {
+            self.check_user_id(user_id)?;
+        }
+        if let Some(expiration) = properties.expiration() {
+            facts.expiration_ms = Some(parse_expiration(expiration)?);
+        }
+        if let Some(headers) = &facts.headers {
+            for name in ["CC", "BCC"] {
+                match headers.get(name) {
+                    None => {}
+                    Some(Value::Array(keys)) => {
+                        facts.extra_keys.extend(keys.iter().filter_map(|key| key.as_str()));
+                        facts.has_bcc |= name == "BCC";
+                    }
+                    Some(other) => {
+                        let kind = other.type_name();
+                        let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
+                        return Err(Exception::channel(reply_code::PRECONDITION_FAILED, text));
+                    }
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    /// RabbitMQ: `user-id` must name the user who publishes, unless that user may impersonate.
+    fn check_user_id(&self, user_id: &[u8]) -> Result<(), Exception> {
+        let user = self.info.user();
+        if user_id == user.as_bytes() || self.may_impersonate {
+            return Ok(());
+        }
+        let claimed = String::from_utf8_lossy(user_id);
+        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        Err(Exception::channel(reply_code::PRECONDITION_FAILED, text))
+    }
+
+    fn accept(
+        &mut self,
+        turn: &mut Turn<'_>,
+        channel: u16,
+        mut publish: Publish<'_>,
+        facts: &Facts<'_>,
+        mandatory: bool,
+    ) -> Result<(), Exception> {
+        self.info.counters.published.add(1);
+        let mut targets = std::mem::take(&mut self.targets);
+        let routed = self.route(turn, &publish.view, facts, &mut targets);
+        let outcome = routed.and_then(|()| {
+            let transactional = self.channels.get(&channel).is_some_and(|open| open.transaction.is_some());
+            if transactional {
+                return self.collect(channel, &mut publish, mandatory);
+            }
+            let rejected = self.hand_over(turn, channel, &mut publish, &targets, mandatory);
+            if let Some(confirms) = self.channels.get_mut(&channel).and_then(|open| open.confirms.as_mut()) {
+                confirms.number();
+                if rejected {
+                    confirms.reject();
+                }
+                self.confirming = true;
+            }
+            Ok(())
+        });
+        self.targets = targets;
+        outcome
+    }
+
+    /// Keeps a publish until `tx.commit`.
+    fn collect(&mut self, channel: u16, publish: &mut Publish<'_>, mandatory: bool) -> Result<(), Exception> {
+        let limit = self.node.settings.max_transaction_size;
+        let Some(open) = self.channels.get_mut(&channel) else { return Ok(()) };
+        let Some(transaction) = open.transaction.as_mut() else { return Ok(()) };
+        let size = transaction.publish(TxPublish {
+            message: publish.share(),
+            expiration_ms: publish.expiration_ms,
+            priority: publish.priority,
+            mandatory,
+        });
+        if size > limit {
+            let text = format!("transaction of {size} octets is larger than the limit of {limit}");
+            return Err(Exception::channel(reply_code::PRECONDITION_FAILED, text));
+        }
+        Ok(())
+    }
+
+    /// Gives a message to its queues. Returns whether one of them refused it.
+    pub fn hand_over(
+        &mut self,
+        turn: &mut Turn<'_>,
+        channel: u16,
+        publish: &mut Publish<'_>,
+        targets: &[QueueId],
+        mandatory: bool,
+    ) -> bool {
+        let mut rejected = false;
+        let mut taken = 0;
+        for queue in targets {
+            match turn.queue(*queue, |queue, now, fx| queue.publish(now, publish, fx)) {
+                Some(Published::Accepted { .. }) => taken += 1,
+                Some(Published::Rejected) => {
+                    taken += 1;
+                    rejected = true;
+                }
+                None => {}
+            }
+        }
+        if taken == 0 {
+            if mandatory {
+                self.return_message(turn, channel, &publish.view);
+            }
+            self.info.counters.unroutable.add(1);
+        }
+        rejected
+    }
+
+    fn return_message(&mut self, turn: &mut Turn<'_>, channel: u16, view: &MessageView<'_>) {
+        let returned = basic::Return {
+            reply_code: reply_code::NO_ROUTE,
+            reply_text: "NO_ROUTE",
+            exchange: view.exchange,
+            routing_key: view.routing_key,
+        };
+        let first = self.outbox.write_content(channel, view, None, |buf, _| frame::write_fields(buf, channel, &returned));
+        turn.touch(&self.outbox, first);
+    }
+
+    /// Finds the queues, from memory where possible. The shard is let go before the metadata is looked at.
+    fn route(
+        &mut self,
+        turn: &mut Turn<'_>,
+        view: &MessageView<'_>,
+        facts: &Facts<'_>,
+        targets: &mut Vec<QueueId>,
+    ) -> Result<(), Exception> {
+        let node = Arc::clone(&self.node);
+        let version = node.metadata.version();
+        let simple = facts.extra_keys.is_empty();
+        if simple && let Some(queues) = self.routes.find(version, view.exchange, view.routing_key) {
+            targets.clear();
+            targets.extend_from_slice(queues);
+            return Ok(());
+        }
+        turn.close();
+        let sm = node.metadata.read();
+        let Some(access) = self.access.as_mut() else { return Ok(()) };
+        checks::publish(&sm, access, view.exchange, view.routing_key)?;
+        let mut keys = vec![view.routing_key];
+        keys.extend_from_slice(&facts.extra_keys);
+        let headers = facts.headers.as_ref();
+        let routed = sm.route(access.vhost(), view.exchange, &keys, headers, targets, &mut self.route_scratch);
+        if simple && routed.is_some_and(|routed| routed.cacheable) {
+            self.routes.insert(sm.version(), view.exchange, view.routing_key, targets);
+        }
+        Ok(())
+    }
+
+    /// Routes a message again at commit time.
+    pub fn route_message(&mut self, turn: &mut Turn<'_>, message: &Message, targets: &mut Vec<QueueId>) -> Result<(), Exception> {
+        let view = message.view();
+        let facts = self.check_publish(view.properties, view.body.len() as u64)?;
+        self.route(turn, &view, &facts, targets)
+    }
+}
+
+/// The properties without the `BCC` header, which consumers must not see.
+fn stripped(view: &MessageView<'_>, facts: &Facts<'_>) -> Option<Vec<u8>> {
+    if !facts.has_bcc {
+        return None;
+    }
+    let mut properties = amqp::content::BasicProperties::from(Properties::parse(view.properties).ok()?);
+    properties.headers.as_mut()?.remove("BCC");
+    let mut raw = Vec::with_capacity(view.properties.len());
+    properties.encode(&mut raw);
+    Some(raw)
+}
+
+/// The `expiration` property: milliseconds as decimal digits. The texts are RabbitMQ's.
+fn parse_expiration(value: &[u8]) -> Result<u64, Exception> {
+    let text: Cow<'_, str> = String::from_utf8_lossy(value);
+    let digits = text.bytes().enumerate().take_while(|(at, octet)| octet.is_ascii_digit() || (*at == 0 && *octet == b'-'));
+    let digits = digits.count();
+    let reason = match text[..digits].parse::<i128>() {
+        Err(_) => "no_integer".to_owned(),
+        Ok(_) if digits < text.len() => format!("{{leftover_string,\"{}\"}}", &text[digits..]),
+        Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
+        Ok(number) if number > i128::from(u32::MAX) => format!("{{value_too_large,{number}}}"),
+        Ok(number) => return Ok(number as u64),
+    };
+    Err(Exception::channel(reply_code::PRECONDITION_FAILED, format!("invalid expiration '{text}': {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expirations_are_decimal_digits_and_the_refusals_are_rabbitmqs() {
+        assert_eq!(parse_expiration(b"0"), Ok(0));
+        assert_eq!(parse_expiration(b"60000"), Ok(60000));
+        let text = |value: &[u8]| parse_expiration(value).unwrap_err().text;
+        assert_eq!(text(b""), "invalid expiration '': no_integer");
+        assert_eq!(text(b"abc"), "invalid expiration 'abc': no_integer");
+        assert_eq!(text(b"-1"), "invalid expiration '-1': {value_negative,-1}");
+        assert_eq!(text(b"1.5"), "invalid expiration '1.5': {leftover_string,\".5\"}");
+        assert_eq!(text(b"10s"), "invalid expiration '10s': {leftover_string,\"s\"}");
+    }
+}

@@ -1,0 +1,333 @@
+//! Methods that may have to wait: for the metadata's journal, for the log, for a password hash.
+//!
+//! They arrive with nothing locked and one at a time; what follows them in the read buffer waits, so that the
+//! order on each channel is kept.
+
+use super::basic::precondition;
+use super::frames::{decode, unimplemented_method};
+use super::{Connection, Phase};
+use crate::shard::{Turn, TurnBuffers};
+use amqp::frame;
+use amqp::method::{Method, MethodFields, exchange, queue, tx};
+use amqp::reply_code;
+use broker_core::exception::Exception;
+use broker_core::ids::QueueId;
+use broker_core::message::Publish;
+use broker_core::meta::checks::{self, Declared, ExchangeDeclare, QueueDeclare};
+use broker_core::meta::{BindingRequest, DestinationName, MetaCommand, MetaReply, Permission};
+use broker_store::Lsn;
+use std::sync::Arc;
+
+impl Connection {
+    /// Carries out one method frame. Errors are answered here.
+    pub async fn slow_frame(&mut self, number: u16, payload: &[u8]) {
+        self.current_channel = number;
+        let outcome = match decode(payload) {
+            Ok(method) => {
+                let (class_id, method_id) = (method.class_id(), method.method_id());
+                let done = match method.class_id() {
+                    10 => self.connection_method(number, &method).await,
+                    _ if self.phase != Phase::Running => Err(unimplemented_method()),
+                    _ if number == 0 => Err(Exception::connection(
+                        reply_code::CHANNEL_ERROR,
+                        "unexpected method in connection state running",
+                    )),
+                    _ => self.slow_method(number, &method).await,
+                };
+                done.map_err(|error| error.at(class_id, method_id))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(exception) = outcome {
+            self.fail_now(number, &exception);
+        }
+    }
+
+    fn fail_now(&mut self, number: u16, exception: &Exception) {
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        self.fail(&mut turn, number, exception);
+        self.end_turn(turn);
+    }
+
+    async fn slow_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+        match method {
+            Method::QueueDeclare(declare) => self.queue_declare(number, declare).await,
+            Method::QueueBind(bind) => {
+                let destination = DestinationName::Queue(self.queue_name(number, bind.queue)?);
+                let key = self.binding_key(number, bind.queue, bind.routing_key);
+                let request = self.binding(bind.exchange, &destination, &key, bind.arguments)?;
+                self.propose(MetaCommand::Bind(request)).await?;
+                self.answer(number, bind.nowait, &queue::BindOk);
+                Ok(())
+            }
+            Method::QueueUnbind(unbind) => {
+                let destination = DestinationName::Queue(self.queue_name(number, unbind.queue)?);
+                let key = self.binding_key(number, unbind.queue, unbind.routing_key);
+                let request = self.binding(unbind.exchange, &destination, &key, unbind.arguments)?;
+                self.propose(MetaCommand::Unbind(request)).await?;
+                self.answer(number, false, &queue::UnbindOk);
+                Ok(())
+            }
+            Method::QueuePurge(purge) => self.queue_purge(number, purge),
+            Method::QueueDelete(delete) => self.queue_delete(number, delete).await,
+            Method::ExchangeDeclare(declare) => self.exchange_declare(number, declare).await,
+            Method::ExchangeDelete(delete) => {
+                let command = self.with_access(|sm, access| {
+                    checks::exchange_delete(sm, access, delete.exchange, delete.if_unused)
+                })?;
+                self.propose(command).await?;
+                self.answer(number, delete.nowait, &exchange::DeleteOk);
+                Ok(())
+            }
+            Method::ExchangeBind(bind) => {
+                let destination = DestinationName::Exchange(Arc::from(bind.destination));
+                let request = self.binding(bind.source, &destination, bind.routing_key, bind.arguments)?;
+                self.propose(MetaCommand::Bind(request)).await?;
+                self.answer(number, bind.nowait, &exchange::BindOk);
+                Ok(())
+            }
+            Method::ExchangeUnbind(unbind) => {
+                let destination = DestinationName::Exchange(Arc::from(unbind.destination));
+                let request = self.binding(unbind.source, &destination, unbind.routing_key, unbind.arguments)?;
+                self.propose(MetaCommand::Unbind(request)).await?;
+                self.answer(number, unbind.nowait, &exchange::UnbindOk);
+                Ok(())
+            }
+            Method::TxCommit(_) => self.commit(number).await,
+            _ => Err(unimplemented_method()),
+        }
+    }
+
+    async fn queue_declare(&mut self, number: u16, declare: &queue::Declare<'_>) -> Result<(), Exception> {
+        let connection = self.info.id;
+        if declare.passive {
+            let name = self.queue_name(number, declare.queue)?;
+            let (id, name) = self.with_access(|sm, access| {
+                checks::queue_passive(sm, access, &name, connection).map(|queue| (queue.id, Arc::clone(&queue.name)))
+            })?;
+            return self.declared(number, id, name, declare.nowait);
+        }
+        let server_named = declare.queue.is_empty();
+        let name = if server_named { self.node.unique_name("amq.gen-") } else { declare.queue.to_owned() };
+        let request = QueueDeclare {
+            name: &name,
+            server_named,
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+            arguments: Arc::new(declare.arguments.to_owned()),
+            connection,
+        };
+        let id = match self.with_access(|sm, access| checks::queue_declare(sm, access, &request))? {
+            Declared::Exists(id) => id,
+            Declared::Create(command) => match self.propose(command).await? {
+                MetaReply::Queue { id, .. } => id,
+                other => return Err(internal(&other)),
+            },
+        };
+        let name = self.node.metadata.read().queue(id).map(|queue| Arc::clone(&queue.name));
+        self.declared(number, id, name.unwrap_or_else(|| Arc::from(name_of(&request))), declare.nowait)
+    }
+
+    /// Answers a declare with the queue's counters.
+    fn declared(&mut self, number: u16, id: QueueId, name: Arc<str>, nowait: bool) -> Result<(), Exception> {
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        let counts = turn.queue(id, |queue, now, fx| {
+            queue.touch(now, fx);
+            (queue.ready_count(), queue.consumers().len())
+        });
+        let (messages, consumers) = counts.unwrap_or_default();
+        self.channel(number)?.last_queue = Some(Arc::clone(&name));
+        if !nowait {
+            let ok = queue::DeclareOk {
+                queue: &name,
+                message_count: u32::try_from(messages).unwrap_or(u32::MAX),
+                consumer_count: consumers as u32,
+            };
+            self.send(&mut turn, number, &ok);
+        }
+        self.end_turn(turn);
+        Ok(())
+    }
+
+    fn queue_purge(&mut self, number: u16, purge: &queue::Purge<'_>) -> Result<(), Exception> {
+        let name = self.queue_name(number, purge.queue)?;
+        let connection = self.info.id;
+        let id = self.with_access(|sm, access| {
+            checks::queue_for(sm, access, Permission::Read, &name, connection).map(|queue| queue.id)
+        })?;
+        let purged = self.at_queue(id, |queue, _, fx| queue.purge(fx)).unwrap_or(0);
+        let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
+        self.answer(number, purge.nowait, &queue::PurgeOk { message_count });
+        Ok(())
+    }
+
+    async fn queue_delete(&mut self, number: u16, delete: &queue::Delete<'_>) -> Result<(), Exception> {
+        let name = self.queue_name(number, delete.queue)?;
+        let connection = self.info.id;
+        let found = self.with_access(|sm, access| {
+            checks::queue_for(sm, access, Permission::Configure, &name, connection)
+                .map(|queue| (queue.id, sm.queue_title(queue.vhost, &queue.name)))
+        });
+        let (id, title) = match found {
+            Ok(found) => found,
+            // RabbitMQ: deleting what is not there is fine.
+            Err(error) if error.code == reply_code::NOT_FOUND => {
+                self.answer(number, delete.nowait, &queue::DeleteOk { message_count: 0 });
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
+        let counted = self.at_queue(id, |queue, _, _| {
+            if if_unused && !queue.consumers().is_empty() {
+                return Err(precondition(format!("{title} in use")));
+            }
+            if if_empty && queue.ready_count() > 0 {
+                return Err(precondition(format!("{title} not empty")));
+            }
+            Ok(queue.ready_count())
+        });
+        let count = counted.unwrap_or(Ok(0))?;
+        self.propose(MetaCommand::DeleteQueues { ids: vec![id] }).await?;
+        let message_count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.answer(number, delete.nowait, &queue::DeleteOk { message_count });
+        Ok(())
+    }
+
+    async fn exchange_declare(&mut self, number: u16, declare: &exchange::Declare<'_>) -> Result<(), Exception> {
+        if declare.passive {
+            self.with_access(|sm, access| checks::exchange_passive(sm, access, declare.exchange).map(|_| ()))?;
+        } else {
+            let request = ExchangeDeclare {
+                name: declare.exchange,
+                kind: declare.kind,
+                durable: declare.durable,
+                auto_delete: declare.auto_delete,
+                internal: declare.internal,
+                arguments: Arc::new(declare.arguments.to_owned()),
+            };
+            let declared = self.with_access(|sm, access| checks::exchange_declare(sm, access, &request))?;
+            if let Declared::Create(command) = declared {
+                self.propose(command).await?;
+            }
+        }
+        self.answer(number, declare.nowait, &exchange::DeclareOk);
+        Ok(())
+    }
+
+    /// RabbitMQ: binding the queue declared last by an empty name with an empty key uses its name as the key.
+    fn binding_key(&self, number: u16, queue: &str, routing_key: &str) -> Arc<str> {
+        if queue.is_empty()
+            && routing_key.is_empty()
+            && let Ok(name) = self.queue_name(number, queue)
+        {
+            return name;
+        }
+        Arc::from(routing_key)
+    }
+
+    fn binding(
+        &mut self,
+        source: &str,
+        destination: &DestinationName,
+        routing_key: &str,
+        arguments: amqp::table::Table<'_>,
+    ) -> Result<BindingRequest, Exception> {
+        let connection = self.info.id;
+        let arguments = Arc::new(arguments.to_owned());
+        self.with_access(|sm, access| {
+            checks::binding(sm, access, source, destination, routing_key, arguments, connection)
+        })
+    }
+
+    /// `tx.commit`: routes, then does everything in one go at all shards concerned, so that the log has it in
+    /// one piece; answers when that is durable.
+    async fn commit(&mut self, number: u16) -> Result<(), Exception> {
+        let position = self.commit_at_shards(number)?;
+        while self.node.wal.durable_lsn() < position {
+            if self.durable.changed().await.is_err() {
+                return Err(Exception::connection(reply_code::INTERNAL_ERROR, "the log has failed"));
+            }
+        }
+        self.answer(number, false, &tx::CommitOk);
+        Ok(())
+    }
+
+    /// Does what the transaction holds. Returns the log position that has to become durable.
+    fn commit_at_shards(&mut self, number: u16) -> Result<Lsn, Exception> {
+        let open = self.channel(number)?;
+        let Some(transaction) = open.transaction.as_mut() else {
+            return Err(precondition("channel is not transactional"));
+        };
+        let transaction = transaction.take();
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        let mut targets = Vec::with_capacity(transaction.publishes.len());
+        for publish in &transaction.publishes {
+            let mut queues = Vec::new();
+            self.route_message(&mut turn, &publish.message, &mut queues)?;
+            targets.push(queues);
+        }
+        let settled = transaction.settlements.iter().flat_map(|(_, settled)| settled);
+        let touched = targets.iter().flatten().copied().chain(settled.map(|(_, unacked)| unacked.queue));
+        turn.pin(touched);
+        for (publish, queues) in transaction.publishes.iter().zip(&targets) {
+            let mut incoming = Publish::of(&publish.message, publish.expiration_ms, publish.priority);
+            self.hand_over(&mut turn, number, &mut incoming, queues, publish.mandatory);
+        }
+        for (how, mut settled) in transaction.settlements {
+            super::channel::settle(&mut turn, how, &mut settled);
+        }
+        turn.close();
+        self.resume_limited(&mut turn, number);
+        turn.close();
+        let position = turn.position();
+        self.end_turn(turn);
+        Ok(position)
+    }
+
+    /// Reads the metadata with the user's permissions.
+    fn with_access<R>(
+        &mut self,
+        read: impl FnOnce(&broker_core::meta::MetaSm, &mut broker_core::meta::Access) -> Result<R, Exception>,
+    ) -> Result<R, Exception> {
+        let sm = self.node.metadata.read();
+        let Some(access) = self.access.as_mut() else { return Err(unimplemented_method()) };
+        read(&sm, access)
+    }
+
+    async fn propose(&mut self, command: MetaCommand) -> Result<MetaReply, Exception> {
+        self.node.metadata.propose(command).await.map_err(broker_core::meta::MetaError::into_exception)
+    }
+
+    /// Works on one queue in a turn of its own.
+    fn at_queue<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut crate::shard::LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        let result = turn.queue(id, work);
+        self.end_turn(turn);
+        result
+    }
+
+    /// Sends an answer, unless the client asked for none.
+    fn answer<'m, M: MethodFields<'m>>(&self, number: u16, nowait: bool, fields: &M) {
+        if !nowait && self.outbox.write(|buf| frame::write_fields(buf, number, fields)) {
+            self.outbox.flush();
+        }
+    }
+}
+
+fn name_of<'a>(request: &QueueDeclare<'a>) -> &'a str {
+    request.name
+}
+
+fn internal(reply: &MetaReply) -> Exception {
+    Exception::connection(reply_code::INTERNAL_ERROR, format!("unexpected answer {reply:?}"))
+}

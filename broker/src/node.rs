@@ -1,0 +1,485 @@
+//! One node: its queues in shards, its log, its metadata, its connections.
+//!
+//! What happens to the metadata reaches the queues through [`QueueHook`], in order and under the metadata's
+//! lock; what a queue wants of the metadata (to be deleted) goes to the housekeeping task.
+
+use crate::auth::{Authenticator, Credentials, LoopbackUsers, Refusal};
+use crate::connection::info::Connections;
+use crate::connection::outbox::Request;
+use crate::metadata::{Applied, Hook, Metadata};
+use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
+use broker_core::exception::Exception;
+use broker_core::ids::{ConnectionId, QueueId};
+use broker_core::message::{Message, MessageView};
+use broker_core::meta::{Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch};
+use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
+use broker_core::queue::{Effects, Queue, QueueConfig};
+use broker_store::recovery::QueueImage;
+use broker_store::Lsn;
+use broker_store::wal::Wal;
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Locks that the node's queues are spread over.
+const SHARDS: usize = 16;
+/// Octets of log that are fine however little of it is alive.
+const LOG_FLOOR_BYTES: u64 = 1 << 30;
+/// How often the log's size is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// What the configuration says that connections and queues need.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Node name, such as `rabbit@A`.
+    pub node: String,
+    /// `cluster_name` of the server properties, until one is set.
+    pub cluster_name: String,
+    /// `product` of the server properties.
+    pub product: String,
+    /// `version` of the server properties.
+    pub version: String,
+    /// Offered frame size, octets.
+    pub frame_max: u32,
+    /// Offered number of channels; 0 is no limit.
+    pub channel_max: u16,
+    /// Offered heartbeat, seconds; 0 is none.
+    pub heartbeat: u16,
+    /// Largest message body, octets.
+    pub max_message_size: u64,
+    /// Largest transaction, octets.
+    pub max_transaction_size: usize,
+    /// Users who may connect from this host only.
+    pub loopback_users: Vec<String>,
+}
+
+/// What a task without a lock has to do for a queue.
+#[derive(Debug)]
+enum Job {
+    /// Delete a queue that asked for it, if it still has no consumers.
+    DeleteUnused(QueueId),
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// What the configuration says.
+    pub settings: Settings,
+    /// Vhosts, users, exchanges, queues, bindings.
+    pub(crate) metadata: Metadata,
+    /// The log.
+    pub wal: LogHandle,
+    /// Client connections.
+    pub connections: Connections,
+    authenticator: Arc<Authenticator>,
+    shards: Box<[Mutex<Shard>]>,
+    durable: watch::Sender<Lsn>,
+    blocked: watch::Sender<Option<Arc<str>>>,
+    next_connection: AtomicU64,
+    jobs: mpsc::UnboundedSender<Job>,
+    timer: Notify,
+    timer_at: AtomicU64,
+    failed: watch::Sender<Option<String>>,
+}
+
+/// The log, printable.
+#[derive(Clone)]
+pub struct LogHandle(pub Wal);
+
+impl std::ops::Deref for LogHandle {
+    type Target = Wal;
+
+    fn deref(&self) -> &Wal {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wal").field("durable", &self.0.durable_lsn()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Puts a node together from its metadata, its log and what recovery found in the log, and starts its
+    /// housekeeping.
+    pub(crate) fn start(settings: Settings, metadata: Metadata, wal: Wal, images: Vec<QueueImage>) -> Arc<Node> {
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let authenticator = Authenticator::new(LoopbackUsers(settings.loopback_users.clone()));
+        let durable = watch::Sender::new(wal.durable_lsn());
+        let node = Arc::new(Node {
+            settings,
+            metadata,
+            wal: LogHandle(wal),
+            connections: Connections::default(),
+            authenticator: Arc::new(authenticator),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
+            durable,
+            blocked: watch::Sender::new(None),
+            next_connection: AtomicU64::new(1),
+            jobs,
+            timer: Notify::new(),
+            timer_at: AtomicU64::new(u64::MAX),
+            failed: watch::Sender::new(None),
+        });
+        node.restore_queues(images);
+        node.metadata.set_hook(Box::new(QueueHook { node: Arc::downgrade(&node) }));
+        node.watch_log();
+        tokio::spawn(run_timers(Arc::downgrade(&node)));
+        tokio::spawn(run_jobs(Arc::downgrade(&node), inbox));
+        tokio::spawn(keep_house(Arc::downgrade(&node)));
+        node
+    }
+
+    /// Makes the queues that the metadata knows, with the messages that the log has for them.
+    fn restore_queues(&self, images: Vec<QueueImage>) {
+        let now = self.now_ms();
+        let mut images: HashMap<u64, QueueImage> = images.into_iter().map(|image| (image.queue_id, image)).collect();
+        let sm = self.metadata.read();
+        let mut buffers = TurnBuffers::default();
+        for known in sm.queues() {
+            let mut queue = new_queue(&sm, known, now);
+            if let Some(image) = images.remove(&known.id.0) {
+                queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+                for message in image.messages.into_values() {
+                    let view = MessageView {
+                        exchange: &message.exchange,
+                        routing_key: &message.routing_key,
+                        properties: &message.properties,
+                        body: &message.body,
+                    };
+                    let stored = Arc::new(Message::copy_from(&view, true));
+                    let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
+                    queue.restore(message.qseq, stored, priority, expires, message.lsn.saturating_sub(1));
+                }
+            }
+            queue.touch(now, &mut buffers);
+            buffers.wake_at(known.id, now);
+            self.lock_shard(self.shard_of(known.id)).insert(queue);
+        }
+        for (queue, image) in images.into_iter().filter(|(_, image)| !image.messages.is_empty()) {
+            // Nothing is deleted for being unknown: the log keeps it until its files are released.
+            tracing::warn!(queue = %QueueId(queue), messages = image.messages.len(), "the log has messages of a queue that the metadata does not know");
+        }
+        for (at, queue) in buffers.take_wakes() {
+            self.lock_shard(self.shard_of(queue)).add_timer(at, queue);
+        }
+        self.wake_timer(now);
+    }
+
+    fn watch_log(self: &Arc<Self>) {
+        let node = Arc::downgrade(self);
+        self.wal.on_durable(Box::new(move |position| {
+            if let Some(node) = node.upgrade() {
+                node.durable.send_replace(position);
+            }
+        }));
+        let node = Arc::downgrade(self);
+        self.wal.on_failure(Box::new(move |failure| {
+            if let Some(node) = node.upgrade() {
+                node.fail(&format!("log: {failure}"));
+            }
+        }));
+        let node = Arc::downgrade(self);
+        self.wal.on_full(Box::new(move |full| {
+            if let Some(node) = node.upgrade() {
+                tracing::error!(full, "disk space for the log");
+                node.blocked.send_replace(full.then(|| Arc::from("low on disk")));
+            }
+        }));
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A number for a new connection.
+    pub fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Follows how far the log is durable.
+    pub fn durable(&self) -> watch::Receiver<Lsn> {
+        self.durable.subscribe()
+    }
+
+    /// Follows why publishers are held up, if they are.
+    pub fn blocked(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.blocked.subscribe()
+    }
+
+    /// Follows whether the node must stop because its storage failed.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    fn fail(&self, reason: &str) {
+        tracing::error!(reason, "storage failed; the node stops");
+        self.failed.send_replace(Some(reason.to_owned()));
+    }
+
+    /// Name of the cluster, as clients see it.
+    pub fn cluster_name(&self) -> String {
+        let named = self.metadata.read().global_parameter("cluster_name").and_then(|json| serde_json::from_str(json).ok());
+        named.unwrap_or_else(|| self.settings.cluster_name.clone())
+    }
+
+    /// A name nobody else has: `prefix` and 22 characters.
+    pub fn unique_name(&self, prefix: &str) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut random: u128 = rand::random();
+        let mut name = String::with_capacity(prefix.len() + 22);
+        name.push_str(prefix);
+        for _ in 0..22 {
+            name.push(char::from(ALPHABET[(random & 63) as usize]));
+            random >>= 6;
+        }
+        name
+    }
+
+    /// Checks a login. Returns the user's tags.
+    pub(crate) async fn authenticate(&self, credentials: Credentials, peer: IpAddr) -> Result<Vec<String>, Refusal> {
+        let user = Authenticator::lookup(&self.metadata.read(), &credentials);
+        self.authenticator.login(user, &credentials, peer).await.map(|user| user.tags)
+    }
+
+    /// How many shards there are.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard of a queue.
+    pub fn shard_of(&self, queue: QueueId) -> usize {
+        // Identities hold the position in a batch in their low bits; multiplying spreads what is left.
+        (queue.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60) as usize % SHARDS
+    }
+
+    /// Locks a shard.
+    pub fn lock_shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.shards[index].lock()
+    }
+
+    /// Looks at a queue.
+    pub fn with_queue<R>(&self, id: QueueId, look: impl FnOnce(&LocalQueue) -> R) -> Option<R> {
+        self.lock_shard(self.shard_of(id)).get(id).map(look)
+    }
+
+    /// A timer is due at this time; wakes the timer task if that is earlier than it knows.
+    pub fn wake_timer(&self, at: u64) {
+        if at < self.timer_at.fetch_min(at, Ordering::AcqRel) {
+            self.timer.notify_one();
+        }
+    }
+
+    /// A queue asked to be deleted.
+    pub fn delete_unused(&self, queue: QueueId) {
+        // The task ends with the node only.
+        let _ = self.jobs.send(Job::DeleteUnused(queue));
+    }
+
+    /// Deletes the exclusive queues of a connection that ended.
+    pub async fn delete_exclusive(&self, connection: ConnectionId) {
+        let ids = self.metadata.read().queues_owned_by(connection);
+        if !ids.is_empty()
+            && let Err(error) = self.metadata.propose(MetaCommand::DeleteQueues { ids }).await
+        {
+            tracing::error!(%error, "could not delete exclusive queues");
+        }
+    }
+
+    /// The queues a dead letter goes to, with their names.
+    pub fn route_dead_letter(&self, letter: &DeadLetter, rewritten: &Rewritten) -> Vec<(QueueId, Arc<str>)> {
+        let sm = self.metadata.read();
+        let Some(vhost) = sm.vhost_id(&letter.vhost) else { return Vec::new() };
+        let keys: Vec<&str> = rewritten.routing_keys.iter().map(String::as_str).collect();
+        let view = rewritten.message.view();
+        let properties = amqp::content::Properties::parse(view.properties).ok();
+        let headers = properties.and_then(|properties| properties.headers());
+        let mut queues = Vec::new();
+        let mut scratch = RouteScratch::default();
+        sm.route(vhost, &letter.target.exchange, &keys, headers.as_ref(), &mut queues, &mut scratch);
+        queues.into_iter().filter_map(|id| sm.queue(id).map(|queue| (id, Arc::clone(&queue.name)))).collect()
+    }
+
+    /// Closes every client connection.
+    pub fn close_connections(&self, code: u16, text: &str) {
+        for info in self.connections.list() {
+            info.outbox.request(Request::Close(Exception::connection(code, text)));
+        }
+    }
+
+    /// Makes old log files free: moves what still lives in them to the log's end.
+    fn reclaim_log(&self) {
+        let total = self.wal.total_bytes();
+        let live: u64 = (0..SHARDS)
+            .map(|index| self.lock_shard(index).queues().map(LocalQueue::logged_bytes).sum::<u64>())
+            .sum();
+        if total <= LOG_FLOOR_BYTES.max(live.saturating_mul(2)) {
+            return;
+        }
+        let files = self.wal.closed_files();
+        let Some(floor) = files.get(files.len() / 2).map(|file| file.last_lsn) else { return };
+        let now = self.now_ms();
+        let mut moved = 0;
+        for index in 0..SHARDS {
+            let queues: Vec<QueueId> = self.lock_shard(index).queues().map(Queue::id).collect();
+            for id in queues {
+                let mut turn = Turn::new(self, TurnBuffers::default(), now);
+                // Bounded steps: a queue with many old messages lets others in between.
+                while turn.queue(id, |queue, now, fx| queue.relocate(now, floor, fx)).is_some_and(|count| count > 0) {
+                    turn.close();
+                    moved += 1;
+                }
+                turn.queue(id, |queue, _, fx| if queue.is_durable() { queue.log_open(fx) });
+                turn.finish();
+            }
+        }
+        self.wal.release_before(floor + 1);
+        tracing::info!(total, live, moved, "released old log files");
+    }
+}
+
+/// Behaviour of a queue from its arguments and policies.
+fn queue_config(options: &QueueOptions) -> QueueConfig {
+    QueueConfig {
+        message_ttl_ms: options.message_ttl,
+        expires_ms: options.expires,
+        max_length: options.max_length,
+        max_length_bytes: options.max_length_bytes,
+        overflow: options.overflow,
+        dead_letter: options.dead_letter_exchange.as_ref().map(|exchange| DeadLetterTarget {
+            exchange: Arc::clone(exchange),
+            routing_key: options.dead_letter_routing_key.clone(),
+        }),
+        max_priority: options.max_priority,
+        single_active_consumer: options.single_active_consumer,
+        delivery_limit: options.delivery_limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+    }
+}
+
+fn new_queue(sm: &MetaSm, known: &MetaQueue, now: u64) -> LocalQueue {
+    let vhost = Arc::from(sm.vhost_name(known.vhost));
+    let config = queue_config(&known.options);
+    Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now).auto_delete(known.auto_delete)
+}
+
+/// Carries changes of the metadata over to the queues.
+struct QueueHook {
+    node: Weak<Node>,
+}
+
+impl Hook for QueueHook {
+    fn on_applied(&self, applied: &Applied<'_>) {
+        let Some(node) = self.node.upgrade() else { return };
+        let now = node.now_ms();
+        for change in applied.changes {
+            match change {
+                Change::PutQueue(spec) => {
+                    let Some(known) = applied.sm.queue(spec.id) else { continue };
+                    let queue = new_queue(applied.sm, known, now);
+                    let shard = node.shard_of(spec.id);
+                    node.lock_shard(shard).insert(queue);
+                    let mut turn = Turn::new(&node, TurnBuffers::default(), now);
+                    turn.queue(spec.id, |queue, now, fx| {
+                        queue.touch(now, fx);
+                        if queue.is_durable() {
+                            queue.log_open(fx);
+                        }
+                    });
+                    turn.close();
+                }
+                Change::RemoveQueue { id, .. } => {
+                    let mut turn = Turn::new(&node, TurnBuffers::default(), now);
+                    turn.queue(*id, |queue, _, fx| if queue.is_durable() { queue.log_close(fx) });
+                    turn.close();
+                    let removed = node.lock_shard(node.shard_of(*id)).remove(*id);
+                    for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
+                        let (channel, tag) = (consumer.handle.channel, consumer.tag);
+                        consumer.handle.outbox.request(Request::ConsumerGone { channel, tag });
+                    }
+                }
+                Change::RemoveVhost { name, .. } => {
+                    let text = format!("vhost '{name}' is deleted");
+                    close_matching(&node, &text, |details| *details.vhost == **name);
+                }
+                Change::RemoveUser { name } => {
+                    let text = format!("user '{name}' is deleted");
+                    close_matching(&node, &text, |details| *details.user == **name);
+                }
+                _ => {}
+            }
+        }
+        for id in applied.new_options {
+            let Some(config) = applied.sm.queue(*id).map(|known| queue_config(&known.options)) else { continue };
+            let mut turn = Turn::new(&node, TurnBuffers::default(), now);
+            turn.queue(*id, |queue, now, fx| queue.configure(now, config, fx));
+            turn.defer(&node);
+        }
+    }
+
+    fn on_journal_failure(&self, error: &str) {
+        if let Some(node) = self.node.upgrade() {
+            node.fail(&format!("metadata journal: {error}"));
+        }
+    }
+}
+
+fn close_matching(node: &Node, text: &str, matches: impl Fn(&crate::connection::info::Details) -> bool) {
+    for info in node.connections.list() {
+        if matches(&info.details()) {
+            let exception = Exception::connection(amqp::reply_code::CONNECTION_FORCED, text);
+            info.outbox.request(Request::Close(exception));
+        }
+    }
+}
+
+async fn run_timers(node: Weak<Node>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        let now = strong.now_ms();
+        strong.timer_at.store(u64::MAX, Ordering::Release);
+        let next = strong.run_timers(now);
+        if let Some(next) = next {
+            strong.timer_at.fetch_min(next, Ordering::AcqRel);
+        }
+        let at = strong.timer_at.load(Ordering::Acquire);
+        let wait = Duration::from_millis(at.saturating_sub(strong.now_ms()).clamp(1, 60_000));
+        // Holding the node here would keep it alive; a minute later the task looks again.
+        let timer = async {
+            tokio::select! {
+                () = strong.timer.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        };
+        timer.await;
+    }
+}
+
+async fn run_jobs(node: Weak<Node>, mut inbox: mpsc::UnboundedReceiver<Job>) {
+    while let Some(Job::DeleteUnused(queue)) = inbox.recv().await {
+        let Some(node) = node.upgrade() else { return };
+        let unused = node.with_queue(queue, |queue| queue.consumers().is_empty()).unwrap_or(false);
+        if unused
+            && let Err(error) = node.metadata.propose(MetaCommand::DeleteQueues { ids: vec![queue] }).await
+        {
+            tracing::error!(%queue, %error, "could not delete an unused queue");
+        }
+    }
+}
+
+async fn keep_house(node: Weak<Node>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let Some(node) = node.upgrade() else { return };
+        let work = tokio::task::spawn_blocking(move || node.reclaim_log());
+        if let Err(error) = work.await {
+            tracing::error!(%error, "housekeeping failed");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Shards own the queues; a turn is what happens at them in one go.
+//!
+//! A queue belongs to one shard (`queue id mod shards`). Whoever has work for a queue, usually a
+//! connection with a batch of publishes, locks the shard and does the work itself: there is no hand-over to
+//! another task. A [`Turn`] keeps the lock of the shard it used last, collects what the queues ask for
+//! ([`Effects`]) and carries it out when it moves on: log records are appended while the shard is still
+//! locked, so that the log has each queue's records in the order in which things happened; dead letters are
+//! published and outboxes flushed after the lock is gone.
+//!
+//! Lock order: metadata, then one shard, then one outbox or the log. A turn lets go of its shard before it
+//! looks at the metadata.
+
+use crate::connection::outbox::{ConsumerHandle, Outbox};
+use crate::node::Node;
+use broker_core::ids::QueueId;
+use broker_core::message::Publish;
+use broker_core::queue::dead_letter::{DeadLetter, Reason};
+use broker_core::queue::{Delivered, Delivery, Effects, Queue};
+use broker_core::record::{At, DropReason, QseqRange, Record};
+use broker_store::Lsn;
+use broker_store::wal::Urgency;
+use parking_lot::MutexGuard;
+use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+/// Work items a shard does before it lets others in.
+const FAIRNESS: u32 = 64;
+
+/// A queue whose deliveries go to this process's connections.
+pub type LocalQueue = Queue<ConsumerHandle>;
+
+/// Some of the node's queues.
+#[derive(Debug, Default)]
+pub struct Shard {
+    queues: FxHashMap<QueueId, LocalQueue>,
+    timers: BinaryHeap<Reverse<(u64, QueueId)>>,
+}
+
+impl Shard {
+    /// Adds a queue.
+    pub fn insert(&mut self, queue: LocalQueue) {
+        self.queues.insert(queue.id(), queue);
+    }
+
+    /// Removes a queue.
+    pub fn remove(&mut self, id: QueueId) -> Option<LocalQueue> {
+        self.queues.remove(&id)
+    }
+
+    /// Looks at a queue.
+    pub fn get(&self, id: QueueId) -> Option<&LocalQueue> {
+        self.queues.get(&id)
+    }
+
+    /// All queues here.
+    pub fn queues(&self) -> impl Iterator<Item = &LocalQueue> {
+        self.queues.values()
+    }
+
+    /// Adds a timer of a queue.
+    pub fn add_timer(&mut self, at: u64, queue: QueueId) {
+        self.timers.push(Reverse((at, queue)));
+    }
+
+    /// The queues here whose timers are due.
+    fn take_due(&mut self, now: u64) -> Vec<QueueId> {
+        let mut due = Vec::new();
+        while let Some(Reverse((at, queue))) = self.timers.peek() {
+            if *at > now {
+                break;
+            }
+            due.push(*queue);
+            self.timers.pop();
+        }
+        due
+    }
+
+    /// When the next timer is due, milliseconds since the epoch.
+    pub fn next_timer(&self) -> Option<u64> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+/// Buffers of a turn, reused from turn to turn.
+#[derive(Debug, Default)]
+pub struct TurnBuffers {
+    log: Vec<u8>,
+    records: u32,
+    urgent: bool,
+    log_floor: Lsn,
+    touched: Vec<Arc<Outbox>>,
+    letters: Vec<DeadLetter>,
+    unused: Vec<QueueId>,
+    wakes: Vec<(u64, QueueId)>,
+}
+
+impl TurnBuffers {
+    /// Timers that queues asked for outside of a turn.
+    pub fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
+        std::mem::take(&mut self.wakes)
+    }
+}
+
+/// One go at the shards. End it with [`Turn::finish`].
+#[derive(Debug)]
+pub struct Turn<'n> {
+    node: &'n Node,
+    /// The shards locked now, ascending: one, or all that a transaction touches.
+    open: Vec<(usize, MutexGuard<'n, Shard>)>,
+    pinned: bool,
+    buffers: TurnBuffers,
+    position: Lsn,
+    work: u32,
+    now: u64,
+}
+
+impl<'n> Turn<'n> {
+    /// Starts a turn. `now` is milliseconds since the epoch, read once for the whole turn.
+    pub fn new(node: &'n Node, buffers: TurnBuffers, now: u64) -> Turn<'n> {
+        Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
+    }
+
+    /// Milliseconds since the epoch, as of the turn's start.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Highest log position this turn appended at; 0 when it appended nothing.
+    pub fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// Works on a queue. `None` when it does not exist (any more).
+    pub fn queue<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        let queue = self.open[shard].1.queues.get_mut(&id)?;
+        Some(work(queue, now, &mut self.buffers))
+    }
+
+    /// Locks all shards of these queues and keeps them until [`Turn::close`]: what happens meanwhile is one
+    /// append to the log, all of it or nothing after a crash.
+    pub fn pin(&mut self, queues: impl Iterator<Item = QueueId>) {
+        self.close();
+        let shards: std::collections::BTreeSet<usize> = queues.map(|queue| self.node.shard_of(queue)).collect();
+        self.buffers.log_floor = self.node.wal.last_lsn();
+        self.open.extend(shards.into_iter().map(|index| (index, self.node.lock_shard(index))));
+        self.pinned = true;
+    }
+
+    /// Lets go of the shards, after appending to the log what happened there.
+    pub fn close(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        append(self.node, &mut self.buffers, &mut self.position);
+        self.pinned = false;
+        let mut earliest = None;
+        for (index, mut shard) in self.open.drain(..) {
+            let first = shard.next_timer();
+            let mine = |(_, queue): &(u64, QueueId)| self.node.shard_of(*queue) == index;
+            shard.timers.extend(self.buffers.wakes.iter().copied().filter(mine).map(Reverse));
+            let next = shard.next_timer();
+            if next != first {
+                earliest = earliest.min(next).or(next);
+            }
+        }
+        self.buffers.wakes.clear();
+        if let Some(at) = earliest {
+            self.node.wake_timer(at);
+        }
+    }
+
+    /// Notes an outbox that has to be flushed at the end of the turn.
+    pub fn touch(&mut self, outbox: &Arc<Outbox>, first: bool) {
+        if first {
+            self.buffers.touched.push(Arc::clone(outbox));
+        }
+    }
+
+    /// Ends the turn: publishes dead letters, deletes queues that asked for it, flushes outboxes. Returns the
+    /// buffers for the next turn.
+    pub fn finish(mut self) -> TurnBuffers {
+        loop {
+            self.close();
+            let letters = std::mem::take(&mut self.buffers.letters);
+            if letters.is_empty() {
+                break;
+            }
+            for letter in letters {
+                self.publish_dead_letter(&letter);
+            }
+        }
+        for queue in self.buffers.unused.drain(..) {
+            self.node.delete_unused(queue);
+        }
+        for outbox in self.buffers.touched.drain(..) {
+            outbox.flush();
+        }
+        self.buffers
+    }
+
+    /// Ends the turn from inside the metadata's lock, where nothing may be routed: what is left to do is done by
+    /// a task of its own.
+    pub fn defer(mut self, node: &Arc<Node>) {
+        self.close();
+        let (buffers, now, node) = (self.buffers, self.now, Arc::clone(node));
+        if buffers.letters.is_empty() && buffers.touched.is_empty() && buffers.unused.is_empty() {
+            return;
+        }
+        tokio::spawn(async move {
+            Turn::new(&node, buffers, now).finish();
+        });
+    }
+
+    /// Publishes a dead letter. The target's record and the source's are one append: after a crash the
+    /// message is in exactly one of the two queues.
+    fn publish_dead_letter(&mut self, letter: &DeadLetter) {
+        self.close();
+        let rewritten = letter.rewrite(self.now / 1000);
+        let mut targets = self.node.route_dead_letter(letter, &rewritten);
+        let forced = letter.reason != Reason::Rejected;
+        if forced {
+            targets.retain(|(_, name)| !rewritten.is_cycle(name));
+        }
+        let count = targets.len();
+        for (index, (queue, _)) in targets.into_iter().enumerate() {
+            let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
+            self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
+            if index + 1 == count {
+                self.log_letter_gone(letter);
+            }
+        }
+        if count == 0 {
+            self.log_letter_gone(letter);
+            append(self.node, &mut self.buffers, &mut self.position);
+        }
+    }
+
+    fn log_letter_gone(&mut self, letter: &DeadLetter) {
+        let Some(qseq) = letter.logged_qseq else { return };
+        let at = At { queue_id: letter.queue.0, epoch: letter.epoch, off: 0 };
+        let ranges = QseqRange::one(qseq).into();
+        self.buffers.log(&Record::Drop { at, reason: DropReason::DeadLettered, ranges });
+    }
+
+    /// Locks a shard, letting go of another one. Returns where it is in `open`.
+    fn open(&mut self, index: usize) -> usize {
+        if let Some(at) = self.open.iter().position(|(open, _)| *open == index) {
+            self.work += 1;
+            if self.work.is_multiple_of(FAIRNESS) && !self.pinned {
+                // Lets a waiting thread in, if there is one. The log hears first what happened so far.
+                append(self.node, &mut self.buffers, &mut self.position);
+                MutexGuard::bump(&mut self.open[at].1);
+            }
+            return at;
+        }
+        debug_assert!(!self.pinned, "a transaction locks its shards ahead");
+        self.close();
+        self.buffers.log_floor = self.node.wal.last_lsn();
+        self.open.push((index, self.node.lock_shard(index)));
+        0
+    }
+}
+
+/// Appends what the queues logged. Called while their shard is locked.
+fn append(node: &Node, buffers: &mut TurnBuffers, position: &mut Lsn) {
+    if buffers.records == 0 {
+        return;
+    }
+    let urgency = if buffers.urgent { Urgency::Now } else { Urgency::Lazy };
+    let last = node.wal.append(&buffers.log, buffers.records, urgency);
+    if buffers.urgent {
+        *position = last;
+    }
+    buffers.log.clear();
+    buffers.records = 0;
+    buffers.urgent = false;
+}
+
+impl Effects for TurnBuffers {
+    type Handle = ConsumerHandle;
+
+    fn log(&mut self, record: &Record<'_>) {
+        record.encode(&mut self.log);
+        self.records += 1;
+        // Losing the other kinds only means that a settled message comes back.
+        self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. });
+    }
+
+    fn deliver(&mut self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> Delivered {
+        let (delivered, first) = to.outbox.deliver(to, delivery);
+        if first {
+            self.touched.push(Arc::clone(&to.outbox));
+        }
+        delivered
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter) {
+        self.letters.push(letter);
+    }
+
+    fn wake_at(&mut self, queue: QueueId, at_ms: u64) {
+        self.wakes.push((at_ms, queue));
+    }
+
+    fn unused(&mut self, queue: QueueId) {
+        self.unused.push(queue);
+    }
+
+    fn log_floor(&self) -> u64 {
+        self.log_floor
+    }
+}
+
+impl Node {
+    /// Runs the timers that are due. Returns when the next one is.
+    pub fn run_timers(&self, now: u64) -> Option<u64> {
+        let mut next = None;
+        for index in 0..self.shard_count() {
+            let due = self.lock_shard(index).take_due(now);
+            if !due.is_empty() {
+                let mut turn = Turn::new(self, TurnBuffers::default(), now);
+                for queue in due {
+                    turn.queue(queue, |queue, now, fx| queue.tick(now, fx));
+                }
+                turn.finish();
+            }
+            let at = self.lock_shard(index).next_timer();
+            next = match (next, at) {
+                (Some(one), Some(other)) => Some(u64::min(one, other)),
+                (one, other) => one.or(other),
+            };
+        }
+        next
+    }
+}

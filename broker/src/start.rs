@@ -1,0 +1,205 @@
+//! The life of a node's process: configuration, storage, listeners, ready, stop.
+
+use crate::config::cli::{Environment, NodeArgs};
+use crate::config::Config;
+use crate::listener;
+use crate::node::{Node, Settings};
+use crate::seed;
+use crate::storage::{Storage, StorageError};
+use broker_store::datadir::DataDirError;
+use daemon::exit::Exit;
+use daemon::listen::{ListenOptions, bind_tcp};
+use daemon::run::Failure;
+use daemon::shutdown::Shutdown;
+use daemon::signals::Signals;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Largest transaction, octets of publishes: it has to fit into memory and into one append to the log.
+const MAX_TRANSACTION: usize = 256 << 20;
+/// How long clients get to answer `connection.close` when the node stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Open files asked of the system: one for each client, and some.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
+    let began = Instant::now();
+    let config = Config::load(args, &Environment::read())?;
+    config.warnings.print();
+    if config.check_only {
+        let file = args.config.as_deref().map_or("the defaults".into(), Path::to_string_lossy);
+        let _ = writeln!(std::io::stdout(), "ok  {file}  node {}", config.node_name);
+        return Ok(());
+    }
+    daemon::logging::init(&config.log).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    daemon::privilege::raise_open_files(OPEN_FILES);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start the runtime: {error}")))?;
+    let ended = runtime.block_on(serve(config, began));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
+    let listeners = bind_all(&config.amqp.listen)?;
+    let data = DataPlace::new(config.data.clone())?;
+    let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
+    let Storage { directory, metadata, wal, images } = storage;
+    let node = Node::start(settings(&config), metadata, wal, images);
+    seed::seed(&node, &config).await.map_err(|error| Failure::new(Exit::Software, error))?;
+
+    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
+    let (shutdown, _) = Shutdown::new();
+    let accepting = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(listener::accept(Arc::clone(&node), listener)))
+        .collect::<Vec<_>>();
+    banner(&config, data.path(), began);
+
+    let mut failed = node.failed();
+    let storage_failed = async {
+        // The node keeps the sender for as long as it lives.
+        match failed.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let status = format!("node {} running", config.node_name);
+    let outcome = tokio::select! {
+        reason = storage_failed => Err(Failure::new(Exit::Io, format!("storage failed: {reason}"))),
+        () = daemon::run::until_stopped(&mut signals, &shutdown, &status, async |signal| {
+            tracing::info!(?signal, "nothing to do for this signal");
+        }) => Ok(()),
+    };
+    stop(&node, accepting, &mut signals, &shutdown).await;
+    drop(directory);
+    outcome
+}
+
+/// Says goodbye to the clients, then makes everything durable.
+async fn stop(node: &Arc<Node>, accepting: Vec<JoinHandle<()>>, signals: &mut Signals, shutdown: &Shutdown) {
+    tracing::info!(connections = node.connections.len(), "stopping");
+    node.close_connections(
+        amqp::reply_code::CONNECTION_FORCED,
+        "broker forced connection closure with reason 'shutdown'",
+    );
+    let gone = async {
+        while node.connections.len() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = gone => {}
+        () = tokio::time::sleep(STOP_TIMEOUT) => {}
+        () = daemon::run::next_stop(signals, shutdown) => {}
+    }
+    for task in accepting {
+        task.abort();
+    }
+    let wal = node.wal.clone();
+    match tokio::task::spawn_blocking(move || wal.stop()).await {
+        Ok(Ok(_)) => tracing::info!("stopped"),
+        Ok(Err(error)) => tracing::error!(%error, "the log could not be closed cleanly"),
+        Err(error) => tracing::error!(%error, "stopping failed"),
+    }
+}
+
+fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+    let bind = |address: &SocketAddr| {
+        let listener = bind_tcp(*address, &ListenOptions::default()).map_err(|error| {
+            let free = address.port().saturating_add(1);
+            Failure::from(error).detail("try", format!("broker --port {free}            use another port"))
+        })?;
+        TcpListener::from_std(listener).map_err(|error| Failure::new(Exit::OsError, error.to_string()))
+    };
+    addresses.iter().map(bind).collect()
+}
+
+fn storage_failure(error: StorageError) -> Failure {
+    let exit = match &error {
+        StorageError::DataDir(DataDirError::InUse { .. }) => Exit::TempFail,
+        StorageError::DataDir(DataDirError::OtherNode { .. }) => Exit::Config,
+        StorageError::Metadata(_) => Exit::DataError,
+        _ => Exit::Io,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        node: config.node_name.clone(),
+        product: config.amqp.product.clone(),
+        version: config.amqp.version.clone(),
+        cluster_name: config.amqp.cluster_name.clone(),
+        frame_max: config.amqp.frame_max,
+        channel_max: config.amqp.channel_max,
+        heartbeat: config.amqp.heartbeat,
+        max_message_size: config.amqp.max_message_size,
+        max_transaction_size: MAX_TRANSACTION,
+        loopback_users: config.amqp.loopback_users.0.clone(),
+    }
+}
+
+/// Where the data lies; a directory of an ephemeral node goes with it.
+struct DataPlace {
+    path: PathBuf,
+    ephemeral: bool,
+}
+
+impl DataPlace {
+    fn new(configured: Option<PathBuf>) -> Result<DataPlace, Failure> {
+        if let Some(path) = configured {
+            return Ok(DataPlace { path, ephemeral: false });
+        }
+        let path = std::env::temp_dir().join(format!("broker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        std::fs::create_dir(&path)
+            .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display())))?;
+        Ok(DataPlace { path, ephemeral: true })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for DataPlace {
+    fn drop(&mut self) {
+        if self.ephemeral
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove the data of an ephemeral node");
+        }
+    }
+}
+
+/// Tells the person at the terminal, or the log, what was started.
+fn banner(config: &Config, data: &Path, began: Instant) {
+    let millis = began.elapsed().as_millis();
+    let listens = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    let mut out = std::io::stdout();
+    if out.is_terminal() {
+        let port = config.amqp.listen.first().map_or(5672, SocketAddr::port);
+        let user = &config.default_user.name;
+        let kept = if config.data.is_some() { "(kept between runs; --ephemeral to discard)" } else { "(discarded at the end)" };
+        let _ = writeln!(
+            out,
+            "  broker {}  ready in {millis} ms{:40}node {} · pid {}\n\n  AMQP        amqp://{user}@localhost:{port}/\n  Data        {}  {kept}\n\n  Stop:       Ctrl-C",
+            env!("CARGO_PKG_VERSION"),
+            "",
+            config.node_name,
+            std::process::id(),
+            data.display(),
+        );
+    }
+    tracing::info!(node = config.node_name, amqp = listens(&config.amqp.listen), data = %data.display(), ready_ms = millis, "node started");
+    // Testcontainers and other harnesses wait for RabbitMQ's words.
+    tracing::info!("Server startup complete; 0 plugins started.");
+}
