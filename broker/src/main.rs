@@ -6,7 +6,6 @@ mod connection;
 mod listener;
 mod metadata;
 mod node;
-mod seed;
 mod shard;
 mod start;
 mod storage;

@@ -4,7 +4,7 @@ use crate::config::cli::{Environment, NodeArgs};
 use crate::config::Config;
 use crate::listener;
 use crate::node::{Node, Settings};
-use crate::seed;
+use crate::metadata::bootstrap;
 use crate::storage::{Storage, StorageError};
 use broker_store::datadir::DataDirError;
 use daemon::exit::Exit;
@@ -54,7 +54,9 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
     let Storage { directory, metadata, wal, images } = storage;
     let node = Node::start(settings(&config), metadata, wal, images);
-    seed::seed(&node, &config).await.map_err(|error| Failure::new(Exit::Software, error))?;
+    bootstrap::bootstrap(&node.metadata, &config)
+        .await
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
 
     let mut signals = Signals::new().map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
     let (shutdown, _) = Shutdown::new();

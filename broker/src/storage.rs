@@ -1,12 +1,11 @@
 //! Opens what a node keeps on disk: the data directory, the metadata journal, the message log.
 
-use crate::metadata::{self, Journal as MetadataJournal, Metadata, Recovered};
+use crate::metadata::{self, FileJournal, Metadata};
 use broker_store::datadir::{DataDir, DataDirError};
 use broker_store::disk::{Disk, RealDisk};
-use broker_store::journal::{Journal, JournalItem, JournalOpenError, JournalOptions};
+use broker_store::journal::{JournalOpenError, JournalOptions};
 use broker_store::recovery::{LiveSet, QueueImage};
 use broker_store::wal::{OpenError, Wal, WalOptions};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,13 +45,9 @@ impl Storage {
         let mut directory = DataDir::open(path, node)?;
         let (storage_uuid, in_use) = (directory.identity().storage_uuid, directory.identity().in_use);
 
-        let mut recovered = Recovered::default();
         let options = JournalOptions { storage_uuid, expect_existing: in_use };
-        let (journal, _) = Journal::open(Arc::clone(&disk), &directory.meta(), options, |item| match item {
-            JournalItem::Snapshot { content, .. } => recovered.snapshot = Some(content.to_vec()),
-            JournalItem::Entry { content, .. } => recovered.entries.push(content.to_vec()),
-        })?;
-        let metadata = Metadata::open(Box::new(DurableJournal(journal)), &recovered)?;
+        let (journal, recovered, _) = FileJournal::open(Arc::clone(&disk), &directory.meta(), options)?;
+        let metadata = Metadata::open(Box::new(journal), &recovered)?;
 
         let mut live = LiveSet::new();
         let options = WalOptions { expect_existing: in_use, ..WalOptions::new(storage_uuid) };
@@ -60,22 +55,5 @@ impl Storage {
         directory.mark_in_use()?;
         tracing::debug!(?report, "log recovered");
         Ok(Storage { directory, metadata, wal, images: live.finish() })
-    }
-}
-
-/// The metadata's journal on disk.
-struct DurableJournal(Journal);
-
-impl MetadataJournal for DurableJournal {
-    fn append(&mut self, entries: &[Vec<u8>]) -> io::Result<()> {
-        for entry in entries {
-            self.0.append(self.0.last_index() + 1, entry).map_err(io::Error::other)?;
-        }
-        self.0.sync().map_err(io::Error::other)?;
-        Ok(())
-    }
-
-    fn snapshot(&mut self, state: &[u8]) -> io::Result<()> {
-        self.0.install_snapshot(self.0.last_index(), state).map_err(io::Error::other)
     }
 }
