@@ -2,7 +2,9 @@
 
 use super::Recovered;
 use broker_store::disk::Disk;
-use broker_store::journal::{self, JournalError, JournalItem, JournalOpenError, JournalOptions, JournalReport};
+use broker_store::journal::{
+    self, JournalError, JournalItem, JournalOpenError, JournalOptions, JournalReport,
+};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -28,9 +28,7 @@ pub(crate) fn from_value(value: &FieldValue) -> Value {
         FieldValue::Bool(value) => Value::Bool(*value),
         FieldValue::Float(value) => number(f64::from(*value)),
         FieldValue::Double(value) => number(*value),
-        FieldValue::Decimal { scale, value } => {
-            number(f64::from(*value) / 10f64.powi(i32::from(*scale)))
-        }
+        FieldValue::Decimal { scale, value } => number(f64::from(*value) / 10f64.powi(i32::from(*scale))),
         FieldValue::LongStr(octets) | FieldValue::Binary(octets) => {
             Value::String(String::from_utf8_lossy(octets).into_owned())
         }

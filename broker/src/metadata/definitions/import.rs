@@ -7,8 +7,8 @@ use broker_core::exchange::ExchangeType;
 use broker_core::ids::VhostId;
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{
-    ApplyTo, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm, MetaCommand, MetaError,
-    MetaReply, PasswordHash, PermissionPatterns, Policy, TopicPatterns, User,
+    ApplyTo, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm, MetaCommand,
+    MetaError, MetaReply, PasswordHash, PermissionPatterns, Policy, TopicPatterns, User,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -202,7 +202,8 @@ pub(crate) async fn import(
     json: &Value,
     vhost: Option<&str>,
 ) -> Result<ImportReport, ImportError> {
-    let definitions = Definitions::deserialize(json).map_err(|error| ImportError::Malformed(error.to_string()))?;
+    let definitions =
+        Definitions::deserialize(json).map_err(|error| ImportError::Malformed(error.to_string()))?;
     let mut importer = Importer { metadata, scope: vhost, commands: Vec::new(), vhosts: BTreeMap::new() };
     if vhost.is_none() {
         importer.vhosts(&definitions).await?;
@@ -281,7 +282,11 @@ impl Importer<'_> {
             let name = Arc::clone(&user.name);
             let new = User { name: Arc::clone(&name), password, tags };
             self.push("user", &name, MetaCommand::PutUser { user: new, keep_password: false });
-            self.push("limits of user", &name, MetaCommand::SetUserLimits { user: Arc::clone(&name), limits });
+            self.push(
+                "limits of user",
+                &name,
+                MetaCommand::SetUserLimits { user: Arc::clone(&name), limits },
+            );
         }
         for permission in &definitions.permissions {
             let patterns = PermissionPatterns {
@@ -359,7 +364,10 @@ impl Importer<'_> {
         for exchange in &definitions.exchanges {
             let vhost = self.vhost(exchange.vhost.as_ref())?;
             let kind = ExchangeType::from_name(&exchange.kind).ok_or_else(|| {
-                ImportError::Malformed(format!("exchange '{}' has the unknown type '{}'", exchange.name, exchange.kind))
+                ImportError::Malformed(format!(
+                    "exchange '{}' has the unknown type '{}'",
+                    exchange.name, exchange.kind
+                ))
             })?;
             if self.metadata.read().exchange_named(vhost, &exchange.name).is_some() {
                 continue;
@@ -450,7 +458,12 @@ fn policy(raw: &RawPolicy) -> Result<Policy, ImportError> {
     let definition = match &raw.definition {
         Value::Object(fields) => fields.clone(),
         Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
-        _ => return Err(ImportError::Malformed(format!("the definition of policy '{}' is not an object", raw.name))),
+        _ => {
+            return Err(ImportError::Malformed(format!(
+                "the definition of policy '{}' is not an object",
+                raw.name
+            )));
+        }
     };
     Ok(Policy {
         name: Arc::clone(&raw.name),
