@@ -6,6 +6,7 @@ use crate::scratch::Scratch;
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use xtask::lab::wait::until_true;
 use xtask::lab::{Process, process};
@@ -34,7 +35,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Pair {
     probe: Client,
-    _echoes: Vec<Process>,
+    echoes: Mutex<Vec<Process>>,
     settings: Settings,
     /// The hosts; a fault is done to them.
     pub stack: Stack,
@@ -49,17 +50,12 @@ impl Pair {
     pub fn start(name: &str, cast: Cast, settings: Settings) -> Result<Self> {
         let scratch = Scratch::new(name)?;
         let stack = Stack::new(Place::network()?, cast, &programs::folder(), scratch.path())?;
-        let mut echoes = Vec::new();
-        for host in BALANCERS {
-            let mut command = stack.place().command(host, "python3");
-            command.arg("-B").arg(crate::clients::script("echo")).args([host, &ECHO_PORT.to_string()]);
-            let echo = Process::spawn("echo", command, &scratch.path().join(format!("echo-{host}.log")))?;
-            until_true(Duration::from_secs(10), "the echo server", || echo.log().contains("ready"))?;
-            echoes.push(echo);
-        }
         let arguments = ["--target", VIP, "--port", &ECHO_PORT.to_string()];
         let probe = Client::start(stack.place(), "probe", "probe", scratch.path(), &arguments)?;
-        let pair = Self { probe, _echoes: echoes, settings, stack, scratch };
+        let pair = Self { probe, echoes: Mutex::default(), settings, stack, scratch };
+        for host in BALANCERS {
+            pair.start_echo(host)?;
+        }
         pair.start_agent("C")?;
         pair.stack.wait_holder("C", Duration::from_secs(15))?;
         pair.start_agent("D")?;
@@ -78,6 +74,29 @@ impl Pair {
         std::fs::write(&check, "#!/bin/sh\n[ ! -e \"$(dirname \"$0\")/fail\" ]\n")?;
         std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         self.stack.start_agent_with(host, &self.configuration(host))
+    }
+
+    fn start_echo(&self, host: &str) -> Result<()> {
+        let mut command = self.stack.place().command(host, "python3");
+        command.arg("-B").arg(crate::clients::script("echo")).args([host, &ECHO_PORT.to_string()]);
+        let log = self.scratch.path().join(format!("echo-{host}.log"));
+        let _ = std::fs::remove_file(&log);
+        let echo = Process::spawn("echo", command, &log)?;
+        until_true(Duration::from_secs(10), "the echo server", || echo.log().contains("ready"))?;
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner).push(echo);
+        Ok(())
+    }
+
+    /// A host without power gets it back.
+    ///
+    /// # Errors
+    /// A program does not start.
+    pub fn power_on(&self, host: &str) -> Result<()> {
+        if let Place::Network(network) = self.stack.place() {
+            network.replug(host)?;
+        }
+        self.start_echo(host)?;
+        self.start_agent(host)
     }
 
     /// Waits until the agent of a host hears adverts: it joined their group, and one interval passed, told

@@ -29,14 +29,7 @@ fn holder_loses_power(cast: Cast) {
     let outage = pair.moves("D", |pair| pair.stack.power_off("C")).unwrap();
     assert!((2.0..MASTER_DOWN + 0.5).contains(&outage), "{outage} s");
     assert_eq!(pair.stack.holders(), ["D"]);
-    let back = pair
-        .moves("C", |pair| {
-            if let xtask::stack::Place::Network(network) = pair.stack.place() {
-                network.replug("C")?;
-            }
-            pair.start_agent("C")
-        })
-        .unwrap();
+    let back = pair.moves("C", |pair| pair.power_on("C")).unwrap();
     assert!(back < 1.0, "the higher priority takes over without a gap, not after {back} s");
     println!("holder lost power ({cast:?}): outage {outage:.2} s; on its return {back:.2} s");
     pair.passed();

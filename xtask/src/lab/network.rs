@@ -17,8 +17,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// The first three octets of every host's address.
@@ -199,6 +199,11 @@ impl Drop for Network {
 /// # Errors
 /// A sentence for the user.
 pub fn may() -> Result<(), String> {
+    static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();
+    ANSWER.get_or_init(probe).clone()
+}
+
+fn probe() -> Result<(), String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("network namespaces need root (or `unshare -Urnm`)".to_owned());
     }
