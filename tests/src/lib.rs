@@ -10,6 +10,7 @@ pub mod clients;
 pub mod node;
 pub mod pair;
 pub mod programs;
+pub mod rivals;
 pub mod scratch;
 pub mod world;
 
