@@ -1,8 +1,11 @@
 //! `cargo xtask`: the project's commands. `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
+mod ci;
 #[allow(unreachable_pub, reason = "called from here only")]
 mod codegen;
+mod test;
+mod tidy;
 mod up;
 
 use anyhow::{Result, bail};
@@ -21,6 +24,9 @@ const COMMANDS: &[Row] = &[
     ("up", "--exec COMMAND…", "run a command on the client host of the running stack"),
     ("down", "", "take the stack down"),
     ("status", "", "show what runs and who holds the address"),
+    ("test", "[--only GROUP]", "everything: unit, property, doc, and end to end in network namespaces"),
+    ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
+    ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
     ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),
 ];
 
@@ -42,11 +48,20 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["up", rest @ ..] => return up::run(rest),
         ["down"] => up::down()?,
         ["status"] => up::status()?,
+        ["test", rest @ ..] => test::command(rest)?,
+        ["ci"] => ci::run(&names())?,
+        ["inside", rest @ ..] => test::inside(rest)?,
+        ["tidy"] => tidy::run(&names())?,
         ["codegen"] => codegen::run(false)?,
         ["codegen", "--check"] => codegen::run(true)?,
         _ => bail!("unknown command `{}`; `cargo xtask help` lists them", words.join(" ")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of all commands.
+fn names() -> Vec<&'static str> {
+    COMMANDS.iter().map(|(name, ..)| *name).collect()
 }
 
 fn help() {

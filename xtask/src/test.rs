@@ -1,0 +1,259 @@
+//! `cargo xtask test`: everything, in stages, with one line at the end.
+//!
+//! ```text
+//! build      all packages with their tests, and the programs
+//! unit       unit and property tests of every package
+//! doc        the examples in the documentation
+//! broker     ┐
+//! proxy      │ end to end, in network namespaces of their own
+//! vip        │
+//! stack      ┘
+//! ```
+
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use xtask::install;
+use xtask::lab::process;
+use xtask::{root, target};
+
+/// The stages by name; `--only` picks one.
+const STAGES: &[&str] = &["unit", "doc", "broker", "proxy", "vip", "stack"];
+
+/// The stages that run whole programs, and how many of their tests run at once: most of their time is
+/// waiting for timers.
+const END_TO_END: &[(&str, usize)] = &[("broker", 4), ("proxy", 2), ("vip", 4), ("stack", 2)];
+
+/// What the tests have shown so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    failures: Vec<String>,
+}
+
+/// Runs the stages, or the one called `only`. With `strict`, as in CI, a test that is skipped fails.
+///
+/// # Errors
+/// Something failed; the summary was printed.
+pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
+    if let Some(name) = only {
+        ensure!(STAGES.contains(&name), "there is no group `{name}`: {}", STAGES.join(", "));
+    }
+    let strict = strict || std::env::var("CI").is_ok_and(|value| value == "true");
+    let start = Instant::now();
+    let picked = |name: &str| only.is_none_or(|it| it == name);
+    let mut tally = Tally::default();
+    let skips = target().join("skipped.txt");
+    let _ = std::fs::remove_file(&skips);
+    prepare(strict)?;
+    build()?;
+    if picked("unit") {
+        stage("unit", cargo_test().args(["--workspace", "--lib", "--bins"]), &mut tally)?;
+    }
+    if picked("doc") {
+        stage("doc", cargo_test().args(["--workspace", "--doc"]), &mut tally)?;
+    }
+    for (name, threads) in END_TO_END.iter().filter(|(name, _)| picked(name)) {
+        let mut command = cargo_test();
+        command.args(["-p", "tests", "--test", name, "--", "--show-output"]);
+        command.arg(format!("--test-threads={threads}"));
+        command.env("WARREN_BIN", target().join("debug")).env("WARREN_SKIPS", &skips);
+        if strict {
+            command.env("WARREN_NO_SKIP", "1");
+        }
+        isolate(&mut command)?;
+        stage(name, &mut command, &mut tally)?;
+    }
+    summary(&tally, &process::read_lossy(&skips), strict, start)
+}
+
+/// Installs what the end-to-end tests need. What is missing makes tests be skipped, which they say.
+fn prepare(strict: bool) -> Result<()> {
+    let needs: Vec<_> = install::NETWORK.iter().chain(install::PEERS).copied().collect();
+    for outcome in [install::packages(&needs), install::python().map(drop)] {
+        match outcome {
+            Err(error) if strict => return Err(error),
+            Err(error) => println!("note: {error:#}"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    println!("── build");
+    let tests = ["test", "--workspace", "--no-run", "--quiet"];
+    let programs = ["build", "--quiet", "-p", "broker", "-p", "proxy", "-p", "vip-agent"];
+    for arguments in [&tests[..], &programs[..]] {
+        let status =
+            Command::new("cargo").args(arguments).current_dir(root()).status().context("start cargo")?;
+        ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn cargo_test() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--no-fail-fast", "--quiet"]).current_dir(root());
+    command
+}
+
+/// Lets the test binaries of a cargo command run in namespaces of their own, where that is allowed: process
+/// ids, networks and `/run`. Whatever they leave behind ends with them. Without root they are root there.
+fn isolate(command: &mut Command) -> Result<()> {
+    let mut runner = vec!["unshare"];
+    if !nix::unistd::geteuid().is_root() {
+        runner.extend(["--user", "--map-root-user"]);
+    }
+    runner.extend(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    if process::run(Command::new(runner[0]).args(&runner[1..]).arg("true")).is_err() {
+        return Ok(());
+    }
+    let me = std::env::current_exe()?;
+    runner.push(me.to_str().context("the path of xtask is not text")?);
+    runner.push("inside");
+    let triple = host_triple()?.to_uppercase().replace(['-', '.'], "_");
+    command.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner.join(" "));
+    Ok(())
+}
+
+/// `cargo xtask inside PROGRAM…`: the inner half of [`isolate`]. Gives the namespace a private `/run` and a
+/// loopback interface, and becomes the program.
+///
+/// # Errors
+/// The program cannot be started.
+pub(crate) fn inside(words: &[&str]) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let [program, arguments @ ..] = words else { bail!("`inside` needs a program") };
+    process::run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]))?;
+    process::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    Err(anyhow::Error::new(Command::new(program).args(arguments).exec()).context(format!("start {program}")))
+}
+
+fn host_triple() -> Result<String> {
+    let text = process::run(Command::new("rustc").arg("-vV"))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not tell its host")
+}
+
+/// Runs one stage, shows its output and counts its results.
+fn stage(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
+    println!("── {name}");
+    let start = Instant::now();
+    let before = tally.passed + tally.failed;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("start {}", process::describe(command)))?;
+    let output = child.stdout.take().context("the tests have no output")?;
+    let failed_before = tally.failed;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        if count(&line, name, tally) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == failed_before {
+        tally.failed += 1;
+        tally.failures.push(format!("{name}: ended with {status}"));
+    }
+    println!("   {} tests in {:.0} s", tally.passed + tally.failed - before, start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Takes the numbers from a line of libtest's output; whether the line is worth showing.
+fn count(line: &str, stage: &str, tally: &mut Tally) -> bool {
+    if let Some(rest) = line.strip_prefix("test result: ") {
+        let number = |word: &str| -> usize {
+            let before = rest.split(word).next().unwrap_or_default().trim_end();
+            before.rsplit([' ', '.']).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        };
+        tally.passed += number(" passed");
+        tally.failed += number(" failed");
+        tally.ignored += number(" ignored");
+        return false;
+    }
+    if let Some(name) = line.strip_prefix("    ").filter(|name| !name.contains(' ') && name.contains("::")) {
+        let failure = format!("{stage}: {name}");
+        if !tally.failures.contains(&failure) && !line.contains('(') {
+            tally.failures.push(failure);
+        }
+    }
+    let quiet = line.is_empty()
+        || line.starts_with("running ")
+        || line.starts_with("successes:")
+        || line.starts_with("---- ")
+        || is_progress(line);
+    !quiet
+}
+
+/// Whether a line is libtest's row of dots, perhaps with a count behind it.
+fn is_progress(line: &str) -> bool {
+    let dots = line.trim_end_matches(|it: char| it.is_ascii_digit() || it == '/' || it == ' ');
+    !dots.is_empty() && dots.chars().all(|it| it == '.' || it == 'F' || it == 'i')
+}
+
+fn summary(tally: &Tally, skips: &str, strict: bool, start: Instant) -> Result<()> {
+    println!("──");
+    for failure in &tally.failures {
+        println!("FAILED: {failure}");
+    }
+    for skip in skips.lines() {
+        println!("SKIPPED: {skip}");
+    }
+    let skipped = skips.lines().count() + tally.ignored;
+    // A test that skips itself has passed in libtest's eyes.
+    let passed = tally.passed.saturating_sub(skips.lines().count());
+    println!("{:.0} s", start.elapsed().as_secs_f64());
+    println!("{passed} passed, {} failed, {skipped} skipped", tally.failed);
+    ensure!(tally.failed == 0, "{} tests failed", tally.failed);
+    ensure!(!strict || skipped == 0, "nothing may be skipped here");
+    Ok(())
+}
+
+/// `cargo xtask test` with its arguments.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn command(words: &[&str]) -> Result<()> {
+    match words {
+        [] => run(None, false),
+        ["--only", name] => run(Some(name), false),
+        _ => bail!("`test` takes `--only GROUP` ({}), not `{}`", STAGES.join(", "), words.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_of_libtest_are_added_up() {
+        let mut tally = Tally::default();
+        let line =
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.1s";
+        assert!(!count(line, "unit", &mut tally));
+        count("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured", "vip", &mut tally);
+        count("    ours::holder_loses_power", "vip", &mut tally);
+        count("    ours::holder_loses_power", "vip", &mut tally);
+        assert_eq!((tally.passed, tally.failed, tally.ignored), (14, 1, 1));
+        assert_eq!(tally.failures, ["vip: ours::holder_loses_power"]);
+    }
+
+    #[test]
+    fn measured_outages_are_shown_and_dots_are_not() {
+        let mut tally = Tally::default();
+        assert!(count("agent stopped: outage 0.65 s", "vip", &mut tally));
+        assert!(!count("..............", "vip", &mut tally));
+        assert!(!count("running 15 tests", "vip", &mut tally));
+        assert_eq!(tally, Tally::default());
+    }
+
+    #[test]
+    fn an_unknown_group_is_refused_with_the_known_ones() {
+        let error = run(Some("nothing"), false).unwrap_err().to_string();
+        assert!(error.contains("stack"), "{error}");
+    }
+}
