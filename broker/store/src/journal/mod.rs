@@ -29,8 +29,6 @@ use crate::disk::{self, Disk, DiskFile};
 
 /// The largest entry.
 pub const MAX_ENTRY_BYTES: usize = 256 << 20;
-/// The file grows in steps of this, filled with zeros, so that most syncs do not change its length.
-const GROW_BYTES: u64 = 256 << 10;
 
 /// Why the journal did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -80,6 +78,7 @@ struct Writer {
     /// Where the next frame goes; everything before it is durable.
     at: u64,
     len: u64,
+    grow_bytes: u64,
     synced_index: u64,
     snapshot_index: u64,
     /// Taken from `pending` and not yet durable.
@@ -202,6 +201,9 @@ impl Journal {
                 format::put(&mut bytes, seed, Kind::Entry, frame.index, HEADER_BYTES as u64, frame.payload);
             }
         }
+        // The file appears whole, so what stands in it now is durable as soon as it is found.
+        let synced_to = bytes.len() as u64;
+        format::put(&mut bytes, seed, Kind::Mark, writer.synced_index, synced_to, &[]);
         let name = open::journal_name(file_seq);
         disk::write_atomically(&*self.disk, &self.dir, &name, &bytes)?;
         let (old_seq, old_snapshot) = (writer.file_seq, writer.snapshot_index);
@@ -241,7 +243,7 @@ impl Writer {
 
     fn grow(&mut self, end: u64) -> std::io::Result<()> {
         if end > self.len {
-            let len = end.next_multiple_of(GROW_BYTES);
+            let len = end.next_multiple_of(self.grow_bytes);
             self.file.preallocate(len)?;
             self.len = len;
         }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::format::{self, ALIGN, HEADER_BYTES, Kind, Unacceptable};
 use super::{Journal, JournalError, Pending, Writer};
 use crate::disk::{self, Disk, DiskFile};
+use crate::le;
 
 /// How a journal is kept.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,17 @@ pub struct JournalOptions {
     pub storage_uuid: [u8; 16],
     /// The directory was in use before: an empty one is an error, not a new journal.
     pub expect_existing: bool,
+    /// The file grows in steps of this, filled with zeros, so that most syncs do not change its
+    /// length. 256 KiB.
+    pub grow_bytes: u64,
+}
+
+impl JournalOptions {
+    /// The usual values.
+    #[must_use]
+    pub fn new(storage_uuid: [u8; 16]) -> Self {
+        Self { storage_uuid, expect_existing: false, grow_bytes: 256 << 10 }
+    }
 }
 
 /// What opening the journal hands to the visitor, in order.
@@ -112,6 +124,8 @@ pub(super) fn snapshot_name(index: u64) -> String {
     format!("snapshot-{index:016x}.bin")
 }
 
+const FIRST_SEQ: u64 = 1;
+
 impl Journal {
     /// Opens the journal in `dir`, creating it if it is new, and hands the snapshot and every entry
     /// behind it to `visitor`.
@@ -126,13 +140,13 @@ impl Journal {
     ) -> Result<(Self, JournalReport), JournalOpenError> {
         let io = |doing| move |source| JournalOpenError::Io { doing, path: dir.to_owned(), source };
         disk.create_dir(dir).map_err(io("create journal directory"))?;
-        let names = disk.list(dir).map_err(io("list journal directory"))?;
+        let mut names = disk.list(dir).map_err(io("list journal directory"))?;
+        if numbers(&names, "journal-", ".log").is_empty() {
+            start_new(&*disk, dir, options, &names)?;
+            names = disk.list(dir).map_err(io("list journal directory"))?;
+        }
         let uuid = options.storage_uuid;
-        let journals = numbers(&names, "journal-", ".log");
-        let file_seq = match journals.last() {
-            Some(&seq) => seq,
-            None => start_new(&*disk, dir, options, &names)?,
-        };
+        let file_seq = numbers(&names, "journal-", ".log").last().copied().unwrap_or(FIRST_SEQ);
         let loaded = Loaded::load(&*disk, dir, &uuid, file_seq, &mut visitor)?;
         // The names that were found are relied on from here on.
         disk.sync_dir(dir).map_err(io("sync journal directory"))?;
@@ -143,6 +157,7 @@ impl Journal {
             file: loaded.file,
             at: loaded.end,
             len: loaded.len,
+            grow_bytes: options.grow_bytes.max(1),
             synced_index: report.last_index,
             snapshot_index: report.snapshot_index,
             queue: Vec::new(),
@@ -211,12 +226,14 @@ impl Loaded {
             at += frame.size;
         }
         let end = at as u64;
-        let later = (at..bytes.len()).step_by(ALIGN).find_map(|at| format::parse(&bytes[at..], seed));
-        // A right frame behind the bad place says up to where the file had been synced before it.
-        if later.is_some_and(|frame| frame.synced_to > end) {
+        // A right frame behind the bad place says up to where the file had been synced before it;
+        // the next one may have been written together with the bad one, so all of them are asked.
+        let used = at + le::used_len(&bytes[at..]);
+        let mut later = (at..used).step_by(ALIGN).filter_map(|at| format::parse(&bytes[at..], seed));
+        if later.any(|frame| frame.synced_to > end) {
             return Err(JournalOpenError::Corrupt { path, offset: end, index: last_index + 1 });
         }
-        let torn_bytes = clear_tail(&*file, &bytes, at).map_err(|source| JournalOpenError::Io {
+        let torn_bytes = clear_tail(&*file, end, used - at).map_err(|source| JournalOpenError::Io {
             doing: "clear the tail of",
             path,
             source,
@@ -228,11 +245,9 @@ impl Loaded {
 
 /// Overwrites what an unfinished write left behind `from` with zeros, and syncs: what was read may
 /// so far be in the system's cache only.
-fn clear_tail(file: &dyn DiskFile, bytes: &[u8], from: usize) -> io::Result<u64> {
-    let last = bytes[from..].iter().rposition(|&byte| byte != 0);
-    let torn = last.map_or(0, |last| last + 1);
+fn clear_tail(file: &dyn DiskFile, from: u64, torn: usize) -> io::Result<u64> {
     if torn > 0 {
-        file.write_at(&vec![0; torn], from as u64)?;
+        file.write_at(&vec![0; torn], from)?;
     }
     file.sync_data()?;
     Ok(torn as u64)
@@ -267,8 +282,7 @@ fn start_new(
     dir: &Path,
     options: JournalOptions,
     names: &[String],
-) -> Result<u64, JournalOpenError> {
-    const FIRST_SEQ: u64 = 1;
+) -> Result<(), JournalOpenError> {
     let name = journal_name(FIRST_SEQ);
     if options.expect_existing || !numbers(names, "snapshot-", ".bin").is_empty() {
         return Err(JournalOpenError::Missing { path: dir.join(name) });
@@ -278,8 +292,7 @@ fn start_new(
         doing: "create",
         path: dir.join(name),
         source,
-    })?;
-    Ok(FIRST_SEQ)
+    })
 }
 
 /// The numbers in names of this form, ascending.

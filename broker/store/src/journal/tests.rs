@@ -5,7 +5,8 @@ use std::path::Path;
 use super::*;
 use crate::disk::RealDisk;
 
-const OPTIONS: JournalOptions = JournalOptions { storage_uuid: *b"0123456789abcdef", expect_existing: false };
+const OPTIONS: JournalOptions =
+    JournalOptions { storage_uuid: *b"0123456789abcdef", expect_existing: false, grow_bytes: 8192 };
 
 type Seen = Vec<(&'static str, u64, Vec<u8>)>;
 

@@ -140,9 +140,19 @@ pub(crate) struct Frame<'a> {
     pub(crate) size: usize,
 }
 
+/// Whether a frame of this file was begun here.
+pub(crate) fn is_begun(bytes: &[u8], file_seq: u64) -> bool {
+    bytes.len() >= FRAME_HEADER_BYTES && u32_at(bytes, 0) == FRAME_MAGIC && u64_at(bytes, 8) == file_seq
+}
+
+/// How many of these bytes a frame begun here claims to take.
+pub(crate) fn claimed_bytes(bytes: &[u8]) -> usize {
+    frame_bytes(u32_at(bytes, 36) as usize).min(bytes.len())
+}
+
 /// The whole, right frame at the start of `bytes`, if there is one.
 pub(crate) fn parse(bytes: &[u8], seed: u32, file_seq: u64) -> Option<Frame<'_>> {
-    if bytes.len() < FRAME_HEADER_BYTES || u32_at(bytes, 0) != FRAME_MAGIC || u64_at(bytes, 8) != file_seq {
+    if !is_begun(bytes, file_seq) {
         return None;
     }
     let payload_len = u32_at(bytes, 36) as usize;

@@ -1,15 +1,14 @@
 //! The recovery scan: reads the log's files in order, hands out the records, and tells a torn tail
 //! from damage.
 //!
-//! The first place where no right frame follows is called the bad position, and the position number
-//! expected there `E`. A right frame behind it settles what it is:
-//! * in the same file with `synced_lsn < E`: what stands at the bad position was still being written
-//!   when the power went. Nobody was told that it is safe: a torn tail.
-//! * in the same file with `synced_lsn >= E`, or in a later file with anything but `E` as its first
-//!   position: what stood here was durable and is gone. Corruption, which is reported and never
-//!   skipped. (A file is synced before the next one is begun.)
-//! * in the next file with exactly `E`: the file simply ended here.
-//! * none: the end of the log. The control file knows a position that it must reach.
+//! The first place where no right frame follows is called the bad place, and the position expected
+//! there `E`. If the next file begins with `E`, the file simply ended here. Else a right frame
+//! somewhere behind the bad place settles what it is:
+//! * with `synced_lsn >= E`: what stood at the bad place was durable and is gone. Corruption, which
+//!   is reported and never skipped.
+//! * with `synced_lsn < E`: what stands at the bad place was still being written when the power
+//!   went, together with that frame. Nobody was told that either is safe: a torn tail.
+//! * none: the end of the log, torn or not. The control file knows a position that it must reach.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -66,6 +65,16 @@ pub enum OpenError {
     /// Durable records are damaged.
     #[error("{0}")]
     Corrupt(Box<Corruption>),
+    /// What stands behind the log's end imitates frames so often that it cannot be searched.
+    #[error(
+        "log file {path} cannot be checked: from byte {offset} on it holds too many imitated frames; nothing was changed"
+    )]
+    Imitated {
+        /// The file.
+        path: PathBuf,
+        /// From where on.
+        offset: u64,
+    },
     /// A frame with a right checksum holds a record this version cannot read.
     #[error("log file {path}, frame at byte {offset}, record {lsn}: {source}")]
     Record {
@@ -150,6 +159,8 @@ pub(crate) struct ScannedFile {
     pub(crate) first_lsn: Lsn,
     /// Where its frames end.
     pub(crate) end: u64,
+    /// Behind its end an unfinished write left something.
+    torn: bool,
 }
 
 /// What the scan leaves: the files with records, the last of which continues, and unused ones.
@@ -198,7 +209,6 @@ impl Scan<'_> {
             next_lsn: first_lsn,
             report: RecoveryReport { first_lsn, files: seqs.len(), ..RecoveryReport::default() },
         };
-        let mut torn = false;
         let mut bytes = Vec::new();
         for &seq in seqs {
             let mut file = self.load(seq, &mut bytes)?;
@@ -206,26 +216,30 @@ impl Scan<'_> {
             let seed = format::seed(&self.storage_uuid, seq);
             let starts_here = format::parse(&bytes[HEADER_BYTES..], seed, seq)
                 .is_some_and(|frame| frame.head.first_lsn == scanned.next_lsn);
-            if !scanned.used.is_empty() && (torn || !starts_here) {
-                // Nothing of this file continues the log: it must be empty.
-                if let Some((_, frame)) = find_frame(&bytes, HEADER_BYTES, seed, seq) {
-                    return Err(self.corrupt(&scanned, Some((seq, frame))));
+            let is_first = scanned.used.is_empty();
+            if starts_here && !is_first {
+                let previous_torn = scanned.used.last().is_some_and(|previous| previous.torn);
+                if previous_torn || !scanned.unused.is_empty() {
+                    let frame = format::parse(&bytes[HEADER_BYTES..], seed, seq);
+                    return Err(self.corrupt(&scanned, frame.map(|frame| (seq, frame))));
                 }
+            }
+            if starts_here || is_first {
+                file.end = self.replay(&bytes, seq, &mut scanned, visitor)?;
+                scanned.used.push(file);
+            } else {
                 scanned.unused.push(file);
-                continue;
             }
-            if !scanned.unused.is_empty() {
-                let frame = format::parse(&bytes[HEADER_BYTES..], seed, seq);
-                return Err(self.corrupt(&scanned, frame.map(|frame| (seq, frame))));
-            }
-            file.end = self.replay(&bytes, seq, &mut scanned, visitor)?;
-            let end = file.end as usize;
-            scanned.used.push(file);
-            if let Some((_, frame)) = find_frame(&bytes, end, seed, seq) {
-                if frame.head.synced_lsn >= scanned.next_lsn {
-                    return Err(self.corrupt(&scanned, Some((seq, frame))));
-                }
-                torn = true;
+            let Some(file) = scanned.unused.last_mut().or(scanned.used.last_mut()) else { continue };
+            let end = usize::try_from(file.end).unwrap_or(bytes.len());
+            file.torn = format::is_begun(&bytes[end..], seq);
+            let later = Later::search(&bytes, end, seed, seq, scanned.next_lsn).map_err(|Imitated| {
+                OpenError::Imitated { path: path_of(self.dir, seq), offset: end as u64 }
+            })?;
+            match later {
+                Later::Durable(frame) => return Err(self.corrupt(&scanned, Some((seq, frame)))),
+                Later::Unfinished => file.torn = true,
+                Later::Nothing => {}
             }
         }
         if scanned.next_lsn <= self.control.synced_lsn {
@@ -262,7 +276,7 @@ impl Scan<'_> {
         format::check_file_header(bytes, &self.storage_uuid, seq)
             .map_err(|source| OpenError::Header { path: path.clone(), source })?;
         let (len, end) = (bytes.len() as u64, HEADER_BYTES as u64);
-        Ok(ScannedFile { seq, file, len, first_lsn: 0, end })
+        Ok(ScannedFile { seq, file, len, first_lsn: 0, end, torn: false })
     }
 
     /// Hands out the records of the frames that continue the log; returns where they end.
@@ -301,28 +315,18 @@ impl Scan<'_> {
     /// look like a frame that follows one written later; and makes sure that what was replayed is
     /// on the disk and not only in the system's cache (after a `kill -9` it may be).
     fn clear_tail(&self, scanned: &mut Scanned) -> Result<(), OpenError> {
-        const BLOCK: usize = 1 << 16;
-        let Some(tail) = scanned.used.last() else { return Ok(()) };
-        let io = |doing| {
-            let path = path_of(self.dir, tail.seq);
-            move |source| OpenError::Io { doing, path, source }
-        };
-        let mut block = vec![0u8; BLOCK];
-        let zeros = vec![0u8; BLOCK];
-        let mut at = tail.end;
-        while at < tail.len {
-            let want = BLOCK.min((tail.len - at) as usize);
-            let read = tail.file.read_at(&mut block[..want], at).map_err(io("read log file"))?;
-            if read == 0 {
-                break;
-            }
-            if block[..read].iter().any(|&byte| byte != 0) {
-                tail.file.write_at(&zeros[..read], at).map_err(io("clear the tail of log file"))?;
-                scanned.report.torn_bytes += read as u64;
-            }
-            at += read as u64;
+        let torn_unused = scanned.unused.iter().filter(|file| file.torn);
+        for file in scanned.used.last().into_iter().chain(torn_unused) {
+            let cleared = clear(&*file.file, file.end, file.len);
+            let cleared = cleared.map_err(|source| OpenError::Io {
+                doing: "clear the tail of",
+                path: path_of(self.dir, file.seq),
+                source,
+            })?;
+            // Otherwise it was only what the file held before it was recycled.
+            scanned.report.torn_bytes += if file.torn { cleared } else { 0 };
         }
-        tail.file.sync_data().map_err(io("sync log file"))
+        Ok(())
     }
 
     /// Describes the damage behind the last frame that was replayed. `resumes` is a right frame
@@ -373,6 +377,29 @@ impl Scan<'_> {
     }
 }
 
+/// Overwrites what is not zero from `from` on, and syncs.
+fn clear(file: &dyn DiskFile, from: u64, len: u64) -> io::Result<u64> {
+    const BLOCK: usize = 1 << 16;
+    let mut block = vec![0u8; BLOCK];
+    let zeros = vec![0u8; BLOCK];
+    let mut cleared = 0;
+    let mut at = from;
+    while at < len {
+        let want = BLOCK.min(usize::try_from(len - at).unwrap_or(BLOCK));
+        let read = file.read_at(&mut block[..want], at)?;
+        if read == 0 {
+            break;
+        }
+        if block[..read].iter().any(|&byte| byte != 0) {
+            file.write_at(&zeros[..read], at)?;
+            cleared += read as u64;
+        }
+        at += read as u64;
+    }
+    file.sync_data()?;
+    Ok(cleared)
+}
+
 /// Decodes the records of a frame; returns how many there are, or the bad one's position.
 fn for_each_record(
     frame: Frame<'_>,
@@ -390,10 +417,65 @@ fn for_each_record(
     Ok(count)
 }
 
+/// So many bytes look like frames and are none that searching them all would take too long.
+struct Imitated;
+
+/// What stands behind the bad place.
+enum Later<'a> {
+    Nothing,
+    /// Right frames, written together with what stands at the bad place.
+    Unfinished,
+    /// A frame that was written when what stood at the bad place was durable.
+    Durable(Frame<'a>),
+}
+
+impl<'a> Later<'a> {
+    /// Looks for right frames of this file at or behind `from`, where position `expected` is missing.
+    /// All of them are asked: those next to the bad place may have been written together with it.
+    fn search(bytes: &'a [u8], from: usize, seed: u32, seq: u64, expected: Lsn) -> Result<Self, Imitated> {
+        let mut later = Later::Nothing;
+        let mut budget = MOST_CHECKED;
+        let mut from = from;
+        while let Some((at, frame)) = find_frame(bytes, from, seed, seq, &mut budget)? {
+            if frame.head.synced_lsn >= expected {
+                return Ok(Later::Durable(frame));
+            }
+            later = Later::Unfinished;
+            from = at + frame.size;
+        }
+        Ok(later)
+    }
+}
+
+/// Bytes to run a checksum over: the contents of messages may imitate frames, each claiming to be as
+/// long as the file.
+const MOST_CHECKED: usize = 4 << 30;
+
 /// The first right frame of this file at or behind `from`.
-fn find_frame(bytes: &[u8], from: usize, seed: u32, seq: u64) -> Option<(usize, Frame<'_>)> {
-    let start = from.next_multiple_of(ALIGN);
-    (start..bytes.len())
-        .step_by(ALIGN)
-        .find_map(|at| format::parse(&bytes[at..], seed, seq).map(|frame| (at, frame)))
+fn find_frame<'a>(
+    bytes: &'a [u8],
+    from: usize,
+    seed: u32,
+    seq: u64,
+    budget: &mut usize,
+) -> Result<Option<(usize, Frame<'a>)>, Imitated> {
+    const BLOCK: usize = 4096;
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let mut start = from.next_multiple_of(ALIGN);
+    while start < bytes.len() {
+        let end = (start + BLOCK).min(bytes.len());
+        if bytes[start..end] != ZEROS[..end - start] {
+            for at in (start..end).step_by(ALIGN) {
+                if !format::is_begun(&bytes[at..], seq) {
+                    continue;
+                }
+                if let Some(frame) = format::parse(&bytes[at..], seed, seq) {
+                    return Ok(Some((at, frame)));
+                }
+                *budget = budget.checked_sub(format::claimed_bytes(&bytes[at..])).ok_or(Imitated)?;
+            }
+        }
+        start = end.next_multiple_of(ALIGN);
+    }
+    Ok(None)
 }

@@ -177,3 +177,27 @@ fn damage_in_a_durable_record_is_reported_with_its_place_and_queues() {
     }
     assert_eq!(open(dir.path(), options()).2.records, 3);
 }
+
+#[test]
+fn bodies_that_imitate_frames_are_not_searched_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let file_bytes = 16 << 20;
+    let (wal, ..) = open(dir.path(), WalOptions { file_bytes, ..options() });
+    wal.stop().unwrap();
+    drop(wal);
+    // Frame headers of file 1 that claim 12 MiB each, every 40 bytes, where a frame was begun.
+    let mut fake = Vec::new();
+    fake.extend_from_slice(&0x314D_5246u32.to_le_bytes());
+    fake.extend_from_slice(&[0; 4]);
+    fake.extend_from_slice(&1u64.to_le_bytes());
+    fake.resize(36, 0);
+    fake.extend_from_slice(&(12u32 << 20).to_le_bytes());
+    let path = dir.path().join("wal-0000000000000001.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in (4096..4 << 20).step_by(40) {
+        bytes[at..at + 40].copy_from_slice(&fake);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let error = Wal::open(Arc::new(RealDisk), dir.path(), options(), |_, _| {}).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Imitated { offset: 4096, .. }), "{error}");
+}
