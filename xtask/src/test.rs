@@ -51,7 +51,8 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     prepare(strict)?;
     build()?;
     if picked("unit") {
-        stage("unit", cargo_test().args(["--workspace", "--lib", "--bins"]), &mut tally)?;
+        stage("unit", cargo_test().args(["--workspace", "--exclude", "tests", "--tests"]), &mut tally)?;
+        stage("unit (harness)", cargo_test().args(["-p", "tests", "--lib"]), &mut tally)?;
     }
     if picked("doc") {
         stage("doc", cargo_test().args(["--workspace", "--doc"]), &mut tally)?;
