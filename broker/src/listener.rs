@@ -11,11 +11,14 @@ use tokio::task::JoinSet;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Accepts clients until it is dropped. The connections it accepted end with it.
-pub async fn accept(node: Arc<Node>, listener: TcpListener) {
+pub(crate) async fn accept(node: Arc<Node>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                Ok((_, peer)) if node.connections.len() >= node.settings.max_connections => {
+                    tracing::warn!(%peer, limit = node.settings.max_connections, "connection refused: the limit is reached");
+                }
                 Ok((stream, _)) => {
                     connections.spawn(connection::serve(Arc::clone(&node), stream));
                 }

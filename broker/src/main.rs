@@ -1,5 +1,6 @@
 //! The broker program: an AMQP 0-9-1 broker that RabbitMQ's clients use unchanged.
 
+mod alarms;
 mod auth;
 mod config;
 mod connection;

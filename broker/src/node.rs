@@ -3,6 +3,7 @@
 //! What happens to the metadata reaches the queues through [`QueueHook`], in order and under the metadata's
 //! lock; what a queue wants of the metadata (to be deleted) goes to the housekeeping task.
 
+use crate::alarms::{Alarms, Resource};
 use crate::auth::{Authenticator, Credentials, LoopbackUsers, Refusal};
 use crate::connection::info::Connections;
 use crate::connection::outbox::Request;
@@ -14,8 +15,8 @@ use broker_core::message::{Message, MessageView};
 use broker_core::meta::{Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch};
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
 use broker_core::queue::{Effects, Queue, QueueConfig};
-use broker_store::recovery::QueueImage;
 use broker_store::Lsn;
+use broker_store::recovery::QueueImage;
 use broker_store::wal::Wal;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -29,32 +30,34 @@ use tokio::sync::{Notify, mpsc, watch};
 const SHARDS: usize = 16;
 /// Octets of log that are fine however little of it is alive.
 const LOG_FLOOR_BYTES: u64 = 1 << 30;
-/// How often the log's size is looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How often memory, disk and the log's size are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// What the configuration says that connections and queues need.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Node name, such as `rabbit@A`.
-    pub node: String,
+    pub(crate) node: String,
     /// `cluster_name` of the server properties, until one is set.
-    pub cluster_name: String,
+    pub(crate) cluster_name: String,
     /// `product` of the server properties.
-    pub product: String,
+    pub(crate) product: String,
     /// `version` of the server properties.
-    pub version: String,
+    pub(crate) version: String,
     /// Offered frame size, octets.
-    pub frame_max: u32,
+    pub(crate) frame_max: u32,
     /// Offered number of channels; 0 is no limit.
-    pub channel_max: u16,
+    pub(crate) channel_max: u16,
     /// Offered heartbeat, seconds; 0 is none.
-    pub heartbeat: u16,
+    pub(crate) heartbeat: u16,
     /// Largest message body, octets.
-    pub max_message_size: u64,
+    pub(crate) max_message_size: u64,
     /// Largest transaction, octets.
-    pub max_transaction_size: usize,
+    pub(crate) max_transaction_size: usize,
+    /// Client connections at the same time.
+    pub(crate) max_connections: usize,
     /// Users who may connect from this host only.
-    pub loopback_users: Vec<String>,
+    pub(crate) loopback_users: Vec<String>,
 }
 
 /// What a task without a lock has to do for a queue.
@@ -66,19 +69,20 @@ enum Job {
 
 /// A node.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// What the configuration says.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// Vhosts, users, exchanges, queues, bindings.
     pub(crate) metadata: Metadata,
     /// The log.
-    pub wal: LogHandle,
+    pub(crate) wal: LogHandle,
     /// Client connections.
-    pub connections: Connections,
+    pub(crate) connections: Connections,
     authenticator: Arc<Authenticator>,
     shards: Box<[Mutex<Shard>]>,
     durable: watch::Sender<Lsn>,
-    blocked: watch::Sender<Option<Arc<str>>>,
+    /// Why publishers are held up.
+    pub(crate) alarms: Alarms,
     next_connection: AtomicU64,
     jobs: mpsc::UnboundedSender<Job>,
     timer: Notify,
@@ -88,7 +92,7 @@ pub struct Node {
 
 /// The log, printable.
 #[derive(Clone)]
-pub struct LogHandle(pub Wal);
+pub(crate) struct LogHandle(pub Wal);
 
 impl std::ops::Deref for LogHandle {
     type Target = Wal;
@@ -107,7 +111,13 @@ impl std::fmt::Debug for LogHandle {
 impl Node {
     /// Puts a node together from its metadata, its log and what recovery found in the log, and starts its
     /// housekeeping.
-    pub(crate) fn start(settings: Settings, metadata: Metadata, wal: Wal, images: Vec<QueueImage>) -> Arc<Node> {
+    pub(crate) fn start(
+        settings: Settings,
+        alarms: Alarms,
+        metadata: Metadata,
+        wal: Wal,
+        images: Vec<QueueImage>,
+    ) -> Arc<Node> {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let authenticator = Authenticator::new(LoopbackUsers(settings.loopback_users.clone()));
         let durable = watch::Sender::new(wal.durable_lsn());
@@ -119,7 +129,7 @@ impl Node {
             authenticator: Arc::new(authenticator),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             durable,
-            blocked: watch::Sender::new(None),
+            alarms,
             next_connection: AtomicU64::new(1),
             jobs,
             timer: Notify::new(),
@@ -138,7 +148,8 @@ impl Node {
     /// Makes the queues that the metadata knows, with the messages that the log has for them.
     fn restore_queues(&self, images: Vec<QueueImage>) {
         let now = self.now_ms();
-        let mut images: HashMap<u64, QueueImage> = images.into_iter().map(|image| (image.queue_id, image)).collect();
+        let mut images: HashMap<u64, QueueImage> =
+            images.into_iter().map(|image| (image.queue_id, image)).collect();
         let sm = self.metadata.read();
         let mut buffers = TurnBuffers::default();
         for known in sm.queues() {
@@ -187,35 +198,34 @@ impl Node {
         let node = Arc::downgrade(self);
         self.wal.on_full(Box::new(move |full| {
             if let Some(node) = node.upgrade() {
-                tracing::error!(full, "disk space for the log");
-                node.blocked.send_replace(full.then(|| Arc::from("low on disk")));
+                node.alarms.set(Resource::Log, full);
             }
         }));
     }
 
     /// Milliseconds since the epoch.
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A number for a new connection.
-    pub fn next_connection_id(&self) -> ConnectionId {
+    pub(crate) fn next_connection_id(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Follows how far the log is durable.
-    pub fn durable(&self) -> watch::Receiver<Lsn> {
+    pub(crate) fn durable(&self) -> watch::Receiver<Lsn> {
         self.durable.subscribe()
     }
 
     /// Follows why publishers are held up, if they are.
-    pub fn blocked(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.blocked.subscribe()
+    pub(crate) fn blocked(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.alarms.blocked()
     }
 
     /// Follows whether the node must stop because its storage failed.
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 
@@ -225,13 +235,17 @@ impl Node {
     }
 
     /// Name of the cluster, as clients see it.
-    pub fn cluster_name(&self) -> String {
-        let named = self.metadata.read().global_parameter("cluster_name").and_then(|json| serde_json::from_str(json).ok());
+    pub(crate) fn cluster_name(&self) -> String {
+        let named = self
+            .metadata
+            .read()
+            .global_parameter("cluster_name")
+            .and_then(|json| serde_json::from_str(json).ok());
         named.unwrap_or_else(|| self.settings.cluster_name.clone())
     }
 
     /// A name nobody else has: `prefix` and 22 characters.
-    pub fn unique_name(&self, prefix: &str) -> String {
+    pub(crate) fn unique_name(&self, prefix: &str) -> String {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut random: u128 = rand::random();
         let mut name = String::with_capacity(prefix.len() + 22);
@@ -244,47 +258,51 @@ impl Node {
     }
 
     /// Checks a login. Returns the user's tags.
-    pub(crate) async fn authenticate(&self, credentials: Credentials, peer: IpAddr) -> Result<Vec<String>, Refusal> {
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: Credentials,
+        peer: IpAddr,
+    ) -> Result<Vec<String>, Refusal> {
         let user = Authenticator::lookup(&self.metadata.read(), &credentials);
         self.authenticator.login(user, &credentials, peer).await.map(|user| user.tags)
     }
 
     /// How many shards there are.
-    pub fn shard_count(&self) -> usize {
+    pub(crate) fn shard_count(&self) -> usize {
         self.shards.len()
     }
 
     /// The shard of a queue.
-    pub fn shard_of(&self, queue: QueueId) -> usize {
+    pub(crate) fn shard_of(&self, queue: QueueId) -> usize {
         // Identities hold the position in a batch in their low bits; multiplying spreads what is left.
         (queue.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60) as usize % SHARDS
     }
 
     /// Locks a shard.
-    pub fn lock_shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+    pub(crate) fn lock_shard(&self, index: usize) -> MutexGuard<'_, Shard> {
         self.shards[index].lock()
     }
 
     /// Looks at a queue.
-    pub fn with_queue<R>(&self, id: QueueId, look: impl FnOnce(&LocalQueue) -> R) -> Option<R> {
+    pub(crate) fn with_queue<R>(&self, id: QueueId, look: impl FnOnce(&LocalQueue) -> R) -> Option<R> {
         self.lock_shard(self.shard_of(id)).get(id).map(look)
     }
 
     /// A timer is due at this time; wakes the timer task if that is earlier than it knows.
-    pub fn wake_timer(&self, at: u64) {
+    pub(crate) fn wake_timer(&self, at: u64) {
         if at < self.timer_at.fetch_min(at, Ordering::AcqRel) {
             self.timer.notify_one();
         }
     }
 
     /// A queue asked to be deleted.
-    pub fn delete_unused(&self, queue: QueueId) {
+    pub(crate) fn delete_unused(&self, queue: QueueId) {
         // The task ends with the node only.
         let _ = self.jobs.send(Job::DeleteUnused(queue));
     }
 
     /// Deletes the exclusive queues of a connection that ended.
-    pub async fn delete_exclusive(&self, connection: ConnectionId) {
+    pub(crate) async fn delete_exclusive(&self, connection: ConnectionId) {
         let ids = self.metadata.read().queues_owned_by(connection);
         if !ids.is_empty()
             && let Err(error) = self.metadata.propose(MetaCommand::DeleteQueues { ids }).await
@@ -294,7 +312,7 @@ impl Node {
     }
 
     /// The queues a dead letter goes to, with their names.
-    pub fn route_dead_letter(&self, letter: &DeadLetter, rewritten: &Rewritten) -> Vec<(QueueId, Arc<str>)> {
+    pub(crate) fn route_dead_letter(&self, letter: &DeadLetter, rewritten: &Rewritten) -> Vec<(QueueId, Arc<str>)> {
         let sm = self.metadata.read();
         let Some(vhost) = sm.vhost_id(&letter.vhost) else { return Vec::new() };
         let keys: Vec<&str> = rewritten.routing_keys.iter().map(String::as_str).collect();
@@ -308,7 +326,7 @@ impl Node {
     }
 
     /// Closes every client connection.
-    pub fn close_connections(&self, code: u16, text: &str) {
+    pub(crate) fn close_connections(&self, code: u16, text: &str) {
         for info in self.connections.list() {
             info.outbox.request(Request::Close(Exception::connection(code, text)));
         }
@@ -332,11 +350,18 @@ impl Node {
             for id in queues {
                 let mut turn = Turn::new(self, TurnBuffers::default(), now);
                 // Bounded steps: a queue with many old messages lets others in between.
-                while turn.queue(id, |queue, now, fx| queue.relocate(now, floor, fx)).is_some_and(|count| count > 0) {
+                while turn
+                    .queue(id, |queue, now, fx| queue.relocate(now, floor, fx))
+                    .is_some_and(|count| count > 0)
+                {
                     turn.close();
                     moved += 1;
                 }
-                turn.queue(id, |queue, _, fx| if queue.is_durable() { queue.log_open(fx) });
+                turn.queue(id, |queue, _, fx| {
+                    if queue.is_durable() {
+                        queue.log_open(fx);
+                    }
+                });
                 turn.finish();
             }
         }
@@ -366,7 +391,8 @@ fn queue_config(options: &QueueOptions) -> QueueConfig {
 fn new_queue(sm: &MetaSm, known: &MetaQueue, now: u64) -> LocalQueue {
     let vhost = Arc::from(sm.vhost_name(known.vhost));
     let config = queue_config(&known.options);
-    Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now).auto_delete(known.auto_delete)
+    Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now)
+        .auto_delete(known.auto_delete)
 }
 
 /// Carries changes of the metadata over to the queues.
@@ -396,7 +422,11 @@ impl Hook for QueueHook {
                 }
                 Change::RemoveQueue { id, .. } => {
                     let mut turn = Turn::new(&node, TurnBuffers::default(), now);
-                    turn.queue(*id, |queue, _, fx| if queue.is_durable() { queue.log_close(fx) });
+                    turn.queue(*id, |queue, _, fx| {
+                        if queue.is_durable() {
+                            queue.log_close(fx);
+                        }
+                    });
                     turn.close();
                     let removed = node.lock_shard(node.shard_of(*id)).remove(*id);
                     for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
@@ -416,7 +446,9 @@ impl Hook for QueueHook {
             }
         }
         for id in applied.new_options {
-            let Some(config) = applied.sm.queue(*id).map(|known| queue_config(&known.options)) else { continue };
+            let Some(config) = applied.sm.queue(*id).map(|known| queue_config(&known.options)) else {
+                continue;
+            };
             let mut turn = Turn::new(&node, TurnBuffers::default(), now);
             turn.queue(*id, |queue, now, fx| queue.configure(now, config, fx));
             turn.defer(&node);
@@ -477,7 +509,10 @@ async fn keep_house(node: Weak<Node>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         let Some(node) = node.upgrade() else { return };
-        let work = tokio::task::spawn_blocking(move || node.reclaim_log());
+        let work = tokio::task::spawn_blocking(move || {
+            node.alarms.check();
+            node.reclaim_log();
+        });
         if let Err(error) = work.await {
             tracing::error!(%error, "housekeeping failed");
         }

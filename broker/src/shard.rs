@@ -29,38 +29,38 @@ use std::sync::Arc;
 const FAIRNESS: u32 = 64;
 
 /// A queue whose deliveries go to this process's connections.
-pub type LocalQueue = Queue<ConsumerHandle>;
+pub(crate) type LocalQueue = Queue<ConsumerHandle>;
 
 /// Some of the node's queues.
 #[derive(Debug, Default)]
-pub struct Shard {
+pub(crate) struct Shard {
     queues: FxHashMap<QueueId, LocalQueue>,
     timers: BinaryHeap<Reverse<(u64, QueueId)>>,
 }
 
 impl Shard {
     /// Adds a queue.
-    pub fn insert(&mut self, queue: LocalQueue) {
+    pub(crate) fn insert(&mut self, queue: LocalQueue) {
         self.queues.insert(queue.id(), queue);
     }
 
     /// Removes a queue.
-    pub fn remove(&mut self, id: QueueId) -> Option<LocalQueue> {
+    pub(crate) fn remove(&mut self, id: QueueId) -> Option<LocalQueue> {
         self.queues.remove(&id)
     }
 
     /// Looks at a queue.
-    pub fn get(&self, id: QueueId) -> Option<&LocalQueue> {
+    pub(crate) fn get(&self, id: QueueId) -> Option<&LocalQueue> {
         self.queues.get(&id)
     }
 
     /// All queues here.
-    pub fn queues(&self) -> impl Iterator<Item = &LocalQueue> {
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &LocalQueue> {
         self.queues.values()
     }
 
     /// Adds a timer of a queue.
-    pub fn add_timer(&mut self, at: u64, queue: QueueId) {
+    pub(crate) fn add_timer(&mut self, at: u64, queue: QueueId) {
         self.timers.push(Reverse((at, queue)));
     }
 
@@ -78,14 +78,14 @@ impl Shard {
     }
 
     /// When the next timer is due, milliseconds since the epoch.
-    pub fn next_timer(&self) -> Option<u64> {
+    pub(crate) fn next_timer(&self) -> Option<u64> {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 }
 
 /// Buffers of a turn, reused from turn to turn.
 #[derive(Debug, Default)]
-pub struct TurnBuffers {
+pub(crate) struct TurnBuffers {
     log: Vec<u8>,
     records: u32,
     urgent: bool,
@@ -98,14 +98,14 @@ pub struct TurnBuffers {
 
 impl TurnBuffers {
     /// Timers that queues asked for outside of a turn.
-    pub fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
+    pub(crate) fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
         std::mem::take(&mut self.wakes)
     }
 }
 
 /// One go at the shards. End it with [`Turn::finish`].
 #[derive(Debug)]
-pub struct Turn<'n> {
+pub(crate) struct Turn<'n> {
     node: &'n Node,
     /// The shards locked now, ascending: one, or all that a transaction touches.
     open: Vec<(usize, MutexGuard<'n, Shard>)>,
@@ -118,22 +118,17 @@ pub struct Turn<'n> {
 
 impl<'n> Turn<'n> {
     /// Starts a turn. `now` is milliseconds since the epoch, read once for the whole turn.
-    pub fn new(node: &'n Node, buffers: TurnBuffers, now: u64) -> Turn<'n> {
+    pub(crate) fn new(node: &'n Node, buffers: TurnBuffers, now: u64) -> Turn<'n> {
         Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
     }
 
-    /// Milliseconds since the epoch, as of the turn's start.
-    pub fn now(&self) -> u64 {
-        self.now
-    }
-
     /// Highest log position this turn appended at; 0 when it appended nothing.
-    pub fn position(&self) -> Lsn {
+    pub(crate) fn position(&self) -> Lsn {
         self.position
     }
 
     /// Works on a queue. `None` when it does not exist (any more).
-    pub fn queue<R>(
+    pub(crate) fn queue<R>(
         &mut self,
         id: QueueId,
         work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
@@ -146,16 +141,17 @@ impl<'n> Turn<'n> {
 
     /// Locks all shards of these queues and keeps them until [`Turn::close`]: what happens meanwhile is one
     /// append to the log, all of it or nothing after a crash.
-    pub fn pin(&mut self, queues: impl Iterator<Item = QueueId>) {
+    pub(crate) fn pin(&mut self, queues: impl Iterator<Item = QueueId>) {
         self.close();
-        let shards: std::collections::BTreeSet<usize> = queues.map(|queue| self.node.shard_of(queue)).collect();
+        let shards: std::collections::BTreeSet<usize> =
+            queues.map(|queue| self.node.shard_of(queue)).collect();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.extend(shards.into_iter().map(|index| (index, self.node.lock_shard(index))));
         self.pinned = true;
     }
 
     /// Lets go of the shards, after appending to the log what happened there.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if self.open.is_empty() {
             return;
         }
@@ -178,7 +174,7 @@ impl<'n> Turn<'n> {
     }
 
     /// Notes an outbox that has to be flushed at the end of the turn.
-    pub fn touch(&mut self, outbox: &Arc<Outbox>, first: bool) {
+    pub(crate) fn touch(&mut self, outbox: &Arc<Outbox>, first: bool) {
         if first {
             self.buffers.touched.push(Arc::clone(outbox));
         }
@@ -186,7 +182,7 @@ impl<'n> Turn<'n> {
 
     /// Ends the turn: publishes dead letters, deletes queues that asked for it, flushes outboxes. Returns the
     /// buffers for the next turn.
-    pub fn finish(mut self) -> TurnBuffers {
+    pub(crate) fn finish(mut self) -> TurnBuffers {
         loop {
             self.close();
             let letters = std::mem::take(&mut self.buffers.letters);
@@ -208,7 +204,7 @@ impl<'n> Turn<'n> {
 
     /// Ends the turn from inside the metadata's lock, where nothing may be routed: what is left to do is done by
     /// a task of its own.
-    pub fn defer(mut self, node: &Arc<Node>) {
+    pub(crate) fn defer(mut self, node: &Arc<Node>) {
         self.close();
         let (buffers, now, node) = (self.buffers, self.now, Arc::clone(node));
         if buffers.letters.is_empty() && buffers.touched.is_empty() && buffers.unused.is_empty() {
@@ -321,7 +317,7 @@ impl Effects for TurnBuffers {
 
 impl Node {
     /// Runs the timers that are due. Returns when the next one is.
-    pub fn run_timers(&self, now: u64) -> Option<u64> {
+    pub(crate) fn run_timers(&self, now: u64) -> Option<u64> {
         let mut next = None;
         for index in 0..self.shard_count() {
             let due = self.lock_shard(index).take_due(now);

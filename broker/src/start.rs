@@ -1,10 +1,11 @@
 //! The life of a node's process: configuration, storage, listeners, ready, stop.
 
-use crate::config::cli::{Environment, NodeArgs};
+use crate::alarms::Alarms;
 use crate::config::Config;
+use crate::config::cli::{Environment, NodeArgs};
 use crate::listener;
-use crate::node::{Node, Settings};
 use crate::metadata::bootstrap;
+use crate::node::{Node, Settings};
 use crate::storage::{Storage, StorageError};
 use broker_store::datadir::DataDirError;
 use daemon::exit::Exit;
@@ -53,12 +54,14 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let data = DataPlace::new(config.data.clone())?;
     let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
     let Storage { directory, metadata, wal, images } = storage;
-    let node = Node::start(settings(&config), metadata, wal, images);
+    let alarms = Alarms::new(&config.limits, data.path());
+    let node = Node::start(settings(&config), alarms, metadata, wal, images);
     bootstrap::bootstrap(&node.metadata, &config)
         .await
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
 
-    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
+    let mut signals = Signals::new()
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
     let (shutdown, _) = Shutdown::new();
     let accepting = listeners
         .into_iter()
@@ -146,6 +149,7 @@ fn settings(config: &Config) -> Settings {
         heartbeat: config.amqp.heartbeat,
         max_message_size: config.amqp.max_message_size,
         max_transaction_size: MAX_TRANSACTION,
+        max_connections: config.limits.max_connections,
         loopback_users: config.amqp.loopback_users.0.clone(),
     }
 }
@@ -161,9 +165,11 @@ impl DataPlace {
         if let Some(path) = configured {
             return Ok(DataPlace { path, ephemeral: false });
         }
-        let path = std::env::temp_dir().join(format!("broker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
-        std::fs::create_dir(&path)
-            .map_err(|error| Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display())))?;
+        let path =
+            std::env::temp_dir().join(format!("broker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        std::fs::create_dir(&path).map_err(|error| {
+            Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display()))
+        })?;
         Ok(DataPlace { path, ephemeral: true })
     }
 
@@ -185,12 +191,17 @@ impl Drop for DataPlace {
 /// Tells the person at the terminal, or the log, what was started.
 fn banner(config: &Config, data: &Path, began: Instant) {
     let millis = began.elapsed().as_millis();
-    let listens = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    let listens =
+        |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     let mut out = std::io::stdout();
     if out.is_terminal() {
         let port = config.amqp.listen.first().map_or(5672, SocketAddr::port);
         let user = &config.default_user.name;
-        let kept = if config.data.is_some() { "(kept between runs; --ephemeral to discard)" } else { "(discarded at the end)" };
+        let kept = if config.data.is_some() {
+            "(kept between runs; --ephemeral to discard)"
+        } else {
+            "(discarded at the end)"
+        };
         let _ = writeln!(
             out,
             "  broker {}  ready in {millis} ms{:40}node {} · pid {}\n\n  AMQP        amqp://{user}@localhost:{port}/\n  Data        {}  {kept}\n\n  Stop:       Ctrl-C",

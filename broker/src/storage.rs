@@ -45,13 +45,14 @@ impl Storage {
         let mut directory = DataDir::open(path, node)?;
         let (storage_uuid, in_use) = (directory.identity().storage_uuid, directory.identity().in_use);
 
-        let options = JournalOptions { storage_uuid, expect_existing: in_use };
+        let options = JournalOptions { expect_existing: in_use, ..JournalOptions::new(storage_uuid) };
         let (journal, recovered, _) = FileJournal::open(Arc::clone(&disk), &directory.meta(), options)?;
         let metadata = Metadata::open(Box::new(journal), &recovered)?;
 
         let mut live = LiveSet::new();
         let options = WalOptions { expect_existing: in_use, ..WalOptions::new(storage_uuid) };
-        let (wal, report) = Wal::open(disk, &directory.wal(), options, |lsn, record| live.apply(lsn, record))?;
+        let (wal, report) =
+            Wal::open(disk, &directory.wal(), options, |lsn, record| live.apply(lsn, record))?;
         directory.mark_in_use()?;
         tracing::debug!(?report, "log recovered");
         Ok(Storage { directory, metadata, wal, images: live.finish() })

@@ -54,15 +54,7 @@ impl Exception {
 
     /// The text as sent: `NOT_FOUND - no queue 'q' in vhost '/'`, cut to what a short string holds.
     pub fn reply_text(&self) -> String {
-        let mut text = format!("{} - {}", reply_code::name(self.code).unwrap_or("ERROR"), self.text);
-        if text.len() > 255 {
-            let mut end = 255;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-        }
-        text
+        reply_code::reply_text(self.code, &self.text)
     }
 }
 

@@ -92,7 +92,7 @@ impl Message {
 
     /// Octets of memory the message holds, headers included.
     pub fn memory(&self) -> usize {
-        self.data.len() + std::mem::size_of::<Message>() + 2 * std::mem::size_of::<usize>()
+        self.data.len() + size_of::<Message>() + 2 * size_of::<usize>()
     }
 }
 

@@ -26,7 +26,12 @@ impl Connection {
     /// # Errors
     /// The exception that RabbitMQ answers.
     #[expect(clippy::too_many_lines, reason = "one arm for each method")]
-    pub fn fast_method(&mut self, turn: &mut Turn<'_>, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+    pub(crate) fn fast_method(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        method: &Method<'_>,
+    ) -> Result<(), Exception> {
         match method {
             Method::ChannelOpen(_) => {
                 Err(Exception::connection(reply_code::CHANNEL_ERROR, "second 'channel.open' seen"))
@@ -55,8 +60,12 @@ impl Connection {
             }
             Method::BasicGet(get) => self.get(turn, number, get),
             Method::BasicAck(ack) => self.settle(turn, number, Settle::Ack, ack.delivery_tag, ack.multiple),
-            Method::BasicNack(nack) => self.settle(turn, number, refuse(nack.requeue), nack.delivery_tag, nack.multiple),
-            Method::BasicReject(reject) => self.settle(turn, number, refuse(reject.requeue), reject.delivery_tag, false),
+            Method::BasicNack(nack) => {
+                self.settle(turn, number, refuse(nack.requeue), nack.delivery_tag, nack.multiple)
+            }
+            Method::BasicReject(reject) => {
+                self.settle(turn, number, refuse(reject.requeue), reject.delivery_tag, false)
+            }
             Method::BasicRecover(recover) => {
                 self.recover(turn, number, recover.requeue)?;
                 self.send(turn, number, &basic::RecoverOk);
@@ -82,11 +91,13 @@ impl Connection {
     ///
     /// # Errors
     /// When as many channels are open as were negotiated.
-    pub fn open_channel(&mut self, turn: &mut Turn<'_>, number: u16) -> Result<(), Exception> {
+    pub(crate) fn open_channel(&mut self, turn: &mut Turn<'_>, number: u16) -> Result<(), Exception> {
         let limit = usize::from(self.channel_max);
         if limit != 0 && self.channels.len() >= limit {
-            let text =
-                format!("number of channels opened ({}) has reached the negotiated channel_max ({limit})", self.channels.len());
+            let text = format!(
+                "number of channels opened ({}) has reached the negotiated channel_max ({limit})",
+                self.channels.len()
+            );
             return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
         }
         self.channels.insert(number, Channel::default());
@@ -96,21 +107,21 @@ impl Connection {
     }
 
     /// Lets go of everything a channel holds in queues.
-    pub fn release_channel(&mut self, turn: &mut Turn<'_>, number: u16) {
+    pub(crate) fn release_channel(&mut self, turn: &mut Turn<'_>, number: u16) {
         if let Some(open) = self.channels.get_mut(&number) {
             open.release(number, &self.outbox, turn);
         }
     }
 
     /// The channel, for methods that arrived on it and so know that it is open.
-    pub fn channel(&mut self, number: u16) -> Result<&mut Channel, Exception> {
+    pub(crate) fn channel(&mut self, number: u16) -> Result<&mut Channel, Exception> {
         self.channels
             .get_mut(&number)
             .ok_or_else(|| Exception::connection(reply_code::CHANNEL_ERROR, "expected 'channel.open'"))
     }
 
     /// What a queue name in a method stands for: itself, or the queue declared last on the channel.
-    pub fn queue_name(&self, number: u16, name: &str) -> Result<Arc<str>, Exception> {
+    pub(crate) fn queue_name(&self, number: u16, name: &str) -> Result<Arc<str>, Exception> {
         if !name.is_empty() {
             return Ok(Arc::from(name));
         }
@@ -119,7 +130,12 @@ impl Connection {
     }
 
     /// Finds a queue and checks that the user may read it.
-    fn readable_queue(&mut self, turn: &mut Turn<'_>, number: u16, name: &str) -> Result<(QueueId, Arc<str>), Exception> {
+    fn readable_queue(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        name: &str,
+    ) -> Result<(QueueId, Arc<str>), Exception> {
         let name = self.queue_name(number, name)?;
         turn.close();
         let sm = self.node.metadata.read();
@@ -144,7 +160,12 @@ impl Connection {
         Ok(())
     }
 
-    fn consume(&mut self, turn: &mut Turn<'_>, number: u16, consume: &basic::Consume<'_>) -> Result<(), Exception> {
+    fn consume(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        consume: &basic::Consume<'_>,
+    ) -> Result<(), Exception> {
         let open = self.channel(number)?;
         if open.consumers.contains_key(consume.consumer_tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
@@ -158,15 +179,30 @@ impl Connection {
             tag => Arc::from(tag),
         };
         let no_ack = consume.no_ack;
-        let handle =
-            ConsumerHandle { outbox: Arc::clone(&self.outbox), channel: number, tag: Arc::clone(&tag), no_ack };
-        let new = NewConsumer { handle, tag: Arc::clone(&tag), no_ack, prefetch, priority, exclusive: consume.exclusive };
+        let handle = ConsumerHandle {
+            outbox: Arc::clone(&self.outbox),
+            channel: number,
+            tag: Arc::clone(&tag),
+            no_ack,
+        };
+        let new = NewConsumer {
+            handle,
+            tag: Arc::clone(&tag),
+            no_ack,
+            prefetch,
+            priority,
+            exclusive: consume.exclusive,
+        };
         let outbox = Arc::clone(&self.outbox);
         let reply = (!consume.nowait).then_some(&*tag);
         let started = turn.queue(queue, |queue, now, fx| {
             let others = queue.consumers();
-            if others.has_exclusive() || (new.exclusive && (!others.is_empty() || others.is_single_active())) {
-                return Err(Exception::channel(reply_code::ACCESS_REFUSED, format!("{title} in exclusive use")));
+            if others.has_exclusive() || (new.exclusive && (!others.is_empty() || others.is_single_active()))
+            {
+                return Err(Exception::channel(
+                    reply_code::ACCESS_REFUSED,
+                    format!("{title} in exclusive use"),
+                ));
             }
             // The answer goes first: deliveries follow at once.
             let first = reply.is_some_and(|consumer_tag| {
@@ -181,7 +217,8 @@ impl Connection {
     }
 
     fn cancel(&mut self, turn: &mut Turn<'_>, number: u16, cancel: &basic::Cancel<'_>) {
-        let consumer = self.channels.get_mut(&number).and_then(|open| open.consumers.remove(cancel.consumer_tag));
+        let consumer =
+            self.channels.get_mut(&number).and_then(|open| open.consumers.remove(cancel.consumer_tag));
         if let Some(consumer) = consumer {
             turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
         }
@@ -264,13 +301,18 @@ impl Connection {
     }
 
     /// Lets consumers go on that waited for the channel's limit.
-    pub fn resume_limited(&mut self, turn: &mut Turn<'_>, number: u16) {
+    pub(crate) fn resume_limited(&mut self, turn: &mut Turn<'_>, number: u16) {
         for (queue, consumer) in self.outbox.take_stalled_by_limit(number) {
             turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
         }
     }
 
-    fn confirm_select(&mut self, turn: &mut Turn<'_>, number: u16, select: &confirm::Select) -> Result<(), Exception> {
+    fn confirm_select(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        select: &confirm::Select,
+    ) -> Result<(), Exception> {
         let open = self.channel(number)?;
         if open.transaction.is_some() {
             return Err(precondition("cannot switch from tx to confirm mode"));
@@ -304,7 +346,7 @@ fn refuse(requeue: bool) -> Settle {
 }
 
 /// A 406 on the channel.
-pub fn precondition(text: impl Into<String>) -> Exception {
+pub(crate) fn precondition(text: impl Into<String>) -> Exception {
     Exception::channel(reply_code::PRECONDITION_FAILED, text)
 }
 
@@ -320,7 +362,9 @@ fn consumer_priority(arguments: Table<'_>, title: &str) -> Result<i32, Exception
         Some(priority) => Ok(priority.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32),
         None => {
             let kind = Value::type_name(&value);
-            Err(precondition(format!("invalid arg 'x-priority' for {title}: \"expected integer, got {kind}\"")))
+            Err(precondition(format!(
+                "invalid arg 'x-priority' for {title}: \"expected integer, got {kind}\""
+            )))
         }
     }
 }

@@ -14,35 +14,35 @@ use std::sync::Arc;
 
 /// A channel of one connection.
 #[derive(Debug, Default)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// `channel.close` was sent: everything but `close-ok` is ignored.
-    pub closing: bool,
+    pub(crate) closing: bool,
     /// A publish whose header or body has not all arrived.
-    pub assembly: Option<Assembly>,
+    pub(crate) assembly: Option<Assembly>,
     /// Set by `confirm.select`.
-    pub confirms: Option<Confirms>,
+    pub(crate) confirms: Option<Confirms>,
     /// Set by `tx.select`.
-    pub transaction: Option<Transaction>,
+    pub(crate) transaction: Option<Transaction>,
     /// By consumer tag.
-    pub consumers: HashMap<Arc<str>, ChannelConsumer>,
+    pub(crate) consumers: HashMap<Arc<str>, ChannelConsumer>,
     /// Queue declared last: what an empty name stands for.
-    pub last_queue: Option<Arc<str>>,
+    pub(crate) last_queue: Option<Arc<str>>,
     /// `basic.qos` without `global`: limit for consumers that start from now on.
-    pub prefetch: u16,
+    pub(crate) prefetch: u16,
 }
 
 /// A consumer as its channel knows it.
 #[derive(Clone, Copy, Debug)]
-pub struct ChannelConsumer {
+pub(crate) struct ChannelConsumer {
     /// Queue it consumes from.
-    pub queue: QueueId,
+    pub(crate) queue: QueueId,
     /// Where it is there.
-    pub reference: ConsumerRef,
+    pub(crate) reference: ConsumerRef,
 }
 
 impl Channel {
     /// Takes the channel's consumers out of their queues and gives back what it did not settle.
-    pub fn release(&mut self, number: u16, outbox: &Outbox, turn: &mut Turn<'_>) {
+    pub(crate) fn release(&mut self, number: u16, outbox: &Outbox, turn: &mut Turn<'_>) {
         self.assembly = None;
         for (_, consumer) in self.consumers.drain() {
             turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
@@ -57,7 +57,7 @@ impl Channel {
 }
 
 /// Settles deliveries at their queues, those of one queue together and in order.
-pub fn settle(turn: &mut Turn<'_>, how: Settle, deliveries: &mut [(u64, Unacked)]) {
+pub(crate) fn settle(turn: &mut Turn<'_>, how: Settle, deliveries: &mut [(u64, Unacked)]) {
     let mut positions = Vec::with_capacity(deliveries.len());
     deliveries.sort_by_key(|(tag, unacked)| (unacked.queue, *tag));
     for group in deliveries.chunk_by(|(_, one), (_, other)| one.queue == other.queue) {
@@ -68,7 +68,7 @@ pub fn settle(turn: &mut Turn<'_>, how: Settle, deliveries: &mut [(u64, Unacked)
 }
 
 /// Encodes a confirm.
-pub fn write_confirm(buf: &mut Vec<u8>, channel: u16, confirm: Confirm) {
+pub(crate) fn write_confirm(buf: &mut Vec<u8>, channel: u16, confirm: Confirm) {
     match confirm {
         Confirm::Ack { tag, multiple } => amqp::frame::write_ack(buf, channel, tag, multiple),
         Confirm::Nack { tag } => {

@@ -6,7 +6,7 @@
 use super::publish::{Incoming, Target};
 use super::{Connection, Phase};
 use crate::shard::Turn;
-use amqp::content::ContentHeader;
+use amqp::content::{ContentError, ContentHeader};
 use amqp::frame::{self, Frame, FrameKind};
 use amqp::method::{Method, MethodError};
 use amqp::reply_code;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// What a look at the read buffer led to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// Everything whole was used up.
     Read,
     /// A method needs waiting: it starts where the used octets end.
@@ -46,7 +46,7 @@ fn is_slow(payload: &[u8]) -> bool {
 
 impl Connection {
     /// Works through the whole frames in `data`. Returns how many octets were used and what comes next.
-    pub fn process(&mut self, data: &[u8]) -> (usize, Next) {
+    pub(crate) fn process(&mut self, data: &[u8]) -> (usize, Next) {
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
         let mut used = 0;
@@ -76,7 +76,7 @@ impl Connection {
     }
 
     /// Confirms what the turn made durable or needs no log, and ends it.
-    pub fn end_turn(&mut self, mut turn: Turn<'_>) {
+    pub(crate) fn end_turn(&mut self, mut turn: Turn<'_>) {
         turn.close();
         self.write_confirms(&mut turn, true);
         self.buffers = turn.finish();
@@ -114,9 +114,15 @@ impl Connection {
             (FrameKind::Method, Some(assembly)) => Err(fail(interrupted(assembly))),
             (FrameKind::Method, None) if is_slow(frame.payload) => Ok(Step::Slow),
             (FrameKind::Method, None) => self.method_frame(turn, frame, size, data),
-            (_, None) => Err(fail(unexpected("expected method frame, got non method frame instead".to_owned()))),
-            (FrameKind::Header, Some(_)) => self.header_frame(turn, frame).map(|()| Step::Used(size)).map_err(fail),
-            (FrameKind::Body, Some(_)) => self.body_frame(turn, frame).map(|()| Step::Used(size)).map_err(fail),
+            (_, None) => {
+                Err(fail(unexpected("expected method frame, got non method frame instead".to_owned())))
+            }
+            (FrameKind::Header, Some(_)) => {
+                self.header_frame(turn, frame).map(|()| Step::Used(size)).map_err(fail)
+            }
+            (FrameKind::Body, Some(_)) => {
+                self.body_frame(turn, frame).map(|()| Step::Used(size)).map_err(fail)
+            }
         }
     }
 
@@ -140,7 +146,8 @@ impl Connection {
         let name = |error: Exception| error.at(class_id, method_id);
         if let Method::BasicPublish(publish) = &method {
             if let Some((view, more)) = whole_content(&data[size..], frame.channel, self.frame_max) {
-                let view = MessageView { exchange: publish.exchange, routing_key: publish.routing_key, ..view };
+                let view =
+                    MessageView { exchange: publish.exchange, routing_key: publish.routing_key, ..view };
                 let target = Target { mandatory: publish.mandatory, immediate: publish.immediate };
                 self.publish(turn, frame.channel, Incoming::Borrowed(view), target)
                     .map_err(|error| (size + more, name(error)))?;
@@ -148,7 +155,8 @@ impl Connection {
             }
             if let Some(channel) = self.channels.get_mut(&frame.channel) {
                 let (mandatory, immediate) = (publish.mandatory, publish.immediate);
-                channel.assembly = Some(Assembly::new(publish.exchange, publish.routing_key, mandatory, immediate));
+                channel.assembly =
+                    Some(Assembly::new(publish.exchange, publish.routing_key, mandatory, immediate));
             }
             return Ok(Step::Used(size));
         }
@@ -161,10 +169,15 @@ impl Connection {
         if assembly.has_header() {
             return Err(interrupted(assembly));
         }
-        let header = ContentHeader::decode(frame.payload)
-            .map_err(|_| Exception::connection(reply_code::FRAME_ERROR, undecodable(frame.payload)))?;
+        let header = ContentHeader::decode(frame.payload).map_err(|error| match error {
+            ContentError::Properties(_) => Exception::connection(reply_code::INTERNAL_ERROR, ""),
+            _ => interrupted(assembly),
+        })?;
         if header.class_id != amqp::content::CLASS_BASIC {
-            let text = format!("expected content header for class 60, got one for class {} instead", header.class_id);
+            let text = format!(
+                "expected content header for class 60, got one for class {} instead",
+                header.class_id
+            );
             return Err(unexpected(text).at(60, 40));
         }
         assembly.header(header.properties.raw(), header.body_size);
@@ -248,14 +261,17 @@ fn whole_content(data: &[u8], channel: u16, frame_max: u32) -> Option<(MessageVi
         return Some((view(&[]), size));
     }
     let (body, body_size) = frame::parse(&data[size..], frame_max).ok()??;
-    if body.kind != FrameKind::Body || body.channel != channel || body.payload.len() as u64 != header.body_size {
+    if body.kind != FrameKind::Body
+        || body.channel != channel
+        || body.payload.len() as u64 != header.body_size
+    {
         return None;
     }
     Some((view(body.payload), size + body_size))
 }
 
 /// Decodes a method; the error is what RabbitMQ answers.
-pub fn decode(payload: &[u8]) -> Result<Method<'_>, Exception> {
+pub(crate) fn decode(payload: &[u8]) -> Result<Method<'_>, Exception> {
     Method::decode(payload).map_err(|error| match error {
         MethodError::UnknownMethod { .. } => unimplemented_method(),
         _ => {
@@ -266,16 +282,12 @@ pub fn decode(payload: &[u8]) -> Result<Method<'_>, Exception> {
 }
 
 /// A method that no client may send here.
-pub fn unimplemented_method() -> Exception {
+pub(crate) fn unimplemented_method() -> Exception {
     Exception::connection(reply_code::COMMAND_INVALID, "unimplemented method")
 }
 
 fn unexpected(text: String) -> Exception {
     Exception::connection(reply_code::UNEXPECTED_FRAME, text)
-}
-
-fn undecodable(payload: &[u8]) -> String {
-    format!("cannot decode content header of {} octets", payload.len())
 }
 
 /// Something else came where the rest of a publish was due.

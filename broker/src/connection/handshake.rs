@@ -20,19 +20,28 @@ use tokio::time::Instant;
 /// RabbitMQ keeps a client that failed to log in waiting, so that guessing passwords takes time.
 const REFUSAL_DELAY: Duration = Duration::from_secs(3);
 
+/// What a client may begin with, and the version that `start` then names: 0-9-1, and what clients of 0-9 and
+/// 0-8 send, which RabbitMQ serves too.
+const HEADERS: [(&[u8; 8], (u8, u8)); 4] = [
+    (&PROTOCOL_HEADER, (0, 9)),
+    (b"AMQP\x01\x01\x00\x09", (0, 9)),
+    (b"AMQP\x01\x01\x08\x00", (8, 0)),
+    (b"AMQP\x01\x01\x09\x01", (8, 0)),
+];
+
 impl Connection {
     /// Looks at the first octets. Returns how many belong to the header; `None` when more are needed or the
     /// client speaks something else, in which case it is told what we speak (AMQP 0-9-1 section 4.2.2).
-    pub fn protocol_header(&mut self, data: &[u8]) -> Option<usize> {
-        if data.starts_with(&PROTOCOL_HEADER) {
-            self.phase = Phase::Start;
-            self.send_start();
-            return Some(PROTOCOL_HEADER.len());
+    pub(crate) fn protocol_header(&mut self, data: &[u8]) -> Option<usize> {
+        for (header, version) in HEADERS {
+            if data.starts_with(header) {
+                self.phase = Phase::Start;
+                self.send_start(version);
+                return Some(header.len());
+            }
         }
-        if data.len() < PROTOCOL_HEADER.len() && PROTOCOL_HEADER.starts_with(data) {
-            return None;
-        }
-        if data.len() < PROTOCOL_HEADER.len() && !PROTOCOL_HEADER.starts_with(&data[..1]) && data.len() < 4 {
+        // Less than a header that may still become one.
+        if HEADERS.iter().any(|(header, _)| header.starts_with(data)) {
             return None;
         }
         tracing::warn!(connection = %self.info.name(), "client does not speak AMQP 0-9-1");
@@ -42,12 +51,12 @@ impl Connection {
         None
     }
 
-    fn send_start(&mut self) {
+    fn send_start(&mut self, (version_major, version_minor): (u8, u8)) {
         let properties = server_properties(&self.node).to_bytes();
         let server_properties = Table::parse(&properties).expect("our own table is well formed");
         let start = methods::Start {
-            version_major: 0,
-            version_minor: 9,
+            version_major,
+            version_minor,
             server_properties,
             mechanisms: Mechanism::OFFERED.as_bytes(),
             locales: b"en_US",
@@ -64,7 +73,7 @@ impl Connection {
     ///
     /// # Errors
     /// The exception that RabbitMQ answers.
-    pub async fn connection_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+    pub(crate) async fn connection_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
         if number != 0 {
             return Err(unimplemented_method());
         }
@@ -86,7 +95,11 @@ impl Connection {
                 Ok(())
             }
             (Phase::Closing, _) => Ok(()),
-            (Phase::Running, Method::ConnectionUpdateSecret(update)) => self.update_secret(update).await,
+            (Phase::Running, Method::ConnectionUpdateSecret(_)) => {
+                // RabbitMQ: a password does not run out, so the internal back end takes any new secret.
+                self.write_now(&methods::UpdateSecretOk);
+                Ok(())
+            }
             (Phase::Running, _) => Err(Exception::connection(
                 reply_code::CHANNEL_ERROR,
                 "unexpected method in connection state running",
@@ -114,7 +127,8 @@ impl Connection {
             details.provided_name = provided_name;
             details.mechanism = start.mechanism.to_owned();
         });
-        let credentials = Mechanism::from_name(start.mechanism).and_then(|mechanism| mechanism.credentials(start.response));
+        let credentials =
+            Mechanism::from_name(start.mechanism).and_then(|mechanism| mechanism.credentials(start.response));
         let Some(credentials) = credentials else {
             tracing::error!(connection = %self.info.name(), mechanism = start.mechanism, "unknown mechanism or malformed response");
             self.refuse(None).await;
@@ -209,7 +223,9 @@ impl Connection {
             if let Some(limit) = limit
                 && self.node.connections.count(open_in_vhost) >= limit
             {
-                let text = format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached");
+                let text = format!(
+                    "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+                );
                 return Err(not_allowed(text));
             }
             let limit = sm.user_limits(&user).max_connections;
@@ -217,7 +233,9 @@ impl Connection {
             if let Some(limit) = limit
                 && self.node.connections.count(open_by_user) >= limit
             {
-                let text = format!("connection refused for user '{user}': user connection limit ({limit}) is reached");
+                let text = format!(
+                    "connection refused for user '{user}': user connection limit ({limit}) is reached"
+                );
                 return Err(not_allowed(text));
             }
             access
@@ -234,23 +252,6 @@ impl Connection {
         self.tell_blocked(blocked.borrow().as_deref());
         tracing::info!(connection = %self.info.name(), user = %user, vhost, "accepted AMQP connection");
         Ok(())
-    }
-
-    /// A client with credentials that run out hands in new ones.
-    async fn update_secret(&mut self, update: &methods::UpdateSecret<'_>) -> Result<(), Exception> {
-        let user = self.info.user().to_string();
-        let password = update.new_secret.to_vec();
-        let known = self.node.authenticate(Credentials::new(user.clone(), password), self.info.peer.ip());
-        match known.await {
-            Ok(_) => {
-                self.write_now(&methods::UpdateSecretOk);
-                Ok(())
-            }
-            Err(_) => {
-                let text = format!("New secret was refused for user '{user}'");
-                Err(Exception::connection(reply_code::NOT_ALLOWED, text))
-            }
-        }
     }
 }
 
@@ -304,7 +305,10 @@ mod tests {
         assert!(negotiated("frame_max", 4096, 131_072, 131_072).is_ok());
         let text = |client| negotiated("frame_max", 4096, 131_072, client).unwrap_err().text;
         assert_eq!(text(1000), "negotiated frame_max = 1000 is lower than the minimum allowed value (4096)");
-        assert_eq!(text(200_000), "negotiated frame_max = 200000 is higher than the maximum allowed value (131072)");
+        assert_eq!(
+            text(200_000),
+            "negotiated frame_max = 200000 is higher than the maximum allowed value (131072)"
+        );
         assert_eq!(text(0), "negotiated frame_max = 0 is higher than the maximum allowed value (131072)");
         assert!(negotiated("channel_max", 1, 0, 0).is_ok());
     }

@@ -11,79 +11,79 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter that one task writes and anybody reads.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds to it.
-    pub fn add(&self, count: u64) {
+    pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Its value.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// Counters of a connection since it began.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Octets read.
-    pub received_octets: Counter,
+    pub(crate) received_octets: Counter,
     /// Messages published.
-    pub published: Counter,
+    pub(crate) published: Counter,
     /// Messages that no queue took.
-    pub unroutable: Counter,
+    pub(crate) unroutable: Counter,
     /// Messages fetched.
-    pub delivered: Counter,
+    pub(crate) delivered: Counter,
     /// Deliveries settled.
-    pub acknowledged: Counter,
+    pub(crate) acknowledged: Counter,
 }
 
 /// What the client said about itself and what was agreed.
 #[derive(Clone, Debug, Default)]
-pub struct Details {
+pub(crate) struct Details {
     /// Login name.
-    pub user: Arc<str>,
+    pub(crate) user: Arc<str>,
     /// Vhost.
-    pub vhost: Arc<str>,
+    pub(crate) vhost: Arc<str>,
     /// SASL mechanism.
-    pub mechanism: String,
+    pub(crate) mechanism: String,
     /// `client-properties` of `start-ok`.
-    pub client_properties: FieldTable,
+    pub(crate) client_properties: FieldTable,
     /// `connection_name` among them.
-    pub provided_name: Option<String>,
+    pub(crate) provided_name: Option<String>,
     /// Channels the connection may open; 0 is no limit.
-    pub channel_max: u16,
+    pub(crate) channel_max: u16,
     /// Largest frame, octets.
-    pub frame_max: u32,
+    pub(crate) frame_max: u32,
     /// Heartbeat interval, seconds; 0 is none.
-    pub heartbeat: u16,
+    pub(crate) heartbeat: u16,
     /// Open for work.
-    pub running: bool,
+    pub(crate) running: bool,
 }
 
 /// A connection, as others see it.
 #[derive(Debug)]
-pub struct ConnectionInfo {
+pub(crate) struct ConnectionInfo {
     /// Its number.
-    pub id: ConnectionId,
+    pub(crate) id: ConnectionId,
     /// The client's end.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Our end.
-    pub local: SocketAddr,
+    pub(crate) local: SocketAddr,
     /// When it began, milliseconds since the epoch.
-    pub connected_at_ms: u64,
+    pub(crate) connected_at_ms: u64,
     /// Counters.
-    pub counters: Counters,
+    pub(crate) counters: Counters,
     /// Its output, also the way to ask it to close.
-    pub outbox: Arc<Outbox>,
+    pub(crate) outbox: Arc<Outbox>,
     details: Mutex<Details>,
 }
 
 impl ConnectionInfo {
     /// A connection that has just been accepted.
-    pub fn new(id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: u64, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: u64, outbox: Arc<Outbox>) -> Self {
         ConnectionInfo {
             id,
             peer,
@@ -96,55 +96,55 @@ impl ConnectionInfo {
     }
 
     /// RabbitMQ's name for a connection: both ends.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{} -> {}", self.peer, self.local)
     }
 
     /// Login name; empty before the login.
-    pub fn user(&self) -> Arc<str> {
+    pub(crate) fn user(&self) -> Arc<str> {
         Arc::clone(&self.details.lock().user)
     }
 
     /// A copy of what is known.
-    pub fn details(&self) -> Details {
+    pub(crate) fn details(&self) -> Details {
         self.details.lock().clone()
     }
 
     /// Changes what is known.
-    pub fn update(&self, change: impl FnOnce(&mut Details)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Details)) {
         change(&mut self.details.lock());
     }
 }
 
 /// The connections of a node.
 #[derive(Debug, Default)]
-pub struct Connections {
+pub(crate) struct Connections {
     all: Mutex<BTreeMap<ConnectionId, Arc<ConnectionInfo>>>,
 }
 
 impl Connections {
     /// Adds one.
-    pub fn insert(&self, info: Arc<ConnectionInfo>) {
+    pub(crate) fn insert(&self, info: Arc<ConnectionInfo>) {
         self.all.lock().insert(info.id, info);
     }
 
     /// Removes one.
-    pub fn remove(&self, id: ConnectionId) {
+    pub(crate) fn remove(&self, id: ConnectionId) {
         self.all.lock().remove(&id);
     }
 
     /// All of them, oldest first.
-    pub fn list(&self) -> Vec<Arc<ConnectionInfo>> {
+    pub(crate) fn list(&self) -> Vec<Arc<ConnectionInfo>> {
         self.all.lock().values().cloned().collect()
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.lock().len()
     }
 
     /// How many a vhost has, among those that are open for work.
-    pub fn count(&self, matches: impl Fn(&Details) -> bool) -> u64 {
+    pub(crate) fn count(&self, matches: impl Fn(&Details) -> bool) -> u64 {
         self.all.lock().values().filter(|info| matches(&info.details.lock())).count() as u64
     }
 }

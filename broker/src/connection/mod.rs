@@ -55,7 +55,7 @@ thread_local! {
 
 /// How far a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The eight octets of the protocol header are due.
     Header,
     /// `start` was sent, `start-ok` is due.
@@ -74,7 +74,7 @@ pub enum Phase {
 
 /// A client connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     node: Arc<Node>,
     info: Arc<ConnectionInfo>,
     stream: Arc<TcpStream>,
@@ -107,14 +107,20 @@ pub struct Connection {
 }
 
 /// Serves a client until the connection ends.
-pub async fn serve(node: Arc<Node>, stream: TcpStream) {
+pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
     }
     let stream = Arc::new(stream);
     let outbox = Outbox::new(Arc::clone(&stream));
-    let info = Arc::new(ConnectionInfo::new(node.next_connection_id(), peer, local, node.now_ms(), Arc::clone(&outbox)));
+    let info = Arc::new(ConnectionInfo::new(
+        node.next_connection_id(),
+        peer,
+        local,
+        node.now_ms(),
+        Arc::clone(&outbox),
+    ));
     node.connections.insert(Arc::clone(&info));
     let durable = node.durable();
     let mut connection = Connection {
@@ -159,13 +165,17 @@ impl Connection {
         let mut blocked = self.node.blocked();
         let mut next_tick = Instant::now() + Duration::from_secs(3600);
         while self.phase != Phase::Done {
-            if self.phase == Phase::Running && self.deadline.is_none() && next_tick > Instant::now() + self.tick() {
+            if self.phase == Phase::Running
+                && self.deadline.is_none()
+                && next_tick > Instant::now() + self.tick()
+            {
                 next_tick = Instant::now() + self.tick();
             }
             let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
             let publishes = self.info.counters.published.get() > 0;
             let congested = self.node.wal.is_congested();
-            let reads = !(publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some()));
+            let reads =
+                !(publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some()));
             tokio::select! {
                 ready = stream.readable(), if reads => {
                     let outcome = match ready {
@@ -342,7 +352,8 @@ impl Connection {
             }
             waiting |= confirms.is_waiting();
             if !found.is_empty() && !open.closing {
-                first |= outbox.write(|buf| found.into_iter().for_each(|confirm| write_confirm(buf, *number, confirm)));
+                first |= outbox
+                    .write(|buf| found.into_iter().for_each(|confirm| write_confirm(buf, *number, confirm)));
             }
         }
         self.confirming = waiting;
@@ -372,7 +383,9 @@ impl Connection {
             return;
         }
         let first = match reason {
-            Some(reason) if publishes => self.outbox.write(|buf| frame::write_fields(buf, 0, &methods::Blocked { reason })),
+            Some(reason) if publishes => {
+                self.outbox.write(|buf| frame::write_fields(buf, 0, &methods::Blocked { reason }))
+            }
             Some(_) => return,
             None => self.outbox.write(|buf| frame::write_fields(buf, 0, &methods::Unblocked)),
         };

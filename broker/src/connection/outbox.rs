@@ -35,24 +35,24 @@ const CLASS_BASIC: u16 = 60;
 
 /// Where a queue sends deliveries for one consumer.
 #[derive(Clone, Debug)]
-pub struct ConsumerHandle {
+pub(crate) struct ConsumerHandle {
     /// Outbox of the consumer's connection.
-    pub outbox: Arc<Outbox>,
+    pub(crate) outbox: Arc<Outbox>,
     /// Channel of the consumer.
-    pub channel: u16,
+    pub(crate) channel: u16,
     /// Consumer tag.
-    pub tag: Arc<str>,
+    pub(crate) tag: Arc<str>,
     /// Deliveries need no acknowledgement.
-    pub no_ack: bool,
+    pub(crate) no_ack: bool,
 }
 
 /// Output of one connection.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     state: Mutex<State>,
     stream: Arc<TcpStream>,
     /// Wakes the connection's task: the socket was full, a consumer can be resumed, or the peer is gone.
-    pub notify: Notify,
+    pub(crate) notify: Notify,
     blocked: AtomicBool,
     sent: AtomicU64,
 }
@@ -76,7 +76,7 @@ struct State {
 
 /// Something the connection's task has to do.
 #[derive(Debug)]
-pub enum Request {
+pub(crate) enum Request {
     /// Close the connection.
     Close(Exception),
     /// The queue of a consumer is gone.
@@ -112,7 +112,7 @@ struct ChannelOut {
 
 impl Outbox {
     /// An empty outbox in front of a socket.
-    pub fn new(stream: Arc<TcpStream>) -> Arc<Outbox> {
+    pub(crate) fn new(stream: Arc<TcpStream>) -> Arc<Outbox> {
         let state = State { frame_max: amqp::FRAME_MIN_SIZE, ..State::default() };
         Arc::new(Outbox {
             state: Mutex::new(state),
@@ -124,18 +124,18 @@ impl Outbox {
     }
 
     /// Sets the negotiated frame size.
-    pub fn set_frame_max(&self, frame_max: u32) {
+    pub(crate) fn set_frame_max(&self, frame_max: u32) {
         self.state.lock().frame_max = frame_max;
     }
 
     /// Opens the delivering half of a channel.
-    pub fn open_channel(&self, channel: u16) {
+    pub(crate) fn open_channel(&self, channel: u16) {
         self.state.lock().channels.insert(channel, ChannelOut::default());
     }
 
     /// Closes the delivering half of a channel and returns what was not settled on it, oldest first. Its
     /// consumers must have left their queues before.
-    pub fn close_channel(&self, channel: u16) -> Vec<(u64, Unacked)> {
+    pub(crate) fn close_channel(&self, channel: u16) -> Vec<(u64, Unacked)> {
         let mut out = Vec::new();
         if let Some(mut closed) = self.state.lock().channels.remove(&channel) {
             closed.deliveries.take_all(&mut out);
@@ -144,7 +144,7 @@ impl Outbox {
     }
 
     /// Works on the delivery tags of a channel. `None` when it is not open.
-    pub fn deliveries<R>(&self, channel: u16, work: impl FnOnce(&mut Deliveries) -> R) -> Option<R> {
+    pub(crate) fn deliveries<R>(&self, channel: u16, work: impl FnOnce(&mut Deliveries) -> R) -> Option<R> {
         self.state.lock().channels.get_mut(&channel).map(|out| work(&mut out.deliveries))
     }
 
@@ -152,40 +152,48 @@ impl Outbox {
     ///
     /// # Errors
     /// When the tag does not wait for a settlement.
-    pub fn take(&self, channel: u16, tag: u64, multiple: bool, out: &mut Vec<(u64, Unacked)>) -> Result<(), UnknownTag> {
+    pub(crate) fn take(
+        &self,
+        channel: u16,
+        tag: u64,
+        multiple: bool,
+        out: &mut Vec<(u64, Unacked)>,
+    ) -> Result<(), UnknownTag> {
         let mut state = self.state.lock();
         let Some(channel) = state.channels.get_mut(&channel) else { return Err(UnknownTag(tag)) };
         channel.deliveries.take(tag, multiple, out)
     }
 
     /// Consumers that waited for the channel-wide limit, if there is room now.
-    pub fn take_stalled_by_limit(&self, channel: u16) -> Vec<(QueueId, ConsumerRef)> {
+    pub(crate) fn take_stalled_by_limit(&self, channel: u16) -> Vec<(QueueId, ConsumerRef)> {
         match self.state.lock().channels.get_mut(&channel) {
-            Some(out) if !out.stalled.is_empty() && out.deliveries.has_credit() => std::mem::take(&mut out.stalled),
+            Some(out) if !out.stalled.is_empty() && out.deliveries.has_credit() => {
+                std::mem::take(&mut out.stalled)
+            }
             _ => Vec::new(),
         }
     }
 
     /// Consumers that waited for the socket, if there is room now.
-    pub fn take_stalled(&self) -> Vec<(QueueId, ConsumerRef)> {
+    pub(crate) fn take_stalled(&self) -> Vec<(QueueId, ConsumerRef)> {
         let mut state = self.state.lock();
         if state.bytes <= LOW_WATER { std::mem::take(&mut state.stalled) } else { Vec::new() }
     }
 
     /// Asks the connection's task to do something.
-    pub fn request(&self, request: Request) {
+    pub(crate) fn request(&self, request: Request) {
         self.state.lock().requests.push(request);
         self.notify.notify_one();
     }
 
     /// What the connection's task was asked to do.
-    pub fn take_requests(&self) -> Vec<Request> {
+    pub(crate) fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.lock().requests)
     }
 
     /// Encodes a delivery. The first output of a turn returns `true` in the second place: the caller
     /// flushes at the end of its turn.
-    pub fn deliver(&self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> (Delivered, bool) {
+    pub(crate) fn deliver(&self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> (Delivered, bool) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.dead {
@@ -223,7 +231,7 @@ impl Outbox {
     }
 
     /// Appends output that `encode` writes. Returns whether the caller has to flush.
-    pub fn write(&self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub(crate) fn write(&self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.state.lock();
         let before = state.tail.len();
         encode(&mut state.tail);
@@ -233,7 +241,7 @@ impl Outbox {
 
     /// Appends a method that `encode` writes and the content that belongs to it (`basic.return`,
     /// `basic.get-ok`); `encode` gets the channel's delivery tags.
-    pub fn write_content(
+    pub(crate) fn write_content(
         &self,
         channel: u16,
         view: &MessageView<'_>,
@@ -251,7 +259,7 @@ impl Outbox {
     }
 
     /// Writes what waits, as far as the socket takes it now. Cheap when somebody else is writing already.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         loop {
             let mut state = self.state.lock();
             state.scheduled = false;
@@ -302,23 +310,23 @@ impl Outbox {
     }
 
     /// The socket takes output again: writes what waits.
-    pub fn unblock(&self) {
+    pub(crate) fn unblock(&self) {
         self.blocked.store(false, Ordering::Release);
         self.flush();
     }
 
     /// Whether the connection's task has to wait until the socket is writable.
-    pub fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.blocked.load(Ordering::Acquire)
     }
 
     /// Whether writing failed: the peer is gone.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.state.lock().dead
     }
 
     /// Takes no more output: the connection is over.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.dead = true;
         state.chunks.clear();
@@ -327,17 +335,17 @@ impl Outbox {
     }
 
     /// Octets not written yet.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.state.lock().bytes
     }
 
     /// Octets written since the connection began.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// Deliveries of all channels that are not settled.
-    pub fn unacked(&self) -> usize {
+    pub(crate) fn unacked(&self) -> usize {
         self.state.lock().channels.values().map(|out| out.deliveries.unacked_count()).sum()
     }
 

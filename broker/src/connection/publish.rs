@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// A publish that has arrived whole.
 #[derive(Debug)]
-pub enum Incoming<'a> {
+pub(crate) enum Incoming<'a> {
     /// It lies in the read buffer.
     Borrowed(MessageView<'a>),
     /// It came in pieces and has a buffer of its own.
@@ -28,11 +28,11 @@ pub enum Incoming<'a> {
 
 /// The flags of a publish.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// Return it when no queue takes it.
-    pub mandatory: bool,
+    pub(crate) mandatory: bool,
     /// Not implemented by RabbitMQ.
-    pub immediate: bool,
+    pub(crate) immediate: bool,
 }
 
 /// What the properties say that matters on the way in.
@@ -50,7 +50,7 @@ impl Connection {
     ///
     /// # Errors
     /// The channel exception that RabbitMQ answers.
-    pub fn publish(
+    pub(crate) fn publish(
         &mut self,
         turn: &mut Turn<'_>,
         channel: u16,
@@ -116,7 +116,8 @@ impl Connection {
                     }
                     Some(other) => {
                         let kind = other.type_name();
-                        let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
+                        let text =
+                            format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
                         return Err(Exception::channel(reply_code::PRECONDITION_FAILED, text));
                     }
                 }
@@ -185,7 +186,7 @@ impl Connection {
     }
 
     /// Gives a message to its queues. Returns whether one of them refused it.
-    pub fn hand_over(
+    pub(crate) fn hand_over(
         &mut self,
         turn: &mut Turn<'_>,
         channel: u16,
@@ -221,7 +222,9 @@ impl Connection {
             exchange: view.exchange,
             routing_key: view.routing_key,
         };
-        let first = self.outbox.write_content(channel, view, None, |buf, _| frame::write_fields(buf, channel, &returned));
+        let first = self
+            .outbox
+            .write_content(channel, view, None, |buf, _| frame::write_fields(buf, channel, &returned));
         turn.touch(&self.outbox, first);
     }
 
@@ -248,7 +251,8 @@ impl Connection {
         let mut keys = vec![view.routing_key];
         keys.extend_from_slice(&facts.extra_keys);
         let headers = facts.headers.as_ref();
-        let routed = sm.route(access.vhost(), view.exchange, &keys, headers, targets, &mut self.route_scratch);
+        let routed =
+            sm.route(access.vhost(), view.exchange, &keys, headers, targets, &mut self.route_scratch);
         if simple && routed.is_some_and(|routed| routed.cacheable) {
             self.routes.insert(sm.version(), view.exchange, view.routing_key, targets);
         }
@@ -256,7 +260,12 @@ impl Connection {
     }
 
     /// Routes a message again at commit time.
-    pub fn route_message(&mut self, turn: &mut Turn<'_>, message: &Message, targets: &mut Vec<QueueId>) -> Result<(), Exception> {
+    pub(crate) fn route_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message,
+        targets: &mut Vec<QueueId>,
+    ) -> Result<(), Exception> {
         let view = message.view();
         let facts = self.check_publish(view.properties, view.body.len() as u64)?;
         self.route(turn, &view, &facts, targets)
@@ -278,7 +287,10 @@ fn stripped(view: &MessageView<'_>, facts: &Facts<'_>) -> Option<Vec<u8>> {
 /// The `expiration` property: milliseconds as decimal digits. The texts are RabbitMQ's.
 fn parse_expiration(value: &[u8]) -> Result<u64, Exception> {
     let text: Cow<'_, str> = String::from_utf8_lossy(value);
-    let digits = text.bytes().enumerate().take_while(|(at, octet)| octet.is_ascii_digit() || (*at == 0 && *octet == b'-'));
+    let digits = text
+        .bytes()
+        .enumerate()
+        .take_while(|(at, octet)| octet.is_ascii_digit() || (*at == 0 && *octet == b'-'));
     let digits = digits.count();
     let reason = match text[..digits].parse::<i128>() {
         Err(_) => "no_integer".to_owned(),

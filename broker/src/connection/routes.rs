@@ -12,7 +12,7 @@ const LIMIT: usize = 4096;
 
 /// Targets by exchange and routing key.
 #[derive(Debug, Default)]
-pub struct RouteCache {
+pub(crate) struct RouteCache {
     version: u64,
     routes: HashMap<Box<[u8]>, Box<[QueueId]>>,
     key: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct RouteCache {
 
 impl RouteCache {
     /// Queues for this exchange and key, if they are known for this version of the metadata.
-    pub fn find(&mut self, version: u64, exchange: &str, routing_key: &str) -> Option<&[QueueId]> {
+    pub(crate) fn find(&mut self, version: u64, exchange: &str, routing_key: &str) -> Option<&[QueueId]> {
         if version != self.version {
             self.version = version;
             self.routes.clear();
@@ -44,7 +44,7 @@ impl RouteCache {
     }
 
     /// Remembers what was found out under this version.
-    pub fn insert(&mut self, version: u64, exchange: &str, routing_key: &str, queues: &[QueueId]) {
+    pub(crate) fn insert(&mut self, version: u64, exchange: &str, routing_key: &str, queues: &[QueueId]) {
         if version != self.version || self.routes.len() >= LIMIT {
             self.version = version;
             self.routes.clear();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 impl Connection {
     /// Carries out one method frame. Errors are answered here.
-    pub async fn slow_frame(&mut self, number: u16, payload: &[u8]) {
+    pub(crate) async fn slow_frame(&mut self, number: u16, payload: &[u8]) {
         self.current_channel = number;
         let outcome = match decode(payload) {
             Ok(method) => {
@@ -89,7 +89,8 @@ impl Connection {
             }
             Method::ExchangeUnbind(unbind) => {
                 let destination = DestinationName::Exchange(Arc::from(unbind.destination));
-                let request = self.binding(unbind.source, &destination, unbind.routing_key, unbind.arguments)?;
+                let request =
+                    self.binding(unbind.source, &destination, unbind.routing_key, unbind.arguments)?;
                 self.propose(MetaCommand::Unbind(request)).await?;
                 self.answer(number, unbind.nowait, &exchange::UnbindOk);
                 Ok(())
@@ -104,7 +105,8 @@ impl Connection {
         if declare.passive {
             let name = self.queue_name(number, declare.queue)?;
             let (id, name) = self.with_access(|sm, access| {
-                checks::queue_passive(sm, access, &name, connection).map(|queue| (queue.id, Arc::clone(&queue.name)))
+                checks::queue_passive(sm, access, &name, connection)
+                    .map(|queue| (queue.id, Arc::clone(&queue.name)))
             })?;
             return self.declared(number, id, name, declare.nowait);
         }
@@ -197,9 +199,15 @@ impl Connection {
         Ok(())
     }
 
-    async fn exchange_declare(&mut self, number: u16, declare: &exchange::Declare<'_>) -> Result<(), Exception> {
+    async fn exchange_declare(
+        &mut self,
+        number: u16,
+        declare: &exchange::Declare<'_>,
+    ) -> Result<(), Exception> {
         if declare.passive {
-            self.with_access(|sm, access| checks::exchange_passive(sm, access, declare.exchange).map(|_| ()))?;
+            self.with_access(|sm, access| {
+                checks::exchange_passive(sm, access, declare.exchange).map(|_| ())
+            })?;
         } else {
             let request = ExchangeDeclare {
                 name: declare.exchange,

@@ -38,7 +38,14 @@ pub struct Deliveries {
 
 impl Default for Deliveries {
     fn default() -> Self {
-        Deliveries { next_tag: 1, base: 1, unacked: VecDeque::new(), unacked_count: 0, consumer_count: 0, limit: 0 }
+        Deliveries {
+            next_tag: 1,
+            base: 1,
+            unacked: VecDeque::new(),
+            unacked_count: 0,
+            consumer_count: 0,
+            limit: 0,
+        }
     }
 }
 
@@ -75,7 +82,12 @@ impl Deliveries {
     ///
     /// # Errors
     /// When the tag is not waiting.
-    pub fn take(&mut self, tag: u64, multiple: bool, out: &mut Vec<(u64, Unacked)>) -> Result<(), UnknownTag> {
+    pub fn take(
+        &mut self,
+        tag: u64,
+        multiple: bool,
+        out: &mut Vec<(u64, Unacked)>,
+    ) -> Result<(), UnknownTag> {
         if multiple && tag == 0 {
             self.take_all(out);
             return Ok(());
@@ -102,7 +114,9 @@ impl Deliveries {
     pub fn take_all(&mut self, out: &mut Vec<(u64, Unacked)>) {
         let base = self.base;
         let taken = self.unacked.drain(..).enumerate();
-        out.extend(taken.filter_map(|(offset, unacked)| unacked.map(|unacked| (base + offset as u64, unacked))));
+        out.extend(
+            taken.filter_map(|(offset, unacked)| unacked.map(|unacked| (base + offset as u64, unacked))),
+        );
         self.base = self.next_tag;
         self.unacked_count = 0;
         self.consumer_count = 0;

@@ -81,7 +81,14 @@ pub struct Consumers<H> {
 
 impl<H> Consumers<H> {
     pub(super) fn new(single_active: bool) -> Self {
-        Consumers { slots: Vec::new(), rounds: Vec::new(), count: 0, next_key: 1, single_active, active: None }
+        Consumers {
+            slots: Vec::new(),
+            rounds: Vec::new(),
+            count: 0,
+            next_key: 1,
+            single_active,
+            active: None,
+        }
     }
 
     /// How many there are.
@@ -218,7 +225,10 @@ impl<H> Consumers<H> {
     }
 
     fn get_mut(&mut self, reference: ConsumerRef) -> Option<&mut Consumer<H>> {
-        self.slots.get_mut(reference.slot as usize)?.as_mut().filter(|consumer| consumer.reference == reference)
+        self.slots
+            .get_mut(reference.slot as usize)?
+            .as_mut()
+            .filter(|consumer| consumer.reference == reference)
     }
 
     fn enter_round(&mut self, reference: ConsumerRef) {

@@ -176,7 +176,14 @@ pub struct Queue<H> {
 
 impl<H> Queue<H> {
     /// An empty queue. `now` is milliseconds since the epoch.
-    pub fn new(id: QueueId, vhost: Arc<str>, name: Arc<str>, durable: bool, config: QueueConfig, now: u64) -> Self {
+    pub fn new(
+        id: QueueId,
+        vhost: Arc<str>,
+        name: Arc<str>,
+        durable: bool,
+        config: QueueConfig,
+        now: u64,
+    ) -> Self {
         Queue {
             id,
             vhost,
@@ -207,7 +214,14 @@ impl<H> Queue<H> {
 
     /// Puts back what recovery found: a message that was in the log and not dropped. Call in ascending
     /// `qseq` order, before any consumer arrives.
-    pub fn restore(&mut self, qseq: u64, message: Arc<Message>, priority: u8, expires_ms: u64, log_floor: u64) {
+    pub fn restore(
+        &mut self,
+        qseq: u64,
+        message: Arc<Message>,
+        priority: u8,
+        expires_ms: u64,
+        log_floor: u64,
+    ) {
         self.next_qseq = self.next_qseq.max(qseq + 1);
         let redelivered = qseq < self.hwm;
         self.ready.push_back(Entry {
@@ -281,7 +295,12 @@ impl<H> Queue<H> {
     }
 
     /// Takes a message in: to a waiting consumer at once, else to the ready list.
-    pub fn publish<E: Effects<Handle = H>>(&mut self, now: u64, publish: &mut Publish<'_>, fx: &mut E) -> Published {
+    pub fn publish<E: Effects<Handle = H>>(
+        &mut self,
+        now: u64,
+        publish: &mut Publish<'_>,
+        fx: &mut E,
+    ) -> Published {
         if self.config.overflow != Overflow::DropHead && self.would_overflow(publish.view.body.len()) {
             if self.config.overflow == Overflow::RejectPublishDlx {
                 let message = publish.share();
@@ -496,7 +515,12 @@ impl<H> Queue<H> {
     }
 
     /// Removes a consumer; what it holds stays unacknowledged with its channel. Returns its handle.
-    pub fn cancel<E: Effects<Handle = H>>(&mut self, now: u64, consumer: ConsumerRef, fx: &mut E) -> Option<H> {
+    pub fn cancel<E: Effects<Handle = H>>(
+        &mut self,
+        now: u64,
+        consumer: ConsumerRef,
+        fx: &mut E,
+    ) -> Option<H> {
         let handle = self.consumers.remove(consumer)?;
         self.last_used_ms = now;
         if self.consumers.is_empty() {
@@ -521,7 +545,8 @@ impl<H> Queue<H> {
     pub fn purge<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> u64 {
         let mut gone = Ranges::default();
         let count = self.ready.len() as u64;
-        let mut positions: Vec<u64> = self.ready.drain().filter(|entry| entry.logged).map(|entry| entry.qseq).collect();
+        let mut positions: Vec<u64> =
+            self.ready.drain().filter(|entry| entry.logged).map(|entry| entry.qseq).collect();
         positions.sort_unstable();
         positions.into_iter().for_each(|qseq| gone.add(qseq));
         if !gone.0.is_empty() {

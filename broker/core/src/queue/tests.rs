@@ -23,7 +23,9 @@ impl Effects for Recorder {
     fn log(&mut self, record: &Record<'_>) {
         match record {
             Record::Enq(enq) => self.enqueued.push(enq.qseq),
-            Record::Drop { ranges, .. } => self.dropped.extend(ranges.iter().map(|range| (range.first, range.last))),
+            Record::Drop { ranges, .. } => {
+                self.dropped.extend(ranges.iter().map(|range| (range.first, range.last)));
+            }
             _ => {}
         }
     }
@@ -58,7 +60,13 @@ fn queue(config: QueueConfig) -> Queue<u32> {
     Queue::new(QueueId(7), "/".into(), "q".into(), true, config, 0)
 }
 
-fn publish(queue: &mut Queue<u32>, now: u64, persistent: bool, expiration: Option<u64>, fx: &mut Recorder) -> Published {
+fn publish(
+    queue: &mut Queue<u32>,
+    now: u64,
+    persistent: bool,
+    expiration: Option<u64>,
+    fx: &mut Recorder,
+) -> Published {
     let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"body" };
     queue.publish(now, &mut Publish::borrowed(view, persistent, expiration, 0), fx)
 }

@@ -1,0 +1,140 @@
+//! Resource alarms: why publishers are held up (RabbitMQ's memory and disk alarms).
+//!
+//! An alarm stops reading from connections that publish; consumers go on, so that the cause can go away.
+//! Clients that asked for it are told with `connection.blocked`.
+
+use crate::config::{Limits, MemoryLimit};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What can be short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Resource {
+    /// The process holds more memory than it should.
+    Memory,
+    /// The data directory's disk has little room left.
+    Disk,
+    /// The log could not be written for lack of room.
+    Log,
+}
+
+/// Alarms that are on now.
+#[derive(Debug)]
+pub(crate) struct Alarms {
+    on: Mutex<[bool; 3]>,
+    blocked: watch::Sender<Option<Arc<str>>>,
+    memory_limit: u64,
+    disk_limit: u64,
+    data: PathBuf,
+}
+
+impl Alarms {
+    /// No alarm is on; `data` is the directory whose disk is watched.
+    pub(crate) fn new(limits: &Limits, data: &Path) -> Alarms {
+        let memory_limit = match limits.memory {
+            MemoryLimit::Octets(octets) => octets,
+            MemoryLimit::Share(share) => (machine_memory() as f64 * share) as u64,
+        };
+        Alarms {
+            on: Mutex::new([false; 3]),
+            blocked: watch::Sender::new(None),
+            memory_limit,
+            disk_limit: limits.disk_free,
+            data: data.to_owned(),
+        }
+    }
+
+    /// Follows why publishers are held up, if they are.
+    pub(crate) fn blocked(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.blocked.subscribe()
+    }
+
+    /// Turns an alarm on or off.
+    pub(crate) fn set(&self, resource: Resource, on: bool) {
+        let mut all = self.on.lock();
+        if std::mem::replace(&mut all[resource as usize], on) == on {
+            return;
+        }
+        if on {
+            tracing::warn!(?resource, "resource alarm set: publishers are held up until it clears");
+        } else {
+            tracing::info!(?resource, "resource alarm cleared");
+        }
+        let [memory, disk, log] = *all;
+        // RabbitMQ's reasons.
+        let reason = match (memory, disk || log) {
+            (false, false) => None,
+            (true, false) => Some("low on memory"),
+            (false, true) => Some("low on disk"),
+            (true, true) => Some("low on memory & disk"),
+        };
+        self.blocked.send_replace(reason.map(Arc::from));
+    }
+
+    /// Measures memory and disk.
+    pub(crate) fn check(&self) {
+        if let Some(resident) = resident_memory() {
+            self.set(Resource::Memory, resident > self.memory_limit);
+        }
+        if let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) {
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+            self.set(Resource::Disk, free < self.disk_limit);
+        }
+    }
+}
+
+/// Resident memory of this process, octets.
+fn resident_memory() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
+/// Memory of the machine, octets.
+fn machine_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarms(memory: u64, disk_free: u64) -> Alarms {
+        let limits = Limits { max_connections: 10, memory: MemoryLimit::Octets(memory), disk_free };
+        Alarms::new(&limits, Path::new("/"))
+    }
+
+    #[test]
+    fn reasons_add_up_and_go_again() {
+        let alarms = alarms(u64::MAX, 0);
+        let blocked = alarms.blocked();
+        let reason = || blocked.borrow().as_deref().map(str::to_owned);
+        assert_eq!(reason(), None);
+        alarms.set(Resource::Memory, true);
+        assert_eq!(reason().as_deref(), Some("low on memory"));
+        alarms.set(Resource::Log, true);
+        assert_eq!(reason().as_deref(), Some("low on memory & disk"));
+        alarms.set(Resource::Memory, false);
+        assert_eq!(reason().as_deref(), Some("low on disk"));
+        alarms.set(Resource::Log, false);
+        assert_eq!(reason(), None);
+    }
+
+    #[test]
+    fn measured_values_are_held_against_the_limits() {
+        let tight = alarms(1, u64::MAX);
+        tight.check();
+        assert_eq!(tight.blocked().borrow().as_deref(), Some("low on memory & disk"));
+        let wide = alarms(u64::MAX, 0);
+        wide.check();
+        assert_eq!(wide.blocked().borrow().as_deref(), None);
+    }
+}
