@@ -1,0 +1,574 @@
+//! The agent: one loop that reads adverts, fires timers and carries out what the instances decide.
+//!
+//! Each turn reads every socket empty before it fires timers. After a stall, adverts that waited in a
+//! socket thus keep their master alive, and nobody flaps because this host was slow.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use daemon::exit::Exit;
+use daemon::run::Failure;
+use daemon::signals::{Signal, Signals};
+use futures_util::{Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use vrrp::sync_group::{Follow, follow, group_state};
+use vrrp::{Effect, NotifyState, State, Tracking, priority};
+
+use crate::config::{self, AgentConfig, RouterConfig};
+use crate::guard::Guard;
+use crate::host::Host;
+use crate::instance::{Router, Tools};
+use crate::net::netlink::{Event, Netlink};
+use crate::notify::{Notification, Notifier};
+use crate::status::{self, StatusServer};
+use crate::tracker::script::{ScriptResult, Scripts};
+
+/// Somebody asks for the status.
+pub(crate) type StatusRequest = oneshot::Sender<String>;
+
+/// What the command line decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) config_path: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
+    /// Leave the addresses where they are at the end (`-V`).
+    pub(crate) keep_addresses: bool,
+}
+
+/// The running agent.
+pub(crate) struct Agent {
+    options: Options,
+    config: AgentConfig,
+    started: Instant,
+    host: Host,
+    routers: Vec<Router>,
+    scripts: Scripts,
+    notifier: Notifier,
+    guard: Option<Guard>,
+    /// State of each sync group when it was last told.
+    group_states: Vec<Option<State>>,
+    stopping: bool,
+}
+
+/// What can wake the agent.
+enum Wake {
+    Signal(Signal),
+    Link(Option<Event>),
+    Script(ScriptResult),
+    Status(StatusRequest),
+    Readable,
+    Time,
+}
+
+/// The ends the loop waits on.
+struct Inboxes {
+    signals: Signals,
+    events: Pin<Box<dyn Stream<Item = Event>>>,
+    results: mpsc::UnboundedReceiver<ScriptResult>,
+    requests: mpsc::Receiver<StatusRequest>,
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+///
+/// What keeps it from starting, with what to do about it.
+pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Failure> {
+    let signals = Signals::new().map_err(|error| os_failure("cannot listen to signals", &error))?;
+    let (netlink, events) = Netlink::open().map_err(|error| os_failure("cannot open netlink", &error))?;
+    let links = netlink
+        .links()
+        .await
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot list the interfaces: {error}")))?;
+    let host = Host::new(netlink, links, config.global.clone());
+    let (scripts, results) = Scripts::new();
+    let (request_sender, requests) = mpsc::channel(16);
+    let server = StatusServer::start(&options.runtime_dir, request_sender);
+    let guard = if config.global.guard { Guard::start() } else { None };
+    let mut agent = Agent {
+        options,
+        started: Instant::now(),
+        host,
+        routers: Vec::new(),
+        scripts,
+        notifier: Notifier::start(),
+        guard,
+        group_states: Vec::new(),
+        stopping: false,
+        config,
+    };
+    let mut inboxes = Inboxes { signals, events: Box::pin(events), results, requests };
+    agent.start().await?;
+    if agent.config.global.realtime {
+        crate::realtime::enable();
+    }
+    daemon::notify::ready(&agent.summary());
+    agent.turn(&mut inboxes).await;
+    let Agent { notifier, guard, .. } = agent;
+    if let Some(guard) = guard {
+        guard.dismiss();
+    }
+    notifier.finish().await;
+    drop(server);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl Agent {
+    /// Time since the start.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    pub(crate) fn routers(&self) -> &[Router] {
+        &self.routers
+    }
+
+    pub(crate) fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// Opens everything and brings the instances into play.
+    async fn start(&mut self) -> Result<(), Failure> {
+        self.check_interfaces(&self.config)?;
+        let now = self.now();
+        self.scripts.configure(&self.config.scripts, now);
+        for config in self.config.instances.clone() {
+            let mut router = Router::new(config);
+            router.attach(&self.host).map_err(|error| socket_failure(&router.config, &error))?;
+            self.routers.push(router);
+        }
+        self.group_states = vec![None; self.config.groups.len()];
+        for index in 0..self.routers.len() {
+            self.start_router(index).await;
+        }
+        tracing::info!(router_id = self.config.global.router_id, instances = self.routers.len(), "started");
+        Ok(())
+    }
+
+    async fn start_router(&mut self, index: usize) {
+        let now = self.now();
+        let tracking = self.routers[index].tracking(self.tracked(&self.routers[index].config));
+        let mut effects = Vec::new();
+        self.routers[index].core.track(now, tracking, &mut effects);
+        self.routers[index].core.start(now, &mut effects);
+        self.carry_out(index, effects).await;
+    }
+
+    /// Every interface a configuration names must be there.
+    fn check_interfaces(&self, config: &AgentConfig) -> Result<(), Failure> {
+        for router in &config.instances {
+            let tracked = router.track_interfaces.iter().map(|track| &track.name);
+            let devices = router.addresses.iter().filter_map(|vip| vip.dev.as_ref());
+            for name in std::iter::once(&router.interface).chain(tracked).chain(devices) {
+                if self.host.link(name).is_some() {
+                    continue;
+                }
+                let names = self.host.names();
+                let message =
+                    format!("instance {}: there is no interface `{name}` on this host", router.core.name);
+                let mut failure = Failure::new(Exit::Config, message).detail("interfaces", names.join(", "));
+                if let Some(near) = daemon::diagnostic::suggest(name, names.iter().map(String::as_str)) {
+                    failure = failure.detail("try", format!("interface {near}"));
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// The loop.
+    async fn turn(&mut self, inboxes: &mut Inboxes) {
+        loop {
+            let more = self.read_sockets().await;
+            self.fire_timers().await;
+            if self.stopping && self.routers.iter().all(|router| router.stopped) {
+                return;
+            }
+            if more {
+                // A flood must not starve the rest.
+                tokio::task::yield_now().await;
+            }
+            match self.wait(inboxes, more).await {
+                Wake::Signal(signal) => self.signal(signal).await,
+                Wake::Link(Some(event)) => self.link_event(event).await,
+                Wake::Link(None) => {
+                    tracing::error!("netlink is closed; stopping, because links cannot be watched any more");
+                    self.stop().await;
+                    // The stream stays closed; wait for the rest without it.
+                    inboxes.events = Box::pin(futures_util::stream::pending());
+                }
+                Wake::Script(result) => {
+                    if self.scripts.result(result) {
+                        self.track_all().await;
+                    }
+                }
+                Wake::Status(request) => {
+                    // Nobody waits any more when this fails.
+                    let _ = request.send(status::json(self));
+                }
+                Wake::Readable | Wake::Time => {}
+            }
+        }
+    }
+
+    async fn wait(&self, inboxes: &mut Inboxes, at_once: bool) -> Wake {
+        let deadline = if at_once { Some(Duration::ZERO) } else { self.next_deadline() };
+        let readable = std::future::poll_fn(|context| {
+            let ready = |router: &Router| {
+                router.socket().is_some_and(|socket| socket.poll_readable(context).is_ready())
+            };
+            if self.routers.iter().map(ready).fold(false, |any, ready| any | ready) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        let time = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(self.started + at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = readable => Wake::Readable,
+            () = time => Wake::Time,
+            event = inboxes.events.next() => Wake::Link(event),
+            signal = inboxes.signals.recv() => Wake::Signal(signal),
+            Some(result) = inboxes.results.recv() => Wake::Script(result),
+            Some(request) = inboxes.requests.recv() => Wake::Status(request),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let routers = self.routers.iter().filter(|router| !router.stopped).filter_map(Router::next_deadline);
+        let scripts = if self.stopping { None } else { self.scripts.next_deadline() };
+        routers.chain(scripts).min()
+    }
+
+    /// Reads every socket; answers whether more may wait.
+    async fn read_sockets(&mut self) -> bool {
+        let mut more = false;
+        for index in 0..self.routers.len() {
+            let mut effects = Vec::new();
+            let now = self.now();
+            more |= self.routers[index].receive(now, &mut effects);
+            self.carry_out(index, effects).await;
+        }
+        more
+    }
+
+    async fn fire_timers(&mut self) {
+        let now = self.now();
+        for index in 0..self.routers.len() {
+            if self.routers[index].core.next_deadline().is_some_and(|at| at <= now) {
+                let mut effects = Vec::new();
+                self.routers[index].core.timer(now, &mut effects);
+                self.carry_out(index, effects).await;
+            }
+            let (router, mut tools) = self.parts(index);
+            router.housekeeping(&mut tools).await;
+        }
+        if !self.stopping {
+            self.scripts.run_due(now, self.config.global.script_user);
+        }
+        self.routers.retain(|router| !(router.leaving && router.stopped));
+    }
+
+    fn parts(&mut self, index: usize) -> (&mut Router, Tools<'_>) {
+        let now = self.started.elapsed();
+        (&mut self.routers[index], Tools { host: &mut self.host, notifier: &self.notifier, now })
+    }
+
+    /// Carries out the effects of one instance, tells the guard, and lets its group follow.
+    async fn carry_out(&mut self, index: usize, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
+        }
+        let moved = effects.iter().any(|effect| matches!(effect, Effect::Transition { .. }));
+        // The guard must know of an address before it is there.
+        if effects.contains(&Effect::AddAddresses) {
+            self.tell_guard(Some(index));
+        }
+        let keep = self.options.keep_addresses && self.stopping;
+        let effects: Vec<Effect> =
+            effects.into_iter().filter(|effect| !(keep && *effect == Effect::RemoveAddresses)).collect();
+        let (router, mut tools) = self.parts(index);
+        router.carry_out(effects, &mut tools).await;
+        if moved {
+            self.tell_guard(None);
+            Box::pin(self.group_follows(index)).await;
+        }
+    }
+
+    /// Tells the guard who holds addresses; `also` is about to.
+    fn tell_guard(&mut self, also: Option<usize>) {
+        if let Some(guard) = &mut self.guard {
+            let holders = self.routers.iter().enumerate().filter(|(index, router)| {
+                Some(*index) == also || (router.core.state().holds_addresses() && !router.stopped)
+            });
+            guard.tell(holders.map(|(_, router)| router), &self.host);
+        }
+    }
+
+    /// Lets the other members of the group go where this one went.
+    async fn group_follows(&mut self, index: usize) {
+        let name = self.routers[index].name().to_owned();
+        let Some(at) = self.config.groups.iter().position(|group| group.members.contains(&name)) else {
+            return;
+        };
+        let members: Vec<usize> = (0..self.routers.len())
+            .filter(|other| {
+                self.config.groups[at].members.iter().any(|name| name == self.routers[*other].name())
+            })
+            .collect();
+        let own_faults: Vec<bool> = members.iter().map(|member| self.own_fault(*member)).collect();
+        let moved_to = self.routers[index].core.state();
+        let now = self.now();
+        if let Some(follow) = follow(moved_to, &own_faults) {
+            for (member, own_fault) in members.iter().zip(&own_faults) {
+                let others_fail = own_faults.contains(&true) && !own_fault;
+                let mut effects = Vec::new();
+                if self.routers[*member].faults.group != others_fail {
+                    self.routers[*member].faults.group = others_fail;
+                    let tracking =
+                        self.routers[*member].tracking(self.tracked(&self.routers[*member].config));
+                    self.routers[*member].core.track(now, tracking, &mut effects);
+                } else if *member != index && matches!(follow, Follow::Master | Follow::Backup) {
+                    let core = &mut self.routers[*member].core;
+                    core.follow_group(now, follow == Follow::Master, &mut effects);
+                }
+                self.carry_out(*member, effects).await;
+            }
+        }
+        self.tell_group(at, &members);
+    }
+
+    fn own_fault(&self, index: usize) -> bool {
+        let router = &self.routers[index];
+        let mut faults = router.faults;
+        faults.group = false;
+        faults.link || faults.source || self.tracked(&router.config).faults > 0
+    }
+
+    fn tell_group(&mut self, at: usize, members: &[usize]) {
+        let states: Vec<State> = members.iter().map(|member| self.routers[*member].core.state()).collect();
+        let state = group_state(&states);
+        if state.is_none() || self.group_states[at] == state {
+            return;
+        }
+        self.group_states[at] = state;
+        let word = match state {
+            Some(State::Master) => NotifyState::Master,
+            Some(State::Backup) => NotifyState::Backup,
+            Some(State::Fault) => NotifyState::Fault,
+            _ => return,
+        };
+        let group = &self.config.groups[at];
+        tracing::info!(group = group.name, state = word.word(), "sync group");
+        let priority = members.iter().map(|member| self.routers[*member].core.effective_priority()).min();
+        self.notifier.tell(Notification {
+            is_group: true,
+            name: group.name.clone(),
+            state: word,
+            priority: priority.unwrap_or(0),
+            config: group.notify.clone(),
+            user: self.config.global.script_user,
+            fifo: self.config.global.notify_fifo.clone(),
+        });
+    }
+
+    /// What scripts and tracked interfaces say about a router.
+    fn tracked(&self, config: &RouterConfig) -> Tracking {
+        let scripts = config.track_scripts.iter().filter_map(|track| {
+            let view = self.scripts.view(&track.name)?;
+            let weight = track.weight.unwrap_or(view.config.weight);
+            let reverse = track.reverse.unwrap_or(view.config.reverse);
+            Some(priority::contribution(weight, reverse, view.status))
+        });
+        let interfaces = config.track_interfaces.iter().map(|track| {
+            let up = self.host.link(&track.name).is_some_and(|link| link.up);
+            let status = if up { priority::TrackStatus::Good } else { priority::TrackStatus::Failed };
+            priority::contribution(track.weight, false, status)
+        });
+        scripts.chain(interfaces).fold(Tracking::default(), std::ops::Add::add)
+    }
+
+    /// Something that is tracked changed.
+    async fn track_all(&mut self) {
+        for index in 0..self.routers.len() {
+            let tracking = self.routers[index].tracking(self.tracked(&self.routers[index].config));
+            if tracking != self.routers[index].core.tracking() {
+                let mut effects = Vec::new();
+                let now = self.now();
+                self.routers[index].core.track(now, tracking, &mut effects);
+                self.carry_out(index, effects).await;
+            }
+        }
+    }
+
+    async fn link_event(&mut self, event: Event) {
+        let before = self.host.links.clone();
+        self.host.follow(&event);
+        if before == self.host.links {
+            return;
+        }
+        if let Event::Link { name, up, .. } = &event
+            && before.iter().any(|link| link.name == *name && link.up != *up)
+        {
+            tracing::info!(interface = name, up, "link");
+        }
+        for index in 0..self.routers.len() {
+            let (router, tools) = self.parts(index);
+            if let Err(error) = router.attach(tools.host) {
+                tracing::error!(instance = router.name(), %error, "cannot reopen the socket");
+            }
+        }
+        self.track_all().await;
+        if let Event::AddressGone { index: link, address } = event {
+            for index in 0..self.routers.len() {
+                let (router, mut tools) = self.parts(index);
+                router.address_gone(link, address.address, &mut tools).await;
+            }
+        }
+    }
+
+    async fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Terminate | Signal::Interrupt | Signal::Quit => self.stop().await,
+            Signal::Hangup if !self.stopping => {
+                daemon::notify::reloading();
+                self.reload().await;
+                daemon::notify::ready(&self.summary());
+            }
+            Signal::Hangup => {}
+            Signal::User1 => status::dump_data(self),
+            Signal::User2 => status::dump_statistics(self),
+        }
+    }
+
+    /// Stops every instance; a second call does not wait for successors.
+    async fn stop(&mut self) {
+        if !self.stopping {
+            tracing::info!("stopping");
+            daemon::notify::stopping();
+        }
+        self.stopping = true;
+        for index in 0..self.routers.len() {
+            self.stop_router(index).await;
+        }
+    }
+
+    async fn stop_router(&mut self, index: usize) {
+        if self.routers[index].stopped {
+            return;
+        }
+        let mut effects = Vec::new();
+        let now = self.now();
+        self.routers[index].core.stop(now, &mut effects);
+        self.carry_out(index, effects).await;
+    }
+
+    /// Reads the configuration again. A wrong file changes nothing.
+    async fn reload(&mut self) {
+        let (config, remarks) = match config::load(&self.options.config_path) {
+            Ok(loaded) => loaded,
+            Err(remarks) => {
+                for remark in &remarks {
+                    tracing::error!("{}", remark.one_line());
+                }
+                tracing::error!("the configuration was not reloaded; the old one stays in force");
+                return;
+            }
+        };
+        for remark in &remarks {
+            tracing::warn!("{}", remark.one_line());
+        }
+        if let Err(failure) = self.check_interfaces(&config) {
+            tracing::error!("{}; the old configuration stays in force", failure.message);
+            return;
+        }
+        if config == self.config {
+            tracing::info!("reloaded, nothing changed");
+            return;
+        }
+        self.host.global = config.global.clone();
+        let now = self.now();
+        self.scripts.configure(&config.scripts, now);
+        self.group_states = vec![None; config.groups.len()];
+        self.config = config;
+        self.reload_routers().await;
+        self.track_all().await;
+        tracing::info!("reloaded");
+    }
+
+    async fn reload_routers(&mut self) {
+        let wanted = self.config.instances.clone();
+        for index in 0..self.routers.len() {
+            let next = wanted.iter().find(|config| config.key() == self.routers[index].config.key());
+            match next.filter(|_| !self.routers[index].leaving) {
+                Some(config) => {
+                    let config = config.clone();
+                    let (router, mut tools) = self.parts(index);
+                    router.reload(config, &mut tools).await;
+                }
+                None => {
+                    self.routers[index].leaving = true;
+                    self.stop_router(index).await;
+                }
+            }
+        }
+        for config in wanted {
+            let known =
+                self.routers.iter().any(|router| !router.leaving && router.config.key() == config.key());
+            if known {
+                continue;
+            }
+            let mut router = Router::new(config);
+            if let Err(error) = router.attach(&self.host) {
+                tracing::error!(instance = router.name(), %error, "cannot open the socket; the instance is not started");
+                continue;
+            }
+            self.routers.push(router);
+            self.start_router(self.routers.len() - 1).await;
+        }
+        self.tell_guard(None);
+    }
+
+    fn summary(&self) -> String {
+        let states = self.routers.iter().filter(|router| router.is_running());
+        let states: Vec<String> =
+            states.map(|router| format!("{} {}", router.name(), router.core.state().word())).collect();
+        states.join(", ")
+    }
+}
+
+fn os_failure(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::OsError, format!("{what}: {error}"))
+}
+
+fn socket_failure(config: &RouterConfig, error: &std::io::Error) -> Failure {
+    let name = &config.core.name;
+    if error.kind() == std::io::ErrorKind::PermissionDenied {
+        return no_permission(format!("instance {name}: may not open a raw socket: {error}"));
+    }
+    Failure::new(
+        Exit::OsError,
+        format!("instance {name}: cannot open a VRRP socket on {}: {error}", config.interface),
+    )
+}
+
+/// The failure when a capability is missing.
+pub(crate) fn no_permission(message: String) -> Failure {
+    Failure::new(Exit::NoPermission, message)
+        .detail("needs", "CAP_NET_ADMIN and CAP_NET_RAW")
+        .detail("try", "run it as root, or under systemd with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW")
+}

@@ -1,0 +1,229 @@
+//! `global_defs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vrrp::{Announce, Version};
+
+use super::Reader;
+use super::tree::Statement;
+
+/// What global_defs sets for every instance.
+pub(super) struct Defaults {
+    pub(super) version: Version,
+    pub(super) announce: Announce,
+    pub(super) default_interface: Option<String>,
+    pub(super) answer_lower_priority: bool,
+    pub(super) advert_before_yielding: bool,
+    pub(super) down_timer_adverts: u32,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            version: Version::V2,
+            announce: Announce::default(),
+            default_interface: None,
+            answer_lower_priority: true,
+            advert_before_yielding: true,
+            down_timer_adverts: 3,
+        }
+    }
+}
+
+const KNOWN: &[&str] = &[
+    "router_id",
+    "script_user",
+    "enable_script_security",
+    "vrrp_version",
+    "vrrp_garp_master_delay",
+    "vrrp_garp_master_repeat",
+    "vrrp_garp_master_refresh",
+    "vrrp_garp_master_refresh_repeat",
+    "vrrp_garp_lower_prio_delay",
+    "vrrp_garp_lower_prio_repeat",
+    "vrrp_garp_interval",
+    "vrrp_gna_interval",
+    "vrrp_min_garp",
+    "vrrp_lower_prio_no_advert",
+    "vrrp_higher_prio_send_advert",
+    "vrrp_down_timer_adverts",
+    "default_interface",
+    "notify_fifo",
+    "vrrp_notify_fifo",
+    "address_lease",
+    "guard",
+    "vrrp_rt_priority",
+];
+
+/// Words of keepalived's that need nothing done, or that this program does not do.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("notification_email", "mail is not sent; use notify scripts"),
+    ("notification_email_from", "mail is not sent; use notify scripts"),
+    ("smtp_server", "mail is not sent; use notify scripts"),
+    ("smtp_connect_timeout", "mail is not sent; use notify scripts"),
+    ("smtp_helo_name", "mail is not sent; use notify scripts"),
+    ("smtp_alert", "mail is not sent; use notify scripts"),
+    ("smtp_alert_vrrp", "mail is not sent; use notify scripts"),
+    ("smtp_alert_checker", "mail is not sent; use notify scripts"),
+    ("no_email_faults", "mail is not sent; use notify scripts"),
+    ("vrrp_strict", "the rules it enforces are checked where they matter"),
+    ("vrrp_skip_check_adv_addr", ""),
+    ("vrrp_check_unicast_src", ""),
+    ("vrrp_mcast_group4", "the standard group 224.0.0.18 is used"),
+    ("vrrp_mcast_group6", "the standard group ff02::12 is used"),
+    ("vrrp_iptables", "no firewall rules are made"),
+    ("vrrp_ipsets", "no firewall rules are made"),
+    ("nftables", "no firewall rules are made"),
+    ("dynamic_interfaces", "an unknown interface is an error at the start"),
+    ("vrrp_priority", ""),
+    ("vrrp_no_swap", ""),
+    ("vrrp_rlimit_rttime", ""),
+    ("vrrp_cpu_affinity", ""),
+    ("max_auto_priority", ""),
+    ("min_auto_priority_delay", ""),
+    ("process_names", ""),
+    ("use_pid_dir", "name the pid file with -p"),
+    ("instance", ""),
+    ("net_namespace", "start the agent in the namespace: ip netns exec NAME vip-agent …"),
+    ("lvs_flush", ""),
+    ("lvs_flush_on_stop", ""),
+    ("lvs_sync_daemon", ""),
+    ("lvs_timeouts", ""),
+    ("enable_traps", "SNMP is not spoken"),
+    ("enable_snmp_vrrp", "SNMP is not spoken"),
+    ("enable_snmp_checker", "SNMP is not spoken"),
+    ("snmp_socket", "SNMP is not spoken"),
+    ("enable_dbus", "D-Bus is not spoken; see `vip-agent status --json`"),
+    ("reload_check_config", "a wrong file is never loaded"),
+    ("startup_script", "use the unit file's ExecStartPre"),
+    ("shutdown_script", "use the unit file's ExecStopPost"),
+    ("vrrp_startup_delay", ""),
+    ("vrrp_notify_priority_changes", ""),
+    ("script_security", "the word is enable_script_security"),
+    ("checker_log_all_failures", ""),
+    ("log_unknown_vrids", ""),
+    ("umask", ""),
+    ("random_seed", ""),
+    ("nopreempt", "it belongs into vrrp_instance"),
+];
+
+pub(super) fn read(reader: &mut Reader, statement: &Statement) {
+    for line in statement.children() {
+        one(reader, line);
+    }
+}
+
+fn one(reader: &mut Reader, line: &Statement) {
+    match line.keyword.text.as_str() {
+        "router_id" => {
+            if let Some(word) = reader.value(line) {
+                reader.config.global.router_id = word.text.clone();
+            }
+        }
+        "script_user" => {
+            if reader.value_of_several(line) {
+                reader.config.global.script_user = reader.user(&line.words);
+            }
+        }
+        "enable_script_security" => reader.config.global.script_security = reader.switch(line),
+        "vrrp_version" => {
+            if let Some(number) = reader.number(line, 2..=3) {
+                reader.defaults.version = if number == 3 { Version::V3 } else { Version::V2 };
+            }
+        }
+        "vrrp_lower_prio_no_advert" => reader.defaults.answer_lower_priority = !reader.switch(line),
+        "vrrp_higher_prio_send_advert" => reader.defaults.advert_before_yielding = reader.switch(line),
+        "vrrp_down_timer_adverts" => {
+            if let Some(number) = reader.number(line, 1..=100) {
+                reader.defaults.down_timer_adverts = number as u32;
+            }
+        }
+        "default_interface" => {
+            reader.defaults.default_interface = reader.value(line).map(|word| word.text.clone());
+        }
+        "notify_fifo" | "vrrp_notify_fifo" => {
+            if reader.value_of_several(line) {
+                reader.config.global.notify_fifo = line.words.first().map(|word| PathBuf::from(&word.text));
+            }
+        }
+        "address_lease" => {
+            if let Some(lease) = reader.seconds(line, 0.0..=86_400.0) {
+                reader.config.global.address_lease = lease;
+            }
+        }
+        "guard" => reader.config.global.guard = reader.switch(line),
+        "vrrp_rt_priority" => reader.config.global.realtime = true,
+        "vrrp_min_garp" => {
+            if reader.switch(line) {
+                reader.defaults.announce.repeat = 1;
+                reader.defaults.announce.delay = Duration::ZERO;
+                reader.defaults.announce.lower_priority_repeat = 1;
+                reader.defaults.announce.lower_priority_delay = Duration::ZERO;
+            }
+        }
+        "vrrp_garp_interval" | "vrrp_gna_interval" => {
+            if let Some(interval) = reader.seconds(line, 0.0..=10.0) {
+                reader.config.global.garp_interval = interval;
+            }
+        }
+        word if word.starts_with("vrrp_garp_") => {
+            let mut announce = reader.defaults.announce;
+            if garp(reader, line, &word["vrrp_".len()..], &mut announce) {
+                reader.defaults.announce = announce;
+            } else {
+                reader.no_effect_or_unknown(&line.keyword, "in global_defs", KNOWN, WITHOUT_EFFECT);
+            }
+        }
+        _ => reader.no_effect_or_unknown(&line.keyword, "in global_defs", KNOWN, WITHOUT_EFFECT),
+    }
+}
+
+/// The `garp_*` words, shared with vrrp_instance; false when the word is none of them.
+pub(super) fn garp(reader: &mut Reader, line: &Statement, word: &str, announce: &mut Announce) -> bool {
+    let day = 0.0..=86_400.0;
+    match word {
+        "garp_master_delay" => {
+            if let Some(delay) = reader.seconds(line, day) {
+                announce.delay = delay;
+            }
+        }
+        "garp_master_repeat" => {
+            if let Some(number) = reader.number(line, 1..=100) {
+                announce.repeat = number as u32;
+            }
+        }
+        "garp_master_refresh" => {
+            if let Some(refresh) = reader.seconds(line, day) {
+                announce.refresh = refresh;
+            }
+        }
+        "garp_master_refresh_repeat" => {
+            if let Some(number) = reader.number(line, 1..=100) {
+                announce.refresh_repeat = number as u32;
+            }
+        }
+        "garp_lower_prio_delay" => {
+            if let Some(delay) = reader.seconds(line, day) {
+                announce.lower_priority_delay = delay;
+            }
+        }
+        "garp_lower_prio_repeat" => {
+            if let Some(number) = reader.number(line, 0..=100) {
+                announce.lower_priority_repeat = number as u32;
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+impl Reader {
+    /// Like `value`, for statements that take several words.
+    pub(super) fn value_of_several(&mut self, line: &Statement) -> bool {
+        if line.words.is_empty() {
+            self.value(line);
+        }
+        !line.words.is_empty()
+    }
+}

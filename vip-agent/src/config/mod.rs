@@ -1,0 +1,203 @@
+//! The checked configuration of the agent, whichever file it came from.
+//!
+//! `keepalived_conf` reads keepalived's own format, `toml` the native one; both end in [`AgentConfig`]
+//! through [`check`], which looks at what no single line can show.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon::diagnostic::Diagnostics;
+use vrrp::InstanceConfig;
+
+pub(crate) mod check;
+pub(crate) mod keepalived_conf;
+pub(crate) mod script_security;
+pub(crate) mod toml;
+
+/// Everything the agent needs to know.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct AgentConfig {
+    pub(crate) global: Global,
+    pub(crate) scripts: Vec<ScriptConfig>,
+    pub(crate) instances: Vec<RouterConfig>,
+    pub(crate) groups: Vec<GroupConfig>,
+    pub(crate) virtual_servers: Vec<VirtualServer>,
+}
+
+/// Settings of the whole agent.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Global {
+    /// Name of this host in logs and status.
+    pub(crate) router_id: String,
+    /// User and group scripts run as, unless they name their own.
+    pub(crate) script_user: Option<ScriptUser>,
+    /// Refuse to run a script as root that somebody else can change.
+    pub(crate) script_security: bool,
+    /// Kernel lifetime of a virtual address; zero = none.
+    pub(crate) address_lease: Duration,
+    /// Keep a guard process that releases the addresses when the agent is killed.
+    pub(crate) guard: bool,
+    /// Run under SCHED_RR and lock memory, when allowed.
+    pub(crate) realtime: bool,
+    /// Named pipe that gets one line per transition.
+    pub(crate) notify_fifo: Option<PathBuf>,
+    /// Pause between gratuitous ARP packets.
+    pub(crate) garp_interval: Duration,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            router_id: nix::unistd::gethostname()
+                .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned()),
+            script_user: None,
+            script_security: false,
+            address_lease: Duration::from_secs(30),
+            guard: true,
+            realtime: true,
+            notify_fifo: None,
+            garp_interval: Duration::ZERO,
+        }
+    }
+}
+
+/// Whom a script runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScriptUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// A program and its arguments; no shell is involved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) argv: Vec<String>,
+    pub(crate) user: Option<ScriptUser>,
+}
+
+/// A `vrrp_script`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ScriptConfig {
+    pub(crate) name: String,
+    pub(crate) command: Command,
+    /// Time from one start to the next.
+    pub(crate) interval: Duration,
+    /// How long a run may take; keepalived's default is the interval.
+    pub(crate) timeout: Duration,
+    pub(crate) rise: u32,
+    pub(crate) fall: u32,
+    pub(crate) weight: i16,
+    pub(crate) reverse: bool,
+    /// Counts as failed until the first success.
+    pub(crate) init_fail: bool,
+}
+
+/// A virtual address and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VirtualAddress {
+    pub(crate) address: IpAddr,
+    pub(crate) prefix: u8,
+    /// Interface, when another than the instance's.
+    pub(crate) dev: Option<String>,
+    pub(crate) label: Option<String>,
+    /// `None` = as the kernel would; keepalived's default is none at all.
+    pub(crate) broadcast: Option<std::net::Ipv4Addr>,
+    /// Kernel's number of the scope: 0 global, 253 link, 254 host.
+    pub(crate) scope: u8,
+}
+
+/// `track_script` of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrackScript {
+    pub(crate) name: String,
+    /// Overrides the script's own weight.
+    pub(crate) weight: Option<i16>,
+    pub(crate) reverse: Option<bool>,
+}
+
+/// `track_interface` of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrackInterface {
+    pub(crate) name: String,
+    pub(crate) weight: i16,
+}
+
+/// Notify scripts of an instance or a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotifyConfig {
+    pub(crate) any: Option<Command>,
+    pub(crate) master: Option<Command>,
+    pub(crate) backup: Option<Command>,
+    pub(crate) fault: Option<Command>,
+    pub(crate) stop: Option<Command>,
+}
+
+/// One virtual router.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RouterConfig {
+    pub(crate) core: InstanceConfig,
+    pub(crate) interface: String,
+    /// All addresses, with those that adverts do not name (`virtual_ipaddress_excluded`).
+    pub(crate) addresses: Vec<VirtualAddress>,
+    /// Source address of adverts, when not the interface's own.
+    pub(crate) source: Option<IpAddr>,
+    /// Keep running when the interface is down (`dont_track_primary`).
+    pub(crate) ignore_link: bool,
+    pub(crate) track_scripts: Vec<TrackScript>,
+    pub(crate) track_interfaces: Vec<TrackInterface>,
+    pub(crate) notify: NotifyConfig,
+}
+
+impl RouterConfig {
+    /// Whether this virtual router speaks IPv6.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.core
+            .addresses
+            .first()
+            .or(self.addresses.first().map(|vip| &vip.address))
+            .is_some_and(IpAddr::is_ipv6)
+    }
+
+    /// Two configurations with the same key can follow each other by reload; others need a new instance.
+    pub(crate) fn key(&self) -> (&str, &str, u8, vrrp::Version, bool) {
+        (&self.core.name, &self.interface, self.core.virtual_router_id, self.core.version, self.is_ipv6())
+    }
+}
+
+/// A `vrrp_sync_group`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupConfig {
+    pub(crate) name: String,
+    pub(crate) members: Vec<String>,
+    pub(crate) notify: NotifyConfig,
+}
+
+/// A `virtual_server` block: read, reported, not yet served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VirtualServer {
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) real_servers: Vec<(IpAddr, u16)>,
+}
+
+/// Reads `path`, native when its name ends in `.toml`, keepalived's format otherwise.
+///
+/// # Errors
+///
+/// Everything that is wrong, and nothing usable; warnings and notes come with the configuration.
+pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Diagnostics), Diagnostics> {
+    let text = daemon::config::read_text(path)?;
+    let file = path.display().to_string();
+    let (config, mut remarks) = if path.extension().is_some_and(|extension| extension == "toml") {
+        toml::parse(&text, &file)?
+    } else {
+        keepalived_conf::parse(&text, &file, path.parent())
+    };
+    check::check(&config, &file, &mut remarks);
+    if remarks.has_errors() {
+        remarks.sort();
+        return Err(remarks);
+    }
+    Ok((config, remarks))
+}

@@ -1,0 +1,489 @@
+//! The native configuration.
+//!
+//! ```toml
+//! [agent]
+//! router_id = "C"                 # name of this host in logs; default: its host name
+//! script_user = "root"            # whom scripts run as
+//! script_security = true          # refuse scripts that others than root can change
+//! address_lease = "30s"           # kernel lifetime of the virtual addresses, "0s" = none
+//! guard = true                    # a second process releases the addresses when the agent is killed
+//! realtime = true                 # SCHED_RR and locked memory, when allowed
+//! notify_fifo = "/run/vip.fifo"   # one line per transition
+//! garp_interval = "0s"            # pause between gratuitous ARP packets
+//!
+//! [[script]]
+//! name = "chk_haproxy"
+//! command = ["/etc/keepalived/haproxy_check.sh"]
+//! interval = "2s"
+//! timeout = "2s"                  # default: the interval
+//! weight = -20                    # 0 = a failure is a fault
+//!
+//! [[instance]]
+//! name = "VI_1"
+//! interface = "ens33"
+//! virtual_router_id = 66
+//! priority = 100
+//! addresses = ["192.168.204.66/24"]
+//! track_scripts = ["chk_haproxy"]
+//! ```
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::diagnostic::{Diagnostic, Diagnostics};
+use serde::Deserialize;
+use vrrp::{Announce, Auth, InitialState, InstanceConfig, Password, Version};
+
+use super::keepalived_conf::{address_with_prefix, user};
+use super::{
+    AgentConfig, Command, Global, GroupConfig, NotifyConfig, RouterConfig, ScriptConfig, ScriptUser,
+    TrackInterface, TrackScript, VirtualAddress,
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    agent: Agent,
+    #[serde(default)]
+    script: Vec<Script>,
+    #[serde(default)]
+    instance: Vec<Instance>,
+    #[serde(default)]
+    group: Vec<Group>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Agent {
+    router_id: Option<String>,
+    script_user: Option<String>,
+    script_group: Option<String>,
+    script_security: Option<bool>,
+    address_lease: Option<Span>,
+    guard: Option<bool>,
+    realtime: Option<bool>,
+    notify_fifo: Option<PathBuf>,
+    garp_interval: Option<Span>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    name: String,
+    command: Vec<String>,
+    #[serde(default = "one_second")]
+    interval: Span,
+    timeout: Option<Span>,
+    #[serde(default = "one")]
+    rise: u32,
+    #[serde(default = "one")]
+    fall: u32,
+    #[serde(default)]
+    weight: Weight,
+    #[serde(default)]
+    reverse: bool,
+    #[serde(default)]
+    init_fail: bool,
+    user: Option<String>,
+    group: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Instance {
+    name: String,
+    interface: String,
+    virtual_router_id: Number,
+    #[serde(default = "hundred")]
+    priority: Number,
+    addresses: Vec<Address>,
+    #[serde(default)]
+    unadvertised_addresses: Vec<Address>,
+    version: Option<u8>,
+    #[serde(default)]
+    state: InitialStateWord,
+    #[serde(default = "one_second")]
+    advert_interval: Span,
+    auth_pass: Option<String>,
+    #[serde(default = "yes")]
+    preempt: bool,
+    #[serde(default)]
+    preempt_delay: Span,
+    source: Option<IpAddr>,
+    #[serde(default)]
+    unicast_peers: Vec<IpAddr>,
+    #[serde(default)]
+    track_scripts: Vec<Track>,
+    #[serde(default)]
+    track_interfaces: Vec<Track>,
+    #[serde(default = "yes")]
+    track_link: bool,
+    #[serde(default)]
+    notify: Notify,
+    #[serde(default)]
+    garp: Garp,
+    #[serde(default = "yes")]
+    fast_handover: bool,
+    #[serde(default = "yes")]
+    graceful_release: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum InitialStateWord {
+    Master,
+    #[default]
+    Backup,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Address {
+    Plain(String),
+    Full { address: String, dev: Option<String>, label: Option<String> },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Track {
+    Plain(String),
+    Full { name: String, weight: Option<Weight>, reverse: Option<bool> },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Notify {
+    any: Option<Vec<String>>,
+    master: Option<Vec<String>>,
+    backup: Option<Vec<String>>,
+    fault: Option<Vec<String>>,
+    stop: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Garp {
+    repeat: Option<u32>,
+    delay: Option<Span>,
+    refresh: Option<Span>,
+    refresh_repeat: Option<u32>,
+    lower_priority_repeat: Option<u32>,
+    lower_priority_delay: Option<Span>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    name: String,
+    members: Vec<String>,
+    #[serde(default)]
+    notify: Notify,
+}
+
+/// A time such as `250ms`, `1s`, `5m`; a bare number is seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Whole(u32),
+            Fraction(f64),
+            Text(String),
+        }
+        let wrong = || serde::de::Error::custom("write a time such as \"250ms\", \"1s\" or \"5m\"");
+        match Form::deserialize(deserializer).map_err(|_| wrong())? {
+            Form::Whole(seconds) => Ok(Self(Duration::from_secs(u64::from(seconds)))),
+            Form::Fraction(seconds) => seconds_to_span(seconds).ok_or_else(wrong),
+            Form::Text(text) => {
+                let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+                let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+                let factor = match unit.trim() {
+                    "us" => 1e-6,
+                    "ms" => 1e-3,
+                    "s" | "" => 1.0,
+                    "m" | "min" => 60.0,
+                    "h" => 3600.0,
+                    _ => return Err(wrong()),
+                };
+                number.parse().ok().and_then(|number: f64| seconds_to_span(number * factor)).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+fn seconds_to_span(seconds: f64) -> Option<Span> {
+    let sane = (0.0..=1e8).contains(&seconds);
+    sane.then(|| Span(Duration::from_micros((seconds * 1e6).round() as u64)))
+}
+
+/// A number from 1 to 255.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "i64")]
+struct Number(u8);
+
+impl TryFrom<i64> for Number {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        match u8::try_from(number) {
+            Ok(small) if small > 0 => Ok(Self(small)),
+            _ => Err("write a number from 1 to 255"),
+        }
+    }
+}
+
+/// A weight from -253 to 253.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(try_from = "i64")]
+struct Weight(i16);
+
+impl TryFrom<i64> for Weight {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        if (-253..=253).contains(&number) {
+            Ok(Self(number as i16))
+        } else {
+            Err("write a number from -253 to 253")
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn hundred() -> Number {
+    Number(100)
+}
+
+fn one_second() -> Span {
+    Span(Duration::from_secs(1))
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Reads native configuration.
+///
+/// # Errors
+///
+/// Everything that is wrong with the text.
+pub(crate) fn parse(text: &str, file: &str) -> Result<(AgentConfig, Diagnostics), Diagnostics> {
+    let raw: File = daemon::config::parse_toml(text, file)?;
+    let mut remarks = Diagnostics::new();
+    let mut wrong = |message: String| remarks.push(Diagnostic::error("wrong-value", message).in_file(file));
+    let mut config = AgentConfig { global: global(&raw.agent, &mut wrong), ..AgentConfig::default() };
+    for script in raw.script {
+        config.scripts.push(script_config(script, &mut wrong));
+    }
+    for instance in raw.instance {
+        config.instances.push(router_config(instance, &mut wrong));
+    }
+    for group in raw.group {
+        config.groups.push(GroupConfig {
+            name: group.name,
+            members: group.members,
+            notify: notify_config(group.notify),
+        });
+    }
+    remarks.into_result(()).map(|()| (config, Diagnostics::new()))
+}
+
+fn global(agent: &Agent, wrong: &mut impl FnMut(String)) -> Global {
+    let default = Global::default();
+    Global {
+        router_id: agent.router_id.clone().unwrap_or(default.router_id),
+        script_user: script_user(agent.script_user.as_deref(), agent.script_group.as_deref(), wrong),
+        script_security: agent.script_security.unwrap_or(default.script_security),
+        address_lease: agent.address_lease.map_or(default.address_lease, |span| span.0),
+        guard: agent.guard.unwrap_or(default.guard),
+        realtime: agent.realtime.unwrap_or(default.realtime),
+        notify_fifo: agent.notify_fifo.clone(),
+        garp_interval: agent.garp_interval.map_or(default.garp_interval, |span| span.0),
+    }
+}
+
+fn script_user(
+    name: Option<&str>,
+    group: Option<&str>,
+    wrong: &mut impl FnMut(String),
+) -> Option<ScriptUser> {
+    match user(name?, group) {
+        Ok(user) => Some(user),
+        Err(reason) => {
+            wrong(reason);
+            None
+        }
+    }
+}
+
+fn script_config(script: Script, wrong: &mut impl FnMut(String)) -> ScriptConfig {
+    if script.command.is_empty() {
+        wrong(format!("script `{}`: `command` is empty", script.name));
+    }
+    if script.interval.0.is_zero() {
+        wrong(format!("script `{}`: `interval` is zero", script.name));
+    }
+    let user = script_user(script.user.as_deref(), script.group.as_deref(), wrong);
+    ScriptConfig {
+        command: Command { argv: script.command, user },
+        interval: script.interval.0,
+        timeout: script.timeout.map_or(script.interval.0, |span| span.0),
+        rise: script.rise,
+        fall: script.fall,
+        weight: script.weight.0,
+        reverse: script.reverse,
+        init_fail: script.init_fail,
+        name: script.name,
+    }
+}
+
+fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterConfig {
+    let mut advertised = Vec::new();
+    for address in instance.addresses {
+        advertised.extend(virtual_address(address, &instance.name, wrong));
+    }
+    let mut core = InstanceConfig::new(
+        &instance.name,
+        instance.virtual_router_id.0,
+        advertised.iter().map(|vip| vip.address).collect(),
+    );
+    let mut addresses = advertised;
+    for address in instance.unadvertised_addresses {
+        addresses.extend(virtual_address(address, &instance.name, wrong));
+    }
+    core.priority = instance.priority.0;
+    core.advert_interval = instance.advert_interval.0;
+    core.initial_state = match instance.state {
+        InitialStateWord::Master => InitialState::Master,
+        InitialStateWord::Backup => InitialState::Backup,
+    };
+    core.preempt = instance.preempt;
+    core.preempt_delay = instance.preempt_delay.0;
+    core.unicast_peers = instance.unicast_peers;
+    core.fast_handover = instance.fast_handover;
+    core.graceful_release = instance.graceful_release;
+    core.announce = announce(&instance.garp);
+    let six = core.addresses.first().is_some_and(IpAddr::is_ipv6);
+    core.version = match instance.version {
+        Some(2) => Version::V2,
+        Some(3) => Version::V3,
+        None if six => Version::V3,
+        None => Version::V2,
+        Some(other) => {
+            wrong(format!("instance `{}`: there is no VRRP version {other}", instance.name));
+            Version::V2
+        }
+    };
+    if let Some(pass) = &instance.auth_pass {
+        core.auth = Auth::Simple(Password::new(pass));
+        if core.version == Version::V3 {
+            wrong(format!("instance `{}`: VRRP version 3 has no `auth_pass`", instance.name));
+        }
+    }
+    verify(&core, six, wrong);
+    let track = |track: Track| match track {
+        Track::Plain(name) => (name, None, None),
+        Track::Full { name, weight, reverse } => (name, weight.map(|weight| weight.0), reverse),
+    };
+    RouterConfig {
+        core,
+        interface: instance.interface,
+        addresses,
+        source: instance.source,
+        ignore_link: !instance.track_link,
+        track_scripts: instance
+            .track_scripts
+            .into_iter()
+            .map(track)
+            .map(|(name, weight, reverse)| TrackScript { name, weight, reverse })
+            .collect(),
+        track_interfaces: instance
+            .track_interfaces
+            .into_iter()
+            .map(track)
+            .map(|(name, weight, _)| TrackInterface { name, weight: weight.unwrap_or(0) })
+            .collect(),
+        notify: notify_config(instance.notify),
+    }
+}
+
+fn verify(core: &InstanceConfig, six: bool, wrong: &mut impl FnMut(String)) {
+    let name = &core.name;
+    let interval = core.advert_interval;
+    if core.addresses.is_empty() {
+        wrong(format!("instance `{name}`: `addresses` is empty"));
+    }
+    if core.addresses.iter().any(|address| address.is_ipv6() != six) {
+        wrong(format!("instance `{name}`: `addresses` mixes IPv4 and IPv6; use `unadvertised_addresses`"));
+    }
+    if six && core.version == Version::V2 {
+        wrong(format!("instance `{name}`: IPv6 needs version = 3"));
+    }
+    let whole = interval.subsec_nanos() == 0 && (1..=255).contains(&interval.as_secs());
+    if core.version == Version::V2 && !whole {
+        wrong(format!(
+            "instance `{name}`: VRRP version 2 wants an `advert_interval` of 1 to 255 whole seconds"
+        ));
+    }
+    let centiseconds = Duration::from_millis(10)..=Duration::from_millis(40_950);
+    if core.version == Version::V3 && !centiseconds.contains(&interval) {
+        wrong(format!("instance `{name}`: VRRP version 3 wants an `advert_interval` of 10ms to 40.95s"));
+    }
+    if !core.preempt && core.initial_state == InitialState::Master {
+        wrong(format!("instance `{name}`: `preempt = false` needs state = \"backup\" on every host"));
+    }
+}
+
+fn virtual_address(
+    address: Address,
+    instance: &str,
+    wrong: &mut impl FnMut(String),
+) -> Option<VirtualAddress> {
+    let (text, dev, label) = match address {
+        Address::Plain(text) => (text, None, None),
+        Address::Full { address, dev, label } => (address, dev, label),
+    };
+    match address_with_prefix(&text) {
+        Ok((address, prefix)) => {
+            Some(VirtualAddress { address, prefix, dev, label, broadcast: None, scope: 0 })
+        }
+        Err(reason) => {
+            wrong(format!("instance `{instance}`: `{text}` {reason}"));
+            None
+        }
+    }
+}
+
+fn announce(garp: &Garp) -> Announce {
+    let default = Announce::default();
+    let span = |span: Option<Span>, default| span.map_or(default, |span| span.0);
+    Announce {
+        repeat: garp.repeat.unwrap_or(default.repeat),
+        delay: span(garp.delay, default.delay),
+        refresh: span(garp.refresh, default.refresh),
+        refresh_repeat: garp.refresh_repeat.unwrap_or(default.refresh_repeat),
+        lower_priority_repeat: garp.lower_priority_repeat.unwrap_or(default.lower_priority_repeat),
+        lower_priority_delay: span(garp.lower_priority_delay, default.lower_priority_delay),
+    }
+}
+
+fn notify_config(notify: Notify) -> NotifyConfig {
+    let command = |argv: Option<Vec<String>>| {
+        argv.filter(|argv| !argv.is_empty()).map(|argv| Command { argv, user: None })
+    };
+    NotifyConfig {
+        any: command(notify.any),
+        master: command(notify.master),
+        backup: command(notify.backup),
+        fault: command(notify.fault),
+        stop: command(notify.stop),
+    }
+}

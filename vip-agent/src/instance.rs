@@ -1,0 +1,428 @@
+//! One virtual router: feeds the state machine of `crates/vrrp` and carries out its effects in order.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vrrp::{Alarm, Effect, Instance, NotifyState, Received, State, Tracking};
+
+use crate::config::{RouterConfig, VirtualAddress};
+use crate::host::{Host, Quiet};
+use crate::net::announce;
+use crate::net::vrrp_socket::{Endpoint, Incoming, MAX_BATCH, VrrpSocket};
+use crate::notify::{Notification, Notifier};
+
+/// Pause between log lines about the same kind of trouble.
+const LOG_PAUSE: Duration = Duration::from_secs(30);
+/// A lease shorter than this cannot be told from the kernel's own rounding.
+const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+
+/// An address this agent put on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) index: u32,
+    pub(crate) vip: VirtualAddress,
+}
+
+/// Packets that could not be read, by reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PacketErrors {
+    pub(crate) length: u64,
+    pub(crate) checksum: u64,
+    pub(crate) kind: u64,
+}
+
+/// Faults this program finds itself, beside the tracked scripts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnFaults {
+    /// The interface is down or gone.
+    pub(crate) link: bool,
+    /// The interface has no address adverts could come from.
+    pub(crate) source: bool,
+    /// Another member of the sync group has a fault.
+    pub(crate) group: bool,
+}
+
+/// One virtual router of the agent.
+pub(crate) struct Router {
+    pub(crate) config: RouterConfig,
+    pub(crate) core: Instance,
+    pub(crate) faults: OwnFaults,
+    pub(crate) packet_errors: PacketErrors,
+    /// Taken out of the configuration; goes away when it has stopped.
+    pub(crate) leaving: bool,
+    pub(crate) stopped: bool,
+    socket: Option<VrrpSocket>,
+    held: Vec<Held>,
+    frames: VecDeque<(u32, Vec<u8>)>,
+    next_frame_at: Option<Duration>,
+    lease_at: Option<Duration>,
+    rejected: Quiet,
+    other_master: Quiet,
+    late: Quiet,
+    unsent: Quiet,
+}
+
+/// What [`Router::carry_out`] needs besides the router.
+pub(crate) struct Tools<'a> {
+    pub(crate) host: &'a mut Host,
+    pub(crate) notifier: &'a Notifier,
+    pub(crate) now: Duration,
+}
+
+impl Router {
+    pub(crate) fn new(config: RouterConfig) -> Self {
+        let unspecified: IpAddr = if config.is_ipv6() {
+            std::net::Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            std::net::Ipv4Addr::UNSPECIFIED.into()
+        };
+        Self {
+            core: Instance::new(config.core.clone(), unspecified),
+            config,
+            faults: OwnFaults::default(),
+            packet_errors: PacketErrors::default(),
+            leaving: false,
+            stopped: false,
+            socket: None,
+            held: Vec::new(),
+            frames: VecDeque::new(),
+            next_frame_at: None,
+            lease_at: None,
+            rejected: Quiet::default(),
+            other_master: Quiet::default(),
+            late: Quiet::default(),
+            unsent: Quiet::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.config.core.name
+    }
+
+    pub(crate) fn socket(&self) -> Option<&VrrpSocket> {
+        self.socket.as_ref()
+    }
+
+    pub(crate) fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Compares socket, source address and link state with the host, and opens what is missing.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be opened.
+    pub(crate) fn attach(&mut self, host: &Host) -> std::io::Result<()> {
+        let config = &self.config;
+        let virtual_addresses: Vec<IpAddr> = config.addresses.iter().map(|vip| vip.address).collect();
+        let link = host.link(&config.interface);
+        let source =
+            config.source.or_else(|| host.source(&config.interface, config.is_ipv6(), &virtual_addresses));
+        self.faults.link = !config.ignore_link && link.is_none_or(|link| !link.up);
+        self.faults.source = source.is_none();
+        let (Some(link), Some(source)) = (link, source) else {
+            return Ok(());
+        };
+        let endpoint = Endpoint {
+            interface: config.interface.clone(),
+            index: link.index,
+            source,
+            peers: config.core.unicast_peers.clone(),
+        };
+        if self.socket.as_ref().is_none_or(|socket| *socket.endpoint() != endpoint) {
+            self.core.set_local(source);
+            self.socket = Some(VrrpSocket::open(endpoint)?);
+        }
+        Ok(())
+    }
+
+    /// Reads what has arrived, at most a batch; answers whether more may wait.
+    pub(crate) fn receive(&mut self, now: Duration, out: &mut Vec<Effect>) -> bool {
+        for _ in 0..MAX_BATCH {
+            let Some(socket) = self.socket.as_mut() else { return false };
+            let Some(incoming) = socket.receive() else { return false };
+            if incoming.vrid == Some(self.config.core.virtual_router_id) {
+                self.take(now, &incoming, out);
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, now: Duration, incoming: &Incoming, out: &mut Vec<Effect>) {
+        let reason = match &incoming.advert {
+            Ok(advert) => {
+                let received = Received { source: incoming.source, hop_limit: incoming.hop_limit, advert };
+                match self.core.receive(now, &received, out) {
+                    Ok(()) | Err(vrrp::Rejected::Own) => return,
+                    Err(rejected) => rejected.to_string(),
+                }
+            }
+            Err(error) => {
+                match error {
+                    vrrp::DecodeError::TooShort { .. } => self.packet_errors.length += 1,
+                    vrrp::DecodeError::Checksum => self.packet_errors.checksum += 1,
+                    _ => self.packet_errors.kind += 1,
+                }
+                error.to_string()
+            }
+        };
+        if let Some(held_back) = self.rejected.pass(now, LOG_PAUSE) {
+            tracing::warn!(instance = self.name(), source = %incoming.source, reason, held_back, "advert rejected");
+        }
+    }
+
+    /// Everything that moves priority and state, given what scripts and other links say.
+    pub(crate) fn tracking(&self, tracked: Tracking) -> Tracking {
+        let OwnFaults { link, source, group } = self.faults;
+        let own = u32::from(link) + u32::from(source) + u32::from(group);
+        Tracking { faults: tracked.faults + own, ..tracked }
+    }
+
+    /// When this router next wants to be looked at.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        [self.core.next_deadline(), self.next_frame_at, self.lease_at].into_iter().flatten().min()
+    }
+
+    /// Renews leases and sends queued announcements that are due.
+    pub(crate) async fn housekeeping(&mut self, tools: &mut Tools<'_>) {
+        if self.lease_at.is_some_and(|at| at <= tools.now) {
+            self.renew_leases(tools).await;
+        }
+        while self.next_frame_at.is_some_and(|at| at <= tools.now) {
+            self.send_next_frame(tools);
+        }
+    }
+
+    /// Carries out effects in their order.
+    pub(crate) async fn carry_out(&mut self, effects: Vec<Effect>, tools: &mut Tools<'_>) {
+        for effect in effects {
+            match effect {
+                Effect::SendAdvert { priority } => self.send_advert(priority, tools.now),
+                Effect::AddAddresses => self.add_addresses(tools).await,
+                Effect::RemoveAddresses => self.remove_addresses(tools).await,
+                Effect::Announce { repeat } => self.announce(repeat, tools),
+                Effect::Transition { from, to, reason } => {
+                    let (from, to) = (from.word(), to.word());
+                    tracing::info!(instance = self.name(), from, to, %reason, "transition");
+                }
+                Effect::Notify(state, priority) => self.notify(state, priority, tools),
+                Effect::Priority { from, to } => {
+                    tracing::info!(instance = self.name(), from, to, "effective priority");
+                }
+                Effect::Alarm(alarm) => self.alarm(alarm, tools.now),
+                Effect::Stopped => self.stopped = true,
+            }
+        }
+    }
+
+    /// Takes a reloaded configuration with the same key.
+    pub(crate) async fn reload(&mut self, config: RouterConfig, tools: &mut Tools<'_>) {
+        let before = std::mem::replace(&mut self.config, config);
+        let mut effects = Vec::new();
+        self.core.reload(tools.now, self.config.core.clone(), &mut effects);
+        if before == self.config {
+            return;
+        }
+        if let Err(error) = self.attach(tools.host) {
+            tracing::error!(instance = self.name(), %error, "cannot reopen the socket");
+        }
+        if self.core.state().holds_addresses() {
+            let gone: Vec<Held> =
+                self.held.iter().filter(|held| !self.config.addresses.contains(&held.vip)).cloned().collect();
+            for held in gone {
+                self.drop_held(&held, tools).await;
+            }
+            self.add_addresses(tools).await;
+        }
+        self.carry_out(effects, tools).await;
+    }
+
+    /// The kernel says that an address is gone which this router holds: puts it back.
+    pub(crate) async fn address_gone(&mut self, index: u32, address: IpAddr, tools: &mut Tools<'_>) {
+        let ours = self.held.iter().any(|held| held.index == index && held.vip.address == address);
+        if ours && self.core.state().holds_addresses() {
+            tracing::warn!(instance = self.name(), %address, "somebody removed the virtual address; putting it back");
+            self.held.retain(|held| held.index != index || held.vip.address != address);
+            self.add_addresses(tools).await;
+            self.announce(1, tools);
+        }
+    }
+
+    fn send_advert(&mut self, priority: u8, now: Duration) {
+        let advert = self.config.core.advert(priority);
+        let mode = self.config.core.checksum;
+        let Some(socket) = self.socket.as_mut() else { return };
+        if let Err(error) = socket.send(&advert, mode)
+            && let Some(held_back) = self.unsent.pass(now, LOG_PAUSE)
+        {
+            tracing::warn!(instance = self.name(), %error, held_back, "cannot send an advert");
+        }
+    }
+
+    /// How long the kernel keeps an address without being asked again.
+    fn lease(&self, host: &Host) -> Option<Duration> {
+        let configured = host.global.address_lease;
+        // An address that expired before the peers take over would leave nobody.
+        let shortest = SHORTEST_LEASE.max(self.core.master_down_interval() + Duration::from_secs(1));
+        (!configured.is_zero()).then(|| configured.max(shortest))
+    }
+
+    async fn add_addresses(&mut self, tools: &mut Tools<'_>) {
+        for vip in self.config.addresses.clone() {
+            let dev = vip.dev.as_deref().unwrap_or(&self.config.interface);
+            let Some(index) = tools.host.link(dev).map(|link| link.index) else {
+                tracing::error!(instance = self.name(), address = %vip.address, dev, "no such interface");
+                continue;
+            };
+            let held = Held { index, vip };
+            if !self.held.contains(&held) && self.put(&held, tools).await {
+                self.held.push(held);
+            }
+        }
+        self.schedule_lease(tools);
+    }
+
+    async fn put(&self, held: &Held, tools: &Tools<'_>) -> bool {
+        let lease = self.lease(tools.host);
+        match tools.host.netlink.put_address(held.index, &held.vip, lease).await {
+            Ok(()) => true,
+            Err(error) => {
+                let address = held.vip.address;
+                tracing::error!(instance = self.name(), %address, %error, "cannot add the virtual address");
+                false
+            }
+        }
+    }
+
+    fn schedule_lease(&mut self, tools: &Tools<'_>) {
+        let pause =
+            self.lease(tools.host).map(|lease| (lease / 2).min(lease.saturating_sub(Duration::from_secs(2))));
+        self.lease_at = pause
+            .filter(|_| !self.held.is_empty())
+            .map(|pause| tools.now + pause.max(Duration::from_millis(500)));
+    }
+
+    async fn renew_leases(&mut self, tools: &mut Tools<'_>) {
+        for held in &self.held {
+            self.put(held, tools).await;
+        }
+        self.schedule_lease(tools);
+    }
+
+    /// Takes away what this router holds; with nothing held, what an earlier run left behind.
+    async fn remove_addresses(&mut self, tools: &mut Tools<'_>) {
+        self.lease_at = None;
+        self.frames.clear();
+        self.next_frame_at = None;
+        if self.held.is_empty() {
+            self.sweep(tools).await;
+            return;
+        }
+        for held in std::mem::take(&mut self.held) {
+            self.drop_held(&held, tools).await;
+        }
+    }
+
+    async fn drop_held(&mut self, held: &Held, tools: &Tools<'_>) {
+        self.held.retain(|known| known != held);
+        let (address, prefix) = (held.vip.address, held.vip.prefix);
+        if let Err(error) = tools.host.netlink.drop_address(held.index, address, prefix).await {
+            tracing::error!(instance = self.name(), %address, %error, "cannot remove the virtual address");
+        }
+    }
+
+    async fn sweep(&self, tools: &Tools<'_>) {
+        for vip in &self.config.addresses {
+            let dev = vip.dev.as_deref().unwrap_or(&self.config.interface);
+            let Some(link) = tools.host.link(dev) else { continue };
+            for found in link.addresses.iter().filter(|found| found.address == vip.address) {
+                let (address, prefix) = (found.address, found.prefix);
+                match tools.host.netlink.drop_address(link.index, address, prefix).await {
+                    Ok(true) => {
+                        tracing::info!(instance = self.name(), %address, dev, "removed a left-over address");
+                    }
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(instance = self.name(), %address, %error, "cannot remove a left-over address");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues `repeat` rounds of announcements and sends them, spread out when `garp_interval` says so.
+    fn announce(&mut self, repeat: u32, tools: &mut Tools<'_>) {
+        let mut round = Vec::new();
+        for held in &self.held {
+            if let Some(link) = tools.host.links.iter().find(|link| link.index == held.index) {
+                round.push((held.index, announce::frame(held.vip.address, link.mac)));
+            }
+        }
+        for _ in 0..repeat {
+            self.frames.extend(round.iter().cloned());
+        }
+        self.next_frame_at = Some(tools.now);
+        while self.next_frame_at.is_some_and(|at| at <= tools.now) {
+            self.send_next_frame(tools);
+        }
+    }
+
+    fn send_next_frame(&mut self, tools: &mut Tools<'_>) {
+        let interval = tools.host.global.garp_interval;
+        match self.frames.pop_front() {
+            Some((index, frame)) => {
+                if let Err(error) = tools.host.send_frame(index, &frame) {
+                    tracing::debug!(instance = self.name(), %error, "cannot announce");
+                }
+                self.next_frame_at = Some(tools.now + interval);
+            }
+            None => self.next_frame_at = None,
+        }
+    }
+
+    fn notify(&self, state: NotifyState, priority: u8, tools: &Tools<'_>) {
+        tools.notifier.tell(Notification {
+            is_group: false,
+            name: self.name().to_owned(),
+            state,
+            priority,
+            config: self.config.notify.clone(),
+            user: tools.host.global.script_user,
+            fifo: tools.host.global.notify_fifo.clone(),
+        });
+    }
+
+    fn alarm(&mut self, alarm: Alarm, now: Duration) {
+        let name = self.config.core.name.clone();
+        match alarm {
+            Alarm::LateTimer { late } => {
+                if let Some(held_back) = self.late.pass(now, LOG_PAUSE) {
+                    let late_ms = late.as_millis() as u64;
+                    tracing::warn!(instance = %name, late_ms, held_back, "a timer was late; is this machine overloaded?");
+                }
+            }
+            Alarm::OtherMaster { source, priority } => {
+                if let Some(held_back) = self.other_master.pass(now, LOG_PAUSE) {
+                    tracing::warn!(instance = %name, %source, priority, held_back, "another master on the network; this one wins");
+                }
+            }
+            Alarm::AddressMismatch { source } => {
+                let ours = self.config.core.addresses.len();
+                tracing::warn!(instance = %name, %source, ours, "the master names other virtual addresses than this configuration");
+            }
+            Alarm::IntervalLearned { interval } => {
+                let interval_ms = interval.as_millis() as u64;
+                tracing::warn!(instance = %name, interval_ms, "the master's advert interval is used, it differs from advert_int");
+            }
+            Alarm::TwoOwners { source } => {
+                tracing::error!(instance = %name, %source, "two routers have priority 255; give one of them less");
+            }
+        }
+    }
+
+    /// Whether the core is in play.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.stopped && self.core.state() != State::Init
+    }
+}

@@ -1,0 +1,6 @@
+//! Sockets of the agent: netlink, VRRP, and link-layer announcements.
+
+pub(crate) mod announce;
+pub(crate) mod netlink;
+pub(crate) mod packet_socket;
+pub(crate) mod vrrp_socket;

@@ -1,0 +1,46 @@
+//! Being on time on a busy machine: real-time scheduling and locked memory, when allowed.
+
+use std::mem;
+
+use nix::libc;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{Resource, setrlimit};
+
+/// The lowest real-time priority is above every ordinary process already.
+const PRIORITY: i32 = 1;
+/// A runaway loop may use the processor this long without a pause before the kernel ends it.
+const LONGEST_RUN_MICROSECONDS: u64 = 2_000_000;
+
+/// Asks for both; what is refused is logged and done without.
+pub(crate) fn enable() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_RTTIME, LONGEST_RUN_MICROSECONDS, LONGEST_RUN_MICROSECONDS)
+    {
+        tracing::debug!(%error, "cannot limit real-time run length");
+    }
+    match round_robin() {
+        Ok(()) => tracing::debug!(priority = PRIORITY, "real-time scheduling"),
+        Err(error) => {
+            tracing::info!(%error, "no real-time scheduling; adverts may be late on a busy machine");
+        }
+    }
+    // Without the privilege a lock of future memory would make allocations fail.
+    if !nix::unistd::geteuid().is_root() {
+        tracing::info!("memory is not locked; it may be swapped out");
+    } else if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
+        tracing::info!(%error, "memory is not locked; it may be swapped out");
+    }
+}
+
+fn round_robin() -> std::io::Result<()> {
+    // SAFETY: `sched_param` is a plain C struct for which all zero bytes are a valid value.
+    let mut parameter: libc::sched_param = unsafe { mem::zeroed() };
+    parameter.sched_priority = PRIORITY;
+    // Scripts must not inherit it.
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the pointer is valid for the call and only read.
+    if unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}

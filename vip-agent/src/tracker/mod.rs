@@ -1,0 +1,3 @@
+//! What moves priorities and raises faults.
+
+pub(crate) mod script;
