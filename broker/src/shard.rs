@@ -286,8 +286,8 @@ impl Effects for TurnBuffers {
     fn log(&mut self, record: &Record<'_>) {
         record.encode(&mut self.log);
         self.records += 1;
-        // Losing the other kinds only means that a settled message comes back.
-        self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. });
+        // Nobody waits for the other kinds; losing one only means that a settled message comes back.
+        self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. } | Record::Hwm { .. });
     }
 
     fn deliver(&mut self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> Delivered {

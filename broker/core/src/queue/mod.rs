@@ -146,8 +146,9 @@ struct Held {
     consumer: Option<ConsumerRef>,
 }
 
-/// Messages between two reservations of the delivered mark: after a crash up to this many messages may be
-/// marked redelivered although nobody saw them.
+/// Most messages between two reservations of the delivered mark: after a crash up to this many messages may
+/// be marked redelivered although nobody saw them. The first reservations are small and double, so that few
+/// deliveries mark few messages.
 const HWM_STEP: u64 = 4096;
 /// Messages that one step of relocating appends again.
 const RELOCATE_STEP: usize = 1024;
@@ -165,6 +166,7 @@ pub struct Queue<H> {
     config: QueueConfig,
     next_qseq: u64,
     hwm: u64,
+    hwm_step: u64,
     ready: Ready,
     held: FxHashMap<u64, Held>,
     held_bytes: u64,
@@ -197,6 +199,7 @@ impl<H> Queue<H> {
             config,
             next_qseq: 1,
             hwm: 0,
+            hwm_step: 1,
             held: FxHashMap::default(),
             held_bytes: 0,
             timer_at: u64::MAX,
@@ -652,8 +655,9 @@ impl<H> Queue<H> {
 
     /// Reserves the delivered mark ahead of the deliveries, so that a restart marks what may have been seen.
     fn reserve_hwm<E: Effects<Handle = H>>(&mut self, qseq: u64, fx: &mut E) {
-        if qseq + HWM_STEP / 2 >= self.hwm {
-            self.hwm = qseq + HWM_STEP;
+        if qseq + self.hwm_step / 2 >= self.hwm {
+            self.hwm = self.hwm.max(qseq + self.hwm_step);
+            self.hwm_step = (self.hwm_step * 2).min(HWM_STEP);
             let (at, hwm) = (self.at(), self.hwm);
             fx.log(&Record::Hwm { at, hwm });
         }
