@@ -1,2 +1,7 @@
-//! Placeholder until the first module lands.
-fn main() {}
+//! `proxy`; see the library of this package.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    proxy::program::main()
+}

@@ -1,0 +1,148 @@
+//! The command line: our own words, and haproxy's flags, which end in the same place.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use daemon::logging::LogArgs;
+
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_FILES: [&str; 3] = ["/etc/proxy/proxy.toml", "proxy.toml", "/etc/haproxy/haproxy.cfg"];
+
+/// A TCP load balancer that reads haproxy.cfg or TOML.
+#[derive(Debug, Parser)]
+#[command(name = "proxy", disable_version_flag = true, args_override_self = true)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of haproxy")]
+pub struct Args {
+    /// Configuration file or directory (haproxy.cfg or TOML); may be given several times
+    #[arg(short = 'f', long = "config", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// More configuration files, after `--` as haproxy has it
+    #[arg(last = true, hide = true)]
+    pub more_files: Vec<PathBuf>,
+    /// Check the configuration and exit
+    #[arg(short = 'c', long)]
+    pub check: bool,
+    /// Show the version and exit (-vv: with more)
+    #[arg(short = 'v', long = "version", action = clap::ArgAction::Count)]
+    pub version: u8,
+    /// Go to the background
+    #[arg(short = 'D', long)]
+    pub daemon: bool,
+    /// Stay in the foreground (haproxy: -db)
+    #[arg(long = "foreground")]
+    pub foreground: bool,
+    /// Write the process id to a file
+    #[arg(short = 'p', long = "pidfile", value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// Go to this directory before reading files
+    #[arg(short = 'C', value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// Most connections of the process
+    #[arg(short = 'n', value_name = "MAXCONN")]
+    pub maxconn: Option<u32>,
+    /// No warnings about the configuration
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Say more while starting
+    #[arg(short = 'V', long)]
+    pub verbose: bool,
+    /// Once started, ask these processes to finish (haproxy: -sf PID...)
+    #[arg(long = "finish", value_name = "PID", num_args = 1.., hide = true)]
+    pub finish: Vec<i32>,
+    /// Once started, stop these processes (haproxy: -st PID...)
+    #[arg(long = "stop", value_name = "PID", num_args = 1.., hide = true)]
+    pub stop: Vec<i32>,
+    /// Logging flags.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// What to do instead of running
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of running.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration and connect once to every server
+    Check {
+        /// The file; /etc/proxy/proxy.toml when not given
+        file: Option<PathBuf>,
+    },
+    /// Write a configuration to start from
+    Init {
+        /// A server, NAME=HOST:PORT; give it once for each
+        #[arg(long = "backend", value_name = "NAME=HOST:PORT", required = true)]
+        backends: Vec<String>,
+        /// Where clients connect
+        #[arg(long, default_value = ":5672")]
+        listen: String,
+        /// Where the statistics page is
+        #[arg(long, default_value = ":8100")]
+        stats: String,
+        /// File to write; - for standard output
+        #[arg(long, short = 'o', default_value = "/etc/proxy/proxy.toml")]
+        output: PathBuf,
+    },
+}
+
+/// Turns haproxy's flags of several letters behind one dash into ours; flags that only concern
+/// HAProxy's own machinery are left out.
+#[must_use]
+pub fn translate(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut arguments = arguments.into_iter().peekable();
+    out.extend(arguments.next());
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-db" | "-Ws" => out.push("--foreground".to_owned()),
+            "-sf" => out.push("--finish".to_owned()),
+            "-st" => out.push("--stop".to_owned()),
+            "-W" | "-d" | "-de" | "-dp" | "-dr" | "-dG" | "-dS" | "-dV" | "-dR" | "-dL" | "-dW" | "-dZ" => {}
+            "-N" | "-m" | "-L" | "-S" | "-x" => {
+                arguments.next();
+            }
+            text if text.starts_with("-dM") || text.starts_with("-dD") || text.starts_with("-dK") => {}
+            _ => out.push(argument),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        let words = line.split(' ').map(str::to_owned);
+        Args::try_parse_from(translate(words)).unwrap()
+    }
+
+    #[test]
+    fn haproxys_flags_are_understood() {
+        let args =
+            parse("haproxy -Ws -f /etc/a.cfg -f b.cfg -p /run/x.pid -x /run/sock -n 100 -db -dMfoo -L me");
+        assert_eq!(args.files, [PathBuf::from("/etc/a.cfg"), PathBuf::from("b.cfg")]);
+        assert!(args.foreground && !args.daemon);
+        assert_eq!((args.maxconn, args.pidfile), (Some(100), Some("/run/x.pid".into())));
+        let args = parse("haproxy -f a.cfg -D -sf 12 34");
+        assert_eq!((args.finish, args.daemon), (vec![12, 34], true));
+        assert_eq!(parse("haproxy -vv").version, 2);
+        assert_eq!(parse("haproxy -W -c -q -f x -C / -V").check, true);
+        assert_eq!(parse("haproxy -- a b").more_files.len(), 2);
+    }
+
+    #[test]
+    fn our_own_words_are_understood() {
+        let args = parse("proxy init --backend A=h:1 --backend B=h:2 --listen :7 -o -");
+        let Some(Command::Init { backends, listen, .. }) = args.command else { panic!() };
+        assert_eq!((backends.len(), listen.as_str()), (2, ":7"));
+        assert!(matches!(parse("proxy check x.toml").command, Some(Command::Check { file: Some(_) })));
+        assert_eq!(parse("proxy --config x.toml --check --log-format json").files.len(), 1);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,176 @@
+//! What the proxy does besides running: check, init, version, state dump.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use daemon::exit::Exit;
+use daemon::run::Failure;
+
+use crate::check::{self, state::Outcome};
+use crate::config::{Config, address, duration};
+use crate::process::Process;
+use crate::syslog::level;
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // Somebody closed the pipe: they have seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Failure::new(Exit::Io, format!("cannot write: {error}"))),
+    }
+}
+
+/// `-v`, `-vv`.
+pub fn version(name: &str, more: bool) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    print(&format!(
+        "Warren proxy version {version}, compatible with HAProxy 2.6 for TCP (called as {name})"
+    ))?;
+    if more {
+        print(
+            "Modes: tcp; http for the statistics page\n\
+             Balancing: roundrobin static-rr leastconn first source random\n\
+             Checks: tcp amqp\n\
+             Configuration: haproxy.cfg, TOML",
+        )?;
+    }
+    Ok(())
+}
+
+/// `-c`.
+pub fn checked(config: &Config, warnings: usize, quiet: bool) -> Result<(), Failure> {
+    config_names(config);
+    if quiet {
+        return Ok(());
+    }
+    let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
+    let warned = if warnings > 0 { format!(", {warnings} warnings") } else { String::new() };
+    print(&format!(
+        "Configuration file is valid ({} sections, {servers} servers{warned})",
+        config.proxies.len()
+    ))
+}
+
+fn config_names(config: &Config) {
+    crate::config::validate::unresolved_names(config).print();
+}
+
+/// `proxy check`: connects once to every server and says what it saw.
+pub fn check(config: Config, files: &[PathBuf]) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?;
+    let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
+    let shown: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    print(&format!("ok  {}  {} sections, {servers} servers", shown.join(" "), config.proxies.len()))?;
+    let mut failed = 0;
+    for proxy in &config.proxies {
+        for server in &proxy.servers {
+            let kind = server.options.check_kind.unwrap_or(proxy.settings.check);
+            let limit =
+                proxy.settings.timeouts.connect.unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5));
+            let line = match server.address.resolve() {
+                Ok(address) if address.port() != 0 => {
+                    let report = runtime.block_on(check::probe(address, kind, limit));
+                    failed += usize::from(report.status.outcome() == Outcome::Failed);
+                    let word = if report.status.outcome() == Outcome::Passed { "up  " } else { "down" };
+                    let info =
+                        if report.info.is_empty() { String::new() } else { format!(": {}", report.info) };
+                    format!(
+                        "{word}  {} in {:.1} ms{info}",
+                        report.status.description(),
+                        report.duration.as_secs_f64() * 1000.0
+                    )
+                }
+                Ok(_) => "      the port depends on the client's".to_owned(),
+                Err(error) => {
+                    failed += 1;
+                    format!("down  no address: {error}")
+                }
+            };
+            print(&format!("    {}/{} {}  {line}", proxy.name, server.name, server.address))?;
+        }
+    }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Unavailable, format!("{failed} of {servers} servers cannot be reached")))
+    }
+}
+
+/// `proxy init`: writes a configuration to start from.
+pub fn init(backends: &[String], listen: &str, stats: &str, output: &Path) -> Result<(), Failure> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    address::parse_bind(listen).map_err(usage)?;
+    address::parse_bind(stats).map_err(usage)?;
+    let mut servers = String::new();
+    for backend in backends {
+        let (name, place) =
+            backend.split_once('=').ok_or_else(|| usage(format!("`{backend}`: write NAME=HOST:PORT")))?;
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+            return Err(usage(format!("`{name}` is not a server name: use letters, digits, - and _")));
+        }
+        address::parse_server(place).map_err(usage)?;
+        servers.push_str(&format!("{name} = \"{place}\"\n"));
+    }
+    let text = format!(
+        "# proxy -f FILE runs it, proxy check FILE tries every server.\n\n\
+         [listen.rabbitmq]\n\
+         bind = \"{listen}\"\n\
+         balance = \"roundrobin\"\n\
+         # Silence after which a connection is given up; AMQP peers beat every minute or so.\n\
+         idle = \"1h\"\n\
+         # Two passed checks bring a server up, three failed ones take it down.\n\
+         check = {{ kind = \"amqp\", inter = \"5s\", rise = 2, fall = 3 }}\n\n\
+         [listen.rabbitmq.servers]\n{servers}\n\
+         [stats.monitor]\n\
+         bind = \"{stats}\"\n\
+         uri = \"/monitor\"\n\
+         refresh = \"5s\"\n"
+    );
+    if output == Path::new("-") {
+        return print(text.trim_end());
+    }
+    let failed = |error: std::io::Error| {
+        let failure = Failure::new(Exit::CannotCreate, format!("cannot write {}: {error}", output.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                failure.detail("try", "another file with --output, or remove it first")
+            }
+            _ => failure.detail("try", "--output proxy.toml"),
+        }
+    };
+    if let Some(directory) = output.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(output).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    print(&format!(
+        "wrote {} — check amqp (protocol header, {}, rise 2, fall 3), balance roundrobin, idle 1h + TCP keepalive 60 s",
+        output.display(),
+        duration::show(Duration::from_secs(5))
+    ))
+}
+
+/// SIGHUP: the state of every server into the log, as HAProxy does.
+pub fn dump_states(process: &Process) {
+    for section in &process.sections {
+        let Some(backend) = &section.backend else { continue };
+        for server in &backend.servers {
+            let status = server.condition().status();
+            let counters = &server.counters;
+            let text = format!(
+                "SIGHUP: Server {} is {status}. Conn: {} act, {} pend, {} tot.",
+                server.full_name(),
+                counters.current.load(Relaxed),
+                counters.pending.load(Relaxed),
+                counters.total.load(Relaxed),
+            );
+            section.logger.send(level::WARNING, &text);
+            tracing::info!(server = %server.full_name(), status, "state");
+        }
+    }
+}

@@ -1,0 +1,678 @@
+//! The native form of the configuration. `configs/minimal/proxy.toml` shows every key.
+//!
+//! ```toml
+//! [listen.rabbitmq]
+//! bind = ":5672"
+//! check = { kind = "amqp", inter = "5s", rise = 2, fall = 3 }
+//! servers.A = "192.168.204.141:5672"
+//! servers.B = "192.168.204.142:5672"
+//!
+//! [stats.monitor]
+//! bind = ":8100"
+//! ```
+//!
+//! Where the two forms differ in their defaults, this one has what an AMQP cluster needs: servers are
+//! checked, an idle connection lives an hour, TCP keep-alive is on, a refused connection goes to
+//! another server at once.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use daemon::diagnostic::Diagnostics;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::address::{self, ServerAddress};
+use super::haproxy_cfg::{parse_algorithm, parse_log_sink};
+use super::{
+    Algorithm, Bind, CheckKind, Config, Global, Kind, LogSink, Mode, Place, ProxyConfig, ProxyProtocol,
+    ServerConfig, ServerOptions, Settings, StatsAdmin, StatsConfig, Timeouts, duration,
+};
+
+/// Reads `text` into `config` and returns remarks that are no errors.
+///
+/// # Errors
+/// All mistakes of the text.
+pub fn read(text: &str, file: &str, config: &mut Config) -> Result<Diagnostics, Diagnostics> {
+    let raw: RawFile = daemon::config::parse_toml(text, file)?;
+    let context = Context { text, file };
+    raw.global.apply(&mut config.global);
+    let mut defaults = native_defaults();
+    raw.defaults.apply(&mut defaults, &context);
+    let sections = [(Kind::Listen, raw.listen), (Kind::Frontend, raw.frontend), (Kind::Backend, raw.backend)];
+    for (kind, sections) in sections {
+        for (name, section) in sections.0 {
+            let id = next_id(config);
+            config.proxies.push(section.build(&name, id, kind, &defaults, &context));
+        }
+    }
+    for (name, stats) in raw.stats.0 {
+        let id = next_id(config);
+        config.proxies.push(stats.build(&name, id, &defaults, &context));
+    }
+    Ok(Diagnostics::new())
+}
+
+fn next_id(config: &Config) -> u32 {
+    u32::try_from(config.proxies.len()).unwrap_or(u32::MAX - 2) + 2
+}
+
+/// What holds when neither `[defaults]` nor the section says anything.
+fn native_defaults() -> Settings {
+    Settings {
+        timeouts: Timeouts {
+            client: Some(Duration::from_secs(3600)),
+            server: Some(Duration::from_secs(3600)),
+            connect: Some(Duration::from_secs(5)),
+            ..Timeouts::default()
+        },
+        redispatch: Some(1),
+        log_global: true,
+        tcplog: true,
+        client_keepalive: true,
+        server_keepalive: true,
+        default_server: ServerOptions { check: true, ..ServerOptions::default() },
+        ..Settings::default()
+    }
+}
+
+struct Context<'a> {
+    text: &'a str,
+    file: &'a str,
+}
+
+impl Context<'_> {
+    fn place(&self, span: std::ops::Range<usize>) -> Place {
+        let at = daemon::diagnostic::Diagnostic::error("", "").at_bytes(self.text, span);
+        Place {
+            file: self.file.to_owned(),
+            line: at.line,
+            column: at.column,
+            text: at.source_line,
+            length: at.span_length,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    global: RawGlobal,
+    #[serde(default)]
+    defaults: RawSection,
+    #[serde(default)]
+    listen: Ordered<RawSection>,
+    #[serde(default)]
+    frontend: Ordered<RawSection>,
+    #[serde(default)]
+    backend: Ordered<RawSection>,
+    #[serde(default)]
+    stats: Ordered<RawStats>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawGlobal {
+    maxconn: Option<u32>,
+    threads: Option<usize>,
+    open_files: Option<u64>,
+    user: Option<String>,
+    group: Option<String>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    chroot: Option<std::path::PathBuf>,
+    background: bool,
+    pidfile: Option<std::path::PathBuf>,
+    log: Vec<Sink>,
+    log_tag: Option<String>,
+    node: Option<String>,
+    description: Option<String>,
+    spread_checks: Option<u32>,
+    hard_stop_after: Option<Time>,
+}
+
+impl RawGlobal {
+    fn apply(self, global: &mut Global) {
+        global.maxconn = self.maxconn.or(global.maxconn);
+        global.nbthread = self.threads.or(global.nbthread);
+        global.ulimit_n = self.open_files.or(global.ulimit_n);
+        global.user = self.user.or(global.user.take());
+        global.group = self.group.or(global.group.take());
+        global.uid = self.uid.or(global.uid);
+        global.gid = self.gid.or(global.gid);
+        global.chroot = self.chroot.or(global.chroot.take());
+        global.daemon |= self.background;
+        global.pidfile = self.pidfile.or(global.pidfile.take());
+        global.logs.extend(self.log.into_iter().map(|sink| sink.0));
+        global.log_tag = self.log_tag.or(global.log_tag.take());
+        global.node = self.node.or(global.node.take());
+        global.description = self.description.or(global.description.take());
+        global.spread_checks = self.spread_checks.map_or(global.spread_checks, |percent| percent.min(50));
+        global.hard_stop_after = self.hard_stop_after.map(|time| time.0).or(global.hard_stop_after);
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawSection {
+    bind: Option<Spanned<BindList>>,
+    interface: Option<String>,
+    backlog: Option<u32>,
+    balance: Option<Balance>,
+    servers: Ordered<Spanned<RawServer>>,
+    server_defaults: Option<RawServerOptions>,
+    check: Option<RawCheck>,
+    idle: Option<Spanned<Time>>,
+    timeout: RawTimeouts,
+    retries: Option<u32>,
+    redispatch: Option<Redispatch>,
+    maxconn: Option<u32>,
+    fullconn: Option<u32>,
+    log: Option<Vec<Sink>>,
+    log_connections: Option<bool>,
+    log_empty: Option<bool>,
+    log_checks: Option<bool>,
+    keepalive: Option<bool>,
+    splice: Option<bool>,
+    all_backups: Option<bool>,
+    default_backend: Option<Spanned<String>>,
+    description: Option<String>,
+    disabled: Option<bool>,
+}
+
+impl RawSection {
+    fn apply(self, settings: &mut Settings, context: &Context<'_>) {
+        fn set<T>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        set(&mut settings.balance, self.balance.map(|balance| balance.0));
+        if let Some(idle) = self.idle {
+            settings.server_timeout_place = Some(context.place(idle.span()));
+            let time = Some(idle.into_inner().0);
+            (settings.timeouts.client, settings.timeouts.server) = (time, time);
+        }
+        self.timeout.apply(settings, context);
+        if let Some(check) = self.check {
+            check.apply(settings);
+        }
+        if let Some(options) = self.server_defaults {
+            options.apply(&mut settings.default_server);
+        }
+        set(&mut settings.retries, self.retries);
+        set(&mut settings.redispatch, self.redispatch.map(|redispatch| redispatch.0));
+        settings.maxconn = self.maxconn.or(settings.maxconn);
+        settings.fullconn = self.fullconn.or(settings.fullconn);
+        if let Some(logs) = self.log {
+            settings.log_global = false;
+            settings.logs = logs.into_iter().map(|sink| sink.0).collect();
+        }
+        set(&mut settings.tcplog, self.log_connections);
+        set(&mut settings.dontlognull, self.log_empty.map(|log| !log));
+        set(&mut settings.log_health_checks, self.log_checks);
+        set(&mut settings.client_keepalive, self.keepalive);
+        set(&mut settings.server_keepalive, self.keepalive);
+        set(&mut settings.splice, self.splice);
+        set(&mut settings.allbackups, self.all_backups);
+        if let Some(backend) = self.default_backend {
+            let place = context.place(backend.span());
+            settings.default_backend = Some((backend.into_inner(), place));
+        }
+        settings.description = self.description.or(settings.description.take());
+        set(&mut settings.disabled, self.disabled);
+    }
+
+    fn build(
+        mut self,
+        name: &str,
+        id: u32,
+        kind: Kind,
+        defaults: &Settings,
+        context: &Context<'_>,
+    ) -> ProxyConfig {
+        let mut proxy = ProxyConfig::new(name, id, kind, defaults.clone());
+        proxy.place.file = context.file.to_owned();
+        let (bind, interface, backlog) = (self.bind.take(), self.interface.take(), self.backlog);
+        let servers = std::mem::take(&mut self.servers);
+        self.apply(&mut proxy.settings, context);
+        if let Some(bind) = bind {
+            proxy.place = context.place(bind.span());
+            proxy.binds = binds(bind, interface, backlog, context);
+        }
+        for (index, (name, server)) in servers.0.into_iter().enumerate() {
+            let place = context.place(server.span());
+            let server = server.into_inner();
+            let mut options = proxy.settings.default_server.clone();
+            server.options.apply(&mut options);
+            let id = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
+            proxy.servers.push(ServerConfig { name, id, address: server.address.0, options, place });
+        }
+        proxy
+    }
+}
+
+fn binds(
+    list: Spanned<BindList>,
+    interface: Option<String>,
+    backlog: Option<u32>,
+    context: &Context<'_>,
+) -> Vec<Bind> {
+    let place = context.place(list.span());
+    list.into_inner()
+        .0
+        .into_iter()
+        .map(|address| Bind {
+            address,
+            name: None,
+            interface: interface.clone(),
+            v6only: None,
+            backlog,
+            transparent: false,
+            maxconn: None,
+            place: place.clone(),
+        })
+        .collect()
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawTimeouts {
+    client: Option<Time>,
+    server: Option<Spanned<Time>>,
+    connect: Option<Time>,
+    queue: Option<Time>,
+    tunnel: Option<Time>,
+    client_fin: Option<Time>,
+    server_fin: Option<Time>,
+}
+
+impl RawTimeouts {
+    fn apply(self, settings: &mut Settings, context: &Context<'_>) {
+        let timeouts = &mut settings.timeouts;
+        let or = |new: Option<Time>, old: Option<Duration>| new.map(|time| time.0).or(old);
+        timeouts.client = or(self.client, timeouts.client);
+        timeouts.connect = or(self.connect, timeouts.connect);
+        timeouts.queue = or(self.queue, timeouts.queue);
+        timeouts.tunnel = or(self.tunnel, timeouts.tunnel);
+        timeouts.client_fin = or(self.client_fin, timeouts.client_fin);
+        timeouts.server_fin = or(self.server_fin, timeouts.server_fin);
+        if let Some(server) = self.server {
+            settings.server_timeout_place = Some(context.place(server.span()));
+            timeouts.server = Some(server.into_inner().0);
+        }
+    }
+}
+
+/// `check = false`, or `check = { kind = "amqp", inter = "5s" }`.
+struct RawCheck(Result<RawCheckTable, bool>);
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawCheckTable {
+    kind: Option<RawCheckKind>,
+    inter: Option<Time>,
+    fastinter: Option<Time>,
+    downinter: Option<Time>,
+    rise: Option<u32>,
+    fall: Option<u32>,
+    timeout: Option<Time>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum RawCheckKind {
+    Tcp,
+    Amqp,
+}
+
+impl From<RawCheckKind> for CheckKind {
+    fn from(kind: RawCheckKind) -> Self {
+        match kind {
+            RawCheckKind::Tcp => Self::Tcp,
+            RawCheckKind::Amqp => Self::Amqp,
+        }
+    }
+}
+
+impl RawCheck {
+    fn apply(self, settings: &mut Settings) {
+        match self.0 {
+            Err(on) => settings.default_server.check = on,
+            Ok(table) => {
+                settings.default_server.check = true;
+                settings.check = table.kind.map_or(settings.check, CheckKind::from);
+                settings.timeouts.check =
+                    table.timeout.as_ref().map(|time| time.0).or(settings.timeouts.check);
+                table.apply(&mut settings.default_server);
+            }
+        }
+    }
+}
+
+impl RawCheckTable {
+    fn apply(self, options: &mut ServerOptions) {
+        options.inter = self.inter.map_or(options.inter, |time| time.0);
+        options.fastinter = self.fastinter.map(|time| time.0).or(options.fastinter);
+        options.downinter = self.downinter.map(|time| time.0).or(options.downinter);
+        options.rise = self.rise.map_or(options.rise, |count| count.clamp(1, 1000));
+        options.fall = self.fall.map_or(options.fall, |count| count.clamp(1, 1000));
+    }
+}
+
+/// `"host:port"`, or a table with `address` and options.
+struct RawServer {
+    address: Address,
+    options: RawServerOptions,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServerTable {
+    address: Address,
+    check: Option<RawCheck>,
+    weight: Option<Weight>,
+    backup: Option<bool>,
+    maxconn: Option<u32>,
+    maxqueue: Option<u32>,
+    disabled: Option<bool>,
+    check_address: Option<Address>,
+    proxy_protocol: Option<RawProxyProtocol>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawServerOptions {
+    check: Option<RawCheck>,
+    weight: Option<Weight>,
+    backup: Option<bool>,
+    maxconn: Option<u32>,
+    maxqueue: Option<u32>,
+    disabled: Option<bool>,
+    check_address: Option<Address>,
+    proxy_protocol: Option<RawProxyProtocol>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+enum RawProxyProtocol {
+    #[serde(rename = "off")]
+    Off,
+    #[serde(rename = "v1")]
+    V1,
+    #[serde(rename = "v2")]
+    V2,
+}
+
+impl RawServerOptions {
+    fn apply(self, options: &mut ServerOptions) {
+        if let Some(check) = self.check {
+            match check.0 {
+                Err(on) => options.check = on,
+                Ok(table) => {
+                    options.check = true;
+                    options.check_kind = table.kind.map(CheckKind::from).or(options.check_kind);
+                    table.apply(options);
+                }
+            }
+        }
+        options.weight = self.weight.map_or(options.weight, |weight| weight.0);
+        options.backup = self.backup.unwrap_or(options.backup);
+        options.maxconn = self.maxconn.or(options.maxconn);
+        options.maxqueue = self.maxqueue.or(options.maxqueue);
+        options.disabled = self.disabled.unwrap_or(options.disabled);
+        options.check_address = self.check_address.map(|address| address.0).or(options.check_address.take());
+        if let Some(version) = self.proxy_protocol {
+            options.send_proxy = match version {
+                RawProxyProtocol::Off => None,
+                RawProxyProtocol::V1 => Some(ProxyProtocol::V1),
+                RawProxyProtocol::V2 => Some(ProxyProtocol::V2),
+            };
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawStats {
+    bind: Option<Spanned<BindList>>,
+    interface: Option<String>,
+    uri: Option<String>,
+    refresh: Option<Time>,
+    auth: Vec<String>,
+    realm: Option<String>,
+    hide_version: bool,
+    admin: Option<RawAdmin>,
+    maxconn: Option<u32>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum RawAdmin {
+    Never,
+    Always,
+    Localhost,
+}
+
+impl RawStats {
+    fn build(self, name: &str, id: u32, defaults: &Settings, context: &Context<'_>) -> ProxyConfig {
+        let mut proxy = ProxyConfig::new(name, id, Kind::Listen, defaults.clone());
+        proxy.place.file = context.file.to_owned();
+        proxy.settings.mode = Mode::Http;
+        proxy.settings.maxconn = self.maxconn;
+        if let Some(bind) = self.bind {
+            proxy.place = context.place(bind.span());
+            proxy.binds = binds(bind, self.interface, None, context);
+        }
+        let base = StatsConfig::default();
+        proxy.settings.stats = StatsConfig {
+            enabled: true,
+            uri: self.uri.unwrap_or(base.uri),
+            refresh: self.refresh.map(|time| time.0),
+            auth: self
+                .auth
+                .iter()
+                .map(|pair| pair.split_once(':').unwrap_or((pair, "")))
+                .map(|(user, password)| (user.to_owned(), password.to_owned()))
+                .collect(),
+            realm: self.realm,
+            hide_version: self.hide_version,
+            admin: match self.admin {
+                Some(RawAdmin::Always) => StatsAdmin::Always,
+                Some(RawAdmin::Localhost) => StatsAdmin::Localhost,
+                Some(RawAdmin::Never) | None => StatsAdmin::Never,
+            },
+            show_node: Some(None),
+            show_desc: Some(None),
+            show_legends: true,
+        };
+        proxy
+    }
+}
+
+/// A table whose order is kept.
+struct Ordered<T>(Vec<(String, T)>);
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Ordered<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table with one entry for each name")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Ordered(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// A value written as one text, read by a function.
+macro_rules! from_text {
+    ($name:ident, $inner:ty, $what:literal, $read:expr) => {
+        struct $name($inner);
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($what)
+                    }
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                        let read: fn(&str) -> Result<$inner, String> = $read;
+                        read(text).map($name).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
+            }
+        }
+    };
+}
+
+from_text!(Time, Duration, "a time with its unit, e.g. \"5s\"", |text| {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("`{text}` has no unit; write us, ms, s, m, h or d after it"));
+    }
+    duration::parse_ms(text).map_err(|error| error.to_string())
+});
+from_text!(Address, ServerAddress, "an address, e.g. \"192.168.0.10:5672\"", address::parse_server);
+from_text!(Sink, LogSink, "a log receiver, e.g. \"127.0.0.1 local0 info\"", parse_log_sink);
+from_text!(Balance, Algorithm, "an algorithm, e.g. \"roundrobin\"", |text| {
+    parse_algorithm(text).ok_or_else(|| {
+        format!("`{text}` is not an algorithm; use roundrobin, static-rr, leastconn, first, source or random")
+    })
+});
+
+struct Weight(u32);
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            weight @ 0..=256 => Ok(Self(weight)),
+            weight => Err(D::Error::custom(format!("weight {weight} is not between 0 and 256"))),
+        }
+    }
+}
+
+/// `true` (on every retry), `false`, or a number as in `option redispatch N`.
+struct Redispatch(Option<i32>);
+
+impl<'de> Deserialize<'de> for Redispatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl Visitor<'_> for Choice {
+            type Value = Redispatch;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a number of retries")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Redispatch, E> {
+                Ok(Redispatch(on.then_some(1)))
+            }
+            fn visit_i64<E: Error>(self, every: i64) -> Result<Redispatch, E> {
+                let every = i32::try_from(every).map_err(|_| E::custom("number too large"))?;
+                Ok(Redispatch((every != 0).then_some(every)))
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
+}
+
+/// One address, or a list.
+struct BindList(Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for BindList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = BindList;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address such as \":5672\", or a list of them")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<BindList, E> {
+                let mut all = Vec::new();
+                for part in text.split(',') {
+                    all.extend(address::parse_bind(part.trim()).map_err(E::custom)?);
+                }
+                Ok(BindList(all))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BindList, A::Error> {
+                let mut all = Vec::new();
+                while let Some(text) = list.next_element::<String>()? {
+                    all.extend(address::parse_bind(&text).map_err(A::Error::custom)?);
+                }
+                Ok(BindList(all))
+            }
+        }
+        deserializer.deserialize_any(List)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawCheck {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = RawCheck;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a table such as { kind = \"amqp\", inter = \"5s\" }")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<RawCheck, E> {
+                Ok(RawCheck(Err(on)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawCheck, A::Error> {
+                RawCheckTable::deserialize(MapAccessDeserializer::new(map)).map(|table| RawCheck(Ok(table)))
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawServer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = RawServer;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address such as \"10.0.0.1:5672\", or a table with `address`")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawServer, E> {
+                let address = address::parse_server(text).map_err(E::custom)?;
+                Ok(RawServer { address: Address(address), options: RawServerOptions::default() })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawServer, A::Error> {
+                let table = RawServerTable::deserialize(MapAccessDeserializer::new(map))?;
+                let options = RawServerOptions {
+                    check: table.check,
+                    weight: table.weight,
+                    backup: table.backup,
+                    maxconn: table.maxconn,
+                    maxqueue: table.maxqueue,
+                    disabled: table.disabled,
+                    check_address: table.check_address,
+                    proxy_protocol: table.proxy_protocol,
+                };
+                Ok(RawServer { address: table.address, options })
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Contradictions between the parts of a configuration, and settings that will disappoint.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use daemon::diagnostic::{Diagnostic, Diagnostics};
+
+use super::address::{Host, Port};
+use super::{CheckKind, Config, Kind, Mode, Place, ProxyConfig, duration};
+
+/// RabbitMQ's default heartbeat. A shorter `timeout server` cuts connections that are merely idle.
+const AMQP_HEARTBEAT: Duration = Duration::from_secs(60);
+/// Ports AMQP lives on.
+const AMQP_PORTS: [u16; 2] = [5671, 5672];
+
+/// Checks `config` and adds what it finds to `remarks`.
+pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
+    if config.proxies.is_empty() && !remarks.has_errors() {
+        remarks.push(
+            Diagnostic::error(
+                "nothing-to-do",
+                "the configuration has no listen, frontend or backend section",
+            )
+            .help("proxy init writes a configuration to start from"),
+        );
+    }
+    names(config, remarks);
+    addresses(config, remarks);
+    let mut warned: Vec<Place> = Vec::new();
+    for proxy in &config.proxies {
+        backends(proxy, config, remarks);
+        mode(proxy, remarks);
+        timeouts(proxy, remarks);
+        checks(proxy, remarks);
+        heartbeat(proxy, config, remarks, &mut warned);
+    }
+}
+
+fn names(config: &Config, remarks: &mut Diagnostics) {
+    let mut seen: HashMap<(&str, bool), &ProxyConfig> = HashMap::new();
+    let mut ids: HashMap<u32, &str> = HashMap::new();
+    for proxy in &config.proxies {
+        // A frontend and a backend may share a name, as HAProxy allows.
+        for side in [true, false] {
+            if !(if side { proxy.has_frontend() } else { proxy.has_backend() }) {
+                continue;
+            }
+            if let Some(first) = seen.insert((proxy.name.as_str(), side), proxy) {
+                let message = format!(
+                    "`{}` exists already{}",
+                    proxy.name,
+                    on_line(first.place.line, &first.place.file)
+                );
+                remarks.push(proxy.place.mark(Diagnostic::error("name-twice", message)));
+                break;
+            }
+        }
+        if let Some(first) = ids.insert(proxy.id, &proxy.name) {
+            let message = format!("id {} of `{}` is also the id of `{first}`", proxy.id, proxy.name);
+            remarks.push(proxy.place.mark(Diagnostic::error("id-twice", message)));
+        }
+    }
+}
+
+fn on_line(line: usize, file: &str) -> String {
+    if line == 0 { String::new() } else { format!(", in {file} line {line}") }
+}
+
+fn addresses(config: &Config, remarks: &mut Diagnostics) {
+    let mut seen: HashMap<_, (&Place, &str)> = HashMap::new();
+    for proxy in config.proxies.iter().filter(|proxy| !proxy.settings.disabled) {
+        for bind in &proxy.binds {
+            let key = (bind.address, bind.interface.clone());
+            if let Some((place, name)) = seen.insert(key, (&bind.place, &proxy.name)) {
+                let message = format!(
+                    "{} is taken by `{name}` already{}",
+                    bind.address,
+                    on_line(place.line, &place.file)
+                );
+                remarks.push(bind.place.mark(Diagnostic::error("address-twice", message)));
+            }
+        }
+        if proxy.binds.is_empty() && proxy.kind == Kind::Frontend {
+            let message = format!("frontend `{}` has no bind line: nobody can connect to it", proxy.name);
+            remarks.push(proxy.place.mark(Diagnostic::warning("no-bind", message)));
+        }
+    }
+}
+
+fn backends(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
+    let Some((name, place)) = proxy.settings.default_backend.as_ref().filter(|_| proxy.has_frontend()) else {
+        if proxy.kind == Kind::Frontend && proxy.settings.mode == Mode::Tcp {
+            let message =
+                format!("frontend `{}` has no default_backend: its clients are turned away", proxy.name);
+            remarks.push(proxy.place.mark(Diagnostic::warning("no-backend", message)));
+        }
+        return;
+    };
+    let found = config.proxies.iter().find(|other| other.has_backend() && &other.name == name);
+    match found {
+        None => {
+            let known =
+                config.proxies.iter().filter(|other| other.has_backend()).map(|other| other.name.as_str());
+            let mut remark = Diagnostic::error("unknown-backend", format!("there is no backend `{name}`"));
+            if let Some(near) = daemon::diagnostic::suggest(name, known) {
+                remark = remark.label(format!("did you mean `{near}`?"));
+            }
+            remarks.push(place.mark(remark));
+        }
+        Some(other) if other.settings.mode != proxy.settings.mode => {
+            let message = format!("`{name}` has another mode than `{}`", proxy.name);
+            remarks.push(place.mark(Diagnostic::error("mode-differs", message)));
+        }
+        Some(_) => {}
+    }
+}
+
+fn mode(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    let settings = &proxy.settings;
+    match settings.mode {
+        Mode::Http => {
+            let balances = !proxy.servers.is_empty() || settings.default_backend.is_some();
+            let is_stats = settings.stats.enabled && proxy.has_frontend();
+            if balances || !is_stats {
+                let message = format!(
+                    "section `{}` is in mode http; only the statistics page is served so",
+                    proxy.name
+                );
+                remarks.push(
+                    proxy
+                        .place
+                        .mark(Diagnostic::error("http-mode", message))
+                        .help("write `mode tcp`: connections are balanced whole, headers are not looked at"),
+                );
+            }
+        }
+        Mode::Tcp if settings.stats.enabled && proxy.kind != Kind::Backend => {
+            let message =
+                format!("the statistics page of `{}` is not served: the section is in mode tcp", proxy.name);
+            remarks.push(
+                proxy
+                    .place
+                    .mark(Diagnostic::warning("stats-need-http", message))
+                    .help("write `mode http` in a section of its own"),
+            );
+        }
+        Mode::Tcp => {}
+    }
+}
+
+fn timeouts(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    let timeouts = &proxy.settings.timeouts;
+    if proxy.settings.mode == Mode::Http {
+        return;
+    }
+    let mut missing = Vec::new();
+    if proxy.has_frontend() && timeouts.client.is_none() {
+        missing.push("client");
+    }
+    if proxy.has_backend() {
+        if timeouts.connect.is_none() {
+            missing.push("connect");
+        }
+        if timeouts.server.is_none() {
+            missing.push("server");
+        }
+    }
+    if !missing.is_empty() && !proxy.settings.disabled {
+        let message = format!("`{}` has no timeout for: {}", proxy.name, missing.join(", "));
+        remarks.push(
+            proxy.place.mark(Diagnostic::warning("no-timeout", message)).help(
+                "without one a vanished peer holds its connection for ever; e.g. timeout connect 5s, timeout client 1h, timeout server 1h",
+            ),
+        );
+    }
+}
+
+fn checks(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    for server in &proxy.servers {
+        let address = server.options.check_address.as_ref().unwrap_or(&server.address);
+        let has_port = server.options.check_port.is_some()
+            || matches!(server.address.port, Port::Fixed(_))
+            || matches!(address.port, Port::Fixed(_));
+        if server.options.check && !has_port {
+            let message = format!("server `{}` has no port to check", server.name);
+            remarks.push(
+                server
+                    .place
+                    .mark(Diagnostic::error("no-check-port", message))
+                    .help("write `port N`, or a port after the address"),
+            );
+        }
+    }
+}
+
+/// `timeout server` against the heartbeat of AMQP, once for each place it was set.
+fn heartbeat(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics, warned: &mut Vec<Place>) {
+    let settings = &proxy.settings;
+    let (Some(time), Some(place)) = (settings.timeouts.server, &settings.server_timeout_place) else {
+        return;
+    };
+    if time >= AMQP_HEARTBEAT
+        || settings.timeouts.tunnel.is_some_and(|tunnel| tunnel >= AMQP_HEARTBEAT)
+        || !speaks_amqp(proxy, config)
+        || warned.contains(place)
+    {
+        return;
+    }
+    warned.push(place.clone());
+    let time = duration::show(time);
+    let message = format!(
+        "timeout server {time} is shorter than AMQP's heartbeat (RabbitMQ's default 60 s): \
+         idle consumers are cut after {time}"
+    );
+    let client = match settings.timeouts.client {
+        Some(client) if client < AMQP_HEARTBEAT => {
+            format!(" (timeout client {} too)", duration::show(client))
+        }
+        _ => String::new(),
+    };
+    remarks.push(place.mark(Diagnostic::warning("short-timeout", message)).help(format!(
+        "write `timeout server 1h`{client}, or lower the clients' heartbeat to half of {time}"
+    )));
+}
+
+fn speaks_amqp(proxy: &ProxyConfig, config: &Config) -> bool {
+    let is_amqp_port = |port: u16| AMQP_PORTS.contains(&port);
+    proxy.settings.check == CheckKind::Amqp
+        || proxy.servers.iter().any(|server| {
+            server.options.check_kind == Some(CheckKind::Amqp)
+                || matches!(server.address.port, Port::Fixed(port) if is_amqp_port(port))
+        })
+        || proxy.binds.iter().any(|bind| is_amqp_port(bind.address.port()))
+        || config.proxies.iter().any(|front| {
+            front.settings.default_backend.as_ref().is_some_and(|(name, _)| *name == proxy.name)
+                && proxy.kind == Kind::Backend
+                && front.binds.iter().any(|bind| is_amqp_port(bind.address.port()))
+        })
+}
+
+/// Names in the configuration that this host cannot turn into an address now, as warnings: the
+/// servers concerned start as down and are looked up again.
+pub fn unresolved_names(config: &Config) -> Diagnostics {
+    let mut remarks = Diagnostics::new();
+    for server in config.proxies.iter().flat_map(|proxy| &proxy.servers) {
+        let Host::Name(name) = &server.address.host else { continue };
+        let Err(error) = server.address.resolve() else { continue };
+        let message = format!("`{name}` cannot be turned into an address now: {error}");
+        remarks.push(
+            server
+                .place
+                .mark(Diagnostic::warning("no-address", message))
+                .help("the server is down until the name is known"),
+        );
+    }
+    remarks
+}

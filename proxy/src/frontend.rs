@@ -1,0 +1,165 @@
+//! Accepting connections and giving each to the least loaded worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+
+use daemon::shutdown::ShutdownToken;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::backend::Backend;
+use crate::config::ProxyConfig;
+use crate::counters::Counters;
+use crate::process::Process;
+use crate::session::{self, Accepted};
+use crate::syslog::Logger;
+
+/// Pause after the system refused a connection for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// The accepting side of a section.
+#[derive(Debug)]
+pub struct Frontend {
+    /// The section it comes from.
+    pub config: Arc<ProxyConfig>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where its connections go.
+    pub backend: Option<Arc<Backend>>,
+    /// Counters.
+    pub counters: Counters,
+    /// Most connections.
+    pub limit: u32,
+    /// Places left.
+    pub places: Arc<Semaphore>,
+    /// Where its lines go.
+    pub logger: Logger,
+    /// No longer accepting.
+    pub stopped: AtomicBool,
+}
+
+impl Frontend {
+    /// The accepting side of a section.
+    pub fn new(
+        config: Arc<ProxyConfig>,
+        backend: Option<Arc<Backend>>,
+        process_limit: u32,
+        logger: Logger,
+    ) -> Self {
+        let limit = config.settings.maxconn.unwrap_or(process_limit).min(process_limit);
+        Self {
+            name: config.name.as_str().into(),
+            backend,
+            counters: Counters::default(),
+            limit,
+            places: Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX))),
+            logger,
+            stopped: AtomicBool::new(false),
+            config,
+        }
+    }
+
+    /// HAProxy's status word.
+    pub fn status(&self) -> &'static str {
+        if self.stopped.load(Relaxed) {
+            "STOP"
+        } else if self.places.available_permits() == 0 {
+            "FULL"
+        } else {
+            "OPEN"
+        }
+    }
+}
+
+/// A worker thread as others see it.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Connections for it.
+    pub inbox: mpsc::UnboundedSender<(Arc<Frontend>, Accepted)>,
+    /// Connections it has.
+    pub load: Arc<AtomicUsize>,
+}
+
+/// Accepts on one listener until a stop; runs on worker `here`.
+pub async fn accept(
+    process: Arc<Process>,
+    frontend: Arc<Frontend>,
+    listener: TcpListener,
+    workers: Arc<[Worker]>,
+    here: usize,
+    mut stop: ShutdownToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.requested() => return,
+            accepted = next(&process, &frontend, &listener) => accepted,
+        };
+        match accepted {
+            Ok(accepted) => give(&process, &frontend, accepted, &workers, here),
+            Err(error) if is_exhausted(&error) => {
+                process.warn_exhausted(&error);
+                tokio::select! {
+                    _ = stop.requested() => return,
+                    () = tokio::time::sleep(BACK_OFF) => {}
+                }
+            }
+            // The client was gone before we came (accept(2)); go on with the next.
+            Err(error) => tracing::debug!(%error, frontend = %frontend.name, "cannot accept"),
+        }
+    }
+}
+
+/// One connection, once there is a place for it.
+async fn next(process: &Process, frontend: &Frontend, listener: &TcpListener) -> std::io::Result<Accepted> {
+    let closed = |_| std::io::Error::other("stopping");
+    let frontend_place = frontend.places.clone().acquire_owned().await.map_err(closed)?;
+    let process_place = process.places.clone().acquire_owned().await.map_err(closed)?;
+    let (stream, client) = listener.accept().await?;
+    Ok(Accepted {
+        socket: stream.into_std()?,
+        client,
+        at: Instant::now(),
+        wall: SystemTime::now(),
+        _process_place: process_place,
+        _frontend_place: frontend_place,
+    })
+}
+
+fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOBUFS | nix::libc::ENOMEM)
+    )
+}
+
+/// Here, unless another worker has less to do. Few long-lived connections spread badly by chance.
+fn give(
+    process: &Arc<Process>,
+    frontend: &Arc<Frontend>,
+    accepted: Accepted,
+    workers: &[Worker],
+    here: usize,
+) {
+    let least = workers
+        .iter()
+        .enumerate()
+        .min_by_key(|(index, worker)| (worker.load.load(Relaxed), *index != here))
+        .map_or(here, |(index, _)| index);
+    let Some(worker) = workers.get(least) else { return };
+    worker.load.fetch_add(1, Relaxed);
+    if least == here {
+        spawn(process.clone(), frontend.clone(), accepted, worker.load.clone());
+    } else if worker.inbox.send((frontend.clone(), accepted)).is_err() {
+        worker.load.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Starts a connection's life on this thread.
+pub fn spawn(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted, load: Arc<AtomicUsize>) {
+    tokio::spawn(async move {
+        session::run(process, frontend, accepted).await;
+        load.fetch_sub(1, Relaxed);
+    });
+}

@@ -1,0 +1,26 @@
+//! A TCP load balancer that reads haproxy.cfg or TOML. The program is `proxy`; it also answers to the
+//! name `haproxy`.
+//!
+//! Reading order: [`session`] tells the story of a connection, [`relay`] moves its bytes, [`backend`]
+//! and [`balance`] choose a server, [`check`] decides which servers are well, [`config`] reads the files.
+
+pub mod backend;
+pub mod balance;
+pub mod check;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod counters;
+pub mod frontend;
+pub mod process;
+pub mod program;
+pub mod relay;
+pub mod server;
+pub mod session;
+pub mod splice;
+pub mod stats;
+pub mod syslog;
+pub mod tcplog;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! One line of the statistics: a frontend, a server or a backend, column by column.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::field::{FIELDS, Value, position};
+use crate::backend::Backend;
+use crate::check::CheckStatus;
+use crate::config::{Mode, ProxyConfig};
+use crate::counters::{Counters, Moment};
+use crate::frontend::Frontend;
+use crate::process::{Process, Section};
+use crate::server::{Condition, Server};
+
+/// Which kind of line it is; the number is HAProxy's `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// The accepting side.
+    Frontend = 0,
+    /// The sum of the servers.
+    Backend = 1,
+    /// One server.
+    Server = 2,
+}
+
+/// One line.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Which kind of line it is.
+    pub kind: RowKind,
+    /// A value for each of [`FIELDS`].
+    pub values: Vec<Value>,
+    /// What the page shows beside the columns.
+    pub extra: Extra,
+}
+
+/// What the page needs and the columns do not have.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// CSS class of the line.
+    pub class: &'static str,
+    /// Seconds in the present state.
+    pub age: u64,
+    /// The address for the tooltip.
+    pub address: String,
+    /// The server is usable, for hiding those that are not.
+    pub is_down: bool,
+}
+
+impl Row {
+    fn new(kind: RowKind, section: &ProxyConfig, name: &str, sid: u32) -> Self {
+        let mut row = Self { kind, values: vec![Value::None; FIELDS.len()], extra: Extra::default() };
+        row.text("pxname", &section.name);
+        row.text("svname", name);
+        row.set("pid", Value::U32(1));
+        row.set("iid", Value::U32(section.id));
+        row.set("sid", Value::U32(sid));
+        row.set("type", Value::U32(kind as u32));
+        row.text("mode", if section.settings.mode == Mode::Http { "http" } else { "tcp" });
+        row
+    }
+
+    /// A column's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &Value {
+        position(name).and_then(|at| self.values.get(at)).unwrap_or(&Value::None)
+    }
+
+    /// A column's value as a number; 0 when it has none.
+    #[must_use]
+    pub fn number(&self, name: &str) -> u64 {
+        match self.get(name) {
+            Value::U32(value) => u64::from(*value),
+            Value::U64(value) => *value,
+            _ => 0,
+        }
+    }
+
+    /// A column's value as text; empty when it has none.
+    #[must_use]
+    pub fn string(&self, name: &str) -> &str {
+        if let Value::Text(text) = self.get(name) { text } else { "" }
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        if let Some(place) = position(name).and_then(|at| self.values.get_mut(at)) {
+            *place = value;
+        }
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.set(name, Value::Text(value.to_owned()));
+    }
+
+    fn u32(&mut self, name: &str, value: &AtomicU32) {
+        self.set(name, Value::U32(value.load(Relaxed)));
+    }
+
+    fn u64(&mut self, name: &str, value: &AtomicU64) {
+        self.set(name, Value::U64(value.load(Relaxed)));
+    }
+
+    fn zeros(&mut self, names: &[&str]) {
+        for name in names {
+            self.set(name, Value::U64(0));
+        }
+    }
+
+    fn traffic(&mut self, counters: &Counters, now: Moment) {
+        self.u32("scur", &counters.current);
+        self.u32("smax", &counters.current_max);
+        self.u64("stot", &counters.total);
+        self.u64("bin", &counters.bytes_in);
+        self.u64("bout", &counters.bytes_out);
+        self.set("rate", Value::U32(counters.rate.read(now)));
+        self.u32("rate_max", &counters.rate_max);
+        self.zeros(&["dresp", "wrew", "eint"]);
+    }
+
+    /// Columns servers and backends share.
+    fn behind(&mut self, counters: &Counters, now: Moment) {
+        self.u32("qcur", &counters.pending);
+        self.u32("qmax", &counters.pending_max);
+        self.u64("econ", &counters.connect_errors);
+        self.u64("eresp", &counters.response_errors);
+        self.u64("wretr", &counters.retries);
+        self.u64("wredis", &counters.redispatches);
+        self.u64("lbtot", &counters.chosen);
+        self.u64("cli_abrt", &counters.client_aborts);
+        self.u64("srv_abrt", &counters.server_aborts);
+        self.u64("connect", &counters.connected);
+        self.zeros(&["reuse"]);
+        let last = counters.last_seconds(now).and_then(|seconds| i32::try_from(seconds).ok()).unwrap_or(-1);
+        self.set("lastsess", Value::S32(last));
+        let connected = counters.connected.load(Relaxed);
+        let times = &counters.times;
+        for (name, average) in [("qtime", &times.queue), ("ctime", &times.connect), ("ttime", &times.total)] {
+            self.set(name, Value::U32(average.mean(connected)));
+            self.set(&format!("{name}_max"), Value::U32(average.max()));
+        }
+        self.set("rtime", Value::U32(0));
+        self.set("rtime_max", Value::U32(0));
+    }
+
+    fn answers(&mut self, counters: &Counters) {
+        let names = ["hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other"];
+        for (name, counter) in names.into_iter().zip(&counters.answers) {
+            self.u64(name, counter);
+        }
+    }
+}
+
+/// All lines of a section, in HAProxy's order. `legends` adds addresses and the algorithm.
+#[must_use]
+pub fn rows(process: &Process, section: &Section, legends: bool) -> Vec<Row> {
+    let now = Moment::since(process.started);
+    let mut rows = Vec::new();
+    if let Some(frontend) = &section.frontend {
+        rows.push(frontend_row(frontend, now));
+    }
+    if let Some(backend) = &section.backend {
+        for server in &backend.servers {
+            rows.push(server_row(backend, server, now, legends));
+        }
+        rows.push(backend_row(process, section, backend, now, legends));
+    }
+    rows
+}
+
+fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
+    let counters = &frontend.counters;
+    let mut row = Row::new(RowKind::Frontend, &frontend.config, "FRONTEND", 0);
+    row.traffic(counters, now);
+    row.set("slim", Value::U32(frontend.limit));
+    row.u64("dreq", &counters.denied);
+    row.u64("ereq", &counters.request_errors);
+    row.text("status", frontend.status());
+    row.set("rate_lim", Value::U32(0));
+    row.set("conn_rate", Value::U32(counters.rate.read(now)));
+    row.u32("conn_rate_max", &counters.rate_max);
+    row.u64("conn_tot", &counters.total);
+    row.zeros(&["comp_in", "comp_out", "comp_byp", "comp_rsp", "dcon", "dses"]);
+    if frontend.config.settings.mode == Mode::Http {
+        row.answers(counters);
+        row.u64("req_tot", &counters.requests);
+        row.u64("intercepted", &counters.requests);
+        row.set("req_rate", Value::U32(counters.rate.read(now)));
+        row.u32("req_rate_max", &counters.rate_max);
+        row.zeros(&["cache_lookups", "cache_hits"]);
+    }
+    row.extra.class = "frontend";
+    row
+}
+
+fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) -> Row {
+    let counters = &server.counters;
+    let options = &server.config.options;
+    let condition = server.condition();
+    let mut row = Row::new(RowKind::Server, &backend.config, server.name(), server.config.id);
+    row.traffic(counters, now);
+    row.behind(counters, now);
+    if let Some(limit) = options.maxconn {
+        row.set("slim", Value::U32(limit));
+    }
+    if let Some(limit) = options.maxqueue {
+        row.set("qlimit", Value::U32(limit));
+    }
+    row.text("status", &condition.status());
+    row.set("weight", Value::U32(server.weight()));
+    row.set("uweight", Value::U32(server.weight()));
+    row.set("act", Value::U32(u32::from(!options.backup)));
+    row.set("bck", Value::U32(u32::from(options.backup)));
+    let instant = Instant::now();
+    let age = seconds(instant.saturating_duration_since(condition.changed));
+    row.set("lastchg", Value::U32(age));
+    row.set("downtime", Value::U32(seconds(condition.downtime(instant))));
+    row.set("throttle", Value::None);
+    if options.check {
+        check_columns(&mut row, &condition, server);
+    }
+    for name in ["srv_icur", "idle_conn_cur", "safe_conn_cur", "need_conn_est"] {
+        row.set(name, Value::U32(0));
+    }
+    row.u32("used_conn_cur", &counters.current);
+    let address =
+        server.known_address().map_or_else(|| server.config.address.to_string(), |found| found.to_string());
+    if legends {
+        row.text("addr", &address);
+    }
+    row.extra = Extra {
+        class: class(&condition, options.backup, server.weight()),
+        age: u64::from(age),
+        address,
+        is_down: !condition.is_up(),
+    };
+    row
+}
+
+fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
+    let options = &server.config.options;
+    row.set("chkfail", Value::U64(condition.failed_checks));
+    row.set("chkdown", Value::U64(condition.downs));
+    if condition.checking && !condition.maintenance {
+        let report = &condition.check;
+        // HAProxy marks a check under way with a star before the last result.
+        let star = if condition.in_progress && report.status != CheckStatus::None { "* " } else { "" };
+        row.text("check_status", &format!("{star}{}", report.status.word()));
+        row.text("last_chk", &report.info);
+        row.text("check_desc", report.status.description());
+        let duration = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
+        if report.status != CheckStatus::None {
+            row.set("check_duration", Value::U64(duration));
+        }
+        row.set("check_rise", Value::U32(options.rise));
+        row.set("check_fall", Value::U32(options.fall));
+        row.set("check_health", Value::U32(condition.health.value()));
+    }
+}
+
+fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Moment, legends: bool) -> Row {
+    let counters = &backend.counters;
+    let mut row = Row::new(RowKind::Backend, &backend.config, "BACKEND", 0);
+    row.traffic(counters, now);
+    row.behind(counters, now);
+    row.set("slim", Value::U32(full_connections(process, section)));
+    row.u64("dreq", &counters.denied);
+    let (up, age, down, downs) = backend.availability(Instant::now());
+    row.text("status", if up { "UP" } else { "DOWN" });
+    let (active, backups) = backend.active_and_backup();
+    let usable: u32 =
+        backend.servers.iter().filter(|server| server.is_usable()).map(|server| server.weight()).sum();
+    row.set("weight", Value::U32(usable));
+    row.set("uweight", Value::U32(usable));
+    row.set("act", Value::U32(u32::try_from(active).unwrap_or(u32::MAX)));
+    row.set("bck", Value::U32(u32::try_from(backups).unwrap_or(u32::MAX)));
+    row.set("chkdown", Value::U64(downs));
+    row.set("lastchg", Value::U32(seconds(age)));
+    row.set("downtime", Value::U32(seconds(down)));
+    row.zeros(&["comp_in", "comp_out", "comp_byp", "comp_rsp"]);
+    let failed = backend.servers.iter().filter(|server| !server.condition().is_up()).count();
+    row.set("agg_server_status", Value::U32(u32::try_from(failed).unwrap_or(u32::MAX)));
+    row.set("agg_server_check_status", Value::U32(0));
+    row.set("agg_check_status", Value::U32(0));
+    if backend.config.settings.mode == Mode::Http {
+        row.answers(counters);
+        row.zeros(&["req_tot", "cache_lookups", "cache_hits"]);
+    }
+    if legends {
+        row.text("algo", backend.config.settings.balance.word());
+    }
+    row.extra.class = "backend";
+    row.extra.age = u64::from(seconds(age));
+    row
+}
+
+/// HAProxy: `fullconn`, or a tenth of the connections of all frontends that lead here.
+fn full_connections(process: &Process, section: &Section) -> u32 {
+    if let Some(limit) = section.config.settings.fullconn {
+        return limit;
+    }
+    let name = &section.config.name;
+    let total: u64 = process
+        .sections
+        .iter()
+        .filter_map(|other| other.frontend.as_ref())
+        .filter(|frontend| match &frontend.config.settings.default_backend {
+            Some((target, _)) => target == name,
+            None => frontend.config.name == *name,
+        })
+        .map(|frontend| u64::from(frontend.limit))
+        .sum();
+    u32::try_from(total.div_ceil(10)).unwrap_or(u32::MAX)
+}
+
+/// The CSS class that gives the line its colour.
+fn class(condition: &Condition, backup: bool, weight: u32) -> &'static str {
+    if condition.maintenance {
+        return "maintain";
+    }
+    let settled = condition.health.is_settled();
+    match (condition.health.is_up(), condition.drain || weight == 0, settled, backup) {
+        (false, _, true, false) => "active_down",
+        (false, _, true, true) => "backup_down",
+        (false, _, false, false) => "active_going_up",
+        (false, _, false, true) => "backup_going_up",
+        (true, true, _, false) => "active_draining",
+        (true, true, _, true) => "backup_draining",
+        (true, false, _, false) if !condition.checking => "active_no_check",
+        (true, false, _, true) if !condition.checking => "backup_no_check",
+        (true, false, true, false) => "active_up",
+        (true, false, true, true) => "backup_up",
+        (true, false, false, false) => "active_going_down",
+        (true, false, false, true) => "backup_going_down",
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
