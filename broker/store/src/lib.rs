@@ -4,16 +4,20 @@
 //!   `kill -9` and power loss.
 //! * [`recovery`]: folds the log's records into what each queue holds.
 //! * [`journal`]: a small durable log with snapshots for the metadata state machine.
+//! * [`segment`]: files for messages that outlive the log.
+//! * [`checkpoint`]: the state of all queues at a log position.
 //! * [`datadir`]: the data directory, its lock, its identity and its format version.
 //!
 //! Everything that touches a disk goes through [`disk::Disk`], so that the same code runs on the
 //! simulated disk that loses, tears and damages writes.
 
+pub mod checkpoint;
 pub mod datadir;
 pub mod disk;
 pub mod journal;
 mod le;
 pub mod recovery;
+pub mod segment;
 pub mod wal;
 
 /// A position in the node's log: the number of a record, from 1. 0 is "before the first".

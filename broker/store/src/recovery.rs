@@ -233,10 +233,7 @@ impl LiveSet {
     }
 
     fn queue(&mut self, queue_id: u64) -> Option<&mut QueueImage> {
-        if self.closed.contains(&queue_id) {
-            return None;
-        }
-        Some(self.queues.entry(queue_id).or_insert_with(|| QueueImage { queue_id, ..QueueImage::default() }))
+        queue_in(&mut self.queues, &self.closed, queue_id)
     }
 
     /// `shared` keeps the message's properties and body between the targets of a fan-out.
@@ -248,10 +245,11 @@ impl LiveSet {
         shared: &mut Option<(Bytes, Bytes)>,
     ) {
         let Target { queue_id, epoch, off, qseq } = target;
-        let Some(queue) = self.queue(queue_id) else { return };
+        let Some(queue) = queue_in(&mut self.queues, &self.closed, queue_id) else { return };
         queue.see(&At { queue_id, epoch, off });
+        let is_new = qseq >= queue.next_qseq;
         queue.next_qseq = queue.next_qseq.max(qseq.saturating_add(1));
-        match queue.messages.get_mut(&qseq) {
+        match if is_new { None } else { queue.messages.get_mut(&qseq) } {
             Some(known) if known.epoch == epoch => {
                 known.lsn = lsn;
                 known.delivery_count = message.delivery_count;
@@ -276,35 +274,61 @@ impl LiveSet {
             priority: message.priority,
             pub_ref: message.pub_ref,
             delivery_count: message.delivery_count,
-            exchange: self.names.get(message.exchange),
-            routing_key: self.names.get(message.routing_key),
+            exchange: self.names.exchange.get(message.exchange),
+            routing_key: self.names.routing_key.get(message.routing_key),
             properties,
             body,
             redelivered: false,
         };
-        if let Some(queue) = self.queue(queue_id) {
-            queue.messages.insert(qseq, live);
-        }
+        queue.messages.insert(qseq, live);
     }
+}
+
+fn queue_in<'a>(
+    queues: &'a mut HashMap<u64, QueueImage>,
+    closed: &HashSet<u64>,
+    queue_id: u64,
+) -> Option<&'a mut QueueImage> {
+    if !closed.is_empty() && closed.contains(&queue_id) {
+        return None;
+    }
+    Some(queues.entry(queue_id).or_insert_with(|| QueueImage { queue_id, ..QueueImage::default() }))
 }
 
 /// Exchange names and routing keys repeat; each is kept once.
 #[derive(Debug, Default)]
-struct Names(HashSet<Arc<str>>);
+struct Names {
+    exchange: Interned,
+    routing_key: Interned,
+}
 
-impl Names {
+#[derive(Debug, Default)]
+struct Interned {
+    /// The one asked for last, which is the most likely one.
+    last: Option<Arc<str>>,
+    known: HashSet<Arc<str>>,
+}
+
+impl Interned {
     /// Forget them all beyond this many: routing keys may all differ.
     const MOST: usize = 4096;
 
     fn get(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(name) {
-            return Arc::clone(known);
+        if let Some(last) = self.last.as_ref().filter(|last| &***last == name) {
+            return Arc::clone(last);
         }
-        if self.0.len() >= Self::MOST {
-            self.0.clear();
-        }
-        let name: Arc<str> = name.into();
-        self.0.insert(Arc::clone(&name));
+        let name = match self.known.get(name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                if self.known.len() >= Self::MOST {
+                    self.known.clear();
+                }
+                let name: Arc<str> = name.into();
+                self.known.insert(Arc::clone(&name));
+                name
+            }
+        };
+        self.last = Some(Arc::clone(&name));
         name
     }
 }
