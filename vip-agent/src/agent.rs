@@ -38,6 +38,18 @@ pub(crate) struct Options {
     pub(crate) keep_addresses: bool,
 }
 
+impl Options {
+    /// What the command line changes about a configuration. Addresses that are to stay must neither
+    /// expire nor be given up by a guard.
+    fn applied_to(&self, mut config: AgentConfig) -> AgentConfig {
+        if self.keep_addresses {
+            config.global.address_lease = Duration::ZERO;
+            config.global.guard = false;
+        }
+        config
+    }
+}
+
 /// The running agent.
 pub(crate) struct Agent {
     options: Options,
@@ -77,6 +89,7 @@ struct Inboxes {
 ///
 /// What keeps it from starting, with what to do about it.
 pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Failure> {
+    let config = options.applied_to(config);
     let signals = Signals::new().map_err(|error| os_failure("cannot listen to signals", &error))?;
     let (netlink, events) = Netlink::open().map_err(|error| os_failure("cannot open netlink", &error))?;
     let links = netlink
@@ -137,7 +150,7 @@ impl Agent {
 
     /// Opens everything and brings the instances into play.
     async fn start(&mut self) -> Result<(), Failure> {
-        self.check_interfaces(&self.config)?;
+        check_interfaces(&self.config, &self.host.names())?;
         let now = self.now();
         self.scripts.configure(&self.config.scripts, now);
         for config in self.config.instances.clone() {
@@ -160,28 +173,6 @@ impl Agent {
         self.routers[index].core.track(now, tracking, &mut effects);
         self.routers[index].core.start(now, &mut effects);
         self.carry_out(index, effects).await;
-    }
-
-    /// Every interface a configuration names must be there.
-    fn check_interfaces(&self, config: &AgentConfig) -> Result<(), Failure> {
-        for router in &config.instances {
-            let tracked = router.track_interfaces.iter().map(|track| &track.name);
-            let devices = router.addresses.iter().filter_map(|vip| vip.dev.as_ref());
-            for name in std::iter::once(&router.interface).chain(tracked).chain(devices) {
-                if self.host.link(name).is_some() {
-                    continue;
-                }
-                let names = self.host.names();
-                let message =
-                    format!("instance {}: there is no interface `{name}` on this host", router.core.name);
-                let mut failure = Failure::new(Exit::Config, message).detail("interfaces", names.join(", "));
-                if let Some(near) = daemon::diagnostic::suggest(name, names.iter().map(String::as_str)) {
-                    failure = failure.detail("try", format!("interface {near}"));
-                }
-                return Err(failure);
-            }
-        }
-        Ok(())
     }
 
     /// The loop.
@@ -480,7 +471,7 @@ impl Agent {
     /// Reads the configuration again. A wrong file changes nothing.
     async fn reload(&mut self) {
         let (config, remarks) = match config::load(&self.options.config_path) {
-            Ok(loaded) => loaded,
+            Ok((config, remarks)) => (self.options.applied_to(config), remarks),
             Err(remarks) => {
                 for remark in &remarks {
                     tracing::error!("{}", remark.one_line());
@@ -492,7 +483,7 @@ impl Agent {
         for remark in &remarks {
             tracing::warn!("{}", remark.one_line());
         }
-        if let Err(failure) = self.check_interfaces(&config) {
+        if let Err(failure) = check_interfaces(&config, &self.host.names()) {
             tracing::error!("{}; the old configuration stays in force", failure.message);
             return;
         }
@@ -549,6 +540,27 @@ impl Agent {
             states.map(|router| format!("{} {}", router.name(), router.core.state().word())).collect();
         states.join(", ")
     }
+}
+
+/// Every interface a configuration names must be among `names`.
+pub(crate) fn check_interfaces(config: &AgentConfig, names: &[String]) -> Result<(), Failure> {
+    for router in &config.instances {
+        let tracked = router.track_interfaces.iter().map(|track| &track.name);
+        let devices = router.addresses.iter().filter_map(|vip| vip.dev.as_ref());
+        for name in std::iter::once(&router.interface).chain(tracked).chain(devices) {
+            if names.contains(name) {
+                continue;
+            }
+            let message =
+                format!("instance {}: there is no interface `{name}` on this host", router.core.name);
+            let mut failure = Failure::new(Exit::Config, message).detail("interfaces", names.join(", "));
+            if let Some(near) = daemon::diagnostic::suggest(name, names.iter().map(String::as_str)) {
+                failure = failure.detail("try", format!("interface {near}"));
+            }
+            return Err(failure);
+        }
+    }
+    Ok(())
 }
 
 fn os_failure(what: &str, error: &std::io::Error) -> Failure {

@@ -41,7 +41,7 @@ impl Host {
                 // RFC 9568 section 5.1.2.1: adverts over IPv6 come from the link-local address.
                 IpAddr::V6(address) => six && (address.segments()[0] & 0xffc0) == 0xfe80,
             };
-            of_family && !virtual_addresses.contains(&found.address)
+            of_family && !found.tentative && !virtual_addresses.contains(&found.address)
         };
         link.addresses.iter().find(usable).map(|found| found.address)
     }

@@ -13,6 +13,7 @@ use daemon::run::Failure;
 
 use crate::agent::Options;
 use crate::cli::{Action, Cli, RunArgs};
+use crate::config::AgentConfig;
 
 mod agent;
 mod cli;
@@ -58,7 +59,10 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         print_version();
         return Ok(());
     }
-    let path = config_path(&cli.run);
+    let path = absolute(config_path(&cli.run));
+    cli.runtime_dir = absolute(cli.runtime_dir);
+    cli.run.pid = cli.run.pid.map(absolute);
+    cli.run.vrrp_pid = cli.run.vrrp_pid.map(absolute);
     let (config, remarks) = config::load(&path).map_err(Failure::from)?;
     if cli.run.check {
         remarks.print();
@@ -69,8 +73,10 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         print_line(&format!("{config:#?}"));
     }
     check_privileges()?;
+    check_interfaces(&config)?;
     if called_as_keepalived() && !cli.run.dont_fork {
-        nix::unistd::daemon(false, false)
+        // Log lines go on to where standard error was; under systemd that is the journal.
+        nix::unistd::daemon(false, true)
             .map_err(|error| Failure::new(Exit::OsError, format!("cannot go to the background: {error}")))?;
     }
     let mut log = cli.log.options(LogTarget::Stderr);
@@ -128,6 +134,11 @@ fn test_exit_code(remarks: &Diagnostics, usable: bool) -> u8 {
     }
 }
 
+/// Paths must mean the same after the program went to the background.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 fn called_as_keepalived() -> bool {
     daemon::run::program_name() == "keepalived"
 }
@@ -138,6 +149,17 @@ fn config_path(arguments: &RunArgs) -> PathBuf {
         let use_native = !called_as_keepalived() && native.exists();
         if use_native { native.to_owned() } else { PathBuf::from(cli::DEFAULT_CONFIG) }
     })
+}
+
+/// Every interface the configuration names is there. The agent looks again on reload.
+fn check_interfaces(config: &AgentConfig) -> Result<(), Failure> {
+    let known = nix::net::if_::if_nameindex();
+    let names: Vec<String> = known
+        .iter()
+        .flat_map(nix::net::if_::Interfaces::iter)
+        .map(|interface| interface.name().to_string_lossy().into_owned())
+        .collect();
+    if names.is_empty() { Ok(()) } else { agent::check_interfaces(config, &names) }
 }
 
 /// CAP_NET_ADMIN and CAP_NET_RAW, before anything is touched.

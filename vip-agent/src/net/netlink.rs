@@ -37,6 +37,8 @@ pub(crate) struct LinkAddress {
     pub(crate) prefix: u8,
     /// Not the first address of its network.
     pub(crate) secondary: bool,
+    /// IPv6 duplicate detection is not over; the address cannot be used yet.
+    pub(crate) tentative: bool,
 }
 
 /// What the kernel reports.
@@ -219,5 +221,6 @@ fn address(message: &AddressMessage) -> Option<LinkAddress> {
         address: found?,
         prefix: message.header.prefix_len,
         secondary: message.header.flags.contains(AddressHeaderFlags::Secondary),
+        tentative: message.header.flags.contains(AddressHeaderFlags::Tentative),
     })
 }

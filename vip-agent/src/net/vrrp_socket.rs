@@ -35,6 +35,12 @@ impl Endpoint {
     fn group(&self) -> IpAddr {
         if self.source.is_ipv4() { ip::MULTICAST_V4.into() } else { ip::MULTICAST_V6.into() }
     }
+
+    /// The scope id an address needs: the interface for link-local ones.
+    fn scope(&self, address: Ipv6Addr) -> u32 {
+        let link_local = address.is_multicast() || (address.segments()[0] & 0xffc0) == 0xfe80;
+        if link_local { self.index } else { 0 }
+    }
 }
 
 /// A packet as it came.
@@ -96,7 +102,7 @@ impl VrrpSocket {
         let bytes = self.packet(advert, mode, target);
         let address = match target {
             IpAddr::V4(_) => SocketAddr::new(target, 0),
-            IpAddr::V6(target) => SocketAddrV6::new(target, 0, 0, self.scope(target)).into(),
+            IpAddr::V6(target) => SocketAddrV6::new(target, 0, 0, self.endpoint.scope(target)).into(),
         };
         self.socket.get_ref().send_to(&bytes, &address.into()).map(drop)
     }
@@ -112,11 +118,6 @@ impl VrrpSocket {
         self.identification = self.identification.wrapping_add(1).max(1);
         packet.extend_from_slice(&payload);
         packet
-    }
-
-    fn scope(&self, target: Ipv6Addr) -> u32 {
-        let link_local = target.is_multicast() || (target.segments()[0] & 0xffc0) == 0xfe80;
-        if link_local { self.endpoint.index } else { 0 }
     }
 
     /// Waits until something is there to read. Call `receive` until it answers `None` afterwards.
@@ -235,8 +236,8 @@ fn prepare_v6(socket: &Socket, endpoint: &Endpoint, source: Ipv6Addr) -> io::Res
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_if_v6(endpoint.index)?;
         socket.join_multicast_v6(&ip::MULTICAST_V6, endpoint.index)?;
-    } else {
-        socket.bind(&SocketAddrV6::new(source, 0, 0, 0).into())?;
     }
-    Ok(())
+    // Unbound, the kernel would choose the source, and a link-local virtual address would be its choice.
+    // The checksum covers the source, so the peers would refuse every advert.
+    socket.bind(&SocketAddrV6::new(source, 0, 0, endpoint.scope(source)).into())
 }
