@@ -2,9 +2,8 @@
 //!
 //! `x-match` says how: `all` (the default) wants every other argument in the headers, `any` at
 //! least one. Arguments whose name begins with `x-` are left out, except with `all-with-x` and
-//! `any-with-x`. An argument without a value (void) asks only that the header is there. Values are
-//! equal when their types are of one class and the values are the same: integers of any width are
-//! one class, float and double another; text and binary differ.
+//! `any-with-x`. An argument without a value (void) asks only that the header is there. Numbers of
+//! every type are compared by value, and so are text and binary.
 
 use crate::exception::Exception;
 use crate::meta::{Destination, equivalence};
@@ -99,26 +98,41 @@ impl Rule {
     }
 }
 
-/// Whether a header has the value an argument wants.
+/// Whether a header has the value an argument wants. RabbitMQ compares values, not types: all
+/// numbers with each other (timestamps too), text with binary.
 fn same(wanted: &FieldValue, found: &Value<'_>) -> bool {
-    if let (Some(a), Some(b)) = (wanted.as_i64(), found.as_i64()) {
-        return a == b;
-    }
     match (wanted, found) {
         (FieldValue::Void, _) => true,
-        (FieldValue::LongStr(a), Value::LongStr(b)) => a == b,
-        (FieldValue::Bool(a), Value::Bool(b)) => a == b,
-        (FieldValue::Float(_) | FieldValue::Double(_), Value::Float(_) | Value::Double(_)) => {
-            float(wanted) == float(&found.to_owned())
-        }
-        _ => *wanted == found.to_owned(),
+        (FieldValue::LongStr(a) | FieldValue::Binary(a), Value::LongStr(b) | Value::Binary(b)) => a == b,
+        _ => match (number(wanted), number(&found.to_owned())) {
+            (Some(Number::Integer(a)), Some(Number::Integer(b))) => a == b,
+            (Some(a), Some(b)) => a.float() == b.float(),
+            (None, None) => *wanted == found.to_owned(),
+            _ => false,
+        },
     }
 }
 
-fn float(value: &FieldValue) -> Option<f64> {
+#[derive(Clone, Copy)]
+enum Number {
+    Integer(i128),
+    Float(f64),
+}
+
+impl Number {
+    fn float(self) -> f64 {
+        match self {
+            Number::Integer(value) => value as f64,
+            Number::Float(value) => value,
+        }
+    }
+}
+
+fn number(value: &FieldValue) -> Option<Number> {
     match value {
-        FieldValue::Float(value) => Some(f64::from(*value)),
-        FieldValue::Double(value) => Some(*value),
-        _ => None,
+        FieldValue::Float(value) => Some(Number::Float(f64::from(*value))),
+        FieldValue::Double(value) => Some(Number::Float(*value)),
+        FieldValue::Timestamp(value) => Some(Number::Integer(i128::from(*value))),
+        other => other.as_i64().map(|value| Number::Integer(i128::from(value))),
     }
 }

@@ -104,7 +104,7 @@ fn unbinding_everything_leaves_an_empty_tree() {
 }
 
 #[test]
-fn headers_match_by_class_of_type() {
+fn headers_compare_values_as_rabbitmq_does() {
     use FieldValue::{Bool, Byte, Double, Float, Long, LongStr, SignedInt, Timestamp, Void};
     let text = |text: &str| LongStr(text.as_bytes().to_vec());
     let cases = [
@@ -113,10 +113,13 @@ fn headers_match_by_class_of_type() {
         (SignedInt(1), Long(1), true),
         (Byte(1), SignedInt(1), true),
         (SignedInt(1), Bool(true), false),
-        (SignedInt(1), Double(1.0), false),
+        (SignedInt(1), Double(1.0), true),
+        (SignedInt(1), Double(1.5), false),
         (Float(0.5), Double(0.5), true),
-        (Timestamp(1), SignedInt(1), false),
-        (FieldValue::Binary(b"1".to_vec()), text("1"), false),
+        (Timestamp(1), SignedInt(1), true),
+        (FieldValue::Decimal { scale: 0, value: 1 }, SignedInt(1), false),
+        (FieldValue::Array(vec![SignedInt(1)]), FieldValue::Array(vec![SignedInt(1)]), true),
+        (FieldValue::Binary(b"1".to_vec()), text("1"), true),
         (Void, text("anything"), true),
         (text("x"), Void, false),
     ];

@@ -13,7 +13,7 @@ use std::sync::Arc;
 const MAX_EXPIRY: i64 = 0xFFFF_FFFF;
 
 /// Arguments whose value RabbitMQ compares when a queue is declared again, in its order.
-pub(super) const COMPARED: [&str; 21] = [
+pub(super) const COMPARED: [&str; 22] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -35,6 +35,7 @@ pub(super) const COMPARED: [&str; 21] = [
     "x-initial-cluster-size",
     "x-queue-leader-locator",
     "x-delivery-limit",
+    "x-queue-master-locator",
 ];
 
 /// Arguments that a quorum queue does not take.
@@ -48,9 +49,25 @@ const NOT_FOR_QUORUM: [&str; 7] = [
     "x-queue-master-locator",
 ];
 
+/// RabbitMQ's name of the type in its texts.
+const QUORUM: &str = "rabbit_quorum_queue";
+
+/// Whether a queue of this type may have a name made by the server.
+pub fn validate_server_named(arguments: &FieldTable) -> Result<(), Exception> {
+    match arguments.get("x-queue-type").and_then(FieldValue::as_str) {
+        Some("quorum") => Err(Exception::channel(
+            reply_code::PRECONDITION_FAILED,
+            format!("Cannot declare a server-named queue for type {QUORUM}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Arguments that a classic queue does not take.
-const NOT_FOR_CLASSIC: [&str; 7] = [
+const NOT_FOR_CLASSIC: [&str; 9] = [
     "x-dead-letter-strategy",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
     "x-quorum-initial-group-size",
     "x-delivery-limit",
     "x-queue-leader-locator",
@@ -108,21 +125,24 @@ pub fn validate_queue(sm: &MetaSm, declare: &DeclareQueue) -> Result<(), Excepti
         None => Ok(()),
     };
     check("x-queue-type")?;
+    let kind = declare.arguments.get("x-queue-type").and_then(FieldValue::as_str);
+    match kind {
+        Some("stream") => {
+            return Err(Exception::connection(
+                reply_code::NOT_IMPLEMENTED,
+                format!("{} would be a stream, which this broker does not have", title()),
+            ));
+        }
+        Some("quorum") => refuse_keys(sm, declare, &NOT_FOR_QUORUM, QUORUM)?,
+        _ => refuse_keys(sm, declare, &NOT_FOR_CLASSIC, "rabbit_classic_queue")?,
+    }
     for key in COMPARED {
         check(key)?;
     }
-    match declare.arguments.get("x-queue-type").and_then(FieldValue::as_str) {
-        Some("stream") => Err(Exception::connection(
-            reply_code::NOT_IMPLEMENTED,
-            format!("{} would be a stream, which this broker does not have", title()),
-        )),
-        Some("quorum") => validate_quorum(sm, declare),
-        _ => refuse_keys(sm, declare, &NOT_FOR_CLASSIC, "rabbit_classic_queue"),
-    }
+    if kind == Some("quorum") { validate_quorum(sm, declare) } else { Ok(()) }
 }
 
 fn validate_quorum(sm: &MetaSm, declare: &DeclareQueue) -> Result<(), Exception> {
-    refuse_keys(sm, declare, &NOT_FOR_QUORUM, "rabbit_quorum_queue")?;
     let property = if declare.auto_delete {
         "auto-delete"
     } else if declare.owner.is_some() {
@@ -189,8 +209,7 @@ fn check_queue_argument(key: &str, value: &FieldValue, all: &FieldTable) -> Resu
         | "x-max-length-bytes"
         | "x-max-in-memory-length"
         | "x-max-in-memory-bytes"
-        | "x-stream-max-segment-size-bytes"
-        | "x-delivery-limit" => not_negative(value).map(drop),
+        | "x-stream-max-segment-size-bytes" => not_negative(value).map(drop),
         "x-max-priority" => match not_negative(value)? {
             0..=255 => Ok(()),
             more => Err(format!("{{max_value_exceeded,{more}}}")),

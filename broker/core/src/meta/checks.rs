@@ -69,7 +69,9 @@ pub fn queue_declare(
 ) -> Result<Declared<QueueId>, Exception> {
     let vhost = access.vhost();
     let name = strip_cr_lf(request.name);
-    if !request.server_named {
+    if request.server_named {
+        arguments::validate_server_named(&request.arguments)?;
+    } else {
         check_name("queue", &name)?;
     }
     access.check_queue(sm, Permission::Configure, &name)?;
@@ -129,10 +131,8 @@ pub fn exchange_declare(
 ) -> Result<Declared<ExchangeId>, Exception> {
     let vhost = access.vhost();
     let kind = ExchangeType::from_name(request.kind).ok_or_else(|| {
-        Exception::connection(
-            reply_code::COMMAND_INVALID,
-            format!("unknown exchange type '{}'", request.kind),
-        )
+        let what = if request.kind.is_empty() { "invalid" } else { "unknown" };
+        Exception::connection(reply_code::COMMAND_INVALID, format!("{what} exchange type '{}'", request.kind))
     })?;
     let name = strip_cr_lf(request.name);
     not_default_exchange(&name)?;

@@ -63,7 +63,8 @@ impl MetaSm {
         Some(routed)
     }
 
-    /// The default exchange: every queue is bound to it by its name.
+    /// The default exchange: every queue is bound to it by its name. RabbitMQ does so only for what
+    /// is published to it, not for what reaches it as an alternate exchange.
     fn route_by_name(&self, vhost: VhostId, keys: &[&str], out: &mut Vec<QueueId>) {
         if let Some(state) = self.vhost(vhost) {
             out.extend(keys.iter().filter_map(|key| state.queues.get(*key)));
@@ -78,10 +79,6 @@ impl MetaSm {
         out: &mut Vec<QueueId>,
         scratch: &mut RouteScratch,
     ) {
-        if exchange.name.is_empty() {
-            self.route_by_name(exchange.vhost, keys, out);
-            return;
-        }
         scratch.destinations.clear();
         exchange.router.route(keys, headers, &mut scratch.destinations, &mut scratch.words);
         if scratch.destinations.is_empty() {
