@@ -312,7 +312,11 @@ impl Node {
     }
 
     /// The queues a dead letter goes to, with their names.
-    pub(crate) fn route_dead_letter(&self, letter: &DeadLetter, rewritten: &Rewritten) -> Vec<(QueueId, Arc<str>)> {
+    pub(crate) fn route_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        rewritten: &Rewritten,
+    ) -> Vec<(QueueId, Arc<str>)> {
         let sm = self.metadata.read();
         let Some(vhost) = sm.vhost_id(&letter.vhost) else { return Vec::new() };
         let keys: Vec<&str> = rewritten.routing_keys.iter().map(String::as_str).collect();

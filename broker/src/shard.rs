@@ -94,9 +94,16 @@ pub(crate) struct TurnBuffers {
     letters: Vec<DeadLetter>,
     unused: Vec<QueueId>,
     wakes: Vec<(u64, QueueId)>,
+    /// A consumer that does not keep up with what was published, and the octets it is owed since.
+    behind: Option<(Arc<Outbox>, usize)>,
 }
 
 impl TurnBuffers {
+    /// The output of a consumer that is owed more than `limit` octets by these turns, and how many.
+    pub(crate) fn take_behind(&mut self, limit: usize) -> Option<(Arc<Outbox>, usize)> {
+        self.behind.take_if(|(_, debt)| *debt > limit)
+    }
+
     /// Timers that queues asked for outside of a turn.
     pub(crate) fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
         std::mem::take(&mut self.wakes)
@@ -308,6 +315,13 @@ impl Effects for TurnBuffers {
 
     fn unused(&mut self, queue: QueueId) {
         self.unused.push(queue);
+    }
+
+    fn backlog(&mut self, slowest: &ConsumerHandle, octets: usize) {
+        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::clone(&slowest.outbox), 0));
+        if Arc::ptr_eq(behind, &slowest.outbox) {
+            *debt += octets;
+        }
     }
 
     fn log_floor(&self) -> u64 {

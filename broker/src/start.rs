@@ -62,10 +62,10 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
 
     let mut signals = Signals::new()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
-    let (shutdown, _) = Shutdown::new();
+    let (shutdown, _token) = Shutdown::new();
     let accepting = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(listener::accept(Arc::clone(&node), listener)))
+        .map(|listener| tokio::spawn(listener::accept(Arc::clone(&node), listener, shutdown.token())))
         .collect::<Vec<_>>();
     banner(&config, data.path(), began);
 
@@ -91,6 +91,7 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
 
 /// Says goodbye to the clients, then makes everything durable.
 async fn stop(node: &Arc<Node>, accepting: Vec<JoinHandle<()>>, signals: &mut Signals, shutdown: &Shutdown) {
+    shutdown.stop(daemon::shutdown::Stop::Graceful);
     tracing::info!(connections = node.connections.len(), "stopping");
     node.close_connections(
         amqp::reply_code::CONNECTION_FORCED,

@@ -5,6 +5,7 @@ use super::Connection;
 use super::channel::{Channel, ChannelConsumer, settle};
 use super::frames::unimplemented_method;
 use super::outbox::ConsumerHandle;
+use super::reply_to::REPLY_TO;
 use crate::shard::Turn;
 use amqp::frame;
 use amqp::method::{Method, access, basic, channel, confirm, tx};
@@ -15,10 +16,19 @@ use broker_core::channel::deliveries::{Unacked, UnknownTag};
 use broker_core::channel::tx::Transaction;
 use broker_core::exception::Exception;
 use broker_core::ids::QueueId;
+use broker_core::meta::options::QueueType;
 use broker_core::meta::{Permission, checks};
 use broker_core::queue::Settle;
 use broker_core::queue::consumers::NewConsumer;
 use std::sync::Arc;
+
+/// A queue to read from.
+struct Found {
+    id: QueueId,
+    /// Its name in error texts.
+    title: String,
+    quorum: bool,
+}
 
 impl Connection {
     /// Carries out a method that needs no waiting.
@@ -130,18 +140,14 @@ impl Connection {
     }
 
     /// Finds a queue and checks that the user may read it.
-    fn readable_queue(
-        &mut self,
-        turn: &mut Turn<'_>,
-        number: u16,
-        name: &str,
-    ) -> Result<(QueueId, Arc<str>), Exception> {
+    fn readable_queue(&mut self, turn: &mut Turn<'_>, number: u16, name: &str) -> Result<Found, Exception> {
         let name = self.queue_name(number, name)?;
         turn.close();
         let sm = self.node.metadata.read();
         let Some(access) = self.access.as_mut() else { return Err(unimplemented_method()) };
         let queue = checks::queue_for(&sm, access, Permission::Read, &name, self.info.id)?;
-        Ok((queue.id, Arc::from(sm.queue_title(access.vhost(), &queue.name))))
+        let title = sm.queue_title(access.vhost(), &queue.name);
+        Ok(Found { id: queue.id, title, quorum: queue.options.queue_type == QueueType::Quorum })
     }
 
     fn qos(&mut self, turn: &mut Turn<'_>, number: u16, qos: &basic::Qos) -> Result<(), Exception> {
@@ -167,12 +173,19 @@ impl Connection {
         consume: &basic::Consume<'_>,
     ) -> Result<(), Exception> {
         let open = self.channel(number)?;
-        if open.consumers.contains_key(consume.consumer_tag) {
+        if consume.queue == REPLY_TO && !open.consumers.contains_key(consume.consumer_tag) {
+            return self.consume_replies(turn, number, consume);
+        }
+        if open.has_tag(consume.consumer_tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
             return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
         }
         let prefetch = u32::from(open.prefetch);
-        let (queue, title) = self.readable_queue(turn, number, consume.queue)?;
+        let Found { id: queue, title, quorum } = self.readable_queue(turn, number, consume.queue)?;
+        if quorum && self.outbox.deliveries(number, |deliveries| deliveries.limit > 0) == Some(true) {
+            let text = format!("{title} does not support global qos");
+            return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, text));
+        }
         let priority = consumer_priority(consume.arguments, &title)?;
         let tag: Arc<str> = match consume.consumer_tag {
             "" => Arc::from(self.node.unique_name("amq.ctag-")),
@@ -221,6 +234,8 @@ impl Connection {
             self.channels.get_mut(&number).and_then(|open| open.consumers.remove(cancel.consumer_tag));
         if let Some(consumer) = consumer {
             turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
+        } else {
+            self.cancel_replies(number, cancel.consumer_tag);
         }
         if !cancel.nowait {
             self.send(turn, number, &basic::CancelOk { consumer_tag: cancel.consumer_tag });
@@ -228,7 +243,7 @@ impl Connection {
     }
 
     fn get(&mut self, turn: &mut Turn<'_>, number: u16, get: &basic::Get<'_>) -> Result<(), Exception> {
-        let (id, title) = self.readable_queue(turn, number, get.queue)?;
+        let Found { id, title, .. } = self.readable_queue(turn, number, get.queue)?;
         let outbox = Arc::clone(&self.outbox);
         let counters = &self.info.counters;
         let first = turn.queue(id, |queue, now, fx| {

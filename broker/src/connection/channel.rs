@@ -1,6 +1,6 @@
 //! What a connection keeps for each of its channels.
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, ReplyConsumer};
 use crate::shard::Turn;
 use broker_core::channel::confirm::{Confirm, Confirms};
 use broker_core::channel::content::Assembly;
@@ -25,6 +25,8 @@ pub(crate) struct Channel {
     pub(crate) transaction: Option<Transaction>,
     /// By consumer tag.
     pub(crate) consumers: HashMap<Arc<str>, ChannelConsumer>,
+    /// The consumer of direct replies; its tag is not among `consumers`.
+    pub(crate) replies: Option<ReplyConsumer>,
     /// Queue declared last: what an empty name stands for.
     pub(crate) last_queue: Option<Arc<str>>,
     /// `basic.qos` without `global`: limit for consumers that start from now on.
@@ -41,9 +43,15 @@ pub(crate) struct ChannelConsumer {
 }
 
 impl Channel {
+    /// Whether a consumer of the channel has this tag.
+    pub(crate) fn has_tag(&self, tag: &str) -> bool {
+        self.consumers.contains_key(tag) || self.replies.as_ref().is_some_and(|replies| *replies.tag == *tag)
+    }
+
     /// Takes the channel's consumers out of their queues and gives back what it did not settle.
     pub(crate) fn release(&mut self, number: u16, outbox: &Outbox, turn: &mut Turn<'_>) {
         self.assembly = None;
+        self.replies = None;
         for (_, consumer) in self.consumers.drain() {
             turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
         }

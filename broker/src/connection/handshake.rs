@@ -73,7 +73,11 @@ impl Connection {
     ///
     /// # Errors
     /// The exception that RabbitMQ answers.
-    pub(crate) async fn connection_method(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+    pub(crate) async fn connection_method(
+        &mut self,
+        number: u16,
+        method: &Method<'_>,
+    ) -> Result<(), Exception> {
         if number != 0 {
             return Err(unimplemented_method());
         }

@@ -83,7 +83,13 @@ pub(crate) struct ConnectionInfo {
 
 impl ConnectionInfo {
     /// A connection that has just been accepted.
-    pub(crate) fn new(id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: u64, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        peer: SocketAddr,
+        local: SocketAddr,
+        now: u64,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         ConnectionInfo {
             id,
             peer,
@@ -131,6 +137,11 @@ impl Connections {
     /// Removes one.
     pub(crate) fn remove(&self, id: ConnectionId) {
         self.all.lock().remove(&id);
+    }
+
+    /// One of them.
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<Arc<ConnectionInfo>> {
+        self.all.lock().get(&id).cloned()
     }
 
     /// All of them, oldest first.

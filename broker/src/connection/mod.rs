@@ -13,6 +13,7 @@ mod handshake;
 pub(crate) mod info;
 pub(crate) mod outbox;
 mod publish;
+mod reply_to;
 mod routes;
 mod slow;
 
@@ -45,6 +46,12 @@ const READ_SIZE: usize = 256 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to answer `connection.close`, or to hang up after `close-ok`.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a publisher that waits for its consumers looks after them.
+const PACE: Duration = Duration::from_millis(1);
+/// How many looks without any progress end the wait.
+const PACE_IDLE: u32 = 5;
+/// How many looks end it in any case: a slow consumer slows publishers down, it does not stop them.
+const PACE_LOOKS: u32 = 50;
 /// A connection's leftover input is kept in its own buffer; larger ones are given back when empty.
 const KEEP_INPUT: usize = 16 * 1024;
 
@@ -103,6 +110,8 @@ pub(crate) struct Connection {
     last_sent: u64,
     last_received: u64,
     silent_ticks: u32,
+    /// Input is read: no alarm and no full log holds this publisher up.
+    reading: bool,
     told_blocked: bool,
 }
 
@@ -150,6 +159,7 @@ pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
         last_sent: 0,
         last_received: 0,
         silent_ticks: 0,
+        reading: true,
         told_blocked: false,
         node,
     };
@@ -176,6 +186,7 @@ impl Connection {
             let congested = self.node.wal.is_congested();
             let reads =
                 !(publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some()));
+            self.reading = reads;
             tokio::select! {
                 ready = stream.readable(), if reads => {
                     let outcome = match ready {
@@ -255,7 +266,24 @@ impl Connection {
         if next == Next::Stop {
             self.phase = Phase::Done;
         }
+        self.pace().await;
         Ok(())
+    }
+
+    /// Waits while consumers do not keep up with what is published here, until they have been sent as much as
+    /// they are owed or do not get on at all: memory is better spent than on what they can not take yet.
+    async fn pace(&mut self) {
+        let Some((consumer, owed)) = self.buffers.take_behind(READ_SIZE) else { return };
+        let mut sent = consumer.sent();
+        let enough = sent + owed as u64;
+        let (mut idle, mut looks) = (0, 0);
+        while sent < enough && idle < PACE_IDLE && looks < PACE_LOOKS {
+            looks += 1;
+            tokio::time::sleep(PACE).await;
+            let now = consumer.sent();
+            idle = if now == sent { idle + 1 } else { 0 };
+            sent = now;
+        }
     }
 
     fn read_and_process(&mut self) -> io::Result<Next> {
@@ -362,7 +390,9 @@ impl Connection {
 
     fn heartbeat(&mut self) {
         let received = self.info.counters.received_octets.get();
-        self.silent_ticks = if received == self.last_received { self.silent_ticks + 1 } else { 0 };
+        // While we do not read, silence is not the client's.
+        let silent = received == self.last_received && self.reading;
+        self.silent_ticks = if silent { self.silent_ticks + 1 } else { 0 };
         self.last_received = received;
         // Two intervals of silence are four ticks (AMQP 0-9-1 section 4.2.7).
         if self.silent_ticks >= 4 {

@@ -26,6 +26,8 @@ use tokio::sync::Notify;
 const HIGH_WATER: usize = 1024 * 1024;
 /// Octets waiting below which they are resumed.
 const LOW_WATER: usize = 256 * 1024;
+/// Octets waiting above which direct replies to this connection are dropped: no queue holds them back.
+const REPLY_LIMIT: usize = 16 * 1024 * 1024;
 /// Bodies from this size on are sent from where they lie instead of being copied.
 const SHARE_BODY: usize = 16 * 1024;
 /// Slices per `writev`.
@@ -108,6 +110,16 @@ impl Chunk {
 struct ChannelOut {
     deliveries: Deliveries,
     stalled: Vec<(QueueId, ConsumerRef)>,
+    replies: Option<ReplyConsumer>,
+}
+
+/// A consumer of direct replies (RabbitMQ's `amq.rabbitmq.reply-to`).
+#[derive(Clone, Debug)]
+pub(crate) struct ReplyConsumer {
+    /// Consumer tag.
+    pub(crate) tag: Arc<str>,
+    /// What requesters put into `reply-to` and responders use as the routing key.
+    pub(crate) address: Arc<str>,
 }
 
 impl Outbox {
@@ -228,6 +240,39 @@ impl Outbox {
         state.bytes += state.tail.len() - before;
         state.content(to.channel, view, delivery.shared);
         (Delivered::Sent, state.schedule())
+    }
+
+    /// Sets who gets the direct replies of a channel.
+    pub(crate) fn set_reply_consumer(&self, channel: u16, consumer: Option<ReplyConsumer>) {
+        if let Some(out) = self.state.lock().channels.get_mut(&channel) {
+            out.replies = consumer;
+        }
+    }
+
+    /// Whether a channel waits for direct replies under this address.
+    pub(crate) fn expects_reply(&self, channel: u16, address: &str) -> bool {
+        let state = self.state.lock();
+        let replies = state.channels.get(&channel).and_then(|out| out.replies.as_ref());
+        !state.dead && replies.is_some_and(|replies| *replies.address == *address)
+    }
+
+    /// Encodes a direct reply. `None` when nobody waits for it here, or when the requester does not read;
+    /// otherwise whether the caller has to flush.
+    pub(crate) fn deliver_reply(&self, channel: u16, view: &MessageView<'_>) -> Option<bool> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.dead || state.bytes > REPLY_LIMIT {
+            return None;
+        }
+        let out = state.channels.get_mut(&channel)?;
+        let replies = out.replies.as_ref().filter(|replies| *replies.address == *view.routing_key)?;
+        let tag = out.deliveries.tag_no_ack();
+        let before = state.tail.len();
+        let (exchange, key) = (view.exchange, view.routing_key);
+        frame::write_deliver(&mut state.tail, channel, &replies.tag, tag, false, exchange, key);
+        state.bytes += state.tail.len() - before;
+        state.content(channel, view, None);
+        Some(state.schedule())
     }
 
     /// Appends output that `encode` writes. Returns whether the caller has to flush.

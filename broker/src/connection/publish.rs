@@ -1,6 +1,7 @@
 //! `basic.publish`: checks, routing, hand-over to the queues, returns (AMQP 0-9-1 section 1.8.3.7).
 
 use super::Connection;
+use super::reply_to;
 use crate::shard::Turn;
 use amqp::content::{PERSISTENT, Properties};
 use amqp::frame;
@@ -43,6 +44,8 @@ struct Facts<'a> {
     headers: Option<amqp::table::Table<'a>>,
     extra_keys: Vec<&'a str>,
     has_bcc: bool,
+    /// What `reply-to: amq.rabbitmq.reply-to` becomes.
+    reply_address: Option<Arc<str>>,
 }
 
 impl Connection {
@@ -62,18 +65,26 @@ impl Connection {
         }
         match incoming {
             Incoming::Borrowed(view) => {
-                let facts = self.check_publish(view.properties, view.body.len() as u64)?;
-                let stripped = stripped(&view, &facts);
-                let view = MessageView { properties: stripped.as_deref().unwrap_or(view.properties), ..view };
+                let facts = self
+                    .check_publish(channel, view.properties, view.body.len() as u64)
+                    .map_err(|error| self.first_error(turn, &view, error))?;
+                let rewritten = rewritten(&view, &facts);
+                let view =
+                    MessageView { properties: rewritten.as_deref().unwrap_or(view.properties), ..view };
                 let publish = Publish::borrowed(view, facts.persistent, facts.expiration_ms, facts.priority);
                 self.accept(turn, channel, publish, &facts, target.mandatory)
             }
             Incoming::Assembled(assembly) => {
                 let properties = assembly.properties().to_vec();
-                let facts = self.check_publish(&properties, assembly.body_len())?;
+                let facts =
+                    self.check_publish(channel, &properties, assembly.body_len()).map_err(|error| {
+                        let (exchange, routing_key) = assembly.target();
+                        let view = MessageView { exchange, routing_key, properties: &properties, body: &[] };
+                        self.first_error(turn, &view, error)
+                    })?;
                 let mut message = assembly.finish(facts.persistent);
-                if let Some(stripped) = stripped(&message.view(), &facts) {
-                    let view = MessageView { properties: &stripped, ..message.view() };
+                if let Some(rewritten) = rewritten(&message.view(), &facts) {
+                    let view = MessageView { properties: &rewritten, ..message.view() };
                     message = Message::copy_from(&view, facts.persistent);
                 }
                 let message = Arc::new(message);
@@ -83,8 +94,22 @@ impl Connection {
         }
     }
 
+    /// RabbitMQ looks at exchange and permissions before it looks at the properties: of several errors that
+    /// one is told.
+    fn first_error(&mut self, turn: &mut Turn<'_>, view: &MessageView<'_>, error: Exception) -> Exception {
+        turn.close();
+        let sm = self.node.metadata.read();
+        let Some(access) = self.access.as_mut() else { return error };
+        checks::publish(&sm, access, view.exchange, view.routing_key).err().unwrap_or(error)
+    }
+
     /// The checks that look at the message only, in RabbitMQ's order.
-    fn check_publish<'a>(&self, properties: &'a [u8], size: u64) -> Result<Facts<'a>, Exception> {
+    fn check_publish<'a>(
+        &self,
+        channel: u16,
+        properties: &'a [u8],
+        size: u64,
+    ) -> Result<Facts<'a>, Exception> {
         let limit = self.node.settings.max_message_size;
         if size > limit {
             let text = format!("message size {size} is larger than configured max size {limit}");
@@ -99,6 +124,7 @@ impl Connection {
             headers: properties.headers(),
             extra_keys: Vec::new(),
             has_bcc: false,
+            reply_address: self.reply_address(channel, properties.reply_to())?,
         };
         if let Some(user_id) = properties.user_id() {
             self.check_user_id(user_id)?;
@@ -149,11 +175,13 @@ impl Connection {
         let mut targets = std::mem::take(&mut self.targets);
         let routed = self.route(turn, &publish.view, facts, &mut targets);
         let outcome = routed.and_then(|()| {
+            let reply = publish.view.exchange.is_empty() && reply_to::is_reply(publish.view.routing_key);
+            let replied = reply && self.deliver_reply(turn, &publish.view);
             let transactional = self.channels.get(&channel).is_some_and(|open| open.transaction.is_some());
-            if transactional {
+            if transactional && !replied {
                 return self.collect(channel, &mut publish, mandatory);
             }
-            let rejected = self.hand_over(turn, channel, &mut publish, &targets, mandatory);
+            let rejected = !replied && self.hand_over(turn, channel, &mut publish, &targets, mandatory);
             if let Some(confirms) = self.channels.get_mut(&channel).and_then(|open| open.confirms.as_mut()) {
                 confirms.number();
                 if rejected {
@@ -263,23 +291,32 @@ impl Connection {
     pub(crate) fn route_message(
         &mut self,
         turn: &mut Turn<'_>,
+        channel: u16,
         message: &Message,
         targets: &mut Vec<QueueId>,
     ) -> Result<(), Exception> {
         let view = message.view();
-        let facts = self.check_publish(view.properties, view.body.len() as u64)?;
+        let facts = self.check_publish(channel, view.properties, view.body.len() as u64)?;
         self.route(turn, &view, &facts, targets)
     }
 }
 
-/// The properties without the `BCC` header, which consumers must not see.
-fn stripped(view: &MessageView<'_>, facts: &Facts<'_>) -> Option<Vec<u8>> {
-    if !facts.has_bcc {
+/// The properties that consumers see, where they differ from what was published: without the `BCC` header,
+/// with the requester's address for direct replies.
+fn rewritten(view: &MessageView<'_>, facts: &Facts<'_>) -> Option<Vec<u8>> {
+    if !facts.has_bcc && facts.reply_address.is_none() {
         return None;
     }
     let mut properties = amqp::content::BasicProperties::from(Properties::parse(view.properties).ok()?);
-    properties.headers.as_mut()?.remove("BCC");
-    let mut raw = Vec::with_capacity(view.properties.len());
+    if facts.has_bcc
+        && let Some(headers) = properties.headers.as_mut()
+    {
+        headers.remove("BCC");
+    }
+    if let Some(address) = &facts.reply_address {
+        properties.reply_to = Some(address.as_bytes().to_vec());
+    }
+    let mut raw = Vec::with_capacity(view.properties.len() + 64);
     properties.encode(&mut raw);
     Some(raw)
 }

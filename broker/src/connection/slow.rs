@@ -5,7 +5,7 @@
 
 use super::basic::precondition;
 use super::frames::{decode, unimplemented_method};
-use super::{Connection, Phase};
+use super::{Connection, Phase, reply_to};
 use crate::shard::{Turn, TurnBuffers};
 use amqp::frame;
 use amqp::method::{Method, MethodFields, exchange, queue, tx};
@@ -102,6 +102,9 @@ impl Connection {
 
     async fn queue_declare(&mut self, number: u16, declare: &queue::Declare<'_>) -> Result<(), Exception> {
         let connection = self.info.id;
+        if declare.queue.starts_with(reply_to::REPLY_TO) {
+            return self.declare_reply_to(number, declare);
+        }
         if declare.passive {
             let name = self.queue_name(number, declare.queue)?;
             let (id, name) = self.with_access(|sm, access| {
@@ -130,6 +133,16 @@ impl Connection {
         };
         let name = self.node.metadata.read().queue(id).map(|queue| Arc::clone(&queue.name));
         self.declared(number, id, name.unwrap_or_else(|| Arc::from(name_of(&request))), declare.nowait)
+    }
+
+    /// A declare of the pseudo queue, or of a requester's address, asks whether it is there.
+    fn declare_reply_to(&self, number: u16, declare: &queue::Declare<'_>) -> Result<(), Exception> {
+        if !reply_to::exists(&self.node, declare.queue) {
+            return Err(reply_to::no_requester(declare.queue, &self.info.details().vhost));
+        }
+        let ok = queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 };
+        self.answer(number, declare.nowait, &ok);
+        Ok(())
     }
 
     /// Answers a declare with the queue's counters.
@@ -276,7 +289,7 @@ impl Connection {
         let mut targets = Vec::with_capacity(transaction.publishes.len());
         for publish in &transaction.publishes {
             let mut queues = Vec::new();
-            self.route_message(&mut turn, &publish.message, &mut queues)?;
+            self.route_message(&mut turn, number, &publish.message, &mut queues)?;
             targets.push(queues);
         }
         let settled = transaction.settlements.iter().flat_map(|(_, settled)| settled);

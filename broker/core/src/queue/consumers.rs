@@ -74,6 +74,8 @@ pub struct Consumers<H> {
     /// Those that can take a message now, by falling priority.
     rounds: Vec<(i32, VecDeque<u32>)>,
     count: usize,
+    /// How many are stalled.
+    stalled: usize,
     next_key: u64,
     single_active: bool,
     active: Option<ConsumerRef>,
@@ -85,6 +87,7 @@ impl<H> Consumers<H> {
             slots: Vec::new(),
             rounds: Vec::new(),
             count: 0,
+            stalled: 0,
             next_key: 1,
             single_active,
             active: None,
@@ -161,6 +164,7 @@ impl<H> Consumers<H> {
         self.leave_round(reference);
         let consumer = self.slots[reference.slot as usize].take()?;
         self.count -= 1;
+        self.stalled -= usize::from(consumer.stalled);
         if self.active == Some(reference) {
             self.active = self.iter().min_by_key(|other| other.reference.key).map(Consumer::reference);
             if let Some(next) = self.active {
@@ -173,6 +177,7 @@ impl<H> Consumers<H> {
     pub(super) fn remove_all(&mut self) -> Vec<Consumer<H>> {
         self.rounds.clear();
         self.count = 0;
+        self.stalled = 0;
         self.active = None;
         std::mem::take(&mut self.slots).into_iter().flatten().collect()
     }
@@ -182,6 +187,14 @@ impl<H> Consumers<H> {
     pub(super) fn next(&self) -> Option<&Consumer<H>> {
         let slot = self.rounds.iter().find_map(|(_, round)| round.front())?;
         self.slots[*slot as usize].as_ref()
+    }
+
+    /// A consumer that can take no more for reasons of its connection or channel, if there is one.
+    pub(super) fn stalled(&self) -> Option<&Consumer<H>> {
+        if self.stalled == 0 {
+            return None;
+        }
+        self.iter().find(|consumer| consumer.stalled)
     }
 
     /// The first in the round took a message: its turn is over, and without credit it leaves the round.
@@ -202,14 +215,18 @@ impl<H> Consumers<H> {
     /// The consumer cannot take more for reasons of its connection or channel.
     pub(super) fn stall(&mut self, reference: ConsumerRef) {
         self.leave_round(reference);
-        if let Some(consumer) = self.get_mut(reference) {
-            consumer.stalled = true;
+        if let Some(consumer) = self.get_mut(reference)
+            && !std::mem::replace(&mut consumer.stalled, true)
+        {
+            self.stalled += 1;
         }
     }
 
     pub(super) fn resume(&mut self, reference: ConsumerRef) {
         if let Some(consumer) = self.get_mut(reference) {
-            consumer.stalled = false;
+            if std::mem::replace(&mut consumer.stalled, false) {
+                self.stalled -= 1;
+            }
             self.enter_round(reference);
         }
     }

@@ -41,6 +41,10 @@ pub trait Effects {
     /// The queue wants to be deleted: its last consumer left (auto-delete) or it expired unused.
     fn unused(&mut self, queue: QueueId);
 
+    /// A message joined a backlog although the queue has consumers: `slowest` can not take more now, and these
+    /// octets are its share of the message. Whoever publishes may want to wait for a moment.
+    fn backlog(&mut self, slowest: &Self::Handle, octets: usize);
+
     /// Log position below which everything appended so far lies; kept with each durable message so that old
     /// log files can be emptied.
     fn log_floor(&self) -> u64;
@@ -150,6 +154,8 @@ struct Held {
 /// be marked redelivered although nobody saw them. The first reservations are small and double, so that few
 /// deliveries mark few messages.
 const HWM_STEP: u64 = 4096;
+/// Ready messages from which on publishers hear that consumers do not keep up.
+const BACKLOG: usize = 2000;
 /// Messages that one step of relocating appends again.
 const RELOCATE_STEP: usize = 1024;
 
@@ -340,6 +346,12 @@ impl<H> Queue<H> {
             logged: durable,
         };
         self.ready.push_back(entry);
+        if self.ready.len() > BACKLOG
+            && let Some(slowest) = self.consumers.stalled()
+        {
+            // The consumers share the work.
+            fx.backlog(&slowest.handle, publish.view.body.len().div_ceil(self.consumers.len()));
+        }
         self.trim(fx);
         self.expire_head(now, fx);
         Published::Accepted { logged: durable }

@@ -15,6 +15,7 @@ struct Recorder {
     wakes: Vec<u64>,
     unused: u32,
     full: bool,
+    backlog: usize,
 }
 
 impl Effects for Recorder {
@@ -49,6 +50,10 @@ impl Effects for Recorder {
 
     fn unused(&mut self, _: QueueId) {
         self.unused += 1;
+    }
+
+    fn backlog(&mut self, _: &u32, octets: usize) {
+        self.backlog += octets;
     }
 
     fn log_floor(&self) -> u64 {
@@ -154,6 +159,22 @@ fn a_full_consumer_waits_until_it_is_resumed() {
     assert!(deliveries(&mut fx).is_empty());
     queue.resume(0, one, &mut fx);
     assert_eq!(deliveries(&mut fx), [(1, 1, false), (1, 2, false)]);
+}
+
+#[test]
+fn a_backlog_is_told_only_while_a_consumer_is_behind() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..=BACKLOG {
+        publish(&mut queue, 0, false, None, &mut fx);
+    }
+    assert_eq!(fx.backlog, 0, "nobody consumes");
+    fx.full = true;
+    let one = queue.consume(0, consumer(1, true, 0, 0), &mut fx);
+    publish(&mut queue, 0, false, None, &mut fx);
+    assert_eq!(fx.backlog, 4);
+    queue.cancel(0, one, &mut fx);
+    publish(&mut queue, 0, false, None, &mut fx);
+    assert_eq!(fx.backlog, 4);
 }
 
 #[test]
