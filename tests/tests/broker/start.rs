@@ -70,7 +70,7 @@ fn a_wrong_configuration_is_shown_with_its_line_and_the_nearest_key() {
     }
     let scratch = Scratch::new("wrong-configuration").unwrap();
     let file = scratch.path().join("broker.toml");
-    std::fs::write(&file, "[node]\nname = \"rabbit@x\"\n[amqp]\nLISEN = \"0.0.0.0:5672\"\n").unwrap();
+    std::fs::write(&file, "[node]\nname = \"rabbit@x\"\n[amqp]\nlisen = \"0.0.0.0:5672\"\n").unwrap();
     let output =
         Command::new(programs::folder().join("broker")).arg("--check").arg("-c").arg(&file).output().unwrap();
     let text = told(&output);
