@@ -13,3 +13,6 @@ pub mod journal_check;
 pub mod mutant;
 pub mod random;
 pub mod wal_check;
+
+#[cfg(test)]
+mod properties;

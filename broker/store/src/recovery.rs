@@ -4,14 +4,19 @@
 //! that was written a second time further on (so that the file with its first copy could be released)
 //! has the same identity and only moves; [`Record::QOpen`] only raises counters. What a record says
 //! about a queue that was closed is ignored.
+//!
+//! [`Record::SegAdd`] says that every message of its range that is live at that point of the log is in
+//! the segment. Messages that were dropped while the segment was being written must therefore be
+//! dropped again behind it (in the same append): the segment holds them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use broker_core::record::{At, Enq, Message, PubRef, QseqRange, Record, Target};
+use broker_core::record::{At, DropReason, Enq, Message, PubRef, QseqRange, Record, Target};
 use bytes::Bytes;
 
 use crate::Lsn;
+use crate::segment::MOST_MESSAGES;
 
 /// A message that is still in its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,23 +72,91 @@ pub struct QueueImage {
     pub segments: BTreeMap<u64, SegmentNote>,
 }
 
-/// A segment file, as [`Record::SegAdd`] described it.
+/// A segment file, as [`Record::SegAdd`] described it, and what happened to its messages since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentNote {
     /// The last message in it.
     pub last_qseq: u64,
     /// Its description.
     pub meta: Box<[u8]>,
+    /// Messages dropped after it was added. Together with its bitmap: what is gone.
+    pub dropped: QseqSet,
+    /// Messages that were returned after it was added, and how often, where that is counted.
+    pub requeued: BTreeMap<u64, u32>,
+}
+
+/// A set of positions in a queue, as ranges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QseqSet(BTreeMap<u64, u64>);
+
+impl QseqSet {
+    /// Adds a range.
+    pub fn insert(&mut self, range: QseqRange) {
+        let QseqRange { mut first, mut last } = range;
+        // Join with the range before, if it reaches this one, and with those this one reaches.
+        if let Some((&before, &end)) = self.0.range(..=first).next_back()
+            && end.saturating_add(1) >= first
+        {
+            first = before;
+            last = last.max(end);
+        }
+        while let Some((&next, &end)) = self.0.range(first..=last.saturating_add(1)).next() {
+            self.0.remove(&next);
+            last = last.max(end);
+        }
+        self.0.insert(first, last);
+    }
+
+    /// Whether a position is in it.
+    #[must_use]
+    pub fn contains(&self, qseq: u64) -> bool {
+        self.0.range(..=qseq).next_back().is_some_and(|(_, &last)| last >= qseq)
+    }
+
+    /// The ranges, ascending, with gaps between them.
+    pub fn ranges(&self) -> impl Iterator<Item = QseqRange> + '_ {
+        self.0.iter().map(|(&first, &last)| QseqRange { first, last })
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl QueueImage {
-    /// The record that keeps this queue's counters when older records are released.
+    /// The record that keeps this queue's counters when older records are released. Its segments need
+    /// [`QueueImage::segment_records`] too.
     #[must_use]
     pub fn state_record(&self) -> Record<'static> {
         Record::QOpen {
             at: At { queue_id: self.queue_id, epoch: self.epoch, off: self.next_off },
             next_qseq: self.next_qseq,
             hwm: self.hwm,
+        }
+    }
+
+    /// The records that keep this queue's segments when older records are released: `SEGADD` for each,
+    /// and `DROP` and `REQUEUE` for what happened to its messages since (`ranges` is scratch space).
+    pub fn segment_records<'a>(
+        &'a self,
+        ranges: &'a mut Vec<QseqRange>,
+        mut visitor: impl FnMut(Record<'_>),
+    ) {
+        let at = At { queue_id: self.queue_id, epoch: self.epoch, off: self.next_off };
+        for (&first_qseq, note) in &self.segments {
+            visitor(Record::SegAdd { at, first_qseq, last_qseq: note.last_qseq, meta: &note.meta });
+            ranges.clear();
+            ranges.extend(note.dropped.ranges());
+            if !ranges.is_empty() {
+                let ranges = ranges.as_slice().into();
+                visitor(Record::Drop { at, reason: DropReason::Ack, ranges });
+            }
+            for (&qseq, &delivery_count_delta) in &note.requeued {
+                let ranges = QseqRange::one(qseq).into();
+                visitor(Record::Requeue { at, delivery_count_delta, ranges });
+            }
         }
     }
 
@@ -106,7 +179,53 @@ impl QueueImage {
         self.see_epoch(at.epoch, at.off.saturating_add(1));
     }
 
+    /// The segments that hold a part of this range, and that part.
+    fn segments_in(&mut self, range: QseqRange) -> impl Iterator<Item = (&mut SegmentNote, QseqRange)> {
+        // Segments do not overlap, so only the one that starts before the range may reach into it.
+        let before = self.segments.range(..range.first).next_back().map(|(&first, _)| first);
+        self.segments
+            .range_mut(before.unwrap_or(range.first)..=range.last)
+            .filter(move |(_, note)| note.last_qseq >= range.first)
+            .map(move |(&first, note)| {
+                let part = QseqRange { first: first.max(range.first), last: note.last_qseq.min(range.last) };
+                (note, part)
+            })
+    }
+
+    /// The live messages of this range are in a segment now.
+    fn page_out(&mut self, first_qseq: u64, last_qseq: u64, meta: &[u8]) {
+        if first_qseq > last_qseq {
+            return;
+        }
+        match self.segments.get_mut(&first_qseq) {
+            // Written again further on; what happened to its messages since stays.
+            Some(known) => (known.last_qseq, known.meta) = (last_qseq, meta.into()),
+            None => {
+                let note = SegmentNote {
+                    last_qseq,
+                    meta: meta.into(),
+                    dropped: QseqSet::default(),
+                    requeued: BTreeMap::new(),
+                };
+                self.segments.insert(first_qseq, note);
+            }
+        }
+        self.forget(QseqRange { first: first_qseq, last: last_qseq });
+        self.next_qseq = self.next_qseq.max(last_qseq.saturating_add(1));
+    }
+
     fn drop_range(&mut self, range: QseqRange) {
+        self.forget(range);
+        for (note, part) in self.segments_in(range) {
+            note.dropped.insert(part);
+            note.requeued.retain(|qseq, _| !(part.first..=part.last).contains(qseq));
+        }
+        if let Some(next) = range.last.checked_add(1) {
+            self.next_qseq = self.next_qseq.max(next);
+        }
+    }
+
+    fn forget(&mut self, range: QseqRange) {
         // A range is as wide as its writer liked; what is there bounds the work.
         if range.last - range.first < 16 {
             for qseq in range.first..=range.last {
@@ -119,14 +238,18 @@ impl QueueImage {
                 self.messages.remove(&qseq);
             }
         }
-        if let Some(next) = range.last.checked_add(1) {
-            self.next_qseq = self.next_qseq.max(next);
-        }
     }
 
     fn requeue_range(&mut self, range: QseqRange, delta: u32) {
         for (_, message) in self.messages.range_mut(range.first..=range.last) {
             message.delivery_count = message.delivery_count.saturating_add(delta);
+        }
+        for (note, part) in self.segments_in(range) {
+            // A segment's message count bounds a range that is taken seriously.
+            for qseq in part.first..=part.last.min(part.first.saturating_add(MOST_MESSAGES as u64)) {
+                let count = note.requeued.entry(qseq).or_default();
+                *count = count.saturating_add(delta);
+            }
         }
     }
 }
@@ -200,7 +323,7 @@ impl LiveSet {
             Record::SegAdd { at, first_qseq, last_qseq, meta } => {
                 if let Some(queue) = self.queue(at.queue_id) {
                     queue.see(&at);
-                    queue.segments.insert(first_qseq, SegmentNote { last_qseq, meta: meta.into() });
+                    queue.page_out(first_qseq, last_qseq, meta);
                 }
             }
             Record::SegDel { at, first_qseq } => {

@@ -7,11 +7,13 @@
 //! * it ends where an append ended: an append is there whole or not at all;
 //! * folding it gives the queues that folding everything ever appended up to there gives, although
 //!   old files were released: no live message and no counter is lost, nothing dropped comes back;
+//! * every segment the log speaks of is there and whole, and its messages together with those in the
+//!   log are exactly the live ones;
 //! * the opened log can be written on, and all of this holds after another crash.
 
 mod workload;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use broker_core::record::Record;
 use broker_store::Lsn;
 use broker_store::disk::Disk;
 use broker_store::recovery::{LiveSet, QueueImage};
+use broker_store::segment::{self, Segment, SegmentError};
 use broker_store::wal::{Wal, WalOptions};
 
 use crate::crash::{Crasher, Survivors};
@@ -29,6 +32,9 @@ pub use workload::{History, Workload};
 
 /// Where the log lives on the simulated disk.
 pub const DIR: &str = "/data/wal";
+/// Where the segments live.
+pub const SEGMENTS: &str = "/data/seg";
+const UUID: [u8; 16] = *b"simulated store!";
 
 /// What is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub struct Report {
     pub torn: u64,
     /// How many were written on and crashed again.
     pub second: u64,
+    /// How many of them had segments.
+    pub with_segments: u64,
     /// Broken promises; at most ten are kept.
     pub violations: Vec<String>,
 }
@@ -84,12 +92,7 @@ impl Report {
 /// The log's options on the simulated disk: small files, no threads.
 #[must_use]
 pub fn options(expect_existing: bool) -> WalOptions {
-    WalOptions {
-        file_bytes: 12 << 10,
-        background: false,
-        expect_existing,
-        ..WalOptions::new(*b"simulated store!")
-    }
+    WalOptions { file_bytes: 12 << 10, background: false, expect_existing, ..WalOptions::new(UUID) }
 }
 
 /// Runs a workload and recovers from every crash.
@@ -106,7 +109,7 @@ pub fn enumerate(setup: &Setup) -> Report {
         }
     };
     let ops = sim.ops();
-    let mut crasher = Crasher::new(std::collections::BTreeMap::new(), sim.dirs(), &ops);
+    let mut crasher = Crasher::new(BTreeMap::new(), sim.dirs(), &ops);
     let mut random = Random::new(setup.seed ^ 0xc4a5);
     let mut folds = Folds::default();
     loop {
@@ -147,6 +150,7 @@ fn recover(
         Err(error) => return report.violation(format!("{at}: does not open: {error}")),
     };
     report.torn += u64::from(recovered.torn);
+    report.with_segments += u64::from(recovered.queues.iter().any(|queue| !queue.segments.is_empty()));
     if let Err(error) = recovered.check(history, promised, folds) {
         return report.violation(format!("{at}: {error}"));
     }
@@ -196,6 +200,7 @@ pub struct Recovered {
     pub torn: bool,
     records: Vec<Vec<u8>>,
     queues: Vec<QueueImage>,
+    disk: Arc<dyn Disk>,
 }
 
 impl Recovered {
@@ -236,12 +241,15 @@ impl Recovered {
             torn: report.torn_bytes > 0,
             records,
             queues: live.finish(),
+            disk: store_disk(sim, broken),
         })
     }
 
     fn check(&self, history: &History, promised: Lsn, folds: &mut Folds) -> Result<(), String> {
         self.check_records(history, promised)?;
-        self.check_queues(folds.up_to(history, self.last_lsn))
+        let (queues, live) = folds.up_to(history, self.last_lsn);
+        self.check_queues(queues)?;
+        self.check_live(live)
     }
 
     fn check_records(&self, history: &History, promised: Lsn) -> Result<(), String> {
@@ -255,6 +263,32 @@ impl Recovered {
         for (record, lsn) in self.records.iter().zip(first..) {
             if history.record(lsn) != Some(record) {
                 return Err(format!("record {lsn} is not the one that was appended"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The messages in the log and in the segments are exactly these.
+    fn check_live(&self, expected: &LiveMessages) -> Result<(), String> {
+        for queue in &self.queues {
+            let mut live: BTreeSet<u64> = queue.messages.keys().copied().collect();
+            let dir = segment::queue_dir(Path::new(SEGMENTS), queue.queue_id);
+            for (&first, note) in &queue.segments {
+                let read = || -> Result<Vec<u64>, SegmentError> {
+                    let segment = Segment::open(&*self.disk, &dir, &UUID, queue.queue_id, first)?;
+                    let index = segment.index()?;
+                    let mut qseqs = Vec::new();
+                    let all = 0..index.entries().len();
+                    segment.read(&index, all, &mut Vec::new(), |_, enq| qseqs.push(enq.qseq))?;
+                    Ok(qseqs)
+                };
+                let qseqs = read().map_err(|error| error.to_string())?;
+                live.extend(qseqs.into_iter().filter(|&qseq| !note.dropped.contains(qseq)));
+            }
+            let expected = expected.get(&queue.queue_id).cloned().unwrap_or_default();
+            if live != expected {
+                let id = queue.queue_id;
+                return Err(format!("queue {id}: live {live:?}, expected {expected:?}"));
             }
         }
         Ok(())
@@ -281,14 +315,44 @@ impl Recovered {
     }
 }
 
+type LiveMessages = BTreeMap<u64, BTreeSet<u64>>;
+
 /// What the queues hold at each end of the log, worked out once.
 #[derive(Default)]
-struct Folds(HashMap<Lsn, Vec<QueueImage>>);
+struct Folds(HashMap<Lsn, (Vec<QueueImage>, LiveMessages)>);
 
 impl Folds {
-    fn up_to(&mut self, history: &History, lsn: Lsn) -> &[QueueImage] {
-        self.0.entry(lsn).or_insert_with(|| fold(history, lsn))
+    fn up_to(&mut self, history: &History, lsn: Lsn) -> &(Vec<QueueImage>, LiveMessages) {
+        self.0.entry(lsn).or_insert_with(|| (fold(history, lsn), naive_live(history, lsn)))
     }
+}
+
+/// The live messages of every queue, worked out in the simplest way: segments play no part in it.
+fn naive_live(history: &History, last: Lsn) -> LiveMessages {
+    let mut live = LiveMessages::new();
+    let mut dropped = BTreeSet::new();
+    for lsn in 1..=last {
+        match history.record(lsn).and_then(|bytes| Record::decode(bytes).ok()) {
+            Some((Record::Enq(enq), _)) => {
+                live.entry(enq.queue_id).or_default().insert(enq.qseq);
+            }
+            Some((Record::EnqMulti { targets, .. }, _)) => {
+                for target in &targets {
+                    live.entry(target.queue_id).or_default().insert(target.qseq);
+                }
+            }
+            Some((Record::Drop { at, ranges, .. }, _)) => {
+                for range in &ranges {
+                    dropped.extend((range.first..=range.last).map(|qseq| (at.queue_id, qseq)));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (queue_id, live) in &mut live {
+        live.retain(|&qseq| !dropped.contains(&(*queue_id, qseq)));
+    }
+    live
 }
 
 fn fold(history: &History, last: Lsn) -> Vec<QueueImage> {

@@ -1,5 +1,5 @@
-//! A seeded workload on the log: publishes, transactions, fan-outs, drops, requeues, restarts, and
-//! releasing old files after writing their live messages again.
+//! A seeded workload on the log: publishes, transactions, fan-outs, drops, requeues, restarts, paging
+//! out to segments, and releasing old files after writing their live messages again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use broker_core::record::{At, DropReason, Enq, Message, QseqRange, Record, Target};
 use broker_store::Lsn;
+use broker_store::recovery::QseqSet;
+use broker_store::segment::{self, SegmentBuilder};
 use broker_store::wal::{Urgency, Wal};
 
-use super::{Broken, DIR, Setup, options, store_disk};
+use super::{Broken, DIR, SEGMENTS, Setup, UUID, options, store_disk};
 use crate::disk::SimDisk;
 use crate::random::Random;
 
@@ -75,6 +77,9 @@ struct Queue {
     next_off: u64,
     hwm: u64,
     live: BTreeMap<u64, Live>,
+    /// Live messages in segments, and the last message of each segment.
+    paged: BTreeSet<u64>,
+    segments: BTreeMap<u64, u64>,
 }
 
 #[derive(Clone)]
@@ -145,7 +150,8 @@ impl<'a> Workload<'a> {
             68..71 => self.fan_out(),
             71..73 => self.requeue(),
             73 => self.publish_large(),
-            74..95 => self.wal.run_once(),
+            74..92 => self.wal.run_once(),
+            92..95 => self.page_out()?,
             95..98 => self.release_oldest(),
             _ => self.restart()?,
         }
@@ -212,8 +218,48 @@ impl<'a> Workload<'a> {
         self.append(&[record], Urgency::Lazy);
     }
 
-    /// Writes the live messages of the oldest complete file again, and every queue's counters, then
-    /// releases the file.
+    /// Writes the first messages of a queue into a segment; or removes one that has only dead ones.
+    fn page_out(&mut self) -> Result<(), String> {
+        let disk = store_disk(self.sim, self.broken);
+        let lsn = self.history.last() + 1;
+        let (queue_id, queue) = self.some_queue();
+        let dead = queue
+            .segments
+            .iter()
+            .find(|&(&first, &last)| queue.paged.range(first..=last).next().is_none())
+            .map(|(&first, _)| first);
+        let dir = segment::create_queue_dir(&*disk, Path::new(SEGMENTS), queue_id)
+            .map_err(|error| error.to_string())?;
+        if let Some(first_qseq) = dead {
+            queue.segments.remove(&first_qseq);
+            let at = queue.stamp(queue_id);
+            self.append(&[encode(&Record::SegDel { at, first_qseq })], Urgency::Now);
+            self.wal.run_once();
+            if self.wal.durable_lsn() >= lsn {
+                segment::remove(&*disk, &dir, first_qseq).map_err(|error| error.to_string())?;
+            }
+            return Ok(());
+        }
+        let mut builder = SegmentBuilder::new(queue_id, UUID);
+        for (&qseq, live) in queue.live.iter().take(5) {
+            builder.push(&live.enq(queue_id, qseq));
+        }
+        let Some(meta) = builder.write(&*disk, &dir).map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        let (first_qseq, last_qseq) = (meta.first_qseq, meta.last_qseq);
+        let resident = queue.live.split_off(&(last_qseq + 1));
+        queue.paged.extend(std::mem::replace(&mut queue.live, resident).into_keys());
+        queue.segments.insert(first_qseq, last_qseq);
+        let at = queue.stamp(queue_id);
+        let meta = meta.encode();
+        let record = encode(&Record::SegAdd { at, first_qseq, last_qseq, meta: &meta });
+        self.append(&[record], Urgency::Now);
+        Ok(())
+    }
+
+    /// Writes the live messages of the oldest complete file again, and every queue's counters and
+    /// segments, then releases the file.
     pub fn release_oldest(&mut self) {
         let Some(oldest) = self.wal.closed_files().first().copied() else { return };
         let mut records = Vec::new();
@@ -229,6 +275,11 @@ impl<'a> Workload<'a> {
             let at = At { queue_id, epoch: 1, off: queue.next_off };
             let (next_qseq, hwm) = (queue.next_qseq, queue.hwm);
             records.push(encode(&Record::QOpen { at, next_qseq, hwm }));
+        }
+        if self.broken != Broken::ReleaseWithoutRelocation {
+            for image in super::fold(&self.history, self.history.last()) {
+                image.segment_records(&mut Vec::new(), |record| records.push(encode(&record)));
+            }
         }
         if !records.is_empty() {
             self.append(&records, Urgency::Now);
@@ -268,9 +319,12 @@ impl<'a> Workload<'a> {
     fn drop_record(&mut self) -> Option<Vec<u8>> {
         let count = 1 + self.random.below(6);
         let (queue_id, queue) = self.some_queue();
-        let first = *queue.live.keys().next()?;
-        let last = queue.live.keys().take(count as usize).fold(first, |_, &qseq| qseq);
+        let mut all: Vec<u64> = queue.paged.iter().chain(queue.live.keys()).copied().collect();
+        all.sort_unstable();
+        all.truncate(count as usize);
+        let (first, last) = (*all.first()?, *all.last()?);
         queue.live.retain(|&qseq, _| qseq > last);
+        queue.paged.retain(|&qseq| qseq > last);
         let at = queue.stamp(queue_id);
         let ranges = QseqRange { first, last }.into();
         Some(encode(&Record::Drop { at, reason: DropReason::Ack, ranges }))
@@ -309,7 +363,17 @@ fn queues_of(history: &History) -> BTreeMap<u64, Queue> {
                 };
                 (message.qseq, live)
             });
+            let naive =
+                super::naive_live(history, history.last()).remove(&image.queue_id).unwrap_or_default();
+            let segments: BTreeMap<u64, u64> =
+                image.segments.iter().map(|(&first, note)| (first, note.last_qseq)).collect();
+            let mut in_segments = QseqSet::default();
+            for (&first, &last) in &segments {
+                in_segments.insert(QseqRange { first, last });
+            }
             let queue = Queue {
+                paged: naive.into_iter().filter(|&qseq| in_segments.contains(qseq)).collect(),
+                segments,
                 next_qseq: image.next_qseq,
                 next_off: image.next_off,
                 hwm: image.hwm,
@@ -329,15 +393,21 @@ fn open(sim: &Arc<SimDisk>, broken: Broken, expect_existing: bool) -> Result<Wal
     Ok(wal)
 }
 
+impl Live {
+    fn enq(&self, queue_id: u64, qseq: u64) -> Enq<'_> {
+        let message = Message {
+            exchange: &self.exchange,
+            routing_key: "k",
+            body: &self.body,
+            delivery_count: self.count,
+            ..Message::default()
+        };
+        Enq { queue_id, epoch: 1, off: self.off, qseq, message }
+    }
+}
+
 fn enq(queue_id: u64, qseq: u64, live: &Live) -> Vec<u8> {
-    let message = Message {
-        exchange: &live.exchange,
-        routing_key: "k",
-        body: &live.body,
-        delivery_count: live.count,
-        ..Message::default()
-    };
-    encode(&Record::Enq(Enq { queue_id, epoch: 1, off: live.off, qseq, message }))
+    encode(&Record::Enq(live.enq(queue_id, qseq)))
 }
 
 fn body(seed: u64, size: usize) -> Vec<u8> {

@@ -113,3 +113,56 @@ fn epochs_only_rise_and_restart_the_offsets() {
     let image = &fold(&[enq(10), epoch(3, 0), epoch(2, 50)])[0];
     assert_eq!((image.epoch, image.next_off, image.leader), (3, 0, Some(4)));
 }
+
+#[test]
+fn paged_out_messages_leave_the_log_and_what_happens_to_them_is_noted() {
+    let add = Record::SegAdd { at: at(9), first_qseq: 1, last_qseq: 3, meta: b"m" };
+    let requeue = |first, last| Record::Requeue {
+        at: at(9),
+        delivery_count_delta: 1,
+        ranges: QseqRange { first, last }.into(),
+    };
+    let records = [
+        enq(1),
+        enq(2),
+        enq(3),
+        enq(4),
+        enq(5),
+        add,
+        drop_record(1, 1),
+        requeue(2, 4),
+        requeue(2, 2),
+        drop_record(3, 4),
+        add,
+    ];
+    let image = fold(&records).remove(0);
+    assert_eq!(qseqs(&image), [5]);
+    let note = &image.segments[&1];
+    assert_eq!((note.last_qseq, &*note.meta), (3, &b"m"[..]));
+    assert!(note.dropped.contains(1) && !note.dropped.contains(2) && note.dropped.contains(3));
+    assert_eq!(note.requeued, BTreeMap::from([(2, 2)]));
+
+    // Only the records that keep a queue are left; the segments are as before.
+    let mut set = LiveSet::new();
+    set.apply(1, image.state_record());
+    image.segment_records(&mut Vec::new(), |record| set.apply(2, record));
+    let mut kept = set.finish().remove(0);
+    assert_eq!(kept.segments, image.segments);
+    kept.segments.clear();
+    set = LiveSet::new();
+    set.apply(1, Record::SegDel { at: at(9), first_qseq: 1 });
+    assert!(set.finish()[0].segments.is_empty());
+}
+
+#[test]
+fn a_set_of_positions_joins_its_ranges() {
+    let mut set = QseqSet::default();
+    for (first, last) in [(5, 6), (10, 12), (0, 0), (8, 8), (7, 7), (20, u64::MAX), (13, 19), (2, 3)] {
+        set.insert(QseqRange { first, last });
+    }
+    let ranges: Vec<(u64, u64)> = set.ranges().map(|range| (range.first, range.last)).collect();
+    assert_eq!(ranges, [(0, 0), (2, 3), (5, 8), (10, u64::MAX)]);
+    assert!(set.contains(7) && !set.contains(9) && !set.contains(1) && set.contains(u64::MAX));
+    set.insert(QseqRange { first: 0, last: u64::MAX });
+    assert_eq!(set.ranges().count(), 1);
+}
