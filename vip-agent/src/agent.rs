@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use vrrp::sync_group::{Follow, follow, group_state};
 use vrrp::{Effect, NotifyState, State, Tracking, priority};
 
+use crate::claim::Claims;
 use crate::config::{self, AgentConfig, RouterConfig};
 use crate::guard::Guard;
 use crate::host::Host;
@@ -57,6 +58,7 @@ pub(crate) struct Agent {
     started: Instant,
     host: Host,
     routers: Vec<Router>,
+    claims: Claims,
     scripts: Scripts,
     notifier: Notifier,
     guard: Option<Guard>,
@@ -106,6 +108,7 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
         started: Instant::now(),
         host,
         routers: Vec::new(),
+        claims: Claims::default(),
         scripts,
         notifier: Notifier::start(),
         guard,
@@ -154,6 +157,7 @@ impl Agent {
         let now = self.now();
         self.scripts.configure(&self.config.scripts, now);
         for config in self.config.instances.clone() {
+            self.claims.claim(&config).map_err(|error| claim_failure(&config, &error))?;
             let mut router = Router::new(config);
             router.attach(&self.host).map_err(|error| socket_failure(&router.config, &error))?;
             self.routers.push(router);
@@ -271,7 +275,11 @@ impl Agent {
         if !self.stopping {
             self.scripts.run_due(now, self.config.global.script_user);
         }
+        let before = self.routers.len();
         self.routers.retain(|router| !(router.leaving && router.stopped));
+        if self.routers.len() < before {
+            self.claims.keep(self.routers.iter().map(|router| &router.config));
+        }
     }
 
     fn parts(&mut self, index: usize) -> (&mut Router, Tools<'_>) {
@@ -523,6 +531,10 @@ impl Agent {
             if known {
                 continue;
             }
+            if let Err(error) = self.claims.claim(&config) {
+                tracing::error!("{}; the instance is not started", claim_failure(&config, &error).message);
+                continue;
+            }
             let mut router = Router::new(config);
             if let Err(error) = router.attach(&self.host) {
                 tracing::error!(instance = router.name(), %error, "cannot open the socket; the instance is not started");
@@ -565,6 +577,18 @@ pub(crate) fn check_interfaces(config: &AgentConfig, names: &[String]) -> Result
 
 fn os_failure(what: &str, error: &std::io::Error) -> Failure {
     Failure::new(Exit::OsError, format!("{what}: {error}"))
+}
+
+fn claim_failure(config: &RouterConfig, error: &std::io::Error) -> Failure {
+    let (name, interface, router, _, _) = config.key();
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        let message =
+            format!("instance {name}: another vip-agent runs virtual router {router} on {interface} already");
+        return Failure::new(Exit::CannotCreate, message)
+            .detail("see", "vip-agent status")
+            .detail("try", "stop it first, or use another virtual_router_id");
+    }
+    Failure::new(Exit::OsError, format!("instance {name}: cannot claim the virtual router: {error}"))
 }
 
 fn socket_failure(config: &RouterConfig, error: &std::io::Error) -> Failure {

@@ -16,6 +16,7 @@ use crate::cli::{Action, Cli, RunArgs};
 use crate::config::AgentConfig;
 
 mod agent;
+mod claim;
 mod cli;
 mod config;
 mod guard;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics, suggest};
 
-use super::{AgentConfig, NotifyConfig, script_security};
+use super::{AgentConfig, NotifyConfig, script_lint, script_security};
 
 /// Adds remarks about the whole.
 pub(crate) fn check(config: &AgentConfig, file: &str, remarks: &mut Diagnostics) {
@@ -65,6 +65,9 @@ pub(crate) fn check(config: &AgentConfig, file: &str, remarks: &mut Diagnostics)
         }
     }
     scripts(config, &mut add);
+    for script in &config.scripts {
+        script_lint::remarks(script).into_iter().for_each(&mut add);
+    }
 }
 
 /// Scripts that somebody else could change, and scripts that are not there.

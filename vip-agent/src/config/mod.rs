@@ -12,6 +12,7 @@ use vrrp::InstanceConfig;
 
 pub(crate) mod check;
 pub(crate) mod keepalived_conf;
+mod script_lint;
 pub(crate) mod script_security;
 pub(crate) mod toml;
 
