@@ -4,100 +4,27 @@
 //! [`Effects`] on which the queue says, in order, what has to happen: append to the log, deliver, dead
 //! letter, wake up later. Ready order is by `qseq`; a requeued message goes back to its own place.
 
+mod config;
 pub mod consumers;
 pub mod dead_letter;
+mod effects;
+mod log;
 mod ready;
 #[cfg(test)]
 mod tests;
 
 use crate::ids::QueueId;
 use crate::message::{Message, MessageView, Publish};
-pub use crate::meta::options::Overflow;
-use crate::record::{self, At, DropReason, QseqRange, Record};
+use crate::record::{At, DropReason, QseqRange, Record};
+pub use config::{Overflow, QueueConfig};
 use consumers::{ConsumerRef, Consumers};
-use dead_letter::{DeadLetter, DeadLetterTarget, Reason};
+use dead_letter::{DeadLetter, Reason};
+pub use effects::{Delivered, Delivery, Effects, Got};
+use log::{Ranges, enqueue_record};
 pub use ready::Entry;
 use ready::Ready;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
-
-/// What a queue asks of its surroundings. Calls happen in the order in which they must take effect.
-pub trait Effects {
-    /// Where deliveries for one consumer go; opaque to the queue.
-    type Handle;
-
-    /// Appends to the log. A message is logged before it is delivered or counted as ready.
-    fn log(&mut self, record: &Record<'_>);
-
-    /// Hands a message to a consumer, or refuses because that consumer cannot take more now.
-    fn deliver(&mut self, to: &Self::Handle, delivery: &Delivery<'_>) -> Delivered;
-
-    /// A message left the queue for its dead letter exchange.
-    fn dead_letter(&mut self, letter: DeadLetter);
-
-    /// Call [`Queue::tick`] at this time (milliseconds since the epoch).
-    fn wake_at(&mut self, queue: QueueId, at_ms: u64);
-
-    /// The queue wants to be deleted: its last consumer left (auto-delete) or it expired unused.
-    fn unused(&mut self, queue: QueueId);
-
-    /// A message joined a backlog although the queue has consumers: `slowest` can not take more now, and these
-    /// octets are its share of the message. Whoever publishes may want to wait for a moment.
-    fn backlog(&mut self, slowest: &Self::Handle, octets: usize);
-
-    /// Log position below which everything appended so far lies; kept with each durable message so that old
-    /// log files can be emptied.
-    fn log_floor(&self) -> u64;
-}
-
-/// One message on its way to one consumer.
-#[derive(Debug)]
-pub struct Delivery<'a> {
-    /// Queue it comes from.
-    pub queue: QueueId,
-    /// Its place there; the consumer's acknowledgement comes back with it.
-    pub qseq: u64,
-    /// The consumer.
-    pub consumer: ConsumerRef,
-    /// Whether a consumer may have seen it before.
-    pub redelivered: bool,
-    /// The message.
-    pub view: MessageView<'a>,
-    /// The shared message, when it has been copied out already: lets large bodies go out uncopied.
-    pub shared: Option<&'a Arc<Message>>,
-}
-
-/// Answer to [`Effects::deliver`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Delivered {
-    /// It is in the consumer's outbox.
-    Sent,
-    /// The consumer can take no more now; [`Queue::resume`] is called when it can.
-    Full,
-}
-
-/// A queue's behaviour: declared arguments and policy combined.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct QueueConfig {
-    /// `x-message-ttl`, milliseconds.
-    pub message_ttl_ms: Option<u64>,
-    /// `x-expires`, milliseconds of disuse.
-    pub expires_ms: Option<u64>,
-    /// `x-max-length`, ready messages.
-    pub max_length: Option<u64>,
-    /// `x-max-length-bytes`, body octets of ready messages.
-    pub max_length_bytes: Option<u64>,
-    /// `x-overflow`.
-    pub overflow: Overflow,
-    /// `x-dead-letter-exchange` and `-routing-key`.
-    pub dead_letter: Option<DeadLetterTarget>,
-    /// `x-max-priority`.
-    pub max_priority: Option<u8>,
-    /// `x-single-active-consumer`.
-    pub single_active_consumer: bool,
-    /// `x-delivery-limit`: redeliveries before a message is dead lettered.
-    pub delivery_limit: Option<u32>,
-}
 
 /// Outcome of a publish into one queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -780,19 +707,6 @@ impl<H> Queue<H> {
     }
 }
 
-/// What [`Queue::get`] took.
-#[derive(Debug)]
-pub struct Got {
-    /// Its place in the queue.
-    pub qseq: u64,
-    /// Whether somebody may have seen it before.
-    pub redelivered: bool,
-    /// The message.
-    pub message: Arc<Message>,
-    /// Ready messages left (`message-count` of `basic.get-ok`).
-    pub remaining: u64,
-}
-
 /// What became of a message that was offered straight to a consumer.
 enum Direct {
     /// A consumer that does not acknowledge has it: it is done.
@@ -801,44 +715,4 @@ enum Direct {
     Held,
     /// Nobody could take it.
     NoConsumer,
-}
-
-fn enqueue_record<'a>(
-    at: At,
-    now: u64,
-    qseq: u64,
-    expires_ms: u64,
-    priority: u8,
-    view: MessageView<'a>,
-) -> Record<'a> {
-    Record::Enq(record::Enq {
-        queue_id: at.queue_id,
-        epoch: at.epoch,
-        off: at.off,
-        qseq,
-        message: record::Message {
-            enq_ms: now,
-            expiry_ms: (expires_ms != 0).then_some(expires_ms),
-            priority: (priority != 0).then_some(priority),
-            pub_ref: None,
-            delivery_count: 0,
-            exchange: view.exchange,
-            routing_key: view.routing_key,
-            properties: view.properties,
-            body: view.body,
-        },
-    })
-}
-
-/// Positions folded into ranges where they follow each other.
-#[derive(Default)]
-struct Ranges(Vec<QseqRange>);
-
-impl Ranges {
-    fn add(&mut self, qseq: u64) {
-        match self.0.last_mut() {
-            Some(range) if range.last + 1 == qseq => range.last = qseq,
-            _ => self.0.push(QseqRange::one(qseq)),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What a queue promises, against recorded effects, and a long random walk against a naive model.
 
 use super::consumers::NewConsumer;
+use super::dead_letter::DeadLetterTarget;
 use super::*;
 use proptest::prelude::*;
 

@@ -1,0 +1,27 @@
+//! How a queue behaves.
+
+use super::dead_letter::DeadLetterTarget;
+pub use crate::meta::options::Overflow;
+
+/// A queue's behaviour: declared arguments and policy combined.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueConfig {
+    /// `x-message-ttl`, milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, milliseconds of disuse.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`, ready messages.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`, body octets of ready messages.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange` and `-routing-key`.
+    pub dead_letter: Option<DeadLetterTarget>,
+    /// `x-max-priority`.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`: redeliveries before a message is dead lettered.
+    pub delivery_limit: Option<u32>,
+}

@@ -1,0 +1,76 @@
+//! What a queue asks of its surroundings, and what it hands out.
+
+use super::consumers::ConsumerRef;
+use super::dead_letter::DeadLetter;
+use crate::ids::QueueId;
+use crate::message::{Message, MessageView};
+use crate::record::Record;
+use std::sync::Arc;
+
+/// What a queue asks of its surroundings. Calls happen in the order in which they must take effect.
+pub trait Effects {
+    /// Where deliveries for one consumer go; opaque to the queue.
+    type Handle;
+
+    /// Appends to the log. A message is logged before it is delivered or counted as ready.
+    fn log(&mut self, record: &Record<'_>);
+
+    /// Hands a message to a consumer, or refuses because that consumer cannot take more now.
+    fn deliver(&mut self, to: &Self::Handle, delivery: &Delivery<'_>) -> Delivered;
+
+    /// A message left the queue for its dead letter exchange.
+    fn dead_letter(&mut self, letter: DeadLetter);
+
+    /// Call [`super::Queue::tick`] at this time (milliseconds since the epoch).
+    fn wake_at(&mut self, queue: QueueId, at_ms: u64);
+
+    /// The queue wants to be deleted: its last consumer left (auto-delete) or it expired unused.
+    fn unused(&mut self, queue: QueueId);
+
+    /// A message joined a backlog although the queue has consumers: `slowest` can not take more now, and these
+    /// octets are its share of the message. Whoever publishes may want to wait for a moment.
+    fn backlog(&mut self, slowest: &Self::Handle, octets: usize);
+
+    /// Log position below which everything appended so far lies; kept with each durable message so that old
+    /// log files can be emptied.
+    fn log_floor(&self) -> u64;
+}
+
+/// One message on its way to one consumer.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    /// Queue it comes from.
+    pub queue: QueueId,
+    /// Its place there; the consumer's acknowledgement comes back with it.
+    pub qseq: u64,
+    /// The consumer.
+    pub consumer: ConsumerRef,
+    /// Whether a consumer may have seen it before.
+    pub redelivered: bool,
+    /// The message.
+    pub view: MessageView<'a>,
+    /// The shared message, when it has been copied out already: lets large bodies go out uncopied.
+    pub shared: Option<&'a Arc<Message>>,
+}
+
+/// Answer to [`Effects::deliver`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// It is in the consumer's outbox.
+    Sent,
+    /// The consumer can take no more now; [`super::Queue::resume`] is called when it can.
+    Full,
+}
+
+/// What [`super::Queue::get`] took.
+#[derive(Debug)]
+pub struct Got {
+    /// Its place in the queue.
+    pub qseq: u64,
+    /// Whether somebody may have seen it before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Arc<Message>,
+    /// Ready messages left (`message-count` of `basic.get-ok`).
+    pub remaining: u64,
+}
