@@ -67,6 +67,14 @@ pub struct Listeners {
     sockets: Vec<(Arc<Frontend>, std::net::TcpListener)>,
 }
 
+impl Listeners {
+    /// The addresses listened on, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+    }
+}
+
 impl Process {
     /// Builds everything a configuration asks for; nothing runs yet.
     pub fn new(config: Config, default_tag: &str) -> Self {

@@ -118,12 +118,12 @@ struct Taken {
     path: Vec<String>,
 }
 
-/// A key that was removed above is missing now; that is not the user's mistake.
+/// A key that was removed above, or whose misspelling was, is missing now; that is no second mistake.
 fn caused_by_removal(message: &str, removed: &[String]) -> bool {
     message
         .strip_prefix("missing field `")
         .and_then(|rest| rest.strip_suffix('`'))
-        .is_some_and(|field| removed.iter().any(|key| key == field))
+        .is_some_and(|field| removed.iter().any(|key| suggest(key, [field]).is_some()))
 }
 
 /// Removes the innermost entry whose key or value is at `span`.
@@ -142,8 +142,9 @@ fn remove_at(table: &mut DeTable<'_>, span: &Range<usize>, path: &mut Vec<String
         if inner.is_some() {
             return inner;
         }
-        let scalar = !value.get_ref().is_table();
-        if scalar && covers(value.span()) {
+        // A complaint about a table as a whole (a missing key) takes the whole table.
+        let concerned = !value.get_ref().is_table() || value.span() == *span;
+        if concerned && covers(value.span()) {
             return take(table, &key, path);
         }
     }

@@ -302,7 +302,7 @@ pub fn announce(
     let Some(up) = effect.turned else { return };
     let (active, backups) = backend.active_and_backup();
     let name = server.full_name();
-    let kind = if server.config.options.backup { "Backup server" } else { "Server" };
+    let kind = if server.config.options.backup { "Backup Server" } else { "Server" };
     let because = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
     let on_backup = if active == 0 && backups > 0 { " Running on backup." } else { "" };
     let pending = backend.pending_count();

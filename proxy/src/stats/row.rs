@@ -180,6 +180,9 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
     row.u32("conn_rate_max", &counters.rate_max);
     row.u64("conn_tot", &counters.total);
     row.zeros(&["comp_in", "comp_out", "comp_byp", "comp_rsp", "dcon", "dses"]);
+    row.set("req_rate", Value::U32(0));
+    row.set("req_rate_max", Value::U32(0));
+    row.zeros(&["req_tot"]);
     if frontend.config.settings.mode == Mode::Http {
         row.answers(counters);
         row.u64("req_tot", &counters.requests);
