@@ -164,7 +164,7 @@ fn disk(sim: &Arc<SimDisk>, setup: &Setup) -> Arc<dyn Disk> {
 }
 
 fn options(expect_existing: bool) -> JournalOptions {
-    JournalOptions { expect_existing, grow_bytes: 4096, ..JournalOptions::new(*b"simulated store!") }
+    JournalOptions { expect_existing, ..JournalOptions::new(*b"simulated store!") }
 }
 
 /// Opens the journal, which holds what `history` says, and works on it.

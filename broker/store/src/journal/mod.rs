@@ -29,6 +29,10 @@ use crate::disk::{self, Disk, DiskFile};
 
 /// The largest entry.
 pub const MAX_ENTRY_BYTES: usize = 256 << 20;
+/// The file grows ahead of need, filled with zeros, so that most syncs do not change its length: it
+/// doubles, by at least and at most this much.
+const GROW_LEAST_BYTES: u64 = 4 << 10;
+const GROW_MOST_BYTES: u64 = 256 << 10;
 
 /// Why the journal did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -78,7 +82,6 @@ struct Writer {
     /// Where the next frame goes; everything before it is durable.
     at: u64,
     len: u64,
-    grow_bytes: u64,
     synced_index: u64,
     snapshot_index: u64,
     /// Taken from `pending` and not yet durable.
@@ -243,7 +246,8 @@ impl Writer {
 
     fn grow(&mut self, end: u64) -> std::io::Result<()> {
         if end > self.len {
-            let len = end.next_multiple_of(self.grow_bytes);
+            let step = self.len.clamp(GROW_LEAST_BYTES, GROW_MOST_BYTES);
+            let len = (self.len + step).max(end).next_multiple_of(GROW_LEAST_BYTES);
             self.file.preallocate(len)?;
             self.len = len;
         }

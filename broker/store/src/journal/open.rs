@@ -19,16 +19,13 @@ pub struct JournalOptions {
     pub storage_uuid: [u8; 16],
     /// The directory was in use before: an empty one is an error, not a new journal.
     pub expect_existing: bool,
-    /// The file grows in steps of this, filled with zeros, so that most syncs do not change its
-    /// length. 256 KiB.
-    pub grow_bytes: u64,
 }
 
 impl JournalOptions {
     /// The usual values.
     #[must_use]
     pub fn new(storage_uuid: [u8; 16]) -> Self {
-        Self { storage_uuid, expect_existing: false, grow_bytes: 256 << 10 }
+        Self { storage_uuid, expect_existing: false }
     }
 }
 
@@ -157,7 +154,6 @@ impl Journal {
             file: loaded.file,
             at: loaded.end,
             len: loaded.len,
-            grow_bytes: options.grow_bytes.max(1),
             synced_index: report.last_index,
             snapshot_index: report.snapshot_index,
             queue: Vec::new(),

@@ -5,8 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::disk::RealDisk;
 
-const OPTIONS: JournalOptions =
-    JournalOptions { storage_uuid: *b"0123456789abcdef", expect_existing: false, grow_bytes: 8192 };
+const OPTIONS: JournalOptions = JournalOptions { storage_uuid: *b"0123456789abcdef", expect_existing: false };
 
 type Seen = Vec<(&'static str, u64, Vec<u8>)>;
 
