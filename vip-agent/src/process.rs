@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
     Exited(i32),
     /// Killed by a signal, not ours.
     Signalled(i32),
+    /// A built-in check failed, with the reason.
+    Failed(String),
     /// Not done in time.
     TimedOut,
     /// Could not be started.
@@ -49,6 +51,7 @@ impl std::fmt::Display for Outcome {
             Self::Success => f.write_str("succeeded"),
             Self::Exited(code) => write!(f, "exited with status {code}"),
             Self::Signalled(signal) => write!(f, "was killed by signal {signal}"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::TimedOut => f.write_str("timed out"),
             Self::CannotRun(reason) => write!(f, "cannot be run: {reason}"),
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use daemon::diagnostic::Diagnostics;
 use vrrp::InstanceConfig;
 
+use crate::tracker::builtin::Probe;
+
 pub(crate) mod check;
 pub(crate) mod keepalived_conf;
 mod script_lint;
@@ -81,7 +83,10 @@ pub(crate) struct Command {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScriptConfig {
     pub(crate) name: String,
+    /// Empty when `probe` is set.
     pub(crate) command: Command,
+    /// A built-in check instead of a command.
+    pub(crate) probe: Option<Probe>,
     /// Time from one start to the next.
     pub(crate) interval: Duration,
     /// How long a run may take; keepalived's default is the interval.

@@ -73,6 +73,7 @@ mod tests {
         let script = ScriptConfig {
             name: "chk_haproxy".into(),
             command: Command { argv: vec!["/x".into()], user: None },
+            probe: None,
             interval: Duration::from_secs(2),
             timeout: Duration::from_secs(2),
             rise: 1,

@@ -18,6 +18,14 @@
 //! timeout = "2s"                  # default: the interval
 //! weight = -20                    # 0 = a failure is a fault
 //!
+//! [[script]]                      # instead of `command`, one of these asks without a script:
+//! name = "proxy"
+//! tcp = "127.0.0.1:5672"          # a port accepts connections
+//! # amqp = "127.0.0.1:5672"       # an AMQP broker greets
+//! # http = "http://127.0.0.1:80/" # a page is answered with 200 to 399
+//! # proxy = "http://127.0.0.1:8100/monitor;csv"   # the proxy there has a server that is UP
+//! # process = "haproxy"           # a process of this name runs
+//!
 //! [[instance]]
 //! name = "VI_1"
 //! interface = "ens33"
@@ -27,13 +35,15 @@
 //! track_scripts = ["chk_haproxy"]
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 use serde::Deserialize;
 use vrrp::{Announce, Auth, InitialState, InstanceConfig, Password, Version};
+
+use crate::tracker::builtin::{HttpTarget, Probe};
 
 use super::keepalived_conf::{address_with_prefix, user};
 use super::{
@@ -72,7 +82,13 @@ struct Agent {
 #[serde(deny_unknown_fields)]
 struct Script {
     name: String,
+    #[serde(default)]
     command: Vec<String>,
+    tcp: Option<SocketAddr>,
+    amqp: Option<SocketAddr>,
+    http: Option<String>,
+    proxy: Option<String>,
+    process: Option<String>,
     #[serde(default = "one_second")]
     interval: Span,
     timeout: Option<Span>,
@@ -325,15 +341,14 @@ fn script_user(
 }
 
 fn script_config(script: Script, wrong: &mut impl FnMut(String)) -> ScriptConfig {
-    if script.command.is_empty() {
-        wrong(format!("script `{}`: `command` is empty", script.name));
-    }
+    let probe = probe(&script, wrong);
     if script.interval.0.is_zero() {
         wrong(format!("script `{}`: `interval` is zero", script.name));
     }
     let user = script_user(script.user.as_deref(), script.group.as_deref(), wrong);
     ScriptConfig {
         command: Command { argv: script.command, user },
+        probe,
         interval: script.interval.0,
         timeout: script.timeout.map_or(script.interval.0, |span| span.0),
         rise: script.rise,
@@ -343,6 +358,32 @@ fn script_config(script: Script, wrong: &mut impl FnMut(String)) -> ScriptConfig
         init_fail: script.init_fail,
         name: script.name,
     }
+}
+
+/// The one thing a check asks, when it is none of the user's programs.
+fn probe(script: &Script, wrong: &mut impl FnMut(String)) -> Option<Probe> {
+    let mut target = |key: &str, url: &Option<String>| match HttpTarget::parse(url.as_ref()?) {
+        Ok(target) => Some(target),
+        Err(reason) => {
+            wrong(format!("script `{}`: `{key}` {reason}", script.name));
+            None
+        }
+    };
+    let http = target("http", &script.http).map(Probe::Http);
+    let proxy = target("proxy", &script.proxy).map(Probe::Proxy);
+    let process = script.process.clone().map(|name| Probe::Process { name, at_least: 1 });
+    let tcp = script.tcp.map(Probe::Tcp);
+    let mut found: Vec<Probe> =
+        [tcp, script.amqp.map(Probe::Amqp), http, proxy, process].into_iter().flatten().collect();
+    let asked = found.len() + usize::from(!script.command.is_empty());
+    let broken = script.http.is_some() || script.proxy.is_some();
+    if asked != 1 && !(asked == 0 && broken) {
+        wrong(format!(
+            "script `{}`: write one of `command`, `tcp`, `amqp`, `http`, `proxy`, `process`",
+            script.name
+        ));
+    }
+    found.pop()
 }
 
 fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterConfig {

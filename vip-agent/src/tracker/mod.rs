@@ -1,3 +1,4 @@
 //! What moves priorities and raises faults.
 
+pub(crate) mod builtin;
 pub(crate) mod script;

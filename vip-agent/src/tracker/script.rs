@@ -12,6 +12,7 @@ use vrrp::script::ScriptState;
 
 use crate::config::{ScriptConfig, ScriptUser};
 use crate::process::{self, Outcome};
+use crate::tracker::builtin;
 
 /// A result on its way to the agent.
 #[derive(Debug)]
@@ -116,10 +117,13 @@ impl Scripts {
                     // The agent may be gone; then nobody needs the result.
                     let _ = results.send(ScriptResult { name, generation, outcome, finished });
                 };
-                let outcome = process::run(&config.command, &[], default_user, config.timeout, || {
-                    report(Outcome::TimedOut, false);
-                })
-                .await;
+                let outcome = match &config.probe {
+                    Some(probe) => builtin::ask(probe, config.timeout).await,
+                    None => {
+                        let early = || report(Outcome::TimedOut, false);
+                        process::run(&config.command, &[], default_user, config.timeout, early).await
+                    }
+                };
                 report(outcome, true);
             }));
         }
@@ -136,7 +140,7 @@ impl Scripts {
         };
         if result.finished {
             entry.run = None;
-            if result.outcome == Outcome::TimedOut {
+            if result.outcome == Outcome::TimedOut && entry.config.probe.is_none() {
                 // Counted when it was reported first.
                 return false;
             }
@@ -171,6 +175,7 @@ mod tests {
         ScriptConfig {
             name: "chk".into(),
             command: Command { argv: vec!["/bin/sh".into(), "-c".into(), text.into()], user: None },
+            probe: None,
             interval: Duration::from_secs(2),
             timeout: Duration::from_millis(timeout_ms),
             rise: 1,

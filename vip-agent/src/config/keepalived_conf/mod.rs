@@ -32,7 +32,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("static_ipaddress", "static addresses belong to the host's network configuration"),
     ("static_routes", "static routes belong to the host's network configuration"),
     ("static_rules", "static rules belong to the host's network configuration"),
-    ("vrrp_track_process", "track_process is not supported yet; use a vrrp_script"),
     ("vrrp_track_file", "track_file is not supported yet; use a vrrp_script"),
     ("track_file", "track_file is not supported yet; use a vrrp_script"),
     ("bfd_instance", "BFD is not supported"),
@@ -44,8 +43,14 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("linkbeat_use_polling", "the kernel reports carrier changes"),
 ];
 
-const TOP_LEVEL: &[&str] =
-    &["global_defs", "vrrp_script", "vrrp_instance", "vrrp_sync_group", "virtual_server"];
+const TOP_LEVEL: &[&str] = &[
+    "global_defs",
+    "vrrp_script",
+    "vrrp_track_process",
+    "vrrp_instance",
+    "vrrp_sync_group",
+    "virtual_server",
+];
 
 /// Reads the text of `file`. The answer holds everything that could be read; whether it may be used is
 /// for the remarks to say.
@@ -61,12 +66,13 @@ pub(crate) fn parse(text: &str, file: &str, directory: Option<&Path>) -> (AgentC
         match statement.keyword.text.as_str() {
             "global_defs" => {}
             "vrrp_script" => script::read(&mut reader, statement),
+            "vrrp_track_process" => script::read_process(&mut reader, statement),
             _ => {}
         }
     }
     for statement in &statements {
         match statement.keyword.text.as_str() {
-            "global_defs" | "vrrp_script" => {}
+            "global_defs" | "vrrp_script" | "vrrp_track_process" => {}
             "vrrp_instance" => instance::read(&mut reader, statement),
             "vrrp_sync_group" => instance::read_group(&mut reader, statement),
             "virtual_server" => servers::read(&mut reader, statement),

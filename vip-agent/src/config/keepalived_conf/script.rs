@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::tree::Statement;
 use super::{Reader, values};
 use crate::config::{Command, ScriptConfig};
+use crate::tracker::builtin::Probe;
 
 const KNOWN: &[&str] = &["script", "interval", "timeout", "weight", "rise", "fall", "user", "init_fail"];
 const MAX_SECONDS: f64 = 1_000_000.0;
@@ -18,6 +19,7 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
     let mut script = ScriptConfig {
         name: name.text.clone(),
         command: Command::default(),
+        probe: None,
         interval: Duration::from_secs(1),
         timeout: Duration::ZERO,
         rise: 1,
@@ -104,4 +106,55 @@ fn weight(reader: &mut Reader, line: &Statement) -> Option<(i16, bool)> {
         }
     };
     Some((number, reverse))
+}
+
+/// `vrrp_track_process`: becomes a check of its own kind.
+pub(super) fn read_process(reader: &mut Reader, statement: &Statement) {
+    const WORDS: &[&str] = &["process", "weight", "quorum", "delay"];
+    const QUIET: &[(&str, &str)] = &[
+        ("quorum_max", "only too few processes count as a failure"),
+        ("full_command", "processes are found by their name"),
+        ("param_match", "processes are found by their name"),
+        ("fork_delay", ""),
+        ("terminate_delay", ""),
+    ];
+    let Some(name) = reader.value(statement) else { return };
+    let (mut process, mut at_least) = (None, 1);
+    let mut script = ScriptConfig {
+        name: name.text.clone(),
+        command: Command::default(),
+        probe: None,
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_secs(5),
+        rise: 1,
+        fall: 1,
+        weight: 0,
+        reverse: false,
+        init_fail: false,
+    };
+    for line in statement.children() {
+        match line.keyword.text.as_str() {
+            "process" => process = line.words.first().map(|word| word.text.clone()),
+            "quorum" => at_least = reader.number(line, 1..=65535).unwrap_or(1) as usize,
+            "delay" => drop(reader.seconds(line, 0.0..=3600.0)),
+            "weight" => {
+                if let Some((weight, reverse)) = weight(reader, line) {
+                    (script.weight, script.reverse) = (weight, reverse);
+                }
+            }
+            _ => reader.no_effect_or_unknown(&line.keyword, "in vrrp_track_process", WORDS, QUIET),
+        }
+    }
+    let Some(process) = process else {
+        reader.error(
+            name.place,
+            "missing-value",
+            "this vrrp_track_process has no `process`",
+            "add: process NAME",
+        );
+        return;
+    };
+    let base = std::path::Path::new(&process).file_name().map(|name| name.to_string_lossy().into_owned());
+    script.probe = Some(Probe::Process { name: base.unwrap_or(process), at_least });
+    reader.config.scripts.push(script);
 }

@@ -1,0 +1,236 @@
+//! Checks without a script: a TCP port, an HTTP page, an AMQP handshake, a server of the proxy on this
+//! host, a process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::process::Outcome;
+
+/// No answer is read beyond this.
+const MAX_ANSWER: usize = 256 * 1024;
+/// The protocol header of AMQP 0-9-1 (section 4.2.2).
+const AMQP_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
+/// Frame of type METHOD on channel 0 with class 10, method 10: connection.start.
+const CONNECTION_START: ([u8; 3], [u8; 4]) = ([1, 0, 0], [0, 10, 0, 10]);
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Something accepts connections there.
+    Tcp(SocketAddr),
+    /// An HTTP request is answered with a status from 200 to 399.
+    Http(HttpTarget),
+    /// An AMQP 0-9-1 broker, or a proxy before one, greets there.
+    Amqp(SocketAddr),
+    /// The statistics of a proxy, as CSV, name at least one server that is UP.
+    Proxy(HttpTarget),
+    /// At least so many processes of this name run.
+    Process { name: String, at_least: usize },
+}
+
+/// `http://ADDRESS:PORT/PATH`, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpTarget {
+    pub(crate) address: SocketAddr,
+    pub(crate) path: String,
+}
+
+impl HttpTarget {
+    /// Reads a URL whose host is an IP address: a check must not depend on a name server.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("http://").ok_or("must begin with http://")?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let address =
+            if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
+        let address =
+            address.parse().map_err(|_| "needs an IP address and a port, such as http://127.0.0.1:8100/")?;
+        if path.chars().any(|letter| letter.is_ascii_control() || letter == ' ') {
+            return Err("has a blank or control character in its path".to_owned());
+        }
+        Ok(Self { address, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() } })
+    }
+}
+
+impl std::fmt::Display for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Http(target) => write!(f, "http {}{}", target.address, target.path),
+            Self::Amqp(address) => write!(f, "amqp {address}"),
+            Self::Proxy(target) => write!(f, "proxy {}{}", target.address, target.path),
+            Self::Process { name, at_least } => write!(f, "process {name} (at least {at_least})"),
+        }
+    }
+}
+
+/// Asks once.
+pub(crate) async fn ask(probe: &Probe, timeout: Duration) -> Outcome {
+    let answer = async {
+        match probe {
+            Probe::Tcp(address) => {
+                TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string())
+            }
+            Probe::Http(target) => http(target).await.map(drop),
+            Probe::Amqp(address) => amqp(*address).await,
+            Probe::Proxy(target) => http(target).await.and_then(|body| server_up(&body)),
+            Probe::Process { name, at_least } => process(name, *at_least),
+        }
+    };
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(())) => Outcome::Success,
+        Ok(Err(reason)) => Outcome::Failed(reason),
+        Err(_) => Outcome::TimedOut,
+    }
+}
+
+/// GET with HTTP/1.0, which needs no chunked decoding; answers the body.
+async fn http(target: &HttpTarget) -> Result<String, String> {
+    let mut stream = TcpStream::connect(target.address).await.map_err(|error| error.to_string())?;
+    let request =
+        format!("GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: vip-agent\r\n\r\n", target.path, target.address);
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    // A server that resets instead of closing has answered all the same.
+    let _ = stream.take(MAX_ANSWER as u64).read_to_end(&mut answer).await;
+    let text = String::from_utf8_lossy(&answer);
+    let status: u16 = text
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1))
+        .and_then(|code| code.parse().ok())
+        .ok_or("no HTTP answer")?;
+    if !(200..400).contains(&status) {
+        return Err(format!("HTTP status {status}"));
+    }
+    Ok(text.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+/// Sends the protocol header and waits for connection.start.
+async fn amqp(address: SocketAddr) -> Result<(), String> {
+    let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    stream.write_all(AMQP_HEADER).await.map_err(|error| error.to_string())?;
+    let mut start = [0; 11];
+    stream.read_exact(&mut start).await.map_err(|_| "closed without an AMQP greeting".to_owned())?;
+    let (frame, method) = CONNECTION_START;
+    if start[..3] == frame && start[7..] == method {
+        Ok(())
+    } else {
+        Err("no AMQP 0-9-1 greeting".to_owned())
+    }
+}
+
+/// HAProxy's CSV: the first line names the columns.
+fn server_up(csv: &str) -> Result<(), String> {
+    let mut lines = csv.lines();
+    let columns: Vec<&str> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
+    let position = |name: &str| columns.iter().position(|column| *column == name);
+    let (Some(server), Some(status)) = (position("svname"), position("status")) else {
+        return Err("no statistics in CSV; add ;csv to the address".to_owned());
+    };
+    let up = lines.any(|line| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let is_server = fields.get(server).is_some_and(|name| !matches!(*name, "FRONTEND" | "BACKEND"));
+        is_server && fields.get(status).is_some_and(|status| status.starts_with("UP"))
+    });
+    if up { Ok(()) } else { Err("no server is UP".to_owned()) }
+}
+
+/// Counts processes by name, zombies left out.
+fn process(name: &str, at_least: usize) -> Result<(), String> {
+    let entries = std::fs::read_dir("/proc").map_err(|error| error.to_string())?;
+    let running = entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        .filter(|entry| is_named(&entry.path(), name))
+        .take(at_least)
+        .count();
+    if running >= at_least { Ok(()) } else { Err(format!("{running} of {at_least} processes `{name}` run")) }
+}
+
+fn is_named(process: &Path, name: &str) -> bool {
+    let Ok(stat) = std::fs::read_to_string(process.join("stat")) else { return false };
+    // PID (NAME) STATE …; the name may hold parentheses.
+    let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { return false };
+    let state = stat[close + 1..].trim_start().chars().next();
+    // The kernel keeps 15 bytes of a name.
+    let kept: String = name.chars().take(15).collect();
+    open < close && stat[open + 1..close] == kept && !matches!(state, Some('Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn server(answer: &'static [u8]) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            let _ = stream.read_exact(&mut request).await;
+            stream.write_all(answer).await.unwrap();
+        });
+        address
+    }
+
+    fn target(address: SocketAddr) -> HttpTarget {
+        HttpTarget { address, path: "/".into() }
+    }
+
+    const SECOND: Duration = Duration::from_secs(2);
+
+    #[tokio::test]
+    async fn ports_pages_and_brokers() {
+        assert_eq!(ask(&Probe::Tcp(server(b"").await), SECOND).await, Outcome::Success);
+        let refused = ask(&Probe::Tcp("127.0.0.1:1".parse().unwrap()), SECOND).await;
+        assert!(matches!(refused, Outcome::Failed(_)), "{refused:?}");
+        let page = server(b"HTTP/1.1 200 OK\r\n\r\nhello").await;
+        assert_eq!(ask(&Probe::Http(target(page)), SECOND).await, Outcome::Success);
+        let broken = server(b"HTTP/1.1 503 Sorry\r\n\r\n").await;
+        assert_eq!(
+            ask(&Probe::Http(target(broken)), SECOND).await,
+            Outcome::Failed("HTTP status 503".into())
+        );
+        let broker = server(b"\x01\0\0\0\0\x01\xff\0\x0a\0\x0a\0\x09").await;
+        assert_eq!(ask(&Probe::Amqp(broker), SECOND).await, Outcome::Success);
+        let other = server(b"SSH-2.0-OpenSSH_9").await;
+        assert_eq!(ask(&Probe::Amqp(other), SECOND).await, Outcome::Failed("no AMQP 0-9-1 greeting".into()));
+    }
+
+    #[test]
+    fn a_proxy_is_good_when_a_server_is_up() {
+        let csv = |status: &str| {
+            format!("# pxname,svname,qcur,status\nr,FRONTEND,0,OPEN\nr,A,0,{status}\nr,BACKEND,0,UP\n")
+        };
+        assert_eq!(server_up(&csv("UP")), Ok(()));
+        assert_eq!(server_up(&csv("UP 1/2")), Ok(()));
+        assert!(server_up(&csv("DOWN")).is_err());
+        assert!(server_up("<html>").is_err());
+    }
+
+    #[test]
+    fn processes_are_found_by_name() {
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let name = own[own.find('(').unwrap() + 1..own.rfind(')').unwrap()].to_owned();
+        assert_eq!(process(&name, 1), Ok(()));
+        assert!(process("no-such-process-name", 1).is_err());
+    }
+
+    #[test]
+    fn addresses_of_pages() {
+        let parse = HttpTarget::parse;
+        assert_eq!(parse("http://127.0.0.1:8100/monitor;csv").unwrap().path, "/monitor;csv");
+        assert_eq!(parse("http://127.0.0.1").unwrap().address.port(), 80);
+        assert_eq!(parse("http://[::1]").unwrap().address.port(), 80);
+        for wrong in ["https://127.0.0.1/", "http://example.org/", "http://127.0.0.1/a b", ""] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
