@@ -435,7 +435,8 @@ impl Hook for QueueHook {
                     let removed = node.lock_shard(node.shard_of(*id)).remove(*id);
                     for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
                         let (channel, tag) = (consumer.handle.channel, consumer.tag);
-                        consumer.handle.outbox.request(Request::ConsumerGone { channel, tag });
+                        let gone = Request::ConsumerGone { channel, tag, queue: *id };
+                        consumer.handle.outbox.request(gone);
                     }
                 }
                 Change::RemoveVhost { name, .. } => {

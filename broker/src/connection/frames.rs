@@ -22,9 +22,12 @@ pub(crate) enum Next {
     Read,
     /// A method needs waiting: it starts where the used octets end.
     Slow,
-    /// The connection is over.
-    Stop,
+    /// The client does not read what it asked for: the rest waits where the used octets end.
+    HeldBack,
 }
+
+/// Frames after which the output is looked at: a client that asks for much and reads nothing has to wait.
+const STEPS_PER_LOOK: u32 = 16;
 
 /// What one step did.
 enum Step {
@@ -50,19 +53,26 @@ impl Connection {
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
         let mut used = 0;
+        let mut steps = 0u32;
         let next = loop {
+            steps += 1;
+            if steps.is_multiple_of(STEPS_PER_LOOK) && self.outbox.is_overfull() {
+                break Next::HeldBack;
+            }
             match self.step(&mut turn, &data[used..]) {
                 Ok(Step::Used(octets)) => used += octets,
                 Ok(Step::Incomplete) => break Next::Read,
                 Ok(Step::Slow) => break Next::Slow,
                 Err((0, exception)) => {
                     self.close_connection(&mut turn, &exception);
-                    break Next::Stop;
+                    self.deaf = true;
+                    used = data.len();
+                    break Next::Read;
                 }
                 Err((octets, exception)) if exception.scope == Scope::Connection => {
                     used += octets;
                     self.close_connection(&mut turn, &exception);
-                    break if self.phase == Phase::Closing { Next::Read } else { Next::Stop };
+                    break Next::Read;
                 }
                 Err((octets, exception)) => {
                     used += octets;

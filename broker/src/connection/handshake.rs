@@ -86,6 +86,11 @@ impl Connection {
             (Phase::Tune, Method::ConnectionTuneOk(tune)) => self.tune_ok(tune),
             (Phase::Open, Method::ConnectionOpen(open)) => self.open(open),
             (Phase::Running | Phase::Open | Phase::Tune, Method::ConnectionClose(_)) => {
+                // RabbitMQ: what the connection held is back, and its exclusive queues gone, when the client
+                // reads the answer.
+                self.release_all();
+                self.channels.clear();
+                self.node.delete_exclusive(self.info.id).await;
                 self.write_now(&methods::CloseOk);
                 self.enter_closing();
                 Ok(())

@@ -107,6 +107,12 @@ pub(crate) struct Connection {
     current_channel: u16,
     input: Vec<u8>,
     deadline: Option<Instant>,
+    /// `connection.close` is still to be sent: what the connection held has to go first.
+    farewell: Option<Exception>,
+    /// The stream can not be cut into frames any more: what comes is thrown away.
+    deaf: bool,
+    /// The client reads too slowly for what it asks: the rest of its input waits.
+    held_back: bool,
     last_sent: u64,
     last_received: u64,
     silent_ticks: u32,
@@ -156,6 +162,9 @@ pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
         current_channel: 0,
         input: Vec::new(),
         deadline: Some(Instant::now() + HANDSHAKE_TIMEOUT),
+        farewell: None,
+        deaf: false,
+        held_back: false,
         last_sent: 0,
         last_received: 0,
         silent_ticks: 0,
@@ -184,8 +193,12 @@ impl Connection {
             let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
             let publishes = self.info.counters.published.get() > 0;
             let congested = self.node.wal.is_congested();
-            let reads =
-                !(publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some()));
+            let stopped =
+                publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some());
+            if stopped && !self.told_blocked {
+                self.tell_blocked(blocked.borrow().as_deref());
+            }
+            let reads = !stopped && !self.held_back;
             self.reading = reads;
             tokio::select! {
                 ready = stream.readable(), if reads => {
@@ -198,7 +211,12 @@ impl Connection {
                     }
                 }
                 ready = stream.writable(), if outbox.is_blocked() => match ready {
-                    Ok(()) => outbox.unblock(),
+                    Ok(()) => {
+                        outbox.unblock();
+                        if self.held_back && !outbox.is_overfull() {
+                            self.follow(Next::HeldBack).await;
+                        }
+                    }
                     Err(error) => self.lost(&error),
                 },
                 () = outbox.notify.notified() => self.notified(),
@@ -216,7 +234,23 @@ impl Connection {
                     }
                 }
             }
+            self.say_farewell().await;
         }
+    }
+
+    /// Sends the `connection.close` that is due. RabbitMQ: the exclusive queues are gone when the client reads it.
+    async fn say_farewell(&mut self) {
+        let Some(exception) = self.farewell.take() else { return };
+        self.node.delete_exclusive(self.info.id).await;
+        let reply_text = exception.reply_text();
+        let close = methods::Close {
+            reply_code: exception.code,
+            reply_text: &reply_text,
+            class_id: exception.class_id,
+            method_id: exception.method_id,
+        };
+        self.outbox.write(|buf| frame::write_fields(buf, 0, &close));
+        self.outbox.flush();
     }
 
     /// Half the heartbeat interval: when to send one, and how often to look for the client's.
@@ -233,41 +267,37 @@ impl Connection {
 
     /// Reads once and does what can be done with what is there.
     async fn read(&mut self) -> io::Result<()> {
-        let mut next = match self.read_and_process() {
-            Ok(next) => next,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        match self.read_and_process() {
+            Ok(next) => self.follow(next).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
-        };
-        if next == Next::Slow {
-            let input = std::mem::take(&mut self.input);
-            let mut at = 0;
-            while next == Next::Slow {
-                let frame = match frame::parse(&input[at..], self.frame_max) {
-                    Ok(Some((frame, size))) => {
-                        at += size;
-                        frame
-                    }
-                    _ => break,
-                };
-                self.slow_frame(frame.channel, frame.payload).await;
-                if self.phase == Phase::Done {
-                    return Ok(());
-                }
-                let (used, then) = self.process(&input[at..]);
-                at += used;
-                next = then;
-            }
-            self.input = input;
-            self.input.drain(..at);
-        }
-        if self.input.is_empty() && self.input.capacity() > KEEP_INPUT {
-            self.input = Vec::new();
-        }
-        if next == Next::Stop {
-            self.phase = Phase::Done;
         }
         self.pace().await;
         Ok(())
+    }
+
+    /// Goes on with the input where [`Connection::process`] stopped.
+    async fn follow(&mut self, mut next: Next) {
+        let input = std::mem::take(&mut self.input);
+        let mut at = 0;
+        while next != Next::Read && self.phase != Phase::Done {
+            if next == Next::Slow {
+                let Ok(Some((frame, size))) = frame::parse(&input[at..], self.frame_max) else { break };
+                at += size;
+                self.slow_frame(frame.channel, frame.payload).await;
+            } else if self.outbox.is_overfull() {
+                break;
+            }
+            let (used, then) = self.process(&input[at..]);
+            at += used;
+            next = then;
+        }
+        self.held_back = next == Next::HeldBack;
+        self.input = input;
+        self.input.drain(..at);
+        if self.input.is_empty() && self.input.capacity() > KEEP_INPUT {
+            self.input = Vec::new();
+        }
     }
 
     /// Waits while consumers do not keep up with what is published here, until they have been sent as much as
@@ -299,11 +329,15 @@ impl Connection {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.info.counters.received_octets.add(count as u64);
+            if self.deaf {
+                self.input.clear();
+                return Ok(Next::Read);
+            }
             let mut data = &buffer[..kept + count];
             if self.phase == Phase::Header {
                 match self.protocol_header(data) {
                     Some(used) => data = &data[used..],
-                    None if self.phase == Phase::Done => return Ok(Next::Stop),
+                    None if self.phase == Phase::Done => return Ok(Next::Read),
                     None => {
                         self.input.clear();
                         self.input.extend_from_slice(data);
@@ -335,7 +369,9 @@ impl Connection {
                         self.phase = Phase::Done;
                     }
                 }
-                Request::ConsumerGone { channel, tag } => self.consumer_gone(&mut turn, channel, &tag),
+                Request::ConsumerGone { channel, tag, queue } => {
+                    self.consumer_gone(&mut turn, channel, &tag, queue);
+                }
             }
         }
         for (queue, consumer) in self.outbox.take_stalled() {
@@ -345,9 +381,14 @@ impl Connection {
     }
 
     /// The queue of a consumer was deleted (RabbitMQ's consumer cancel notification).
-    fn consumer_gone(&mut self, turn: &mut Turn<'_>, channel: u16, tag: &str) {
+    fn consumer_gone(&mut self, turn: &mut Turn<'_>, channel: u16, tag: &str, queue: QueueId) {
         let Some(open) = self.channels.get_mut(&channel) else { return };
-        if open.consumers.remove(tag).is_some() && self.cancel_notify && !open.closing {
+        // The client may have cancelled it meanwhile and used the tag again.
+        if open.consumers.get(tag).is_none_or(|consumer| consumer.queue != queue) {
+            return;
+        }
+        open.consumers.remove(tag);
+        if self.cancel_notify && !open.closing {
             self.send(turn, channel, &basic_methods::Cancel { consumer_tag: tag, nowait: true });
         }
     }
@@ -474,19 +515,14 @@ impl Connection {
         for number in numbers {
             self.release_channel(turn, number);
         }
-        let reply_text = exception.reply_text();
-        let close = methods::Close {
-            reply_code: exception.code,
-            reply_text: &reply_text,
-            class_id: exception.class_id,
-            method_id: exception.method_id,
-        };
-        self.send(turn, 0, &close);
+        self.channels.clear();
+        self.farewell = Some(exception.clone());
         self.enter_closing();
     }
 
     fn enter_closing(&mut self) {
         self.phase = Phase::Closing;
+        self.info.update(|details| details.running = false);
         self.deadline = Some(Instant::now() + CLOSE_TIMEOUT);
     }
 

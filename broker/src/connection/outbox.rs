@@ -26,6 +26,8 @@ use tokio::sync::Notify;
 const HIGH_WATER: usize = 1024 * 1024;
 /// Octets waiting below which they are resumed.
 const LOW_WATER: usize = 256 * 1024;
+/// Octets waiting above which nothing more is read from the client.
+const OVERFULL: usize = 4 * HIGH_WATER;
 /// Octets waiting above which direct replies to this connection are dropped: no queue holds them back.
 const REPLY_LIMIT: usize = 16 * 1024 * 1024;
 /// Bodies from this size on are sent from where they lie instead of being copied.
@@ -87,6 +89,8 @@ pub(crate) enum Request {
         channel: u16,
         /// Its tag.
         tag: Arc<str>,
+        /// The queue.
+        queue: QueueId,
     },
 }
 
@@ -377,6 +381,12 @@ impl Outbox {
         state.chunks.clear();
         state.tail = Vec::new();
         state.bytes = 0;
+    }
+
+    /// Whether so much waits that the client has to read before it is served any further. Deliveries stop
+    /// earlier, so this is what the client asked for itself.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.state.lock().bytes > OVERFULL
     }
 
     /// Octets not written yet.
