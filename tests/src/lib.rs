@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod clients;
+pub mod load;
 pub mod node;
 pub mod pair;
 pub mod programs;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's commands. `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
+mod bench;
 mod ci;
 #[allow(unreachable_pub, reason = "called from here only")]
 mod codegen;
@@ -26,6 +27,11 @@ const COMMANDS: &[Row] = &[
     ("status", "", "show what runs and who holds the address"),
     ("test", "[--only GROUP]", "everything: unit, property, doc, and end to end in network namespaces"),
     ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
+    (
+        "bench",
+        "[broker|proxy] [--write]",
+        "ours beside RabbitMQ and HAProxy; --write makes docs/benchmarks.md",
+    ),
     ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
     ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),
 ];
@@ -50,6 +56,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["status"] => up::status()?,
         ["test", rest @ ..] => test::command(rest)?,
         ["ci"] => ci::run(&names())?,
+        ["bench", rest @ ..] => bench::run(rest)?,
         ["inside", rest @ ..] => test::inside(rest)?,
         ["tidy"] => tidy::run(&names())?,
         ["codegen"] => codegen::run(false)?,

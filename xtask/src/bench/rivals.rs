@@ -1,0 +1,128 @@
+//! The servers that are measured, each on its own loopback port with its own data.
+
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use xtask::lab::Process;
+use xtask::lab::process::run;
+use xtask::lab::wait::until_true;
+use xtask::stack::rabbitmq_environment;
+use xtask::target;
+
+/// What each broker does before it confirms a persistent message.
+pub(super) const DURABILITY: &str = "Durability. Ours: a confirm is sent after the log that holds the message was \
+synced (fdatasync), one sync for all messages that wait. RabbitMQ 3.10, classic queue: a confirm is sent after its \
+queue index or message store was synced, which it also does for many messages at once. Both write to the same disk.";
+
+/// What both balancers do.
+pub(super) const RELAYING: &str = "Both relay between the client and the same echo server, on the same configuration \
+file, without health checks and logs.";
+
+const PORTS: [u16; 5] = [15_901, 15_902, 15_903, 15_904, 15_905];
+const ECHO_PORT: u16 = 15_906;
+
+/// A server under load.
+pub(super) struct Rival {
+    pub(super) name: &'static str,
+    pub(super) process: Process,
+    pub(super) address: String,
+    /// User, password and virtual host, for brokers.
+    pub(super) login: Vec<&'static str>,
+}
+
+/// A folder below `target` that goes in the end.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let path = target().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn guarded(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
+    command
+}
+
+fn start(
+    name: &'static str,
+    command: Command,
+    port: u16,
+    login: &[&'static str],
+    log: &Path,
+) -> Result<Rival> {
+    let mut process = Process::spawn(name, command, log)?;
+    let mut alive = true;
+    until_true(Duration::from_secs(60), &format!("{name} to listen"), || {
+        alive = process.is_running();
+        let listens = run(Command::new("ss").args(["-Hltn", &format!("sport = :{port}")]));
+        !alive || listens.is_ok_and(|text| !text.trim().is_empty())
+    })?;
+    ensure!(alive, "{name} ended:\n{}", process.log());
+    Ok(Rival { name, process, address: format!("127.0.0.1:{port}"), login: login.to_vec() })
+}
+
+pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
+    let folder = scratch.folder("ours")?;
+    let mut command = guarded(target().join("release/broker"));
+    command.arg("--data").arg(folder.join("data")).args(["--bind", "127.0.0.1", "--node", "rabbit@bench"]);
+    command.args(["--port", &PORTS[0].to_string(), "--management-port", &PORTS[1].to_string()]);
+    start("ours", command, PORTS[0], &["guest", "guest", "/"], &folder.join("log"))
+}
+
+pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
+    let folder = scratch.folder("rabbitmq")?;
+    let mut command = guarded("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    rabbitmq_environment(&mut command, &folder, "bench");
+    command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", PORTS[2].to_string());
+    command.env("RABBITMQ_DIST_PORT", PORTS[3].to_string());
+    start("RabbitMQ", command, PORTS[2], &["guest", "guest", "/"], &folder.join("log"))
+}
+
+fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> {
+    let text = format!(
+        "global\n    maxconn 4000\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1m\n    \
+         timeout server 1m\nlisten bench\n    bind 127.0.0.1:{port}\n    server echo 127.0.0.1:{ECHO_PORT}\n"
+    );
+    let path = scratch.folder(name)?.join("haproxy.cfg");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+pub(super) fn proxy(scratch: &Scratch) -> Result<Rival> {
+    let config = balancer_config(scratch, "ours", PORTS[0])?;
+    let mut command = guarded(target().join("release/proxy"));
+    command.arg("-f").arg(&config);
+    start("ours", command, PORTS[0], &[], &config.with_extension("log"))
+}
+
+pub(super) fn haproxy(scratch: &Scratch) -> Result<Rival> {
+    let config = balancer_config(scratch, "haproxy", PORTS[4])?;
+    let mut command = guarded("haproxy");
+    command.args(["-db", "-f"]).arg(&config);
+    start("HAProxy", command, PORTS[4], &[], &config.with_extension("log"))
+}
+
+/// The echo server behind both balancers.
+pub(super) fn echo(scratch: &Scratch) -> Result<Rival> {
+    let mut command = guarded(target().join("release/load"));
+    command.args(["echo", &ECHO_PORT.to_string()]);
+    start("echo", command, ECHO_PORT, &[], &scratch.folder("echo")?.join("log"))
+}
