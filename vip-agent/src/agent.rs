@@ -19,6 +19,7 @@ use vrrp::{Effect, NotifyState, State, Tracking, priority};
 
 use crate::claim::Claims;
 use crate::config::{self, AgentConfig, RouterConfig};
+use crate::dump;
 use crate::guard::Guard;
 use crate::host::Host;
 use crate::instance::{Router, Tools};
@@ -101,6 +102,10 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
     let host = Host::new(netlink, links, config.global.clone());
     let (scripts, results) = Scripts::new();
     let (request_sender, requests) = mpsc::channel(16);
+    let (shutdown, stop) = daemon::shutdown::Shutdown::new();
+    if let Some(address) = config.global.http {
+        crate::http::start(address, request_sender.clone(), stop)?;
+    }
     let server = StatusServer::start(&options.runtime_dir, request_sender);
     let guard = if config.global.guard { Guard::start() } else { None };
     let mut agent = Agent {
@@ -129,6 +134,7 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
     }
     notifier.finish().await;
     drop(server);
+    drop(shutdown);
     tracing::info!("stopped");
     Ok(())
 }
@@ -449,8 +455,8 @@ impl Agent {
                 daemon::notify::ready(&self.summary());
             }
             Signal::Hangup => {}
-            Signal::User1 => status::dump_data(self),
-            Signal::User2 => status::dump_statistics(self),
+            Signal::User1 => dump::data(self),
+            Signal::User2 => dump::statistics(self),
         }
     }
 

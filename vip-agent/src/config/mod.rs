@@ -3,7 +3,7 @@
 //! `keepalived_conf` reads keepalived's own format, `toml` the native one; both end in [`AgentConfig`]
 //! through [`check`], which looks at what no single line can show.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct Global {
     pub(crate) notify_fifo: Option<PathBuf>,
     /// Pause between gratuitous ARP packets.
     pub(crate) garp_interval: Duration,
+    /// Where the status page and `/metrics` are served; best a loopback address.
+    pub(crate) http: Option<SocketAddr>,
 }
 
 impl Default for Global {
@@ -61,6 +63,7 @@ impl Default for Global {
             realtime: true,
             notify_fifo: None,
             garp_interval: Duration::ZERO,
+            http: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! realtime = true                 # SCHED_RR and locked memory, when allowed
 //! notify_fifo = "/run/vip.fifo"   # one line per transition
 //! garp_interval = "0s"            # pause between gratuitous ARP packets
+//! http = "127.0.0.1:9650"         # status page and /metrics; off when left out
 //!
 //! [[script]]
 //! name = "chk_haproxy"
@@ -76,6 +77,7 @@ struct Agent {
     realtime: Option<bool>,
     notify_fifo: Option<PathBuf>,
     garp_interval: Option<Span>,
+    http: Option<SocketAddr>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -322,6 +324,7 @@ fn global(agent: &Agent, wrong: &mut impl FnMut(String)) -> Global {
         guard: agent.guard.unwrap_or(default.guard),
         realtime: agent.realtime.unwrap_or(default.realtime),
         notify_fifo: agent.notify_fifo.clone(),
+        http: agent.http,
         garp_interval: agent.garp_interval.map_or(default.garp_interval, |span| span.0),
     }
 }

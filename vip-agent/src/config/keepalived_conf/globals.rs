@@ -53,6 +53,7 @@ const KNOWN: &[&str] = &[
     "vrrp_notify_fifo",
     "address_lease",
     "guard",
+    "http",
     "vrrp_rt_priority",
 ];
 
@@ -150,6 +151,12 @@ fn one(reader: &mut Reader, line: &Statement) {
         "address_lease" => {
             if let Some(lease) = reader.seconds(line, 0.0..=86_400.0) {
                 reader.config.global.address_lease = lease;
+            }
+        }
+        "http" => {
+            if let Some(word) = reader.value(line) {
+                let address = word.text.parse().map_err(|_| "is not an address and a port".to_owned());
+                reader.config.global.http = reader.taken(word, "http", address);
             }
         }
         "guard" => reader.config.global.guard = reader.switch(line),
