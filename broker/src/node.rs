@@ -79,6 +79,8 @@ pub(crate) struct Node {
     /// Client connections.
     pub(crate) connections: Connections,
     authenticator: Arc<Authenticator>,
+    /// For work that comes from threads outside of it.
+    pub(crate) runtime: tokio::runtime::Handle,
     shards: Box<[Mutex<Shard>]>,
     durable: watch::Sender<Lsn>,
     /// Why publishers are held up.
@@ -127,6 +129,7 @@ impl Node {
             wal: LogHandle(wal),
             connections: Connections::default(),
             authenticator: Arc::new(authenticator),
+            runtime: tokio::runtime::Handle::current(),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             durable,
             alarms,

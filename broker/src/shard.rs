@@ -217,7 +217,8 @@ impl<'n> Turn<'n> {
         if buffers.letters.is_empty() && buffers.touched.is_empty() && buffers.unused.is_empty() {
             return;
         }
-        tokio::spawn(async move {
+        let runtime = node.runtime.clone();
+        runtime.spawn(async move {
             Turn::new(&node, buffers, now).finish();
         });
     }
