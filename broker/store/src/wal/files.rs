@@ -20,8 +20,8 @@ use crate::Lsn;
 use crate::disk::{self, DiskFile};
 
 const TEMPORARY: &str = "wal-next.tmp";
-/// Released files kept for reuse; further ones are removed.
-const SPARES: usize = 2;
+/// Released files kept for reuse, which saves filling new ones with zeros; further ones are removed.
+pub(super) const SPARES: usize = 8;
 /// How often a full disk is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
@@ -69,7 +69,7 @@ pub(super) struct Release {
 
 impl Inner {
     pub(super) fn request_release(&self, before: Lsn) {
-        let when_durable = self.pending.lock().next_lsn - 1;
+        let when_durable = self.appended.load(Ordering::SeqCst);
         let mut files = self.files.lock();
         let before = files.release.map_or(before, |release| release.before.max(before));
         if files.closed.front().is_none_or(|file| file.last_lsn >= before) {

@@ -22,6 +22,7 @@ mod control;
 mod files;
 mod format;
 mod open;
+mod repair;
 mod scan;
 mod writer;
 
@@ -38,6 +39,7 @@ use thiserror::Error;
 pub use self::files::ClosedFile;
 use self::files::Files;
 pub use self::format::HeaderError;
+pub use self::repair::{RepairError, accept_loss};
 pub use self::scan::{Corruption, OpenError, RecoveryReport};
 use self::writer::{Chunk, Writer};
 use crate::Lsn;
@@ -170,6 +172,8 @@ struct Inner {
     work: Condvar,
     /// `sync_blocking` waits here, with `pending`.
     durable_changed: Condvar,
+    /// The last position given out; follows `pending.next_lsn`.
+    appended: AtomicU64,
     durable: AtomicU64,
     undurable_bytes: AtomicUsize,
     writer: Mutex<Writer>,
@@ -232,7 +236,8 @@ impl Wal {
             return first_lsn - 1;
         }
         pending.next_lsn += u64::from(n_records);
-        if pending.failed {
+        inner.appended.store(pending.next_lsn - 1, Ordering::SeqCst);
+        if pending.failed || pending.stop {
             return pending.next_lsn - 1;
         }
         pending.put(records, n_records, first_lsn);
@@ -263,7 +268,7 @@ impl Wal {
     /// The last position given out.
     #[must_use]
     pub fn last_lsn(&self) -> Lsn {
-        self.handle.inner.pending.lock().next_lsn - 1
+        self.handle.inner.appended.load(Ordering::SeqCst)
     }
 
     /// Calls `callback` with the new [`Wal::durable_lsn`] after every sync, on the log thread: it

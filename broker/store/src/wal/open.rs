@@ -161,7 +161,7 @@ fn assemble(
     let mut spares = Vec::new();
     for seq in released {
         let len = disk.open(&path_of(dir, seq)).and_then(|file| file.len()).unwrap_or(0);
-        if len == options.file_bytes && spares.is_empty() {
+        if len == options.file_bytes && spares.len() < files::SPARES {
             spares.push(seq);
         } else {
             remove(path_of(dir, seq))?;
@@ -197,6 +197,7 @@ fn assemble(
         pending: Mutex::new(pending),
         work: Condvar::new(),
         durable_changed: Condvar::new(),
+        appended: AtomicU64::new(durable),
         durable: AtomicU64::new(durable),
         undurable_bytes: AtomicUsize::new(0),
         current_bytes: AtomicU64::new(writer.at),
