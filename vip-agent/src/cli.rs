@@ -43,6 +43,18 @@ pub(crate) enum Action {
     },
     /// Checks a configuration file
     Check(RunArgs),
+    /// Writes a keepalived.conf as native TOML, with notes
+    Migrate {
+        /// The file to read
+        #[arg(value_name = "KEEPALIVED_CONF", default_value = DEFAULT_CONFIG)]
+        file: PathBuf,
+        /// Where to write; standard output when left out
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Keeps check scripts that could be replaced by a built-in check
+        #[arg(long)]
+        keep_script: bool,
+    },
     /// Becomes the guard of an agent; used by the agent itself
     #[command(name = crate::guard::SUBCOMMAND, hide = true)]
     Guard,

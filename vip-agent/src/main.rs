@@ -24,6 +24,7 @@ mod guard;
 mod host;
 mod http;
 mod instance;
+mod migrate;
 mod net;
 mod notify;
 mod process;
@@ -56,6 +57,9 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         Some(Action::Run(arguments)) => cli.run = arguments,
         Some(Action::Check(arguments)) => cli.run = RunArgs { check: true, ..arguments },
         Some(Action::Status { json }) => return status::print(&cli.runtime_dir, json),
+        Some(Action::Migrate { file, output, keep_script }) => {
+            return migrate::run(&file, output.as_deref(), keep_script);
+        }
         Some(Action::Guard) => return Err(Failure::new(Exit::Usage, "the agent starts its guard itself")),
     }
     if cli.run.version {

@@ -16,6 +16,7 @@ pub(crate) mod check;
 pub(crate) mod keepalived_conf;
 mod script_lint;
 pub(crate) mod script_security;
+pub(crate) mod to_toml;
 pub(crate) mod toml;
 
 /// Everything the agent needs to know.

@@ -36,13 +36,13 @@
 //! track_scripts = ["chk_haproxy"]
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 use serde::Deserialize;
-use vrrp::{Announce, Auth, InitialState, InstanceConfig, Password, Version};
+use vrrp::{Announce, Auth, ChecksumMode, InitialState, InstanceConfig, Password, Version};
 
 use crate::tracker::builtin::{HttpTarget, Probe};
 
@@ -91,6 +91,8 @@ struct Script {
     http: Option<String>,
     proxy: Option<String>,
     process: Option<String>,
+    #[serde(default = "one")]
+    at_least: u32,
     #[serde(default = "one_second")]
     interval: Span,
     timeout: Option<Span>,
@@ -146,6 +148,14 @@ struct Instance {
     fast_handover: bool,
     #[serde(default = "yes")]
     graceful_release: bool,
+    #[serde(default = "yes")]
+    answer_lower_priority: bool,
+    #[serde(default = "yes")]
+    advert_before_yielding: bool,
+    #[serde(default = "three")]
+    down_timer_adverts: u32,
+    #[serde(default)]
+    v3_checksum_as_v2: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,7 +170,13 @@ enum InitialStateWord {
 #[serde(untagged)]
 enum Address {
     Plain(String),
-    Full { address: String, dev: Option<String>, label: Option<String> },
+    Full {
+        address: String,
+        dev: Option<String>,
+        label: Option<String>,
+        broadcast: Option<Ipv4Addr>,
+        scope: Option<u8>,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -276,6 +292,10 @@ fn one() -> u32 {
     1
 }
 
+fn three() -> u32 {
+    3
+}
+
 fn hundred() -> Number {
     Number(100)
 }
@@ -374,7 +394,8 @@ fn probe(script: &Script, wrong: &mut impl FnMut(String)) -> Option<Probe> {
     };
     let http = target("http", &script.http).map(Probe::Http);
     let proxy = target("proxy", &script.proxy).map(Probe::Proxy);
-    let process = script.process.clone().map(|name| Probe::Process { name, at_least: 1 });
+    let process =
+        script.process.clone().map(|name| Probe::Process { name, at_least: script.at_least as usize });
     let tcp = script.tcp.map(Probe::Tcp);
     let mut found: Vec<Probe> =
         [tcp, script.amqp.map(Probe::Amqp), http, proxy, process].into_iter().flatten().collect();
@@ -414,6 +435,12 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
     core.unicast_peers = instance.unicast_peers;
     core.fast_handover = instance.fast_handover;
     core.graceful_release = instance.graceful_release;
+    core.answer_lower_priority = instance.answer_lower_priority;
+    core.advert_before_yielding = instance.advert_before_yielding;
+    core.down_timer_adverts = instance.down_timer_adverts;
+    if instance.v3_checksum_as_v2 {
+        core.checksum = ChecksumMode::PacketOnly;
+    }
     core.announce = announce(&instance.garp);
     let six = core.addresses.first().is_some_and(IpAddr::is_ipv6);
     core.version = match instance.version {
@@ -491,13 +518,13 @@ fn virtual_address(
     instance: &str,
     wrong: &mut impl FnMut(String),
 ) -> Option<VirtualAddress> {
-    let (text, dev, label) = match address {
-        Address::Plain(text) => (text, None, None),
-        Address::Full { address, dev, label } => (address, dev, label),
+    let (text, dev, label, broadcast, scope) = match address {
+        Address::Plain(text) => (text, None, None, None, None),
+        Address::Full { address, dev, label, broadcast, scope } => (address, dev, label, broadcast, scope),
     };
     match address_with_prefix(&text) {
         Ok((address, prefix)) => {
-            Some(VirtualAddress { address, prefix, dev, label, broadcast: None, scope: 0 })
+            Some(VirtualAddress { address, prefix, dev, label, broadcast, scope: scope.unwrap_or(0) })
         }
         Err(reason) => {
             wrong(format!("instance `{instance}`: `{text}` {reason}"));

@@ -25,6 +25,9 @@ pub use receive::{Received, Rejected};
 const RELEASE_LINGER: Duration = Duration::from_millis(20);
 /// Extra patience for a successor beyond the longest skew time.
 const RELEASE_PATIENCE: Duration = Duration::from_millis(250);
+/// A starting router with nopreempt waits this much longer: what it takes it keeps, and it must not take it
+/// only because a peer of higher priority, started with it, needs longer to get going.
+const NOPREEMPT_START_GRACE: Duration = Duration::from_millis(40);
 /// Adverts of lower priority are answered with gratuitous ARP at most this often.
 const LOWER_ANNOUNCE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -436,6 +439,9 @@ impl Instance {
         self.master_interval = self.config.advert_interval;
         self.move_to(State::Backup, reason, now, out);
         self.reset_master_down(now);
+        if let (false, Reason::Start, Some(at)) = (self.config.preempt, reason, self.master_down_at) {
+            self.master_down_at = Some(at + NOPREEMPT_START_GRACE);
+        }
         out.push(Effect::Notify(NotifyState::Backup, self.effective_priority));
     }
 

@@ -295,6 +295,16 @@ fn start_sweeps_leftovers_and_waits_a_master_down_interval() {
 }
 
 #[test]
+fn a_starting_router_with_nopreempt_is_a_little_more_patient() {
+    let mut config = config();
+    config.preempt = false;
+    let mut bench = Bench::started(config);
+    assert_eq!(bench.due_in(), Some(Duration::from_micros(3_649_375)));
+    bench.hear(HIGHER_HOST, 90);
+    assert_eq!(bench.due_in(), Some(Duration::from_micros(3_609_375)), "only at the start");
+}
+
+#[test]
 fn priority_255_is_master_at_once() {
     let mut owner = config();
     owner.priority = 255;

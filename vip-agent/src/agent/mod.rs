@@ -14,19 +14,21 @@ use daemon::signals::{Signal, Signals};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use vrrp::sync_group::{Follow, follow, group_state};
-use vrrp::{Effect, NotifyState, State, Tracking, priority};
+use vrrp::{Effect, State, Tracking, priority};
 
 use crate::claim::Claims;
-use crate::config::{self, AgentConfig, RouterConfig};
+use crate::config::{AgentConfig, RouterConfig};
 use crate::dump;
 use crate::guard::Guard;
 use crate::host::Host;
 use crate::instance::{Router, Tools};
 use crate::net::netlink::{Event, Netlink};
-use crate::notify::{Notification, Notifier};
+use crate::notify::Notifier;
 use crate::status::{self, StatusServer};
 use crate::tracker::script::{ScriptResult, Scripts};
+
+mod group;
+mod reload;
 
 /// Somebody asks for the status.
 pub(crate) type StatusRequest = oneshot::Sender<String>;
@@ -324,73 +326,6 @@ impl Agent {
         }
     }
 
-    /// Lets the other members of the group go where this one went.
-    async fn group_follows(&mut self, index: usize) {
-        let name = self.routers[index].name().to_owned();
-        let Some(at) = self.config.groups.iter().position(|group| group.members.contains(&name)) else {
-            return;
-        };
-        let members: Vec<usize> = (0..self.routers.len())
-            .filter(|other| {
-                self.config.groups[at].members.iter().any(|name| name == self.routers[*other].name())
-            })
-            .collect();
-        let own_faults: Vec<bool> = members.iter().map(|member| self.own_fault(*member)).collect();
-        let moved_to = self.routers[index].core.state();
-        let now = self.now();
-        if let Some(follow) = follow(moved_to, &own_faults) {
-            for (member, own_fault) in members.iter().zip(&own_faults) {
-                let others_fail = own_faults.contains(&true) && !own_fault;
-                let mut effects = Vec::new();
-                if self.routers[*member].faults.group != others_fail {
-                    self.routers[*member].faults.group = others_fail;
-                    let tracking =
-                        self.routers[*member].tracking(self.tracked(&self.routers[*member].config));
-                    self.routers[*member].core.track(now, tracking, &mut effects);
-                } else if *member != index && matches!(follow, Follow::Master | Follow::Backup) {
-                    let core = &mut self.routers[*member].core;
-                    core.follow_group(now, follow == Follow::Master, &mut effects);
-                }
-                self.carry_out(*member, effects).await;
-            }
-        }
-        self.tell_group(at, &members);
-    }
-
-    fn own_fault(&self, index: usize) -> bool {
-        let router = &self.routers[index];
-        let mut faults = router.faults;
-        faults.group = false;
-        faults.link || faults.source || self.tracked(&router.config).faults > 0
-    }
-
-    fn tell_group(&mut self, at: usize, members: &[usize]) {
-        let states: Vec<State> = members.iter().map(|member| self.routers[*member].core.state()).collect();
-        let state = group_state(&states);
-        if state.is_none() || self.group_states[at] == state {
-            return;
-        }
-        self.group_states[at] = state;
-        let word = match state {
-            Some(State::Master) => NotifyState::Master,
-            Some(State::Backup) => NotifyState::Backup,
-            Some(State::Fault) => NotifyState::Fault,
-            _ => return,
-        };
-        let group = &self.config.groups[at];
-        tracing::info!(group = group.name, state = word.word(), "sync group");
-        let priority = members.iter().map(|member| self.routers[*member].core.effective_priority()).min();
-        self.notifier.tell(Notification {
-            is_group: true,
-            name: group.name.clone(),
-            state: word,
-            priority: priority.unwrap_or(0),
-            config: group.notify.clone(),
-            user: self.config.global.script_user,
-            fifo: self.config.global.notify_fifo.clone(),
-        });
-    }
-
     /// What scripts and tracked interfaces say about a router.
     fn tracked(&self, config: &RouterConfig) -> Tracking {
         let scripts = config.track_scripts.iter().filter_map(|track| {
@@ -480,76 +415,6 @@ impl Agent {
         let now = self.now();
         self.routers[index].core.stop(now, &mut effects);
         self.carry_out(index, effects).await;
-    }
-
-    /// Reads the configuration again. A wrong file changes nothing.
-    async fn reload(&mut self) {
-        let (config, remarks) = match config::load(&self.options.config_path) {
-            Ok((config, remarks)) => (self.options.applied_to(config), remarks),
-            Err(remarks) => {
-                for remark in &remarks {
-                    tracing::error!("{}", remark.one_line());
-                }
-                tracing::error!("the configuration was not reloaded; the old one stays in force");
-                return;
-            }
-        };
-        for remark in &remarks {
-            tracing::warn!("{}", remark.one_line());
-        }
-        if let Err(failure) = check_interfaces(&config, &self.host.names()) {
-            tracing::error!("{}; the old configuration stays in force", failure.message);
-            return;
-        }
-        if config == self.config {
-            tracing::info!("reloaded, nothing changed");
-            return;
-        }
-        self.host.global = config.global.clone();
-        let now = self.now();
-        self.scripts.configure(&config.scripts, now);
-        self.group_states = vec![None; config.groups.len()];
-        self.config = config;
-        self.reload_routers().await;
-        self.track_all().await;
-        tracing::info!("reloaded");
-    }
-
-    async fn reload_routers(&mut self) {
-        let wanted = self.config.instances.clone();
-        for index in 0..self.routers.len() {
-            let next = wanted.iter().find(|config| config.key() == self.routers[index].config.key());
-            match next.filter(|_| !self.routers[index].leaving) {
-                Some(config) => {
-                    let config = config.clone();
-                    let (router, mut tools) = self.parts(index);
-                    router.reload(config, &mut tools).await;
-                }
-                None => {
-                    self.routers[index].leaving = true;
-                    self.stop_router(index).await;
-                }
-            }
-        }
-        for config in wanted {
-            let known =
-                self.routers.iter().any(|router| !router.leaving && router.config.key() == config.key());
-            if known {
-                continue;
-            }
-            if let Err(error) = self.claims.claim(&config) {
-                tracing::error!("{}; the instance is not started", claim_failure(&config, &error).message);
-                continue;
-            }
-            let mut router = Router::new(config);
-            if let Err(error) = router.attach(&self.host) {
-                tracing::error!(instance = router.name(), %error, "cannot open the socket; the instance is not started");
-                continue;
-            }
-            self.routers.push(router);
-            self.start_router(self.routers.len() - 1).await;
-        }
-        self.tell_guard(None);
     }
 
     fn summary(&self) -> String {

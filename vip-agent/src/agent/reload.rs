@@ -1,0 +1,77 @@
+//! SIGHUP: what changed is changed, and nothing else.
+
+use super::{Agent, check_interfaces, claim_failure};
+use crate::config;
+use crate::instance::Router;
+
+impl Agent {
+    /// Reads the configuration again. A wrong file changes nothing.
+    pub(super) async fn reload(&mut self) {
+        let (config, remarks) = match config::load(&self.options.config_path) {
+            Ok((config, remarks)) => (self.options.applied_to(config), remarks),
+            Err(remarks) => {
+                for remark in &remarks {
+                    tracing::error!("{}", remark.one_line());
+                }
+                tracing::error!("the configuration was not reloaded; the old one stays in force");
+                return;
+            }
+        };
+        for remark in &remarks {
+            tracing::warn!("{}", remark.one_line());
+        }
+        if let Err(failure) = check_interfaces(&config, &self.host.names()) {
+            tracing::error!("{}; the old configuration stays in force", failure.message);
+            return;
+        }
+        if config == self.config {
+            tracing::info!("reloaded, nothing changed");
+            return;
+        }
+        self.host.global = config.global.clone();
+        let now = self.now();
+        self.scripts.configure(&config.scripts, now);
+        self.group_states = vec![None; config.groups.len()];
+        self.config = config;
+        self.reload_routers().await;
+        self.track_all().await;
+        tracing::info!("reloaded");
+    }
+
+    async fn reload_routers(&mut self) {
+        let wanted = self.config.instances.clone();
+        for index in 0..self.routers.len() {
+            let next = wanted.iter().find(|config| config.key() == self.routers[index].config.key());
+            match next.filter(|_| !self.routers[index].leaving) {
+                Some(config) => {
+                    let config = config.clone();
+                    let (router, mut tools) = self.parts(index);
+                    router.reload(config, &mut tools).await;
+                }
+                None => {
+                    self.routers[index].leaving = true;
+                    self.stop_router(index).await;
+                }
+            }
+        }
+        for config in wanted {
+            let known =
+                self.routers.iter().any(|router| !router.leaving && router.config.key() == config.key());
+            if known {
+                continue;
+            }
+            if let Err(error) = self.claims.claim(&config) {
+                tracing::error!("{}; the instance is not started", claim_failure(&config, &error).message);
+                continue;
+            }
+            let mut router = Router::new(config);
+            if let Err(error) = router.attach(&self.host) {
+                tracing::error!(instance = router.name(), %error, "cannot open the socket; the instance is not started");
+                continue;
+            }
+            self.routers.push(router);
+            self.start_router(self.routers.len() - 1).await;
+        }
+        self.tell_guard(None);
+    }
+}
