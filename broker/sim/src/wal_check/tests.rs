@@ -296,3 +296,28 @@ fn noise_in_a_log_never_panics() {
     }
     assert!(refused > 200, "{refused}");
 }
+
+#[test]
+fn with_threads_a_full_disk_is_an_answer_and_not_a_wait_and_space_heals_it() {
+    let sim = Arc::new(SimDisk::new());
+    let options = WalOptions { background: true, ..options(false) };
+    let disk: Arc<dyn Disk> = Arc::<SimDisk>::clone(&sim);
+    let (wal, _) = Wal::open(disk, Path::new(DIR), options, |_, _| {}).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    wal.on_full(Box::new(move |full| tell.send(full).unwrap()));
+    sim.set_capacity(Some(3 * (12 << 10) + 8192));
+    let mut record = Vec::new();
+    let at = broker_core::record::At::default();
+    Record::SegAdd { at, first_qseq: 1, last_qseq: 1, meta: &[1; 900] }.encode(&mut record);
+    for _ in 0..100 {
+        wal.append(&record, 1, broker_store::wal::Urgency::Now);
+    }
+    assert_eq!(wal.sync_blocking(), Err(broker_store::wal::SyncError::Full));
+    assert!(told.recv().unwrap() && wal.is_full() && wal.failed().is_none());
+    assert!(wal.durable_lsn() < 100);
+    sim.set_capacity(None);
+    // It tries again by itself, once a second.
+    assert!(!told.recv_timeout(std::time::Duration::from_secs(10)).unwrap());
+    assert_eq!(wal.sync_blocking(), Ok(100));
+    assert_eq!(wal.stop(), Ok(100));
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::files::{ClosedFile, ReadyFile};
 use super::format::{self, FRAME_HEADER_BYTES, FrameHead, HEADER_BYTES};
-use super::{FULL_WRITE, Inner, WalFailure};
+use super::{FULL_FILES, FULL_WRITE, Inner, WalFailure};
 use crate::Lsn;
 use crate::disk::{self, DiskFile};
 
@@ -116,6 +116,10 @@ impl Writer {
         let Some(ReadyFile { seq, file, len }) = files.ready.take() else {
             drop(files);
             inner.files_work.notify_one();
+            // Not only is there no room for a file ahead of need: there is none to go on in.
+            if inner.full.load(Ordering::SeqCst) & FULL_FILES != 0 {
+                inner.set_full(FULL_WRITE, true);
+            }
             return Err(Obstacle::Later);
         };
         let closed = ClosedFile {
