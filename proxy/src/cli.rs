@@ -127,7 +127,7 @@ mod tests {
         let args = parse("haproxy -f a.cfg -D -sf 12 34");
         assert_eq!((args.finish, args.daemon), (vec![12, 34], true));
         assert_eq!(parse("haproxy -vv").version, 2);
-        assert_eq!(parse("haproxy -W -c -q -f x -C / -V").check, true);
+        assert!(parse("haproxy -W -c -q -f x -C / -V").check);
         assert_eq!(parse("haproxy -- a b").more_files.len(), 2);
     }
 

@@ -324,7 +324,7 @@ pub fn announce(
                  {sessions} sessions active, 0 requeued, {pending} remaining in queue."
             ),
         );
-        tracing::warn!(server = %name, reason = reason.unwrap_or(""), active, backups, sessions, "server is down");
+        tracing::warn!(server = %name, reason = reason.unwrap_or("").trim_start_matches("reason: "), active, backups, sessions, "server is down");
     }
     if lost_all {
         logger.send(level::EMERG, &format!("proxy {} has no server available!", backend.name));
