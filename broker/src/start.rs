@@ -63,11 +63,14 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let mut signals = Signals::new()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
     let (shutdown, _token) = Shutdown::new();
+    // Port 0 has become a real one by now.
+    let bound: Vec<String> =
+        listeners.iter().filter_map(|listener| Some(listener.local_addr().ok()?.to_string())).collect();
     let accepting = listeners
         .into_iter()
         .map(|listener| tokio::spawn(listener::accept(Arc::clone(&node), listener, shutdown.token())))
         .collect::<Vec<_>>();
-    banner(&config, data.path(), began);
+    banner(&config, &bound, data.path(), began);
 
     let mut failed = node.failed();
     let storage_failed = async {
@@ -190,10 +193,8 @@ impl Drop for DataPlace {
 }
 
 /// Tells the person at the terminal, or the log, what was started.
-fn banner(config: &Config, data: &Path, began: Instant) {
+fn banner(config: &Config, bound: &[String], data: &Path, began: Instant) {
     let millis = began.elapsed().as_millis();
-    let listens =
-        |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     let mut out = std::io::stdout();
     if out.is_terminal() {
         let port = config.amqp.listen.first().map_or(5672, SocketAddr::port);
@@ -213,7 +214,7 @@ fn banner(config: &Config, data: &Path, began: Instant) {
             data.display(),
         );
     }
-    tracing::info!(node = config.node_name, amqp = listens(&config.amqp.listen), data = %data.display(), ready_ms = millis, "node started");
+    tracing::info!(node = config.node_name, amqp = bound.join(", "), data = %data.display(), ready_ms = millis, "node started");
     // Testcontainers and other harnesses wait for RabbitMQ's words.
     tracing::info!("Server startup complete; 0 plugins started.");
 }
