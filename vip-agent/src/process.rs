@@ -22,6 +22,8 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(crate) enum Outcome {
     /// Exit status 0.
     Success,
+    /// A tracked file holds this number.
+    Value(i32),
     /// Another exit status.
     Exited(i32),
     /// Killed by a signal, not ours.
@@ -49,6 +51,7 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Success => f.write_str("succeeded"),
+            Self::Value(number) => write!(f, "holds {number}"),
             Self::Exited(code) => write!(f, "exited with status {code}"),
             Self::Signalled(signal) => write!(f, "was killed by signal {signal}"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),

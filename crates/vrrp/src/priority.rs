@@ -45,6 +45,20 @@ pub fn contribution(weight: i16, reverse: bool, status: TrackStatus) -> Tracking
     tracking
 }
 
+/// What a tracked file adds: its number times the weight. Without a weight any number but 0 is a fault, and
+/// so is a product of -254 or less, which no priority survives.
+pub fn value_contribution(weight: i16, reverse: bool, value: i32) -> Tracking {
+    let mut tracking = Tracking::default();
+    let weight = if reverse { -i32::from(weight) } else { i32::from(weight) };
+    let product = value.saturating_mul(weight);
+    if (weight == 0 && value != 0) || product <= -254 {
+        tracking.faults = 1;
+    } else {
+        tracking.adjustment = product.clamp(-253, 253);
+    }
+    tracking
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +69,21 @@ mod tests {
         assert_eq!(effective(100, -253), 1);
         assert_eq!(effective(250, 253), 254);
         assert_eq!(effective(255, -100), 255);
+    }
+
+    #[test]
+    fn a_file_counts_with_its_number() {
+        let tracking = |weight, value| {
+            let tracking = value_contribution(weight, false, value);
+            (tracking.adjustment, tracking.faults)
+        };
+        assert_eq!(tracking(1, -10), (-10, 0));
+        assert_eq!(tracking(-2, 7), (-14, 0));
+        assert_eq!(tracking(0, 0), (0, 0));
+        assert_eq!(tracking(0, 3), (0, 1));
+        assert_eq!(tracking(1, -254), (0, 1));
+        assert_eq!(tracking(253, i32::MAX), (253, 0));
+        assert_eq!(value_contribution(2, true, 5).adjustment, -10);
     }
 
     #[test]

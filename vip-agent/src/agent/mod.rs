@@ -65,6 +65,8 @@ pub(crate) struct Agent {
     scripts: Scripts,
     notifier: Notifier,
     guard: Option<Guard>,
+    /// When the service manager is next told that we live.
+    watchdog: Option<(Duration, Duration)>,
     /// State of each sync group when it was last told.
     group_states: Vec<Option<State>>,
     stopping: bool,
@@ -119,6 +121,7 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
         scripts,
         notifier: Notifier::start(),
         guard,
+        watchdog: daemon::notify::watchdog_interval().map(|interval| (Duration::ZERO, interval)),
         group_states: Vec::new(),
         stopping: false,
         config,
@@ -241,7 +244,6 @@ impl Agent {
             }
         };
         tokio::select! {
-            biased;
             () = readable => Wake::Readable,
             () = time => Wake::Time,
             event = inboxes.events.next() => Wake::Link(event),
@@ -254,7 +256,7 @@ impl Agent {
     fn next_deadline(&self) -> Option<Duration> {
         let routers = self.routers.iter().filter(|router| !router.stopped).filter_map(Router::next_deadline);
         let scripts = if self.stopping { None } else { self.scripts.next_deadline() };
-        routers.chain(scripts).min()
+        routers.chain(scripts).chain(self.watchdog.map(|(at, _)| at)).min()
     }
 
     /// Reads every socket; answers whether more may wait.
@@ -279,6 +281,10 @@ impl Agent {
             }
             let (router, mut tools) = self.parts(index);
             router.housekeeping(&mut tools).await;
+        }
+        if let Some((at, interval)) = self.watchdog.as_mut().filter(|(at, _)| *at <= now) {
+            *at = now + *interval;
+            daemon::notify::watchdog();
         }
         if !self.stopping {
             self.scripts.run_due(now, self.config.global.script_user);
@@ -332,7 +338,10 @@ impl Agent {
             let view = self.scripts.view(&track.name)?;
             let weight = track.weight.unwrap_or(view.config.weight);
             let reverse = track.reverse.unwrap_or(view.config.reverse);
-            Some(priority::contribution(weight, reverse, view.status))
+            Some(match view.value {
+                Some(value) => priority::value_contribution(weight, reverse, value),
+                None => priority::contribution(weight, reverse, view.status),
+            })
         });
         let interfaces = config.track_interfaces.iter().map(|track| {
             let up = self.host.link(&track.name).is_some_and(|link| link.up);

@@ -87,6 +87,7 @@ impl Writer {
             Some(Probe::Proxy(target)) => {
                 self.set("proxy", &quoted(&format!("http://{}{}", target.address, target.path)));
             }
+            Some(Probe::File(path)) => self.set("file", &quoted(&path.display().to_string())),
             Some(Probe::Process { name, at_least }) => {
                 self.set("process", &quoted(name));
                 self.set_if("at_least", at_least, &1, usize::to_string);
@@ -328,11 +329,11 @@ mod tests {
         there_and_back(
             "global_defs {\n router_id \"a \\\" b\"\n script_user root\n vrrp_garp_master_repeat 2\n address_lease 4.5\n}\n\
              vrrp_script c {\n script \"/bin/x 'a \\\"b'\"\n interval 0.25\n timeout 3\n fall 4\n weight 5 reverse\n init_fail\n}\n\
-             vrrp_track_process p {\n process haproxy\n quorum 2\n weight -3\n}\n\
+             vrrp_track_file f {\n file /x/y\n weight 2\n}\nvrrp_track_process p {\n process haproxy\n quorum 2\n weight -3\n}\n\
              vrrp_sync_group G {\n group {\n A\n B\n }\n notify_master \"/bin/g m\"\n}\n\
              vrrp_instance A {\n interface e0\n virtual_router_id 1\n version 3\n advert_int 0.1\n nopreempt\n preempt_delay 1.5\n\
              unicast_src_ip 10.0.0.1\n unicast_peer {\n 10.0.0.2\n }\n track_script {\n c weight 7 noreverse\n p\n }\n\
-             track_interface {\n e1 weight -9\n e2\n }\n virtual_ipaddress {\n 10.0.0.9/24 dev e1 label e1:0 brd + scope link\n }\n\
+             track_file {\n f weight -1\n }\n track_interface {\n e1 weight -9\n e2\n }\n virtual_ipaddress {\n 10.0.0.9/24 dev e1 label e1:0 brd + scope link\n }\n\
              virtual_ipaddress_excluded {\n fd00::9/64\n }\n garp_lower_prio_repeat 0\n higher_prio_send_advert off\n\
              lower_prio_no_advert\n v3_checksum_as_v2\n dont_track_primary\n notify \"/bin/n\"\n}\n\
              vrrp_instance B {\n interface e0\n virtual_router_id 1\n virtual_ipaddress {\n fd00::66/64\n }\n}\n",

@@ -26,6 +26,7 @@
 //! # http = "http://127.0.0.1:80/" # a page is answered with 200 to 399
 //! # proxy = "http://127.0.0.1:8100/monitor;csv"   # the proxy there has a server that is UP
 //! # process = "haproxy"           # a process of this name runs
+//! # file = "/run/drain"           # the number in the file, times the weight
 //!
 //! [[instance]]
 //! name = "VI_1"
@@ -91,6 +92,7 @@ struct Script {
     http: Option<String>,
     proxy: Option<String>,
     process: Option<String>,
+    file: Option<PathBuf>,
     #[serde(default = "one")]
     at_least: u32,
     #[serde(default = "one_second")]
@@ -397,13 +399,14 @@ fn probe(script: &Script, wrong: &mut impl FnMut(String)) -> Option<Probe> {
     let process =
         script.process.clone().map(|name| Probe::Process { name, at_least: script.at_least as usize });
     let tcp = script.tcp.map(Probe::Tcp);
+    let file = script.file.clone().map(Probe::File);
     let mut found: Vec<Probe> =
-        [tcp, script.amqp.map(Probe::Amqp), http, proxy, process].into_iter().flatten().collect();
+        [tcp, script.amqp.map(Probe::Amqp), http, proxy, process, file].into_iter().flatten().collect();
     let asked = found.len() + usize::from(!script.command.is_empty());
     let broken = script.http.is_some() || script.proxy.is_some();
     if asked != 1 && !(asked == 0 && broken) {
         wrong(format!(
-            "script `{}`: write one of `command`, `tcp`, `amqp`, `http`, `proxy`, `process`",
+            "script `{}`: write one of `command`, `tcp`, `amqp`, `http`, `proxy`, `process`, `file`",
             script.name
         ));
     }

@@ -2,7 +2,7 @@
 //! host, a process.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +28,8 @@ pub(crate) enum Probe {
     Amqp(SocketAddr),
     /// The statistics of a proxy, as CSV, name at least one server that is UP.
     Proxy(HttpTarget),
+    /// The number in a file, which moves the priority.
+    File(PathBuf),
     /// At least so many processes of this name run.
     Process { name: String, at_least: usize },
 }
@@ -66,6 +68,7 @@ impl std::fmt::Display for Probe {
             Self::Http(target) => write!(f, "http {}{}", target.address, target.path),
             Self::Amqp(address) => write!(f, "amqp {address}"),
             Self::Proxy(target) => write!(f, "proxy {}{}", target.address, target.path),
+            Self::File(path) => write!(f, "file {}", path.display()),
             Self::Process { name, at_least } => write!(f, "process {name} (at least {at_least})"),
         }
     }
@@ -73,6 +76,9 @@ impl std::fmt::Display for Probe {
 
 /// Asks once.
 pub(crate) async fn ask(probe: &Probe, timeout: Duration) -> Outcome {
+    if let Probe::File(path) = probe {
+        return number_in(path);
+    }
     let answer = async {
         match probe {
             Probe::Tcp(address) => {
@@ -82,6 +88,7 @@ pub(crate) async fn ask(probe: &Probe, timeout: Duration) -> Outcome {
             Probe::Amqp(address) => amqp(*address).await,
             Probe::Proxy(target) => http(target).await.and_then(|body| server_up(&body)),
             Probe::Process { name, at_least } => process(name, *at_least),
+            Probe::File(_) => Ok(()),
         }
     };
     match tokio::time::timeout(timeout, answer).await {
@@ -140,6 +147,20 @@ fn server_up(csv: &str) -> Result<(), String> {
         is_server && fields.get(status).is_some_and(|status| status.starts_with("UP"))
     });
     if up { Ok(()) } else { Err("no server is UP".to_owned()) }
+}
+
+/// The number at the start of a file. A file that is not there, or is empty, counts as 0, as in keepalived.
+fn number_in(path: &Path) -> Outcome {
+    use std::io::Read;
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
+    match read {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Outcome::Failed(error.to_string()),
+        _ => match text.split_whitespace().next().map_or(Ok(0), str::parse) {
+            Ok(number) => Outcome::Value(number),
+            Err(_) => Outcome::Failed("holds no number".to_owned()),
+        },
+    }
 }
 
 /// Counts processes by name, zombies left out.
@@ -221,6 +242,18 @@ mod tests {
         let name = own[own.find('(').unwrap() + 1..own.rfind(')').unwrap()].to_owned();
         assert_eq!(process(&name, 1), Ok(()));
         assert!(process("no-such-process-name", 1).is_err());
+    }
+
+    #[tokio::test]
+    async fn numbers_in_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("n");
+        let probe = Probe::File(path.clone());
+        assert_eq!(ask(&probe, SECOND).await, Outcome::Value(0), "no file");
+        std::fs::write(&path, "-12\n").unwrap();
+        assert_eq!(ask(&probe, SECOND).await, Outcome::Value(-12));
+        std::fs::write(&path, "many").unwrap();
+        assert!(matches!(ask(&probe, SECOND).await, Outcome::Failed(_)));
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) struct ScriptView<'a> {
     pub(crate) config: &'a ScriptConfig,
     pub(crate) status: TrackStatus,
     pub(crate) last: Option<&'a Outcome>,
+    /// The number of a tracked file.
+    pub(crate) value: Option<i32>,
 }
 
 impl Scripts {
@@ -148,12 +150,15 @@ impl Scripts {
         if entry.last.as_ref() != Some(&result.outcome) {
             tracing::info!(script = entry.config.name, "script {}", result.outcome);
         }
-        let changed = entry.state.outcome(result.outcome == Outcome::Success);
+        let good = matches!(result.outcome, Outcome::Success | Outcome::Value(_));
+        let changed = entry.state.outcome(good);
+        let number =
+            matches!(result.outcome, Outcome::Value(_)) && entry.last.as_ref() != Some(&result.outcome);
         entry.last = Some(result.outcome);
         if let Some(status) = changed {
             tracing::info!(script = entry.config.name, ?status, "check status changed");
         }
-        changed.is_some()
+        changed.is_some() || number
     }
 
     /// Status of one script; unknown when there is none of this name.
@@ -162,6 +167,10 @@ impl Scripts {
             config: &entry.config,
             status: entry.state.status(),
             last: entry.last.as_ref(),
+            value: match entry.last {
+                Some(Outcome::Value(number)) => Some(number),
+                _ => None,
+            },
         })
     }
 }

@@ -29,6 +29,7 @@ const KNOWN: &[&str] = &[
     "unicast_peer",
     "track_script",
     "track_process",
+    "track_file",
     "track_interface",
     "dont_track_primary",
     "notify",
@@ -60,7 +61,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("smtp_alert", "mail is not sent; use notify scripts"),
     ("virtual_routes", "virtual routes are not supported yet"),
     ("virtual_rules", "virtual rules are not supported yet"),
-    ("track_file", "track_file is not supported yet; use a vrrp_script"),
     ("track_bfd", "BFD is not supported"),
     ("track_src_ip", ""),
     ("garp_extra_if", ""),
@@ -263,7 +263,7 @@ fn addressing(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool 
 /// What is tracked and who is told.
 fn tracking(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool {
     match line.keyword.text.as_str() {
-        "track_script" | "track_process" => {
+        "track_script" | "track_process" | "track_file" => {
             for part in line.children() {
                 track_script(reader, part, draft);
             }

@@ -32,8 +32,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("static_ipaddress", "static addresses belong to the host's network configuration"),
     ("static_routes", "static routes belong to the host's network configuration"),
     ("static_rules", "static rules belong to the host's network configuration"),
-    ("vrrp_track_file", "track_file is not supported yet; use a vrrp_script"),
-    ("track_file", "track_file is not supported yet; use a vrrp_script"),
     ("bfd_instance", "BFD is not supported"),
     ("virtual_server_group", "virtual servers are not served yet"),
     ("garp_group", "use garp_interval in global_defs"),
@@ -47,6 +45,7 @@ const TOP_LEVEL: &[&str] = &[
     "global_defs",
     "vrrp_script",
     "vrrp_track_process",
+    "vrrp_track_file",
     "vrrp_instance",
     "vrrp_sync_group",
     "virtual_server",
@@ -67,12 +66,13 @@ pub(crate) fn parse(text: &str, file: &str, directory: Option<&Path>) -> (AgentC
             "global_defs" => {}
             "vrrp_script" => script::read(&mut reader, statement),
             "vrrp_track_process" => script::read_process(&mut reader, statement),
+            "vrrp_track_file" | "track_file" => script::read_file(&mut reader, statement),
             _ => {}
         }
     }
     for statement in &statements {
         match statement.keyword.text.as_str() {
-            "global_defs" | "vrrp_script" | "vrrp_track_process" => {}
+            "global_defs" | "vrrp_script" | "vrrp_track_process" | "vrrp_track_file" | "track_file" => {}
             "vrrp_instance" => instance::read(&mut reader, statement),
             "vrrp_sync_group" => instance::read_group(&mut reader, statement),
             "virtual_server" => servers::read(&mut reader, statement),

@@ -1,5 +1,6 @@
 //! `vrrp_script`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::tree::Statement;
@@ -108,6 +109,56 @@ fn weight(reader: &mut Reader, line: &Statement) -> Option<(i16, bool)> {
     Some((number, reverse))
 }
 
+/// `vrrp_track_file`, or `track_file` at the top of the file.
+pub(super) fn read_file(reader: &mut Reader, statement: &Statement) {
+    const WORDS: &[&str] = &["file", "weight", "init_file"];
+    let Some(name) = reader.value(statement) else { return };
+    let mut script = tracked(&name.text);
+    script.weight = 1;
+    let mut path = None;
+    for line in statement.children() {
+        match line.keyword.text.as_str() {
+            "file" => path = reader.value(line).map(|word| PathBuf::from(&word.text)),
+            "weight" => {
+                if let Some((weight, reverse)) = weight(reader, line) {
+                    (script.weight, script.reverse) = (weight, reverse);
+                }
+            }
+            "init_file" => {
+                reader.note(line.keyword.place, "no-effect", "a file that is not there counts as 0");
+            }
+            _ => reader.unknown(&line.keyword, "in vrrp_track_file", WORDS, &[]),
+        }
+    }
+    let Some(path) = path else {
+        reader.error(
+            name.place,
+            "missing-value",
+            "this vrrp_track_file has no `file`",
+            "add: file \"/path\"",
+        );
+        return;
+    };
+    script.probe = Some(Probe::File(path));
+    reader.config.scripts.push(script);
+}
+
+/// A check that runs twice a second.
+fn tracked(name: &str) -> ScriptConfig {
+    ScriptConfig {
+        name: name.to_owned(),
+        command: Command::default(),
+        probe: None,
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_secs(5),
+        rise: 1,
+        fall: 1,
+        weight: 0,
+        reverse: false,
+        init_fail: false,
+    }
+}
+
 /// `vrrp_track_process`: becomes a check of its own kind.
 pub(super) fn read_process(reader: &mut Reader, statement: &Statement) {
     const WORDS: &[&str] = &["process", "weight", "quorum", "delay"];
@@ -120,18 +171,7 @@ pub(super) fn read_process(reader: &mut Reader, statement: &Statement) {
     ];
     let Some(name) = reader.value(statement) else { return };
     let (mut process, mut at_least) = (None, 1);
-    let mut script = ScriptConfig {
-        name: name.text.clone(),
-        command: Command::default(),
-        probe: None,
-        interval: Duration::from_millis(500),
-        timeout: Duration::from_secs(5),
-        rise: 1,
-        fall: 1,
-        weight: 0,
-        reverse: false,
-        init_fail: false,
-    };
+    let mut script = tracked(&name.text);
     for line in statement.children() {
         match line.keyword.text.as_str() {
             "process" => process = line.words.first().map(|word| word.text.clone()),
