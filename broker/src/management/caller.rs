@@ -1,0 +1,143 @@
+//! Who asks, and what the tags of a user allow.
+//!
+//! | tag | may |
+//! | --- | --- |
+//! | `administrator` | everything |
+//! | `monitoring` | see all vhosts, nodes and connections |
+//! | `policymaker` | use the API, set policies in the own vhosts |
+//! | `management` | use the API for the own vhosts |
+
+use super::Api;
+use super::reply::Refusal;
+use crate::auth::{Credentials, Refusal as LoginRefusal};
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use broker_core::ids::VhostId;
+use broker_core::meta::{Access, MetaSm};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Somebody who is logged in and may use the API.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) name: Arc<str>,
+    pub(super) tags: Vec<String>,
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Refusal> {
+        let credentials = basic(parts).ok_or_else(Refusal::login_failed)?;
+        let peer = parts
+            .extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|ConnectInfo(peer)| *peer)
+            .ok_or_else(|| Refusal::internal("no peer address"))?;
+        let name = Arc::from(credentials.user.as_str());
+        match api.node.authenticate(credentials, peer.ip()).await {
+            Ok(tags) => {
+                let caller = Caller { name, tags };
+                if caller.has_any(&["management", "policymaker", "monitoring", "administrator"]) {
+                    Ok(caller)
+                } else {
+                    Err(Refusal::not_authorised("Not management user"))
+                }
+            }
+            Err(LoginRefusal::NotLoopback) => {
+                tracing::warn!(user = %name, %peer, "login refused: user may connect from localhost only");
+                Err(Refusal::not_authorised("User can only log in via localhost"))
+            }
+            Err(refusal) => {
+                tracing::warn!(user = %name, %peer, %refusal, "login to the HTTP API refused");
+                Err(Refusal::login_failed())
+            }
+        }
+    }
+}
+
+impl Caller {
+    fn has_any(&self, tags: &[&str]) -> bool {
+        self.tags.iter().any(|own| tags.contains(&own.as_str()))
+    }
+
+    /// Everything is allowed.
+    pub(super) fn is_administrator(&self) -> bool {
+        self.has_any(&["administrator"])
+    }
+
+    /// Sees everything.
+    pub(super) fn is_monitor(&self) -> bool {
+        self.has_any(&["monitoring", "administrator"])
+    }
+
+    /// 401 unless an administrator.
+    pub(super) fn administrator(&self) -> Result<(), Refusal> {
+        if self.is_administrator() { Ok(()) } else { Err(Refusal::not_authorised("Not administrator user")) }
+    }
+
+    /// 401 unless the caller may look at the whole node.
+    pub(super) fn monitor(&self) -> Result<(), Refusal> {
+        if self.is_monitor() { Ok(()) } else { Err(Refusal::not_authorised("Not monitor user")) }
+    }
+
+    /// 401 unless the caller may set policies.
+    pub(super) fn policymaker(&self) -> Result<(), Refusal> {
+        if self.has_any(&["policymaker", "administrator"]) {
+            Ok(())
+        } else {
+            Err(Refusal::not_authorised("Not policymaker"))
+        }
+    }
+
+    /// Whether things of the vhost are shown to the caller.
+    pub(super) fn sees(&self, sm: &MetaSm, vhost: VhostId) -> bool {
+        self.is_monitor() || self.may_enter(sm, vhost)
+    }
+
+    /// Whether the caller could open an AMQP connection to the vhost.
+    fn may_enter(&self, sm: &MetaSm, vhost: VhostId) -> bool {
+        sm.vhost(vhost).is_some_and(|state| state.permissions_of(&self.name).is_some())
+    }
+
+    /// The vhost called `name`: 404 when there is none, 401 when the caller may not see it.
+    pub(super) fn vhost(&self, sm: &MetaSm, name: &str) -> Result<VhostId, Refusal> {
+        let id = sm.vhost_id(name).ok_or_else(Refusal::missing)?;
+        if self.sees(sm, id) {
+            Ok(id)
+        } else {
+            Err(Refusal::not_authorised("User not authorised to access virtual host"))
+        }
+    }
+
+    /// The same for changing something: seeing is not enough, but administrators may everywhere.
+    pub(super) fn own_vhost(&self, sm: &MetaSm, name: &str) -> Result<VhostId, Refusal> {
+        let id = sm.vhost_id(name).ok_or_else(Refusal::missing)?;
+        if self.is_administrator() || self.may_enter(sm, id) {
+            Ok(id)
+        } else {
+            Err(Refusal::not_authorised("User not authorised to access virtual host"))
+        }
+    }
+
+    /// The caller's permissions in a vhost, as an AMQP connection would have them.
+    pub(super) fn access(&self, api: &Api, vhost: VhostId) -> Access {
+        Access::new(Arc::clone(api.node.metadata.patterns()), Arc::clone(&self.name), vhost)
+    }
+}
+
+/// `Authorization: Basic …`.
+fn basic(parts: &Parts) -> Option<Credentials> {
+    let text = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok()?;
+    let colon = decoded.iter().position(|octet| *octet == b':')?;
+    let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    Some(Credentials::new(user, &decoded[colon + 1..]))
+}

@@ -1,0 +1,117 @@
+//! `/api/health/checks` and the aliveness test.
+
+use super::Api;
+use super::caller::Caller;
+use super::reply::{Answer, Refusal, json};
+use crate::shard::{Turn, TurnBuffers};
+use axum::extract::{Path, State};
+use broker_core::message::{MessageView, Publish};
+use broker_core::meta::checks::{self, Declared, QueueDeclare};
+use broker_core::meta::{MetaReply, Permission};
+use serde_json::json as object;
+use std::sync::Arc;
+
+/// The queue of the aliveness test, RabbitMQ's name.
+const ALIVENESS_QUEUE: &str = "aliveness-test";
+
+/// Checks that can not fail on a single node without mirrors.
+pub(super) async fn fine(_caller: Caller) -> Answer {
+    json(&object!({"status": "ok"}))
+}
+
+pub(super) async fn alarms(_caller: Caller, State(api): State<Arc<Api>>) -> Answer {
+    let blocked = api.node.blocked().borrow().clone();
+    match blocked {
+        None => json(&object!({"status": "ok"})),
+        Some(reason) => Err(Refusal::unhealthy(object!({
+            "status": "failed", "reason": "There are alarms in effect in the cluster",
+            "alarms": [{"node": api.node.settings.node, "resource": &*reason}],
+        }))),
+    }
+}
+
+/// There are no certificates: nothing is served over TLS.
+pub(super) async fn certificates(_caller: Caller, Path((_within, unit)): Path<(u64, String)>) -> Answer {
+    if ["days", "weeks", "months", "years"].contains(&unit.as_str()) {
+        json(&object!({"status": "ok"}))
+    } else {
+        Err(Refusal::bad_request("time unit not recognised: use days, weeks, months or years"))
+    }
+}
+
+pub(super) async fn port(_caller: Caller, State(api): State<Arc<Api>>, Path(port): Path<u16>) -> Answer {
+    let ports: Vec<u16> = api.listeners.iter().map(|(_, address)| address.port()).collect();
+    if ports.contains(&port) {
+        return json(&object!({"status": "ok", "port": port}));
+    }
+    Err(Refusal::unhealthy(object!({
+        "status": "failed", "reason": "No active listener", "missing": port, "ports": ports,
+    })))
+}
+
+pub(super) async fn protocol(
+    _caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(protocol): Path<String>,
+) -> Answer {
+    let wanted = match protocol.as_str() {
+        "amqp091" | "amqp0.9.1" | "amqp0-9-1" => "amqp",
+        other => other,
+    };
+    let protocols: Vec<&str> = api.listeners.iter().map(|(protocol, _)| *protocol).collect();
+    if protocols.contains(&wanted) {
+        return json(&object!({"status": "ok", "protocol": wanted}));
+    }
+    Err(Refusal::unhealthy(object!({
+        "status": "failed", "reason": "No active listener", "missing": protocol, "protocols": protocols,
+    })))
+}
+
+/// Declares a queue, publishes a message to it and fetches it again.
+pub(super) async fn aliveness(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(vhost): Path<String>,
+) -> Answer {
+    let declared = {
+        let sm = api.node.metadata.read();
+        let vhost = caller.own_vhost(&sm, &vhost)?;
+        let mut access = caller.access(&api, vhost);
+        access.check_exchange(&sm, Permission::Write, "")?;
+        access.check_queue(&sm, Permission::Read, ALIVENESS_QUEUE)?;
+        let request = QueueDeclare {
+            name: ALIVENESS_QUEUE,
+            server_named: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Arc::default(),
+            connection: super::queues::NO_CONNECTION,
+        };
+        checks::queue_declare(&sm, &mut access, &request)?
+    };
+    let id = match declared {
+        Declared::Exists(id) => id,
+        Declared::Create(command) => match api.node.metadata.propose(command).await? {
+            MetaReply::Queue { id, .. } => id,
+            _ => return Err(Refusal::internal("the queue was not declared")),
+        },
+    };
+    let mut turn = Turn::new(&api.node, TurnBuffers::default(), api.node.now_ms());
+    let view = MessageView {
+        exchange: "",
+        routing_key: ALIVENESS_QUEUE,
+        properties: &[0, 0],
+        body: b"test_message",
+    };
+    let mut publish = Publish::borrowed(view, false, None, 0);
+    turn.queue(id, |queue, now, fx| queue.publish(now, &mut publish, fx));
+    let got = turn.queue(id, |queue, now, fx| queue.get(now, true, fx)).flatten();
+    turn.finish();
+    match got {
+        Some(_) => json(&object!({"status": "ok"})),
+        None => {
+            Err(Refusal::unhealthy(object!({"status": "failed", "reason": "the message did not arrive"})))
+        }
+    }
+}

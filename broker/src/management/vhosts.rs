@@ -1,0 +1,179 @@
+//! `/api/vhosts` and `/api/vhost-limits`.
+
+use super::Api;
+use super::caller::Caller;
+use super::listing::ListQuery;
+use super::reply::{Answer, Refusal, flag, json, no_content, parse_body, put_status};
+use crate::metadata::definitions::{tags, vhost_limits, vhost_limits_json};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use broker_core::ids::VhostId;
+use broker_core::meta::{MetaCommand, MetaReply, MetaSm, PermissionPatterns, VhostLimits, VhostState};
+use serde_json::{Map, Value, json as object};
+use std::sync::Arc;
+
+pub(super) async fn all(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Query(query): Query<ListQuery>,
+) -> Answer {
+    let entries = {
+        let sm = api.node.metadata.read();
+        let visible = sm.vhosts().filter(|state| caller.sees(&sm, state.vhost.id));
+        visible.map(|state| entry(&api, &sm, state)).collect()
+    };
+    query.answer(entries)
+}
+
+pub(super) async fn one(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Answer {
+    let shown = {
+        let sm = api.node.metadata.read();
+        let id = caller.vhost(&sm, &vhost)?;
+        sm.vhost(id).map(|state| entry(&api, &sm, state)).ok_or_else(Refusal::missing)?
+    };
+    query.answer_one(shown)
+}
+
+pub(super) async fn put(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(vhost): Path<String>,
+    body: Bytes,
+) -> Answer {
+    caller.administrator()?;
+    let body = parse_body(&body)?;
+    let name: Arc<str> = Arc::from(vhost.as_str());
+    let (known, command) = {
+        let sm = api.node.metadata.read();
+        let known = sm.vhost_id(&name).and_then(|id| sm.vhost(id)).map(|state| state.vhost.clone());
+        let old = known.as_ref();
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let command = MetaCommand::PutVhost {
+            name: Arc::clone(&name),
+            description: text("description")
+                .or_else(|| old.map(|vhost| vhost.description.clone()))
+                .unwrap_or_default(),
+            tags: match body.get("tags") {
+                Some(given) => tags(given).map_err(|error| Refusal::bad_request(error.to_string()))?,
+                None => old.map(|vhost| vhost.tags.clone()).unwrap_or_default(),
+            },
+            tracing: flag(&body, "tracing", old.is_some_and(|vhost| vhost.tracing))?,
+            default_queue_type: text("default_queue_type")
+                .or_else(|| old.and_then(|vhost| vhost.default_queue_type.clone())),
+        };
+        (known.is_some(), command)
+    };
+    if name.is_empty() || name.len() > 255 {
+        return Err(Refusal::bad_request("a vhost name has 1 to 255 octets"));
+    }
+    api.node.metadata.propose(command).await?;
+    if !known {
+        // RabbitMQ: whoever adds a vhost may use it.
+        let everything: Arc<str> = Arc::from(".*");
+        let patterns = PermissionPatterns {
+            configure: Arc::clone(&everything),
+            write: Arc::clone(&everything),
+            read: everything,
+        };
+        let command = MetaCommand::SetPermissions { user: Arc::clone(&caller.name), vhost: name, patterns };
+        api.node.metadata.propose(command).await?;
+    }
+    put_status(!known)
+}
+
+pub(super) async fn delete(caller: Caller, State(api): State<Arc<Api>>, Path(vhost): Path<String>) -> Answer {
+    caller.administrator()?;
+    let reply = api.node.metadata.propose(MetaCommand::DeleteVhost { name: Arc::from(vhost) }).await?;
+    debug_assert!(matches!(reply, MetaReply::Removed(_)));
+    no_content()
+}
+
+pub(super) async fn all_limits(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Query(query): Query<ListQuery>,
+) -> Answer {
+    let entries = {
+        let sm = api.node.metadata.read();
+        sm.vhosts().filter(|state| caller.sees(&sm, state.vhost.id)).filter_map(limits_entry).collect()
+    };
+    query.answer(entries)
+}
+
+pub(super) async fn limits(caller: Caller, State(api): State<Arc<Api>>, Path(vhost): Path<String>) -> Answer {
+    let sm = api.node.metadata.read();
+    let id = caller.vhost(&sm, &vhost)?;
+    json(&sm.vhost(id).and_then(limits_entry).into_iter().collect())
+}
+
+pub(super) async fn set_limit(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((vhost, limit)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer {
+    caller.administrator()?;
+    let body = parse_body(&body)?;
+    let value = body
+        .get("value")
+        .and_then(Value::as_i64)
+        .ok_or_else(|| Refusal::bad_request("[{key_missing,value}]"))?;
+    change_limit(&api, &vhost, &limit, Some(value)).await
+}
+
+pub(super) async fn clear_limit(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((vhost, limit)): Path<(String, String)>,
+) -> Answer {
+    caller.administrator()?;
+    change_limit(&api, &vhost, &limit, None).await
+}
+
+async fn change_limit(api: &Api, vhost: &str, limit: &str, value: Option<i64>) -> Answer {
+    let mut limits: Map<String, Value> = {
+        let sm = api.node.metadata.read();
+        let id = sm.vhost_id(vhost).ok_or_else(Refusal::missing)?;
+        vhost_limits_json(sm.vhost(id).map(VhostState::limits).unwrap_or_default())
+    };
+    if !["max-connections", "max-queues"].contains(&limit) {
+        return Err(Refusal::bad_request(format!("Unrecognised limit: {limit}")));
+    }
+    limits.remove(limit);
+    if let Some(value) = value {
+        limits.insert(limit.to_owned(), Value::from(value));
+    }
+    let limits = vhost_limits(&limits);
+    api.node.metadata.propose(MetaCommand::SetVhostLimits { vhost: Arc::from(vhost), limits }).await?;
+    no_content()
+}
+
+fn limits_entry(state: &VhostState) -> Option<Value> {
+    (state.limits() != VhostLimits::default())
+        .then(|| object!({"vhost": &*state.vhost.name, "value": vhost_limits_json(state.limits())}))
+}
+
+fn entry(api: &Api, sm: &MetaSm, state: &VhostState) -> Value {
+    let vhost = &state.vhost;
+    let ids: [VhostId; 1] = [vhost.id];
+    let (stats, lengths) = super::queues::totals(api, sm, &ids);
+    let mut shown = object!({
+        "name": &*vhost.name,
+        "description": vhost.description,
+        "tags": vhost.tags,
+        "default_queue_type": vhost.default_queue_type.as_deref().unwrap_or("undefined"),
+        "metadata": {"description": vhost.description, "tags": vhost.tags},
+        "tracing": vhost.tracing,
+        "cluster_state": {api.node.settings.node.as_str(): "running"},
+        "message_stats": stats,
+    });
+    if let Value::Object(fields) = &mut shown {
+        fields.extend(lengths);
+    }
+    shown
+}
