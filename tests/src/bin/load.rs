@@ -1,7 +1,7 @@
 //! The load generator as a program, for `cargo xtask bench`. Prints one line of `name=value` words.
 //!
 //! ```text
-//! load amqp ADDRESS USER PASSWORD VHOST PAIRS MESSAGES SIZE WINDOW persistent|transient [PID…]
+//! load amqp ADDRESS USER PASSWORD VHOST PAIRS SECONDS SIZE WINDOW persistent|transient [PID…]
 //! load tcp ADDRESS connect|ask CLIENTS SECONDS [PID…]
 //! load echo PORT
 //! ```
@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match &words[..] {
-        ["amqp", address, user, password, vhost, pairs, messages, size, window, kind, pids @ ..] => {
+        ["amqp", address, user, password, vhost, pairs, seconds, size, window, kind, pids @ ..] => {
             let plan = amqp::Plan {
                 target: amqp::Target {
                     address: (*address).to_owned(),
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
                     vhost: (*vhost).to_owned(),
                 },
                 pairs: pairs.parse().context("PAIRS")?,
-                messages: messages.parse().context("MESSAGES")?,
+                time: Duration::from_secs_f64(seconds.parse().context("SECONDS")?),
                 size: size.parse().context("SIZE")?,
                 window: window.parse().context("WINDOW")?,
                 persistent: *kind == "persistent",

@@ -4,11 +4,12 @@
 
 use super::connection::{CHANNEL, Connection, FRAME_MAX};
 use super::figures::{Latencies, Line, cpu_seconds};
-use ::amqp::method::{basic, confirm, queue};
+use ::amqp::method::{basic, channel, confirm, queue};
 use ::amqp::{BasicProperties, FrameKind, Method, frame};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::VecDeque;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub use super::connection::Target;
@@ -26,8 +27,8 @@ pub struct Plan {
     pub target: Target,
     /// Queues, each with one publisher and one consumer.
     pub pairs: usize,
-    /// Messages for each pair.
-    pub messages: u64,
+    /// How long publishers publish.
+    pub time: Duration,
     /// Octets of a body, at least 16.
     pub size: usize,
     /// Messages that may be unconfirmed; 0: no confirms.
@@ -48,9 +49,11 @@ pub fn run(plan: &Plan) -> Result<Line> {
     let epoch = Instant::now();
     let (mut confirms, mut latencies) = (Latencies::default(), Latencies::default());
     let (mut seconds, mut cpu) = (0.0, 0.0);
+    // How many messages each publisher sent in all, as soon as it knows.
+    let totals: Vec<AtomicU64> = (0..plan.pairs).map(|_| AtomicU64::new(u64::MAX)).collect();
     std::thread::scope(|scope| -> Result<()> {
         let mut workers = Vec::new();
-        for pair in 0..plan.pairs {
+        for (pair, total) in totals.iter().enumerate() {
             let name = format!("bench-{}-{pair}", std::process::id());
             // The queue is there before either side starts.
             let consumer = consumer(plan, &name)?;
@@ -59,9 +62,9 @@ pub fn run(plan: &Plan) -> Result<Line> {
             workers.push((
                 scope.spawn({
                     let name = name.clone();
-                    move || publish(plan, &name, publisher, barrier, epoch)
+                    move || publish(plan, &name, publisher, barrier, epoch, total)
                 }),
-                scope.spawn(move || consume(plan, &name, consumer, barrier, epoch)),
+                scope.spawn(move || consume(plan, &name, consumer, barrier, epoch, total)),
             ));
         }
         let before = cpu_seconds(&plan.pids);
@@ -75,7 +78,7 @@ pub fn run(plan: &Plan) -> Result<Line> {
         cpu = cpu_seconds(&plan.pids) - before;
         Ok(())
     })?;
-    let total = plan.messages as f64 * plan.pairs as f64;
+    let total = totals.iter().map(|total| total.load(Ordering::Relaxed)).sum::<u64>() as f64;
     let mut line = Line::default();
     line.add("rate", total / seconds);
     line.add("cpu_per_million", cpu / total * 1e6);
@@ -119,6 +122,7 @@ fn publish(
     mut connection: Connection,
     barrier: &Barrier,
     epoch: Instant,
+    total: &AtomicU64,
 ) -> Result<Latencies> {
     let mut latencies = Latencies::default();
     let mut properties = Vec::new();
@@ -128,18 +132,19 @@ fn publish(
     let mut body = vec![b'x'; plan.size];
     let mut out = Vec::new();
     let mut unconfirmed: VecDeque<(u64, Instant)> = VecDeque::new();
-    let mut sent = 0;
+    let mut sent = 0_u64;
+    let mut done = false;
     // Refilled a quarter at a time: one write for many messages, and never an empty pipe.
     let batch = if plan.window == 0 { 64 } else { (plan.window / 4).max(1) };
     barrier.wait();
-    while sent < plan.messages || !unconfirmed.is_empty() {
+    let end = Instant::now() + plan.time;
+    while !done || !unconfirmed.is_empty() {
         let room = if plan.window == 0 { batch } else { plan.window - unconfirmed.len() as u64 };
-        let count = room.min(batch).min(plan.messages - sent);
-        if count > 0 && (room >= batch || sent + count == plan.messages) {
+        if !done && room >= batch {
             out.clear();
             let now = Instant::now();
             let nanos = u64::try_from((now - epoch).as_nanos()).unwrap_or(0);
-            for _ in 0..count {
+            for _ in 0..batch {
                 sent += 1;
                 body[..8].copy_from_slice(&sent.to_be_bytes());
                 body[8..STAMP].copy_from_slice(&nanos.to_be_bytes());
@@ -150,16 +155,22 @@ fn publish(
                     unconfirmed.push_back((sent, now));
                 }
             }
+            done = now >= end;
+            if done {
+                // Before the last messages go: the consumer that gets them shall know that they are the last.
+                total.store(sent, Ordering::Release);
+            }
             connection.write(&out)?;
         }
         while !unconfirmed.is_empty()
-            && (connection.has_frame()
-                || unconfirmed.len() as u64 + batch > plan.window
-                || sent == plan.messages)
+            && (done || connection.has_frame() || unconfirmed.len() as u64 + batch > plan.window)
         {
             confirmed(&mut connection, &mut unconfirmed, &mut latencies)?;
         }
     }
+    // The answer comes behind everything that was published: a server may drop what a vanished client sent.
+    connection.send_on(CHANNEL, &channel::Close { reply_code: 200, ..Default::default() }.into())?;
+    connection.expect("channel.close-ok", |method| matches!(method, Method::ChannelCloseOk(_)))?;
     Ok(latencies)
 }
 
@@ -197,12 +208,13 @@ fn consume(
     mut connection: Connection,
     barrier: &Barrier,
     epoch: Instant,
+    total: &AtomicU64,
 ) -> Result<Latencies> {
     let mut latencies = Latencies::default();
     let (mut received, mut tag, mut left) = (0, 0, 0_usize);
     let mut out = Vec::new();
     barrier.wait();
-    while received < plan.messages {
+    while received < total.load(Ordering::Acquire) {
         let frame = connection.next()?;
         match frame.kind {
             FrameKind::Method => match Method::decode(frame.payload).context("read a delivery")? {
@@ -229,7 +241,10 @@ fn consume(
             FrameKind::Heartbeat => {}
         }
         let whole = frame.kind == FrameKind::Body && left == 0;
-        if plan.persistent && whole && (received % ACK_EVERY == 0 || received == plan.messages) {
+        if plan.persistent
+            && whole
+            && (received % ACK_EVERY == 0 || received == total.load(Ordering::Acquire))
+        {
             out.clear();
             frame::write_ack(&mut out, CHANNEL, tag, true);
             connection.write(&out)?;

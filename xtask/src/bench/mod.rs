@@ -23,27 +23,27 @@ struct Load {
     arguments: &'static [&'static str],
 }
 
-/// Pairs of publisher and consumer, messages for each, octets, window, kind.
+/// Pairs of publisher and consumer, seconds, octets, window, kind.
 const BROKER: &[Load] = &[
     Load {
         heading: "persistent, 1 KiB, at most 1000 unconfirmed, acknowledged",
         mode: "amqp",
-        arguments: &["1", "60000", "1024", "1000", "persistent"],
+        arguments: &["1", "4", "1024", "1000", "persistent"],
     },
     Load {
         heading: "persistent, 4 queues, 1 KiB, at most 1000 unconfirmed each, acknowledged",
         mode: "amqp",
-        arguments: &["4", "15000", "1024", "1000", "persistent"],
+        arguments: &["4", "4", "1024", "1000", "persistent"],
     },
     Load {
         heading: "persistent, 1 KiB, one at a time",
         mode: "amqp",
-        arguments: &["1", "1000", "1024", "1", "persistent"],
+        arguments: &["1", "4", "1024", "1", "persistent"],
     },
     Load {
         heading: "transient, 1 KiB, no confirms, no acknowledgements",
         mode: "amqp",
-        arguments: &["1", "150000", "1024", "0", "transient"],
+        arguments: &["1", "4", "1024", "0", "transient"],
     },
 ];
 

@@ -84,7 +84,7 @@ pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
     let mut command = guarded(target().join("release/broker"));
     command.arg("--data").arg(folder.join("data")).args(["--bind", "127.0.0.1", "--node", "rabbit@bench"]);
     command.args(["--port", &PORTS[0].to_string(), "--management-port", &PORTS[1].to_string()]);
-    start("ours", command, PORTS[0], &["guest", "guest", "/"], &folder.join("log"))
+    start("ours", command, PORTS[0], &["guest", "guest", "/"], &folder.join("server.log"))
 }
 
 pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
@@ -93,7 +93,7 @@ pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
     rabbitmq_environment(&mut command, &folder, "bench");
     command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", PORTS[2].to_string());
     command.env("RABBITMQ_DIST_PORT", PORTS[3].to_string());
-    start("RabbitMQ", command, PORTS[2], &["guest", "guest", "/"], &folder.join("log"))
+    start("RabbitMQ", command, PORTS[2], &["guest", "guest", "/"], &folder.join("server.log"))
 }
 
 fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> {
@@ -124,5 +124,5 @@ pub(super) fn haproxy(scratch: &Scratch) -> Result<Rival> {
 pub(super) fn echo(scratch: &Scratch) -> Result<Rival> {
     let mut command = guarded(target().join("release/load"));
     command.args(["echo", &ECHO_PORT.to_string()]);
-    start("echo", command, ECHO_PORT, &[], &scratch.folder("echo")?.join("log"))
+    start("echo", command, ECHO_PORT, &[], &scratch.folder("echo")?.join("server.log"))
 }
