@@ -16,3 +16,5 @@ pub mod wal_check;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod whole_files;

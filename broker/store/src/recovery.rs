@@ -275,12 +275,12 @@ impl LiveSet {
             Record::Enq(enq) => {
                 let Enq { queue_id, epoch, off, qseq, ref message } = enq;
                 let target = Target { queue_id, epoch, off, qseq };
-                self.enqueue(lsn, target, message, &mut None);
+                self.enqueue(lsn, target, message, None);
             }
             Record::EnqMulti { targets, ref message } => {
                 let mut shared = None;
                 for target in &targets {
-                    self.enqueue(lsn, target, message, &mut shared);
+                    self.enqueue(lsn, target, message, Some(&mut shared));
                 }
             }
             Record::Drop { at, ranges, .. } => {
@@ -365,7 +365,7 @@ impl LiveSet {
         lsn: Lsn,
         target: Target,
         message: &Message<'_>,
-        shared: &mut Option<(Bytes, Bytes)>,
+        shared: Option<&mut Option<(Bytes, Bytes)>>,
     ) {
         let Target { queue_id, epoch, off, qseq } = target;
         let Some(queue) = queue_in(&mut self.queues, &self.closed, queue_id) else { return };
@@ -382,11 +382,12 @@ impl LiveSet {
             Some(known) if known.epoch > epoch => return,
             _ => {}
         }
-        let (properties, body) = shared
-            .get_or_insert_with(|| {
-                (Bytes::copy_from_slice(message.properties), Bytes::copy_from_slice(message.body))
-            })
-            .clone();
+        let copy = || (Bytes::copy_from_slice(message.properties), Bytes::copy_from_slice(message.body));
+        // Only a fan-out pays for sharing.
+        let (properties, body) = match shared {
+            Some(shared) => shared.get_or_insert_with(copy).clone(),
+            None => copy(),
+        };
         let live = LiveMessage {
             qseq,
             epoch,

@@ -125,7 +125,7 @@ pub trait DiskFile: Send + Sync {
 /// Whatever the disk reports.
 pub fn read_file(file: &dyn DiskFile, buffer: &mut Vec<u8>) -> io::Result<()> {
     let len = usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    buffer.clear();
+    // What it held is overwritten, not cleared first.
     buffer.resize(len, 0);
     let mut filled = 0;
     while filled < len {
