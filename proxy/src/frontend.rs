@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::config::ProxyConfig;
 use crate::counters::Counters;
 use crate::process::Process;
-use crate::session::{self, Accepted};
+use crate::session::{self, Accepted, Incoming};
 use crate::syslog::Logger;
 
 /// Pause after the system refused a connection for want of descriptors or memory.
@@ -118,7 +118,7 @@ async fn next(process: &Process, frontend: &Frontend, listener: &TcpListener) ->
     let process_place = process.places.clone().acquire_owned().await.map_err(closed)?;
     let (stream, client) = listener.accept().await?;
     Ok(Accepted {
-        socket: stream.into_std()?,
+        socket: Incoming::Here(stream),
         client,
         at: Instant::now(),
         wall: SystemTime::now(),
@@ -151,7 +151,14 @@ fn give(
     worker.load.fetch_add(1, Relaxed);
     if least == here {
         spawn(process.clone(), frontend.clone(), accepted, worker.load.clone());
-    } else if worker.inbox.send((frontend.clone(), accepted)).is_err() {
+        return;
+    }
+    let Accepted { socket, client, at, wall, _process_place, _frontend_place } = accepted;
+    let sent = socket.leave().is_ok_and(|socket| {
+        let accepted = Accepted { socket, client, at, wall, _process_place, _frontend_place };
+        worker.inbox.send((frontend.clone(), accepted)).is_ok()
+    });
+    if !sent {
         worker.load.fetch_sub(1, Relaxed);
     }
 }

@@ -132,11 +132,11 @@ impl Server {
         self.address.load().as_deref().copied()
     }
 
-    /// The address for a client that came to port `client_port`.
-    pub fn connect_address(&self, client_port: u16) -> Option<SocketAddr> {
+    /// The address for a client; `client_port` gives the port the client came to, when it matters.
+    pub fn connect_address(&self, client_port: impl Fn() -> u16) -> Option<SocketAddr> {
         let mut address = self.known_address()?;
         if let Port::Relative(offset) = self.config.address.port {
-            address.set_port(u16::try_from(i32::from(client_port) + offset).ok()?);
+            address.set_port(u16::try_from(i32::from(client_port()) + offset).ok()?);
         }
         Some(address)
     }

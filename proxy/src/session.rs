@@ -25,8 +25,8 @@ const TURN_AROUND: Duration = Duration::from_secs(1);
 /// A connection that was just accepted, with the places it takes.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The socket, non-blocking.
-    pub socket: std::net::TcpStream,
+    /// The socket.
+    pub socket: Incoming,
     /// The client.
     pub client: SocketAddr,
     /// When.
@@ -37,6 +37,35 @@ pub struct Accepted {
     pub _process_place: OwnedSemaphorePermit,
     /// Its place in the frontend.
     pub _frontend_place: OwnedSemaphorePermit,
+}
+
+/// An accepted socket.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Known to the reactor of this thread.
+    Here(TcpStream),
+    /// On its way to another thread; non-blocking.
+    Moving(std::net::TcpStream),
+}
+
+impl Incoming {
+    /// Takes it out of this thread's reactor.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn leave(self) -> std::io::Result<Self> {
+        match self {
+            Self::Here(stream) => stream.into_std().map(Self::Moving),
+            moving @ Self::Moving(_) => Ok(moving),
+        }
+    }
+
+    fn arrive(self) -> std::io::Result<TcpStream> {
+        match self {
+            Self::Here(stream) => Ok(stream),
+            Self::Moving(socket) => TcpStream::from_std(socket),
+        }
+    }
 }
 
 /// What is known when the connection ends.
@@ -55,7 +84,7 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     frontend.counters.begin(now);
     process.counters.begin(now);
     let mut ledger = Ledger { waited: None, connected: None, retries: 0, redispatched: false, server: None };
-    let summary = match TcpStream::from_std(socket) {
+    let summary = match socket.arrive() {
         Ok(stream) => {
             set_options(&stream, frontend.config.settings.client_keepalive);
             serve(&process, &frontend, stream, client, at, &mut ledger).await
@@ -83,8 +112,7 @@ async fn serve(
 ) -> Summary {
     let Some(backend) = &frontend.backend else { return failure(End::ConnectFailed) };
     backend.counters.begin(Moment::since(process.started));
-    let local_port = client.local_addr().map_or(0, |address| address.port());
-    let connected = connect(process, backend, client_address, local_port, accepted, ledger).await;
+    let connected = connect(process, backend, &client, client_address, accepted, ledger).await;
     let summary = match connected {
         Err(end) => failure(end),
         Ok((mut server, lease)) => {
@@ -124,8 +152,8 @@ async fn serve(
 async fn connect(
     process: &Process,
     backend: &Arc<Backend>,
+    stream: &TcpStream,
     client: SocketAddr,
-    local_port: u16,
     accepted: Instant,
     ledger: &mut Ledger,
 ) -> Result<(TcpStream, Lease), End> {
@@ -137,7 +165,7 @@ async fn connect(
         ledger.server = Some(lease.server.clone());
         lease.server.counters.chosen.fetch_add(1, Relaxed);
         backend.counters.chosen.fetch_add(1, Relaxed);
-        let (end, refused) = match open(&lease, local_port, limit).await {
+        let (end, refused) = match open(&lease, stream, limit).await {
             Ok(stream) => {
                 set_options(&stream, settings.server_keepalive);
                 ledger.connected = Some(accepted.elapsed().saturating_sub(ledger.waited.unwrap_or_default()));
@@ -230,10 +258,10 @@ enum OpenError {
     Ours(std::io::Error),
 }
 
-async fn open(lease: &Lease, local_port: u16, limit: Option<Duration>) -> Result<TcpStream, OpenError> {
+async fn open(lease: &Lease, client: &TcpStream, limit: Option<Duration>) -> Result<TcpStream, OpenError> {
     let address = lease
         .server
-        .connect_address(local_port)
+        .connect_address(|| client.local_addr().map_or(0, |address| address.port()))
         .ok_or_else(|| OpenError::Refused(std::io::ErrorKind::AddrNotAvailable.into()))?;
     let attempt = TcpStream::connect(address);
     let result = match limit {
