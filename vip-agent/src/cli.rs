@@ -13,6 +13,9 @@ pub(crate) const DEFAULT_CONFIG: &str = "/etc/keepalived/keepalived.conf";
 /// The native file, looked for first unless called as keepalived.
 pub(crate) const NATIVE_CONFIG: &str = "/etc/vip-agent/vip.toml";
 
+/// Where keepalived writes its process id when not told otherwise.
+pub(crate) const KEEPALIVED_PID: &str = "/run/keepalived.pid";
+
 /// Keeps a virtual IP address on one of several hosts (VRRP versions 2 and 3).
 #[derive(Debug, Parser)]
 #[command(name = "vip-agent", disable_version_flag = true, args_conflicts_with_subcommands = true)]
@@ -90,6 +93,9 @@ pub(crate) struct RunArgs {
     /// Logs more
     #[arg(short = 'D', long)]
     pub(crate) log_detail: bool,
+    /// Prints the number of the signal for STOP, RELOAD, DATA or STATS
+    #[arg(long, value_name = "SIGFUNC", hide_short_help = true)]
+    pub(crate) signum: Option<String>,
     /// Prints the version
     #[arg(short = 'v', long)]
     pub(crate) version: bool,

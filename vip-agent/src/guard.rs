@@ -63,16 +63,15 @@ pub(crate) struct Guard {
 impl Guard {
     /// Starts the guard; without one the agent still works.
     pub(crate) fn start() -> Option<Self> {
-        let started = std::env::current_exe().and_then(|program| {
-            use std::os::unix::process::CommandExt;
-            std::process::Command::new(program)
-                .arg0("vip-guard")
-                .arg(SUBCOMMAND)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .current_dir("/")
-                .spawn()
-        });
+        use std::os::unix::process::CommandExt;
+        // Not the path: the file may have been replaced since the start.
+        let started = std::process::Command::new("/proc/self/exe")
+            .arg0("vip-guard")
+            .arg(SUBCOMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .current_dir("/")
+            .spawn();
         match started {
             Ok(mut child) => {
                 let pipe = child.stdin.take();

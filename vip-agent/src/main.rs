@@ -68,6 +68,9 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
     }
     let path = absolute(config_path(&cli.run));
     cli.runtime_dir = absolute(cli.runtime_dir);
+    if let Some(function) = &cli.run.signum {
+        return print_signal(function);
+    }
     cli.run.pid = cli.run.pid.map(absolute);
     cli.run.vrrp_pid = cli.run.vrrp_pid.map(absolute);
     let (config, remarks) = config::load(&path).map_err(Failure::from)?;
@@ -96,6 +99,12 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
             Severity::Error | Severity::Warning => tracing::warn!("{}", remark.one_line()),
             Severity::Note => tracing::info!("{}", remark.one_line()),
         }
+    }
+    if called_as_keepalived()
+        && cli.run.pid.is_none()
+        && nix::unistd::access(Path::new("/run"), nix::unistd::AccessFlags::W_OK).is_ok()
+    {
+        cli.run.pid = Some(PathBuf::from(cli::KEEPALIVED_PID));
     }
     let pid_files = PidFiles::write(&cli.run)?;
     let options = Options {
@@ -227,7 +236,28 @@ fn print_line(text: &str) {
     println!("{text}");
 }
 
+/// keepalived's own name comes first when called so, because exporters look for it.
+#[expect(clippy::print_stderr, reason = "keepalived prints its version there")]
 fn print_version() {
-    let name = if called_as_keepalived() { "Keepalived-compatible vip-agent" } else { "vip-agent" };
-    print_line(&format!("{name} v{}", env!("CARGO_PKG_VERSION")));
+    let ours = env!("CARGO_PKG_VERSION");
+    if called_as_keepalived() {
+        eprintln!("Keepalived v2.2.7 (spoken by vip-agent {ours})");
+    } else {
+        print_line(&format!("vip-agent {ours}"));
+    }
+}
+
+fn print_signal(function: &str) -> Result<(), Failure> {
+    let number = match function {
+        "STOP" => nix::libc::SIGTERM,
+        "RELOAD" => nix::libc::SIGHUP,
+        "DATA" => nix::libc::SIGUSR1,
+        "STATS" => nix::libc::SIGUSR2,
+        _ => {
+            let message = format!("there is no signal for `{function}`");
+            return Err(Failure::new(Exit::Usage, message).detail("known", "STOP, RELOAD, DATA, STATS"));
+        }
+    };
+    print_line(&number.to_string());
+    Ok(())
 }

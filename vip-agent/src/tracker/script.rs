@@ -14,6 +14,9 @@ use crate::config::{ScriptConfig, ScriptUser};
 use crate::process::{self, Outcome};
 use crate::tracker::builtin;
 
+/// How soon to look again whether a run that timed out has ended.
+const ENDING: Duration = Duration::from_millis(20);
+
 /// A result on its way to the agent.
 #[derive(Debug)]
 pub(crate) struct ScriptResult {
@@ -104,6 +107,11 @@ impl Scripts {
             let interval = entry.config.interval;
             entry.next_at = (entry.next_at + interval).max(now);
             if entry.run.is_some() {
+                if entry.last == Some(Outcome::TimedOut) {
+                    // It is being ended; the next run starts right after.
+                    entry.next_at = now + ENDING;
+                    continue;
+                }
                 tracing::info!(script = entry.config.name, "still running, not started again");
                 // Wait a whole interval; a zero-length gap would only repeat this line.
                 entry.next_at = entry.next_at.max(now + interval);
@@ -219,8 +227,15 @@ mod tests {
         assert!(scripts.result(early));
         assert_eq!(scripts.view("chk").unwrap().status, TrackStatus::Failed);
         scripts.run_due(Duration::from_secs(2), None);
+        assert_eq!(
+            scripts.next_deadline(),
+            Some(Duration::from_secs(2) + ENDING),
+            "not joined by a second one"
+        );
         assert!(!scripts.result(results.recv().await.unwrap()));
         assert!(scripts.entries[0].run.is_none());
+        scripts.run_due(Duration::from_secs(2) + ENDING, None);
+        assert!(scripts.entries[0].run.is_some(), "started as soon as the last one has ended");
     }
 
     #[tokio::test]
