@@ -110,6 +110,9 @@ const METRICS: &[Metric] = &[
         i.counters.other_masters as f64
     }),
     ("vip_agent_late_timers_total", "Timers that fired late", "counter", |i| i.counters.late_timers as f64),
+    ("vip_agent_address_conflict_total", "ARP packets of others that name a held address", "counter", |i| {
+        i.counters.address_conflicts as f64
+    }),
     ("vip_agent_link_up", "Whether the interface has carrier", "gauge", |i| f64::from(u8::from(i.link_up))),
 ];
 

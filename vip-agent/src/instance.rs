@@ -1,7 +1,8 @@
 //! One virtual router: feeds the state machine of `crates/vrrp` and carries out its effects in order.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::task::Context;
 use std::time::Duration;
 
 use vrrp::{Alarm, Effect, Instance, NotifyState, Received, State, Tracking};
@@ -9,11 +10,14 @@ use vrrp::{Alarm, Effect, Instance, NotifyState, Received, State, Tracking};
 use crate::config::{RouterConfig, VirtualAddress};
 use crate::host::{Host, Quiet};
 use crate::net::announce;
+use crate::net::arp_watch::{self, ArpWatch};
 use crate::net::vrrp_socket::{Endpoint, Incoming, MAX_BATCH, VrrpSocket};
 use crate::notify::{Notification, Notifier};
 
 /// Pause between log lines about the same kind of trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(30);
+/// How long after becoming master the others are asked for the address: the old master needs a moment.
+const PROBE_DELAY: Duration = Duration::from_secs(1);
 /// A lease shorter than this cannot be told from the kernel's own rounding.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
@@ -57,6 +61,12 @@ pub(crate) struct Router {
     frames: VecDeque<(u32, Vec<u8>)>,
     next_frame_at: Option<Duration>,
     lease_at: Option<Duration>,
+    /// Listens for other hosts with our addresses while we hold them.
+    watch: Option<ArpWatch>,
+    /// When the others are asked; what they say before counts as the old master's last words.
+    probe_at: Option<Duration>,
+    pub(crate) address_conflicts: u64,
+    conflict: Quiet,
     rejected: Quiet,
     other_master: Quiet,
     late: Quiet,
@@ -75,7 +85,7 @@ impl Router {
         let unspecified: IpAddr = if config.is_ipv6() {
             std::net::Ipv6Addr::UNSPECIFIED.into()
         } else {
-            std::net::Ipv4Addr::UNSPECIFIED.into()
+            Ipv4Addr::UNSPECIFIED.into()
         };
         Self {
             core: Instance::new(config.core.clone(), unspecified),
@@ -89,6 +99,10 @@ impl Router {
             frames: VecDeque::new(),
             next_frame_at: None,
             lease_at: None,
+            watch: None,
+            probe_at: None,
+            address_conflicts: 0,
+            conflict: Quiet::default(),
             rejected: Quiet::default(),
             other_master: Quiet::default(),
             late: Quiet::default(),
@@ -102,6 +116,69 @@ impl Router {
 
     pub(crate) fn socket(&self) -> Option<&VrrpSocket> {
         self.socket.as_ref()
+    }
+
+    /// Whether something is there to read.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> bool {
+        let adverts = self.socket.as_ref().is_some_and(|socket| socket.poll_readable(context).is_ready());
+        let arp = self.watch.as_ref().is_some_and(|watch| watch.poll_readable(context).is_ready());
+        adverts || arp
+    }
+
+    /// Starts to listen for other hosts with our IPv4 addresses.
+    fn watch_conflicts(&mut self, tools: &mut Tools<'_>) {
+        let Some(link) = tools.host.link(&self.config.interface).cloned() else { return };
+        let addresses = self.ipv4_addresses();
+        if addresses.is_empty() || link.mac == [0; 6] || self.watch.is_some() {
+            return;
+        }
+        match ArpWatch::open(link.index) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.probe_at = Some(tools.now + PROBE_DELAY);
+            }
+            Err(error) => {
+                tracing::debug!(instance = self.name(), %error, "cannot watch for address conflicts");
+            }
+        }
+    }
+
+    /// Asks once who else has our addresses.
+    fn probe(&mut self, tools: &mut Tools<'_>) {
+        self.probe_at = None;
+        let Some(link) = tools.host.link(&self.config.interface).cloned() else { return };
+        for address in self.ipv4_addresses() {
+            if let Err(error) = tools.host.send_frame(link.index, &arp_watch::probe(address, link.mac)) {
+                tracing::debug!(instance = self.name(), %error, "cannot probe");
+            }
+        }
+    }
+
+    fn ipv4_addresses(&self) -> Vec<Ipv4Addr> {
+        let on_interface =
+            |vip: &&VirtualAddress| vip.dev.as_ref().is_none_or(|dev| *dev == self.config.interface);
+        let vips = self.config.addresses.iter().filter(on_interface);
+        vips.filter_map(|vip| if let IpAddr::V4(address) = vip.address { Some(address) } else { None })
+            .collect()
+    }
+
+    /// Reads ARP; another host that names one of our addresses is an alarm.
+    pub(crate) fn look_for_conflicts(&mut self, host: &Host, now: Duration) {
+        let (Some(watch), Some(link)) = (&self.watch, host.link(&self.config.interface)) else { return };
+        let found = watch.conflicts(&self.ipv4_addresses(), link.mac);
+        if self.core.state() != State::Master || self.probe_at.is_some() {
+            return;
+        }
+        for found in found {
+            self.address_conflicts += 1;
+            if let Some(held_back) = self.conflict.pass(now, LOG_PAUSE) {
+                let (address, mac) = (found.address, pnet::util::MacAddr::from(found.mac));
+                tracing::warn!(
+                    instance = self.name(), %address, %mac, held_back,
+                    "another host uses the virtual address too; is an agent dead there, or deaf?"
+                );
+            }
+        }
     }
 
     pub(crate) fn held(&self) -> &[Held] {
@@ -181,11 +258,17 @@ impl Router {
 
     /// When this router next wants to be looked at.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        [self.core.next_deadline(), self.next_frame_at, self.lease_at].into_iter().flatten().min()
+        [self.core.next_deadline(), self.next_frame_at, self.lease_at, self.probe_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Renews leases and sends queued announcements that are due.
     pub(crate) async fn housekeeping(&mut self, tools: &mut Tools<'_>) {
+        if self.probe_at.is_some_and(|at| at <= tools.now) {
+            self.probe(tools);
+        }
         if self.lease_at.is_some_and(|at| at <= tools.now) {
             self.renew_leases(tools).await;
         }
@@ -269,6 +352,7 @@ impl Router {
     }
 
     async fn add_addresses(&mut self, tools: &mut Tools<'_>) {
+        self.watch_conflicts(tools);
         for vip in self.config.addresses.clone() {
             let dev = vip.dev.as_deref().unwrap_or(&self.config.interface);
             let Some(index) = tools.host.link(dev).map(|link| link.index) else {
@@ -313,6 +397,8 @@ impl Router {
     /// Takes away what this router holds; with nothing held, what an earlier run left behind.
     async fn remove_addresses(&mut self, tools: &mut Tools<'_>) {
         self.lease_at = None;
+        self.watch = None;
+        self.probe_at = None;
         self.frames.clear();
         self.next_frame_at = None;
         if self.held.is_empty() {

@@ -90,6 +90,7 @@ pub(crate) struct CounterStatus {
     pub(crate) priority_zero_received: u64,
     pub(crate) priority_zero_sent: u64,
     pub(crate) late_timers: u64,
+    pub(crate) address_conflicts: u64,
 }
 
 /// The whole status of an agent.
@@ -195,6 +196,7 @@ fn counters(router: &Router) -> CounterStatus {
         priority_zero_received: counters.priority_zero_received,
         priority_zero_sent: counters.priority_zero_sent,
         late_timers: counters.late_timers,
+        address_conflicts: router.address_conflicts,
     }
 }
 
@@ -389,7 +391,7 @@ pub(crate) fn example(address: std::net::IpAddr) -> InstanceStatus {
             "packet_length_errors": 0, "checksum_errors": 0, "unknown_packets": 0, "hop_limit_errors": 0,
             "version_errors": 0, "auth_type_errors": 0, "auth_failures": 0, "interval_errors": 0,
             "address_mismatches": 0, "unknown_peers": 0, "other_masters": 0, "priority_zero_received": 0,
-            "priority_zero_sent": 0, "late_timers": 0
+            "priority_zero_sent": 0, "late_timers": 0, "address_conflicts": 0
         }))
         .unwrap(),
     }

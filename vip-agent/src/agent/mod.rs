@@ -228,14 +228,9 @@ impl Agent {
     async fn wait(&self, inboxes: &mut Inboxes, at_once: bool) -> Wake {
         let deadline = if at_once { Some(Duration::ZERO) } else { self.next_deadline() };
         let readable = std::future::poll_fn(|context| {
-            let ready = |router: &Router| {
-                router.socket().is_some_and(|socket| socket.poll_readable(context).is_ready())
-            };
-            if self.routers.iter().map(ready).fold(false, |any, ready| any | ready) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            // Every router is asked, so that each leaves its waker.
+            let ready = self.routers.iter().fold(false, |any, router| router.poll_readable(context) | any);
+            if ready { Poll::Ready(()) } else { Poll::Pending }
         });
         let time = async {
             match deadline {
@@ -266,6 +261,7 @@ impl Agent {
             let mut effects = Vec::new();
             let now = self.now();
             more |= self.routers[index].receive(now, &mut effects);
+            self.routers[index].look_for_conflicts(&self.host, now);
             self.carry_out(index, effects).await;
         }
         more

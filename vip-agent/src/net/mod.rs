@@ -1,6 +1,7 @@
 //! Sockets of the agent: netlink, VRRP, and link-layer announcements.
 
 pub(crate) mod announce;
+pub(crate) mod arp_watch;
 pub(crate) mod netlink;
 pub(crate) mod packet_socket;
 pub(crate) mod vrrp_socket;
