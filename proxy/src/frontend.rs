@@ -27,6 +27,8 @@ pub struct Frontend {
     pub name: Arc<str>,
     /// Where its connections go.
     pub backend: Option<Arc<Backend>>,
+    /// Where some of them go instead, in the order of `backend_rules`.
+    pub others: Vec<Arc<Backend>>,
     /// Counters.
     pub counters: Counters,
     /// Most connections.
@@ -53,11 +55,19 @@ impl Frontend {
             backend,
             counters: Counters::default(),
             limit,
+            others: Vec::new(),
             places: Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX))),
             logger,
             stopped: AtomicBool::new(false),
             config,
         }
+    }
+
+    /// Where a client's connection goes.
+    pub fn backend_for(&self, client: std::net::IpAddr) -> Option<&Arc<Backend>> {
+        let rules = self.config.backend_rules.iter().zip(&self.others);
+        let chosen = rules.into_iter().find(|(rule, _)| rule.condition.holds(client));
+        chosen.map(|(_, backend)| backend).or(self.backend.as_ref())
     }
 
     /// HAProxy's status word.

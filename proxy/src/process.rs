@@ -113,7 +113,17 @@ impl Process {
                     });
                 let frontend = config.has_frontend().then(|| {
                     let target = named.or(own.as_ref()).cloned();
-                    Arc::new(Frontend::new(config.clone(), target, maxconn, logger.clone()))
+                    let mut frontend = Frontend::new(config.clone(), target, maxconn, logger.clone());
+                    // The names were checked with the configuration.
+                    frontend.others = config
+                        .backend_rules
+                        .iter()
+                        .filter_map(|rule| {
+                            backends.iter().flatten().find(|backend| *backend.name == *rule.backend)
+                        })
+                        .cloned()
+                        .collect();
+                    Arc::new(frontend)
                 });
                 Section { config: config.clone(), frontend, backend: own.clone(), logger: logger.clone() }
             })

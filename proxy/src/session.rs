@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backend::{Backend, Choice, Lease};
 use crate::config::ProxyProtocol;
+use crate::config::rules::admits;
 use crate::counters::Moment;
 use crate::frontend::Frontend;
 use crate::process::Process;
@@ -84,17 +85,24 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     frontend.counters.begin(now);
     process.counters.begin(now);
     let mut ledger = Ledger { waited: None, connected: None, retries: 0, redispatched: false, server: None };
+    let backend = frontend.backend_for(client.ip()).cloned();
+    let is_admitted = admits(&frontend.config.client_rules, client.ip())
+        && backend.as_ref().is_none_or(|backend| admits(&backend.config.client_rules, client.ip()));
     let summary = match socket.arrive() {
+        Ok(_) if !is_admitted => {
+            frontend.counters.denied.fetch_add(1, Relaxed);
+            failure(End::Denied)
+        }
         Ok(stream) => {
             set_options(&stream, frontend.config.settings.client_keepalive);
-            serve(&process, &frontend, stream, client, at, &mut ledger).await
+            serve(&process, &frontend, backend.as_ref(), stream, client, at, &mut ledger).await
         }
         Err(error) => {
             tracing::warn!(%error, "cannot register a connection");
             failure(End::Resource)
         }
     };
-    close(&process, &frontend, client, at, wall, &ledger, summary);
+    close(&process, &frontend, backend.as_ref(), Arrival { client, at, wall }, &ledger, summary);
 }
 
 fn failure(end: End) -> Summary {
@@ -105,12 +113,13 @@ fn failure(end: End) -> Summary {
 async fn serve(
     process: &Process,
     frontend: &Frontend,
+    backend: Option<&Arc<Backend>>,
     mut client: TcpStream,
     client_address: SocketAddr,
     accepted: Instant,
     ledger: &mut Ledger,
 ) -> Summary {
-    let Some(backend) = &frontend.backend else { return failure(End::ConnectFailed) };
+    let Some(backend) = backend else { return failure(End::ConnectFailed) };
     backend.counters.begin(Moment::since(process.started));
     let connected = connect(process, backend, &client, client_address, accepted, ledger).await;
     let summary = match connected {
@@ -349,13 +358,19 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Who came and when.
+struct Arrival {
+    client: SocketAddr,
+    at: Instant,
+    wall: SystemTime,
+}
+
 /// Counters down, one log line.
 fn close(
     process: &Process,
     frontend: &Frontend,
-    client: SocketAddr,
-    accepted: Instant,
-    wall: SystemTime,
+    backend: Option<&Arc<Backend>>,
+    arrival: Arrival,
     ledger: &Ledger,
     summary: Summary,
 ) {
@@ -364,16 +379,15 @@ fn close(
     if wanted && !frontend.logger.is_silent() {
         if settings.tcplog {
             let now = |counters: &crate::counters::Counters| counters.current.load(Relaxed);
-            let backend = frontend.backend.as_ref();
             let line = Line {
-                client,
-                accepted: wall,
+                client: arrival.client,
+                accepted: arrival.wall,
                 frontend: &frontend.name,
                 backend: backend.map_or(&frontend.name, |backend| &backend.name),
                 server: ledger.server.as_ref().map_or("<NOSRV>", |server| server.name()),
                 waited_ms: ledger.waited.map_or(-1, millis),
                 connect_ms: ledger.connected.map_or(-1, millis),
-                total_ms: millis(accepted.elapsed()),
+                total_ms: millis(arrival.at.elapsed()),
                 bytes: summary.down,
                 end: summary.end,
                 process: now(&process.counters),
@@ -391,8 +405,8 @@ fn close(
         } else {
             let text = format!(
                 "Connect from {}:{} ({}/TCP)",
-                client.ip().to_canonical(),
-                client.port(),
+                arrival.client.ip().to_canonical(),
+                arrival.client.port(),
                 frontend.name
             );
             frontend.logger.send(level::INFO, &text);

@@ -34,6 +34,8 @@ pub enum End {
     ConnectTimeout,
     /// No place became free in time.
     QueueTimeout,
+    /// A rule keeps the client out.
+    Denied,
     /// The proxy ran out of something.
     Resource,
 }
@@ -51,6 +53,7 @@ impl End {
             Self::ConnectFailed => "SC",
             Self::ConnectTimeout => "sC",
             Self::QueueTimeout => "sQ",
+            Self::Denied => "PR",
             Self::Resource => "RC",
         }
     }

@@ -385,6 +385,23 @@ async fn a_soft_stop_keeps_what_runs_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn clients_are_kept_out_or_sent_elsewhere_by_their_address() {
+    let (a, b) = (named("A").await, named("B").await);
+    let backends = format!(
+        "backend a\n timeout connect 2s\n timeout server 60s\n server s {a}\n\
+         backend b\n timeout connect 2s\n timeout server 60s\n server s {b}\n"
+    );
+    let head = "frontend l\n bind 127.0.0.1:1\n timeout client 60s\n default_backend a\n";
+    let moved = start(&format!("{head} use_backend b if LOCALHOST\n{backends}"));
+    assert_eq!(name_of(&mut moved.connect().await).await, "B");
+    moved.stop().await;
+    let closed = start(&format!("{head} tcp-request connection reject if {{ src 127.0.0.0/8 }}\n{backends}"));
+    assert_eq!(name_of(&mut closed.connect().await).await, "Ok(0)");
+    closed.until("FRONTEND", "dreq", 1).await;
+    closed.stop().await;
+}
+
+#[tokio::test]
 async fn an_unresolvable_server_is_down_and_not_fatal() {
     let alive = named("B").await;
     let proxy = start(&format!("{DEFAULTS} server a no-such-host.invalid:1\n server b {alive}\n"));

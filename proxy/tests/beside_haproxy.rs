@@ -4,6 +4,8 @@
 //! Needs `haproxy` (Debian's package; `HAPROXY=/path` names another) and about 20 seconds:
 //! `cargo test -p proxy --test beside_haproxy -- --ignored --nocapture`
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may end it")]
+
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod duration;
 pub mod haproxy_cfg;
+pub mod rules;
 pub mod toml;
 pub mod validate;
 
@@ -168,6 +169,12 @@ pub struct ProxyConfig {
     pub servers: Vec<ServerConfig>,
     /// What can also stand in `defaults`.
     pub settings: Settings,
+    /// Tests by name.
+    pub acls: Vec<(String, rules::Test)>,
+    /// Who may come in.
+    pub client_rules: Vec<rules::ClientRule>,
+    /// Who goes to another backend than the default one.
+    pub backend_rules: Vec<rules::BackendRule>,
 }
 
 impl ProxyConfig {

@@ -28,6 +28,7 @@ use toml::Spanned;
 
 use super::address::{self, ServerAddress};
 use super::haproxy_cfg::{parse_algorithm, parse_log_sink};
+use super::rules::{ClientRule, Condition, Network, Test};
 use super::{
     Algorithm, Bind, CheckKind, Config, Global, Kind, LogSink, Mode, Place, ProxyConfig, ProxyProtocol,
     ServerConfig, ServerOptions, Settings, StatsAdmin, StatsConfig, Timeouts, duration,
@@ -181,6 +182,8 @@ struct RawSection {
     splice: Option<bool>,
     all_backups: Option<bool>,
     default_backend: Option<Spanned<String>>,
+    allow: Vec<Net>,
+    deny: Vec<Net>,
     description: Option<String>,
     disabled: Option<bool>,
 }
@@ -240,6 +243,7 @@ impl RawSection {
         proxy.place.file = context.file.to_owned();
         let (bind, interface, backlog) = (self.bind.take(), self.interface.take(), self.backlog);
         let servers = std::mem::take(&mut self.servers);
+        proxy.client_rules = client_rules(std::mem::take(&mut self.allow), std::mem::take(&mut self.deny));
         self.apply(&mut proxy.settings, context);
         if let Some(bind) = bind {
             proxy.place = context.place(bind.span());
@@ -255,6 +259,25 @@ impl RawSection {
         }
         proxy
     }
+}
+
+/// Who is in `deny` stays out; with `allow`, so does everybody who is not in it.
+fn client_rules(allow: Vec<Net>, deny: Vec<Net>) -> Vec<ClientRule> {
+    let rule = |networks: Vec<Net>, negated: bool| ClientRule {
+        accept: false,
+        condition: Condition {
+            groups: vec![vec![(true, Test::Source(networks.into_iter().map(|network| network.0).collect()))]],
+            negated,
+        },
+    };
+    let mut rules = Vec::new();
+    if !deny.is_empty() {
+        rules.push(rule(deny, false));
+    }
+    if !allow.is_empty() {
+        rules.push(rule(allow, true));
+    }
+    rules
 }
 
 fn binds(
@@ -553,6 +576,7 @@ from_text!(Time, Duration, "a time with its unit, e.g. \"5s\"", |text| {
     duration::parse_ms(text).map_err(|error| error.to_string())
 });
 from_text!(Address, ServerAddress, "an address, e.g. \"192.168.0.10:5672\"", address::parse_server);
+from_text!(Net, Network, "an address or a network, e.g. \"10.0.0.0/8\"", Network::parse);
 from_text!(Sink, LogSink, "a log receiver, e.g. \"127.0.0.1 local0 info\"", parse_log_sink);
 from_text!(Balance, Algorithm, "an algorithm, e.g. \"roundrobin\"", |text| {
     parse_algorithm(text).ok_or_else(|| {

@@ -88,6 +88,13 @@ fn addresses(config: &Config, remarks: &mut Diagnostics) {
 }
 
 fn backends(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
+    for rule in &proxy.backend_rules {
+        let is_there = config.proxies.iter().any(|other| other.has_backend() && other.name == rule.backend);
+        if !is_there {
+            let message = format!("there is no backend `{}`", rule.backend);
+            remarks.push(rule.place.mark(Diagnostic::error("unknown-backend", message)));
+        }
+    }
     let Some((name, place)) = proxy.settings.default_backend.as_ref().filter(|_| proxy.has_frontend()) else {
         if proxy.kind == Kind::Frontend && proxy.settings.mode == Mode::Tcp {
             let message =

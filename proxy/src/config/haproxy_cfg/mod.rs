@@ -9,6 +9,7 @@ mod global;
 pub mod lexer;
 mod log;
 mod proxy;
+mod rules;
 mod server;
 mod stats;
 mod vocabulary;
@@ -169,15 +170,9 @@ impl Reader {
             );
         }
         let settings = self.inherited(args).unwrap_or_else(|| self.defaults.clone());
-        let mut proxy = ProxyConfig {
-            name: name.text.clone(),
-            id: u32::try_from(config.proxies.len()).unwrap_or(u32::MAX - 2) + 2,
-            kind,
-            place: args.place(name),
-            binds: Vec::new(),
-            servers: Vec::new(),
-            settings,
-        };
+        let id = u32::try_from(config.proxies.len()).unwrap_or(u32::MAX - 2) + 2;
+        let mut proxy = ProxyConfig::new(&name.text, id, kind, settings);
+        proxy.place = args.place(name);
         // HAProxy 1.x allowed `listen NAME ADDRESS`; many files still have it.
         let has_address = |word: &&Word| kind != Kind::Backend && word.text.contains(':');
         if let Some(address) = args.peek().filter(has_address) {
@@ -241,9 +236,8 @@ fn shortened(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// The place of a section's name when none is known (TOML).
 impl ProxyConfig {
-    /// A section made without a file.
+    /// A section with nothing in it yet.
     #[must_use]
     pub fn new(name: &str, id: u32, kind: Kind, settings: Settings) -> Self {
         Self {
@@ -254,6 +248,9 @@ impl ProxyConfig {
             binds: Vec::new(),
             servers: Vec::new(),
             settings,
+            acls: Vec::new(),
+            client_rules: Vec::new(),
+            backend_rules: Vec::new(),
         }
     }
 }

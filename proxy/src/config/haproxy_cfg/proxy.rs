@@ -4,7 +4,7 @@ use daemon::diagnostic::Severity;
 
 use super::args::Args;
 use super::lexer::Word;
-use super::{bind, log, server, stats, vocabulary};
+use super::{bind, log, rules, server, stats, vocabulary};
 use crate::config::{Algorithm, CheckKind, Kind, Mode, ProxyConfig, Settings};
 
 /// A line of a `listen`, `frontend` or `backend` section.
@@ -15,6 +15,11 @@ pub(super) fn directive(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut Pro
         "bind" => misplaced(keyword, args, "a backend does not accept connections; use listen or frontend"),
         "server" if proxy.has_backend() => server::directive(args, proxy),
         "server" => misplaced(keyword, args, "a frontend has no servers; use listen or backend"),
+        "acl" => rules::acl(args, proxy),
+        "tcp-request" if proxy.settings.mode == Mode::Tcp => rules::tcp_request(keyword, args, proxy),
+        "use_backend" if proxy.settings.mode == Mode::Tcp && proxy.has_frontend() => {
+            rules::use_backend(args, proxy);
+        }
         "server-template" | "use-server" | "source" => refused(keyword, args, "not supported yet"),
         "id" => {
             if let Some(id) = args.number32("a number", 1, i32::MAX as u32) {

@@ -146,6 +146,51 @@ fn what_would_change_who_gets_in_is_refused_and_not_left_out() {
 }
 
 #[test]
+fn rules_about_the_clients_address_are_read() {
+    let text = "\
+frontend f
+    bind :1
+    timeout client 1h
+    acl office src 10.0.0.0/8 192.168.0.0/16
+    acl office src 127.0.0.1
+    acl odd hdr(host) x
+    tcp-request inspect-delay 5s
+    tcp-request connection reject if !office
+    tcp-request content accept
+    use_backend b unless office || { src 9.9.9.9 }
+    default_backend a
+backend a
+    timeout connect 1s
+    timeout server 1h
+backend b
+    timeout connect 1s
+    timeout server 1h
+";
+    let (config, remarks) = read(text);
+    assert!(remarks.is_empty(), "{remarks}");
+    let front = &config.proxies[0];
+    let admitted = |ip: &str| crate::config::rules::admits(&front.client_rules, ip.parse().unwrap());
+    assert!(admitted("10.1.1.1") && admitted("127.0.0.1") && !admitted("8.8.8.8"));
+    let moved = |ip: &str| front.backend_rules[0].condition.holds(ip.parse().unwrap());
+    assert!(moved("8.8.8.8") && !moved("9.9.9.9") && !moved("10.0.0.1"));
+    for (line, code) in [
+        ("tcp-request connection reject if odd", "not-supported"),
+        ("tcp-request connection reject if offce", "unknown-name"),
+        ("tcp-request connection reject if { src 1.2.3.4", "syntax"),
+        ("tcp-request connection reject if", "missing-value"),
+        ("tcp-request content track-sc0 src", "not-supported"),
+        ("use_backend c if office", "unknown-backend"),
+        ("acl x src 10.0.0.0/99", "wrong-address"),
+        ("acl x src -f file", "not-supported"),
+    ] {
+        let (_, remarks) =
+            read(&text.replace("    default_backend a\n", &format!("    {line}\n    default_backend a\n")));
+        let codes: Vec<_> = remarks.iter().map(|remark| remark.code).collect();
+        assert_eq!(codes, [code], "{line}: {remarks}");
+    }
+}
+
+#[test]
 fn a_section_in_mode_http_is_only_for_the_statistics_page() {
     let (_, remarks) = read("listen web\n bind :80\n mode http\n server a 10.0.0.1:80\n");
     assert!(remarks.iter().any(|remark| remark.code == "http-mode"), "{remarks}");

@@ -38,6 +38,17 @@ fn a_few_lines_are_enough() {
 }
 
 #[test]
+fn clients_are_let_in_by_address() {
+    let config = parse(
+        "[listen.a]\nbind = \":1\"\nservers.s = \"h:1\"\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.9\"]\n",
+    )
+    .unwrap();
+    let admitted =
+        |ip: &str| crate::config::rules::admits(&config.proxies[0].client_rules, ip.parse().unwrap());
+    assert!(admitted("10.0.0.1") && !admitted("10.0.0.9") && !admitted("11.0.0.1"));
+}
+
+#[test]
 fn defaults_hold_unless_a_section_says_otherwise() {
     let config = parse(
         "[defaults]\nidle = \"10m\"\nretries = 7\nredispatch = false\nbalance = \"leastconn\"\ncheck = false\n\
