@@ -5,6 +5,7 @@ mod auth;
 mod config;
 mod connection;
 mod listener;
+mod management;
 mod metadata;
 mod node;
 mod shard;

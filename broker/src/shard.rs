@@ -339,7 +339,7 @@ impl Node {
             if !due.is_empty() {
                 let mut turn = Turn::new(self, TurnBuffers::default(), now);
                 for queue in due {
-                    turn.queue(queue, |queue, now, fx| queue.tick(now, fx));
+                    turn.queue(queue, LocalQueue::tick);
                 }
                 turn.finish();
             }

@@ -4,6 +4,7 @@ use crate::alarms::Alarms;
 use crate::config::Config;
 use crate::config::cli::{Environment, NodeArgs};
 use crate::listener;
+use crate::management;
 use crate::metadata::bootstrap;
 use crate::node::{Node, Settings};
 use crate::storage::{Storage, StorageError};
@@ -50,7 +51,8 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
-    let listeners = bind_all(&config.amqp.listen)?;
+    let listeners = bind_all(&config.amqp.listen, "--port")?;
+    let http_listeners = bind_all(&config.management, "--management-port")?;
     let data = DataPlace::new(config.data.clone())?;
     let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
     let Storage { directory, metadata, wal, images } = storage;
@@ -64,8 +66,10 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
     let (shutdown, _token) = Shutdown::new();
     // Port 0 has become a real one by now.
-    let bound: Vec<String> =
-        listeners.iter().filter_map(|listener| Some(listener.local_addr().ok()?.to_string())).collect();
+    let bound = Bound { amqp: addresses(&listeners), http: addresses(&http_listeners) };
+    for listener in http_listeners {
+        tokio::spawn(serve_http(Arc::clone(&node), listener, bound.by_protocol()));
+    }
     let accepting = listeners
         .into_iter()
         .map(|listener| tokio::spawn(listener::accept(Arc::clone(&node), listener, shutdown.token())))
@@ -121,11 +125,35 @@ async fn stop(node: &Arc<Node>, accepting: Vec<JoinHandle<()>>, signals: &mut Si
     }
 }
 
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+/// Where the node listens.
+struct Bound {
+    amqp: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+}
+
+impl Bound {
+    fn by_protocol(&self) -> Vec<(&'static str, SocketAddr)> {
+        let amqp = self.amqp.iter().map(|address| ("amqp", *address));
+        amqp.chain(self.http.iter().map(|address| ("http", *address))).collect()
+    }
+}
+
+fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// Serves the HTTP API; losing it is no reason to stop the node.
+async fn serve_http(node: Arc<Node>, listener: TcpListener, listeners: Vec<(&'static str, SocketAddr)>) {
+    if let Err(error) = management::serve(node, listener, listeners).await {
+        tracing::error!(%error, "the HTTP API stopped");
+    }
+}
+
+fn bind_all(addresses: &[SocketAddr], flag: &str) -> Result<Vec<TcpListener>, Failure> {
     let bind = |address: &SocketAddr| {
         let listener = bind_tcp(*address, &ListenOptions::default()).map_err(|error| {
             let free = address.port().saturating_add(1);
-            Failure::from(error).detail("try", format!("broker --port {free}            use another port"))
+            Failure::from(error).detail("try", format!("broker {flag} {free}   use another port"))
         })?;
         TcpListener::from_std(listener).map_err(|error| Failure::new(Exit::OsError, error.to_string()))
     };
@@ -193,11 +221,12 @@ impl Drop for DataPlace {
 }
 
 /// Tells the person at the terminal, or the log, what was started.
-fn banner(config: &Config, bound: &[String], data: &Path, began: Instant) {
+fn banner(config: &Config, bound: &Bound, data: &Path, began: Instant) {
     let millis = began.elapsed().as_millis();
     let mut out = std::io::stdout();
     if out.is_terminal() {
-        let port = config.amqp.listen.first().map_or(5672, SocketAddr::port);
+        let port = |addresses: &[SocketAddr]| addresses.first().map_or(0, SocketAddr::port);
+        let (port, http) = (port(&bound.amqp), port(&bound.http));
         let user = &config.default_user.name;
         let kept = if config.data.is_some() {
             "(kept between runs; --ephemeral to discard)"
@@ -206,7 +235,7 @@ fn banner(config: &Config, bound: &[String], data: &Path, began: Instant) {
         };
         let _ = writeln!(
             out,
-            "  broker {}  ready in {millis} ms{:40}node {} · pid {}\n\n  AMQP        amqp://{user}@localhost:{port}/\n  Data        {}  {kept}\n\n  Stop:       Ctrl-C",
+            "  broker {}  ready in {millis} ms{:40}node {} · pid {}\n\n  AMQP        amqp://{user}@localhost:{port}/\n  HTTP API    http://localhost:{http}/api/\n  Data        {}  {kept}\n\n  Stop:       Ctrl-C",
             env!("CARGO_PKG_VERSION"),
             "",
             config.node_name,
@@ -214,7 +243,10 @@ fn banner(config: &Config, bound: &[String], data: &Path, began: Instant) {
             data.display(),
         );
     }
-    tracing::info!(node = config.node_name, amqp = bound.join(", "), data = %data.display(), ready_ms = millis, "node started");
+    let list =
+        |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    let (amqp, http) = (list(&bound.amqp), list(&bound.http));
+    tracing::info!(node = config.node_name, amqp, http, data = %data.display(), ready_ms = millis, "node started");
     // Testcontainers and other harnesses wait for RabbitMQ's words.
     tracing::info!("Server startup complete; 0 plugins started.");
 }
