@@ -106,9 +106,9 @@ impl Connection {
             return self.declare_reply_to(number, declare);
         }
         if declare.passive {
-            let name = self.queue_name(number, declare.queue)?;
+            // RabbitMQ: an empty name does not stand for the queue declared last here.
             let (id, name) = self.with_access(|sm, access| {
-                checks::queue_passive(sm, access, &name, connection)
+                checks::queue_passive(sm, access, declare.queue, connection)
                     .map(|queue| (queue.id, Arc::clone(&queue.name)))
             })?;
             return self.declared(number, id, name, declare.nowait);

@@ -387,6 +387,8 @@ impl<H> Queue<H> {
             self.stats.get_empty += 1;
             return None;
         };
+        // RabbitMQ: what has expired behind it does not count any more.
+        self.expire_head(now, fx);
         let got = Got {
             qseq: entry.qseq,
             redelivered: entry.redelivered,

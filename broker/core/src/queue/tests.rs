@@ -390,3 +390,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn get_does_not_count_what_has_expired_behind_the_head() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    publish(&mut queue, 0, false, None, &mut fx);
+    publish(&mut queue, 0, false, Some(50), &mut fx);
+    publish(&mut queue, 0, false, None, &mut fx);
+    assert_eq!(queue.get(100, true, &mut fx).unwrap().remaining, 1);
+}
