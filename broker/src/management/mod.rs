@@ -10,7 +10,9 @@ mod definitions;
 mod exchanges;
 mod health;
 mod listing;
+mod messages;
 mod overview;
+mod parameters;
 mod permissions;
 mod policies;
 mod queues;
@@ -91,6 +93,8 @@ fn topology() -> Router<Arc<Api>> {
         .route("/api/queues/{vhost}", get(queues::of_vhost))
         .route("/api/queues/{vhost}/{name}", get(queues::one).put(queues::declare).delete(queues::delete))
         .route("/api/queues/{vhost}/{name}/contents", delete(queues::purge))
+        .route("/api/queues/{vhost}/{name}/get", post(messages::get))
+        .route("/api/queues/{vhost}/{name}/actions", post(queues::act))
         .route("/api/queues/{vhost}/{name}/bindings", get(bindings::of_queue))
         .route("/api/exchanges", get(exchanges::all))
         .route("/api/exchanges/{vhost}", get(exchanges::of_vhost))
@@ -98,6 +102,7 @@ fn topology() -> Router<Arc<Api>> {
             "/api/exchanges/{vhost}/{name}",
             get(exchanges::one).put(exchanges::declare).delete(exchanges::delete),
         )
+        .route("/api/exchanges/{vhost}/{name}/publish", post(messages::publish))
         .route("/api/exchanges/{vhost}/{name}/bindings/source", get(bindings::of_source))
         .route("/api/exchanges/{vhost}/{name}/bindings/destination", get(bindings::of_destination))
         .route("/api/bindings", get(bindings::all))
@@ -151,6 +156,11 @@ fn administration() -> Router<Arc<Api>> {
             "/api/operator-policies/{vhost}/{name}",
             get(policies::one_operator).put(policies::put_operator).delete(policies::delete_operator),
         )
+        .route("/api/parameters", get(parameters::all))
+        .route("/api/parameters/{component}", get(parameters::of_component))
+        .route("/api/parameters/{component}/{vhost}", get(parameters::of_vhost))
+        .route("/api/parameters/{component}/{vhost}/{name}", put(parameters::put).delete(parameters::delete))
+        .route("/api/rebalance/queues", post(overview::rebalance))
         .route("/api/global-parameters", get(policies::global_parameters))
         .route(
             "/api/global-parameters/{name}",

@@ -104,6 +104,12 @@ pub(super) async fn set_cluster_name(caller: Caller, State(api): State<Arc<Api>>
     no_content()
 }
 
+/// Spreads the leaders of queues over the nodes; with one node they are.
+pub(super) async fn rebalance(caller: Caller) -> Answer {
+    caller.administrator()?;
+    no_content()
+}
+
 /// How a web page may log in: not by OAuth.
 pub(super) async fn auth() -> Answer {
     json(&object!({"enable_uaa": false, "oauth_enabled": false, "uaa_client_id": "", "uaa_location": ""}))

@@ -4,7 +4,7 @@ use super::Api;
 use super::caller::Caller;
 use super::listing::ListQuery;
 use super::rates::{Snapshot, snapshot};
-use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status};
+use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
 use crate::metadata::json::{from_table, to_table};
 use crate::shard::{Turn, TurnBuffers};
 use axum::body::Bytes;
@@ -149,6 +149,21 @@ pub(super) async fn purge(
     let purged = turn.queue(id, |queue, _, fx| queue.purge(fx));
     turn.finish();
     if purged.is_some() { no_content() } else { Err(Refusal::missing()) }
+}
+
+/// `sync` and `cancel_sync` of mirrors: a queue with one copy is always synchronised.
+pub(super) async fn act(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((vhost, name)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer {
+    let body = parse_body(&body)?;
+    find(&api, &caller, &vhost, &name, Permission::Configure)?;
+    match required(&body, "action")? {
+        "sync" | "cancel_sync" => no_content(),
+        other => Err(Refusal::bad_request(format!("unknown action {other}"))),
+    }
 }
 
 /// A queue the caller may do something with, and its title.
