@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: u16,
     /// Largest message body, octets.
     pub(crate) max_message_size: u64,
+    /// How long a delivery may wait for its acknowledgement, milliseconds; 0 is for ever.
+    pub(crate) consumer_timeout_ms: u64,
     /// Largest transaction, octets.
     pub(crate) max_transaction_size: usize,
     /// Client connections at the same time.

@@ -180,6 +180,7 @@ fn settings(config: &Config) -> Settings {
         channel_max: config.amqp.channel_max,
         heartbeat: config.amqp.heartbeat,
         max_message_size: config.amqp.max_message_size,
+        consumer_timeout_ms: config.amqp.consumer_timeout_ms,
         max_transaction_size: MAX_TRANSACTION,
         max_connections: config.limits.max_connections,
         loopback_users: config.amqp.loopback_users.0.clone(),

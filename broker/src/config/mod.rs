@@ -75,6 +75,8 @@ pub(crate) struct AmqpConfig {
     pub(crate) channel_max: u16,
     /// Largest message body in octets.
     pub(crate) max_message_size: u64,
+    /// How long a delivery may wait for its acknowledgement, milliseconds; 0 for ever.
+    pub(crate) consumer_timeout_ms: u64,
     /// Users who may connect from this host only.
     pub(crate) loopback_users: LoopbackUsers,
     /// Announced product.
@@ -289,6 +291,7 @@ impl Checker<'_> {
             // RabbitMQ takes at most 512 MiB.
             max_message_size: self.number(raw.amqp.max_message_size.as_ref(), 134_217_728, 1..=536_870_912)
                 as u64,
+            consumer_timeout_ms: self.number(raw.amqp.consumer_timeout.as_ref(), 1_800_000, 0..=i64::MAX) as u64,
             loopback_users: LoopbackUsers(
                 raw.amqp.loopback_users.clone().unwrap_or_else(|| vec!["guest".to_owned()]),
             ),

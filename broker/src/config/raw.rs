@@ -38,6 +38,8 @@ pub(crate) struct RawAmqp {
     pub(crate) frame_max: Option<Spanned<i64>>,
     pub(crate) channel_max: Option<Spanned<i64>>,
     pub(crate) max_message_size: Option<Spanned<i64>>,
+    /// Milliseconds, as in RabbitMQ; 0 for none.
+    pub(crate) consumer_timeout: Option<Spanned<i64>>,
     pub(crate) loopback_users: Option<Vec<String>>,
     pub(crate) default_user: Option<String>,
     pub(crate) default_pass: Option<String>,

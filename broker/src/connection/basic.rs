@@ -54,7 +54,7 @@ impl Connection {
             Method::ChannelFlowOk(_) | Method::BasicCancelOk(_) => Ok(()),
             Method::ChannelClose(_) => {
                 self.release_channel(turn, number);
-                self.channels.remove(&number);
+                self.forget_channel(number);
                 self.send(turn, number, &channel::CloseOk);
                 Ok(())
             }
@@ -110,10 +110,28 @@ impl Connection {
             );
             return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
         }
+        let user = self.info.user();
+        turn.close();
+        let limit = self.node.metadata.read().user_limits(&user).max_channels;
+        if let Some(limit) = limit
+            && self.node.connections.channels_of(&user) >= limit
+        {
+            let text = format!(
+                "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+            );
+            return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
+        }
         self.channels.insert(number, Channel::default());
+        self.info.counters.channels.set(self.channels.len() as u64);
         self.outbox.open_channel(number);
         self.send(turn, number, &channel::OpenOk);
         Ok(())
+    }
+
+    /// Makes the number of a channel free again.
+    pub(crate) fn forget_channel(&mut self, number: u16) {
+        self.channels.remove(&number);
+        self.info.counters.channels.set(self.channels.len() as u64);
     }
 
     /// Lets go of everything a channel holds in queues.

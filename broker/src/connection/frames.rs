@@ -242,7 +242,7 @@ impl Connection {
         if frame.kind == FrameKind::Method {
             match Method::decode(frame.payload) {
                 Ok(Method::ChannelCloseOk(_)) => {
-                    self.channels.remove(&frame.channel);
+                    self.forget_channel(frame.channel);
                 }
                 Ok(Method::ChannelClose(_)) => {
                     self.send(turn, frame.channel, &amqp::method::channel::CloseOk);

@@ -89,7 +89,7 @@ impl Connection {
                 // RabbitMQ: what the connection held is back, and its exclusive queues gone, when the client
                 // reads the answer.
                 self.release_all();
-                self.channels.clear();
+                self.forget_channels();
                 self.node.delete_exclusive(self.info.id).await;
                 self.write_now(&methods::CloseOk);
                 self.enter_closing();

@@ -19,6 +19,11 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Makes it this.
+    pub(crate) fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
     /// Its value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -38,6 +43,8 @@ pub(crate) struct Counters {
     pub(crate) delivered: Counter,
     /// Deliveries settled.
     pub(crate) acknowledged: Counter,
+    /// Channels open now.
+    pub(crate) channels: Counter,
 }
 
 /// What the client said about itself and what was agreed.
@@ -152,6 +159,13 @@ impl Connections {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.lock().len()
+    }
+
+    /// Channels of a user, on all its connections.
+    pub(crate) fn channels_of(&self, user: &str) -> u64 {
+        let all = self.all.lock();
+        let mine = all.values().filter(|info| *info.details.lock().user == *user);
+        mine.map(|info| info.counters.channels.get()).sum()
     }
 
     /// How many a vhost has, among those that are open for work.

@@ -52,6 +52,8 @@ const PACE: Duration = Duration::from_millis(1);
 const PACE_IDLE: u32 = 5;
 /// How many looks end it in any case: a slow consumer slows publishers down, it does not stop them.
 const PACE_LOOKS: u32 = 50;
+/// How often unsettled deliveries are looked at, at least.
+const CHECK: Duration = Duration::from_secs(60);
 /// A connection's leftover input is kept in its own buffer; larger ones are given back when empty.
 const KEEP_INPUT: usize = 16 * 1024;
 
@@ -183,6 +185,7 @@ impl Connection {
         let mut durable = self.durable.clone();
         let mut blocked = self.node.blocked();
         let mut next_tick = Instant::now() + Duration::from_secs(3600);
+        let mut next_check = Instant::now() + self.check_interval();
         while self.phase != Phase::Done {
             if self.phase == Phase::Running
                 && self.deadline.is_none()
@@ -190,7 +193,7 @@ impl Connection {
             {
                 next_tick = Instant::now() + self.tick();
             }
-            let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
+            let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick)).min(next_check);
             let publishes = self.info.counters.published.get() > 0;
             let congested = self.node.wal.is_congested();
             let stopped =
@@ -228,14 +231,43 @@ impl Connection {
                 () = sleep_until(timer) => {
                     if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                         self.phase = Phase::Done;
-                    } else {
+                    } else if timer == next_tick {
                         self.heartbeat();
                         next_tick = Instant::now() + self.tick();
+                    } else {
+                        self.check_overdue();
+                        next_check = Instant::now() + self.check_interval();
                     }
                 }
             }
             self.say_farewell().await;
         }
+    }
+
+    /// How often unsettled deliveries are looked at: often enough to tell the timeout to a tenth, RabbitMQ's
+    /// minute at most.
+    fn check_interval(&self) -> Duration {
+        let tenth = Duration::from_millis(self.node.settings.consumer_timeout_ms / 10);
+        if tenth.is_zero() { Duration::from_secs(3600) } else { tenth.clamp(Duration::from_millis(10), CHECK) }
+    }
+
+    /// Closes channels whose consumers keep deliveries for too long (RabbitMQ's `consumer_timeout`).
+    fn check_overdue(&mut self) {
+        let timeout = self.node.settings.consumer_timeout_ms;
+        if timeout == 0 || self.phase != Phase::Running {
+            return;
+        }
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
+        while let Some(number) = self.outbox.overdue(node.now_ms(), timeout) {
+            let text = format!(
+                "delivery acknowledgement on channel {number} timed out. Timeout value used: {timeout} ms. \
+                 This timeout value can be configured, see consumers doc guide to learn more"
+            );
+            let exception = Exception::channel(amqp::reply_code::PRECONDITION_FAILED, text);
+            self.close_channel(&mut turn, number, &exception);
+        }
+        self.end_turn(turn);
     }
 
     /// Sends the `connection.close` that is due. RabbitMQ: the exclusive queues are gone when the client reads it.
@@ -515,7 +547,7 @@ impl Connection {
         for number in numbers {
             self.release_channel(turn, number);
         }
-        self.channels.clear();
+        self.forget_channels();
         self.farewell = Some(exception.clone());
         self.enter_closing();
     }
@@ -536,6 +568,11 @@ impl Connection {
         if self.access.is_some() {
             tracing::info!(connection = %self.info.name(), user = %self.info.user(), "closed AMQP connection");
         }
+    }
+
+    fn forget_channels(&mut self) {
+        self.channels.clear();
+        self.info.counters.channels.set(0);
     }
 
     fn release_all(&mut self) {

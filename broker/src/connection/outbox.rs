@@ -399,6 +399,13 @@ impl Outbox {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// A channel whose oldest delivery waits longer for its settlement than `timeout` milliseconds.
+    pub(crate) fn overdue(&self, now: u64, timeout: u64) -> Option<u16> {
+        let mut state = self.state.lock();
+        let mut channels = state.channels.iter_mut();
+        channels.find_map(|(number, out)| out.deliveries.overdue(now, timeout).then_some(*number))
+    }
+
     /// Deliveries of all channels that are not settled.
     pub(crate) fn unacked(&self) -> usize {
         self.state.lock().channels.values().map(|out| out.deliveries.unacked_count()).sum()

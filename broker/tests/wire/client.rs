@@ -218,7 +218,13 @@ impl Client {
     }
 
     /// Adds a publish to what goes out next.
-    pub fn put_publish(&mut self, number: u16, publish: &basic::Publish<'_>, properties: &BasicProperties, body: &[u8]) {
+    pub fn put_publish(
+        &mut self,
+        number: u16,
+        publish: &basic::Publish<'_>,
+        properties: &BasicProperties,
+        body: &[u8],
+    ) {
         self.put(number, publish);
         let mut raw = Vec::new();
         properties.encode(&mut raw);

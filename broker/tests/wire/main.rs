@@ -118,7 +118,8 @@ fn exclusive_queues_are_gone_when_the_broker_closes_a_connection() {
 fn unacked_messages_are_back_when_the_close_is_answered() {
     let broker = Broker::shared();
     let (mut one, mut two) = (broker.client(), broker.client());
-    let queue = two.declare(1, &queue::Declare { queue: "back-before-close-ok", ..queue::Declare::default() });
+    let queue =
+        two.declare(1, &queue::Declare { queue: "back-before-close-ok", ..queue::Declare::default() });
     for body in [b"1", b"2", b"3"] {
         one.publish(1, &queue, body);
     }
@@ -145,7 +146,8 @@ fn a_tag_used_again_survives_the_end_of_its_old_queue() {
     // In one write: the notice that the old queue is gone comes after the tag has a new meaning.
     client.put(1, &basic::Cancel { consumer_tag: "tag", nowait: true });
     client.put(1, &queue::Delete { queue: &old, nowait: true, ..queue::Delete::default() });
-    let consume = basic::Consume { queue: &new, consumer_tag: "tag", no_ack: true, ..basic::Consume::default() };
+    let consume =
+        basic::Consume { queue: &new, consumer_tag: "tag", no_ack: true, ..basic::Consume::default() };
     client.call(1, &consume, "basic.consume-ok");
     client.publish(1, &new, b"still here");
     assert_eq!(client.expect("basic.deliver").body, b"still here");
@@ -198,7 +200,11 @@ fn a_client_that_was_held_back_gets_everything_once_it_reads() {
     }
     let mut writer = client.stream.try_clone().unwrap();
     let mut publish = Vec::new();
-    amqp::frame::write_fields(&mut publish, 1, &basic::Publish { routing_key: "nowhere", mandatory: true, ..basic::Publish::default() });
+    amqp::frame::write_fields(
+        &mut publish,
+        1,
+        &basic::Publish { routing_key: "nowhere", mandatory: true, ..basic::Publish::default() },
+    );
     amqp::frame::write_content_header(&mut publish, 1, 60, 1000, &[0, 0]);
     amqp::frame::write_body(&mut publish, 1, &[9; 1000], 131_072);
     let sender = std::thread::spawn(move || {
@@ -218,7 +224,8 @@ fn a_client_that_was_held_back_gets_everything_once_it_reads() {
 fn a_consumer_that_does_not_read_leaves_messages_for_others() {
     let broker = Broker::shared();
     let (mut lazy, mut other) = (broker.client(), broker.client());
-    let queue = other.declare(1, &queue::Declare { queue: "lazy-reader", auto_delete: true, ..queue::Declare::default() });
+    let queue = other
+        .declare(1, &queue::Declare { queue: "lazy-reader", auto_delete: true, ..queue::Declare::default() });
     lazy.consume(1, &queue, "lazy", true);
     other.open(2);
     other.call(2, &confirm::Select { nowait: false }, "confirm.select-ok");
@@ -314,4 +321,27 @@ fn of_several_errors_in_a_publish_the_missing_exchange_is_told() {
     client.put_publish(1, &publish, &properties, b"");
     client.flush();
     assert_eq!(client.expect("channel.close").close().0, 404);
+}
+
+#[test]
+fn a_delivery_that_is_never_acknowledged_closes_its_channel_and_goes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("broker.toml");
+    std::fs::write(&config, "[amqp]\nconsumer_timeout = 300\n").unwrap();
+    let broker = Broker::start(&["-c", config.to_str().unwrap()]);
+    let mut client = broker.client();
+    client.open(2);
+    let queue = client.own_queue();
+    client.publish(1, &queue, b"forgotten");
+    client.consume(2, &queue, "idle", false);
+    client.expect("basic.deliver");
+    let close = client.expect("channel.close");
+    assert_eq!(close.channel, 2);
+    let (code, text) = close.close();
+    assert_eq!(code, 406);
+    assert!(text.starts_with("PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out. Timeout value used: 300 ms."), "{text}");
+    client.send(2, &channel::CloseOk);
+    let got = client.call(1, &basic::Get { queue: &queue, no_ack: true }, "basic.get-ok");
+    let Method::BasicGetOk(ok) = got.method() else { unreachable!() };
+    assert!(ok.redelivered);
 }

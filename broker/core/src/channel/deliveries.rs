@@ -32,6 +32,8 @@ pub struct Deliveries {
     unacked: VecDeque<Option<Unacked>>,
     unacked_count: usize,
     consumer_count: u32,
+    /// Tags that were next at earlier looks, with the time of the look; see [`Deliveries::overdue`].
+    looks: VecDeque<(u64, u64)>,
     /// `basic.qos` with `global`: unacknowledged deliveries to consumers of this channel, 0 is no limit.
     pub limit: u32,
 }
@@ -44,6 +46,7 @@ impl Default for Deliveries {
             unacked: VecDeque::new(),
             unacked_count: 0,
             consumer_count: 0,
+            looks: VecDeque::new(),
             limit: 0,
         }
     }
@@ -135,6 +138,32 @@ impl Deliveries {
         }
     }
 
+    /// Whether the oldest unsettled delivery was sent `timeout` milliseconds ago or earlier. Call it every now and
+    /// then: the answer is late by as much as lies between two calls, and no delivery has to carry its time.
+    pub fn overdue(&mut self, now: u64, timeout: u64) -> bool {
+        if self.unacked_count == 0 {
+            self.looks.clear();
+            return false;
+        }
+        let mut sent_before = 0;
+        while let Some((at, next_tag)) = self.looks.front().copied() {
+            if at.saturating_add(timeout) > now {
+                break;
+            }
+            sent_before = next_tag;
+            // The last one that is old enough stays: nothing was sent after it for a while.
+            if self.looks.get(1).is_none_or(|(at, _)| at.saturating_add(timeout) > now) {
+                break;
+            }
+            self.looks.pop_front();
+        }
+        if self.looks.back().is_none_or(|(_, next_tag)| *next_tag != self.next_tag) {
+            self.looks.push_back((now, self.next_tag));
+        }
+        let first = self.unacked.iter().position(Option::is_some).map(|offset| self.base + offset as u64);
+        first.is_some_and(|tag| tag < sent_before)
+    }
+
     /// Deliveries not settled.
     pub fn unacked_count(&self) -> usize {
         self.unacked_count
@@ -209,6 +238,23 @@ mod tests {
         }
         assert_eq!(deliveries.unacked_count(), 3);
         assert_eq!(taken(&mut deliveries, 3, true), Ok(vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn a_delivery_is_overdue_once_it_is_older_than_the_timeout() {
+        let mut deliveries = Deliveries::default();
+        deliveries.tag(unacked(1));
+        assert!(!deliveries.overdue(0, 100));
+        deliveries.tag(unacked(2));
+        assert!(!deliveries.overdue(60, 100));
+        assert!(deliveries.overdue(110, 100), "the first was sent before 0");
+        taken(&mut deliveries, 1, false).unwrap();
+        assert!(!deliveries.overdue(120, 100), "the second was sent after 0");
+        assert!(deliveries.overdue(160, 100), "and before 60");
+        taken(&mut deliveries, 2, false).unwrap();
+        assert!(!deliveries.overdue(200, 100));
+        deliveries.tag(unacked(3));
+        assert!(!deliveries.overdue(1000, 100), "looking late does not make it old");
     }
 
     #[test]
