@@ -121,12 +121,16 @@ pub async fn accept(
     }
 }
 
-/// One connection, once there is a place for it.
+/// One connection, once there is a place for it. No place is held while nobody comes, so that several
+/// listeners of one frontend do not take each other's; in return one connection of each may be accepted
+/// that then waits here for its place.
 async fn next(process: &Process, frontend: &Frontend, listener: &TcpListener) -> std::io::Result<Accepted> {
     let closed = |_| std::io::Error::other("stopping");
+    drop(frontend.places.acquire().await.map_err(closed)?);
+    drop(process.places.acquire().await.map_err(closed)?);
+    let (stream, client) = listener.accept().await?;
     let frontend_place = frontend.places.clone().acquire_owned().await.map_err(closed)?;
     let process_place = process.places.clone().acquire_owned().await.map_err(closed)?;
-    let (stream, client) = listener.accept().await?;
     Ok(Accepted {
         socket: Incoming::Here(stream),
         client,

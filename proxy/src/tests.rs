@@ -293,8 +293,13 @@ async fn bulk_data_arrives_whole_by_copy_and_by_splice() {
                 behind_write.shutdown().await.unwrap();
             }),
         ];
-        // Let every buffer on the way fill up first.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Nobody reads yet: bytes pile up on the way until the proxy has to stop reading.
+        within(async {
+            while proxy.column("FRONTEND", "bin") == 0 || proxy.column("FRONTEND", "bout") == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
         let both = async {
             tokio::join!(behind_read.read_to_end(&mut got_up), client_read.read_to_end(&mut got_down))
@@ -361,6 +366,19 @@ async fn a_full_frontend_lets_others_wait_outside() {
     assert!(timeout(Duration::from_millis(100), second.read(&mut byte)).await.is_err());
     drop(first);
     assert_eq!(name_of(&mut second).await, "A");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn several_addresses_share_the_places_of_a_frontend() {
+    let server = named("A").await;
+    let proxy = start(&format!("{DEFAULTS} bind 127.0.0.1:2,127.0.0.1:3\n maxconn 1\n server a {server}\n"));
+    for address in &proxy.addresses {
+        let mut stream = within(TcpStream::connect(address)).await.unwrap();
+        assert_eq!(name_of(&mut stream).await, "A");
+        drop(stream);
+        proxy.until("FRONTEND", "scur", 0).await;
+    }
     proxy.stop().await;
 }
 

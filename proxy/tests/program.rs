@@ -1,0 +1,222 @@
+//! The program as a person or a script sees it: exit codes, messages, names, signals, limits.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may end it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_proxy")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A server that echoes, for the life of the test.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    address
+}
+
+fn config(directory: &Path, global: &str, bind: SocketAddr, server: SocketAddr) -> PathBuf {
+    let file = directory.join("test.cfg");
+    let text = format!(
+        "global\n maxconn 50\n{global}\ndefaults\n mode tcp\n timeout connect 2s\n timeout client 60s\n timeout server 60s\n\
+         listen l\n bind {bind}\n server a {server}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// A running proxy, killed at the end of the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn start(command: &mut Command, address: SocketAddr) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let running = Self(child);
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "did not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running
+    }
+
+    fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < PATIENCE, "did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"hello")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    Ok(text(&answer))
+}
+
+#[test]
+fn a_check_of_the_configuration_tells_by_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = config(directory.path(), "", free_port(), free_port());
+    let output = run(&["-c", "-f", good.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stdout).contains("valid")), (Some(0), true));
+    let output = run(&["-c", "-q", "-f", good.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.len(), output.stderr.len()), (Some(0), 0, 0));
+    let bad = directory.path().join("bad.toml");
+    std::fs::write(&bad, "[listen.a]\nbnd = \":1\"\n").unwrap();
+    let output = run(&["--check", "--config", bad.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    let words = text(&output.stderr);
+    assert!(words.contains("bad.toml:2:1") && words.contains("did you mean `bind`?"), "{words}");
+    assert_eq!(run(&["-f", "/nonexistent.cfg"]).status.code(), Some(78));
+    assert_eq!(run(&["--nonsense"]).status.code(), Some(64));
+    assert_eq!(run(&["-v"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_taken_port_names_its_holder_and_the_line_that_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = config(directory.path(), "", taken.local_addr().unwrap(), free_port());
+    let output = run(&["-f", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(73));
+    let words = text(&output.stderr);
+    assert!(
+        words.contains("address in use") && words.contains(&format!("pid {}", std::process::id())),
+        "{words}"
+    );
+    assert!(words.contains("test.cfg line 10"), "{words}");
+}
+
+#[test]
+fn an_unknown_user_is_an_error_with_advice() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = config(directory.path(), " user no-such-user", free_port(), free_port());
+    let output = run(&["-f", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("useradd"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn called_as_haproxy_it_is_found_by_that_name_and_stops_by_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (free_port(), echo());
+    let pidfile = directory.path().join("p.pid");
+    let file = config(directory.path(), "", front, back);
+    let name = directory.path().join("haproxy");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_proxy"), &name).unwrap();
+    for (signal, arguments) in [("TERM", ["-db", "-V"]), ("INT", ["-Ws", "-q"])] {
+        let mut command = Command::new(&name);
+        command.arg("-f").arg(&file).arg("-p").arg(&pidfile).args(arguments);
+        let mut running = Running::start(&mut command, front);
+        assert_eq!(ask(front).unwrap(), "hello");
+        let pid = std::fs::read_to_string(&pidfile).unwrap();
+        assert_eq!(pid.trim(), running.0.id().to_string());
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap();
+        assert_eq!(comm.trim(), "haproxy");
+        running.signal(signal);
+        assert_eq!(running.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn a_soft_stop_lets_connections_finish() {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (free_port(), echo());
+    let file = config(directory.path(), "", front, back);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));
+    let mut running = Running::start(command.arg("-f").arg(file), front);
+    let mut stream = TcpStream::connect(front).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut byte = [0; 1];
+    stream.write_all(b"a").unwrap();
+    stream.read_exact(&mut byte).unwrap();
+    running.signal("USR1");
+    let begun = Instant::now();
+    while TcpStream::connect(front).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "still accepts");
+    }
+    stream.write_all(b"b").unwrap();
+    stream.read_exact(&mut byte).unwrap();
+    assert_eq!((&byte, running.0.try_wait().unwrap()), (b"b", None));
+    drop(stream);
+    assert_eq!(running.exit_code(), Some(0));
+}
+
+/// With 40 files there is room for about ten connections: more must wait or fail, and none may take
+/// the proxy down.
+#[test]
+fn running_out_of_descriptors_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (free_port(), echo());
+    let file = config(directory.path(), " ulimit-n 40", front, back);
+    // A hard limit it cannot raise, below what maxconn needs.
+    let line = format!("ulimit -n 40; exec {} -f {}", env!("CARGO_BIN_EXE_proxy"), file.display());
+    let running = Running::start(Command::new("sh").args(["-c", &line]), front);
+    let crowd: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(front).ok()).collect();
+    assert!(crowd.len() > 40, "{}", crowd.len());
+    drop(crowd);
+    let begun = Instant::now();
+    while ask(front).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "does not recover");
+    }
+    drop(running);
+}
+
+#[test]
+fn init_writes_a_file_that_check_accepts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("deep/proxy.toml");
+    let path = file.to_str().unwrap();
+    let server = echo().to_string();
+    let output =
+        run(&["init", "--backend", &format!("A={server}"), "--listen", "127.0.0.1:5672", "-o", path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(run(&["-c", "-f", path]).status.code(), Some(0));
+    // It does not write over what is there.
+    assert_eq!(run(&["init", "--backend", "A=h:1", "-o", path]).status.code(), Some(73));
+    // An echo server is no broker, and the check says so.
+    let output = run(&["check", path]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(text(&output.stdout).contains("down  Layer7 invalid response"), "{}", text(&output.stdout));
+    assert_eq!(run(&["init", "--backend", "A", "-o", "-"]).status.code(), Some(64));
+}
