@@ -44,6 +44,7 @@ struct Holder {
     index: u32,
     source: IpAddr,
     peers: Vec<IpAddr>,
+    transmit: Option<String>,
     vrid: u8,
     version3: bool,
     interval_ms: u64,
@@ -121,10 +122,7 @@ fn holder(router: &Router, host: &Host) -> Option<Holder> {
         .config
         .addresses
         .iter()
-        .filter_map(|vip| {
-            let dev = vip.dev.as_deref().unwrap_or(&router.config.interface);
-            Some((host.link(dev)?.index, vip.address, vip.prefix))
-        })
+        .filter_map(|vip| Some((host.link(router.device(vip))?.index, vip.address, vip.prefix)))
         .collect();
     Some(Holder {
         name: config.name.to_string(),
@@ -132,6 +130,7 @@ fn holder(router: &Router, host: &Host) -> Option<Holder> {
         index: endpoint.index,
         source: endpoint.source,
         peers: endpoint.peers.clone(),
+        transmit: endpoint.transmit.clone(),
         vrid: config.virtual_router_id,
         version3: config.version == Version::V3,
         interval_ms: config.advert_interval.as_millis() as u64,
@@ -221,6 +220,7 @@ async fn release(holder: Holder, netlink: Netlink) {
         index: holder.index,
         source: holder.source,
         peers: holder.peers.clone(),
+        transmit: holder.transmit.clone(),
     };
     match VrrpSocket::open(endpoint) {
         Ok(mut socket) => {

@@ -11,6 +11,8 @@ use crate::config::{RouterConfig, VirtualAddress};
 use crate::host::{Host, Quiet};
 use crate::net::announce;
 use crate::net::arp_watch::{self, ArpWatch};
+use crate::net::netlink::NetlinkError;
+use crate::net::vmac::Vmac;
 use crate::net::vrrp_socket::{Endpoint, Incoming, MAX_BATCH, VrrpSocket};
 use crate::notify::{Notification, Notifier};
 
@@ -57,6 +59,7 @@ pub(crate) struct Router {
     pub(crate) leaving: bool,
     pub(crate) stopped: bool,
     socket: Option<VrrpSocket>,
+    vmac: Option<Vmac>,
     held: Vec<Held>,
     frames: VecDeque<(u32, Vec<u8>)>,
     next_frame_at: Option<Duration>,
@@ -95,6 +98,7 @@ impl Router {
             leaving: false,
             stopped: false,
             socket: None,
+            vmac: None,
             held: Vec::new(),
             frames: VecDeque::new(),
             next_frame_at: None,
@@ -127,7 +131,7 @@ impl Router {
 
     /// Starts to listen for other hosts with our IPv4 addresses.
     fn watch_conflicts(&mut self, tools: &mut Tools<'_>) {
-        let Some(link) = tools.host.link(&self.config.interface).cloned() else { return };
+        let Some(link) = tools.host.link(self.main_device()).cloned() else { return };
         let addresses = self.ipv4_addresses();
         if addresses.is_empty() || link.mac == [0; 6] || self.watch.is_some() {
             return;
@@ -146,7 +150,7 @@ impl Router {
     /// Asks once who else has our addresses.
     fn probe(&mut self, tools: &mut Tools<'_>) {
         self.probe_at = None;
-        let Some(link) = tools.host.link(&self.config.interface).cloned() else { return };
+        let Some(link) = tools.host.link(self.main_device()).cloned() else { return };
         for address in self.ipv4_addresses() {
             if let Err(error) = tools.host.send_frame(link.index, &arp_watch::probe(address, link.mac)) {
                 tracing::debug!(instance = self.name(), %error, "cannot probe");
@@ -155,8 +159,7 @@ impl Router {
     }
 
     fn ipv4_addresses(&self) -> Vec<Ipv4Addr> {
-        let on_interface =
-            |vip: &&VirtualAddress| vip.dev.as_ref().is_none_or(|dev| *dev == self.config.interface);
+        let on_interface = |vip: &&VirtualAddress| self.device(vip) == self.main_device();
         let vips = self.config.addresses.iter().filter(on_interface);
         vips.filter_map(|vip| if let IpAddr::V4(address) = vip.address { Some(address) } else { None })
             .collect()
@@ -164,7 +167,7 @@ impl Router {
 
     /// Reads ARP; another host that names one of our addresses is an alarm.
     pub(crate) fn look_for_conflicts(&mut self, host: &Host, now: Duration) {
-        let (Some(watch), Some(link)) = (&self.watch, host.link(&self.config.interface)) else { return };
+        let (Some(watch), Some(link)) = (&self.watch, host.link(self.main_device())) else { return };
         let found = watch.conflicts(&self.ipv4_addresses(), link.mac);
         if self.core.state() != State::Master || self.probe_at.is_some() {
             return;
@@ -183,6 +186,24 @@ impl Router {
 
     pub(crate) fn held(&self) -> &[Held] {
         &self.held
+    }
+
+    /// Interface an address of this router goes to.
+    pub(crate) fn device<'a>(&'a self, vip: &'a VirtualAddress) -> &'a str {
+        vip.dev.as_deref().unwrap_or_else(|| self.main_device())
+    }
+
+    fn main_device(&self) -> &str {
+        self.vmac.as_ref().map_or(&self.config.interface, |vmac| &vmac.name)
+    }
+
+    /// Makes the interface of the virtual MAC address, when one is wanted.
+    pub(crate) async fn prepare(&mut self, host: &mut Host) -> Result<(), NetlinkError> {
+        if let (Some(name), None) = (&self.config.vmac, &self.vmac) {
+            let (base, router) = (&self.config.interface, self.config.core.virtual_router_id);
+            self.vmac = Some(Vmac::make(host, base, name, router).await?);
+        }
+        Ok(())
     }
 
     /// Compares socket, source address and link state with the host, and opens what is missing.
@@ -206,6 +227,7 @@ impl Router {
             index: link.index,
             source,
             peers: config.core.unicast_peers.clone(),
+            transmit: self.vmac.as_ref().map(|vmac| vmac.name.clone()),
         };
         if self.socket.as_ref().is_none_or(|socket| *socket.endpoint() != endpoint) {
             self.core.set_local(source);
@@ -294,7 +316,12 @@ impl Router {
                     tracing::info!(instance = self.name(), from, to, "effective priority");
                 }
                 Effect::Alarm(alarm) => self.alarm(alarm, tools.now),
-                Effect::Stopped => self.stopped = true,
+                Effect::Stopped => {
+                    if let Some(vmac) = self.vmac.take() {
+                        vmac.remove(&tools.host.netlink).await;
+                    }
+                    self.stopped = true;
+                }
             }
         }
     }
@@ -354,7 +381,7 @@ impl Router {
     async fn add_addresses(&mut self, tools: &mut Tools<'_>) {
         self.watch_conflicts(tools);
         for vip in self.config.addresses.clone() {
-            let dev = vip.dev.as_deref().unwrap_or(&self.config.interface);
+            let dev = self.device(&vip);
             let Some(index) = tools.host.link(dev).map(|link| link.index) else {
                 tracing::error!(instance = self.name(), address = %vip.address, dev, "no such interface");
                 continue;
@@ -369,7 +396,7 @@ impl Router {
 
     async fn put(&self, held: &Held, tools: &Tools<'_>) -> bool {
         let lease = self.lease(tools.host);
-        match tools.host.netlink.put_address(held.index, &held.vip, lease).await {
+        match tools.host.netlink.put_address(held.index, &held.vip, lease, self.vmac.is_none()).await {
             Ok(()) => true,
             Err(error) => {
                 let address = held.vip.address;
@@ -420,7 +447,7 @@ impl Router {
 
     async fn sweep(&self, tools: &Tools<'_>) {
         for vip in &self.config.addresses {
-            let dev = vip.dev.as_deref().unwrap_or(&self.config.interface);
+            let dev = self.device(vip);
             let Some(link) = tools.host.link(dev) else { continue };
             for found in link.addresses.iter().filter(|found| found.address == vip.address) {
                 let (address, prefix) = (found.address, found.prefix);

@@ -22,7 +22,7 @@ use crate::dump;
 use crate::guard::Guard;
 use crate::host::Host;
 use crate::instance::{Router, Tools};
-use crate::net::netlink::{Event, Netlink};
+use crate::net::netlink::{Event, Netlink, NetlinkError};
 use crate::notify::Notifier;
 use crate::status::{self, StatusServer};
 use crate::tracker::script::{ScriptResult, Scripts};
@@ -170,6 +170,7 @@ impl Agent {
         for config in self.config.instances.clone() {
             self.claims.claim(&config).map_err(|error| claim_failure(&config, &error))?;
             let mut router = Router::new(config);
+            router.prepare(&mut self.host).await.map_err(|error| vmac_failure(&router.config, &error))?;
             router.attach(&self.host).map_err(|error| socket_failure(&router.config, &error))?;
             self.routers.push(router);
         }
@@ -453,6 +454,12 @@ pub(crate) fn check_interfaces(config: &AgentConfig, names: &[String]) -> Result
 
 fn os_failure(what: &str, error: &std::io::Error) -> Failure {
     Failure::new(Exit::OsError, format!("{what}: {error}"))
+}
+
+fn vmac_failure(config: &RouterConfig, error: &NetlinkError) -> Failure {
+    let (name, vmac) = (&config.core.name, config.vmac.as_deref().unwrap_or_default());
+    Failure::new(Exit::OsError, format!("instance {name}: cannot make the interface {vmac}: {error}"))
+        .detail("try", "take use_vmac out; the address still moves, by gratuitous ARP")
 }
 
 fn claim_failure(config: &RouterConfig, error: &std::io::Error) -> Failure {

@@ -41,7 +41,10 @@ impl Agent {
     async fn reload_routers(&mut self) {
         let wanted = self.config.instances.clone();
         for index in 0..self.routers.len() {
-            let next = wanted.iter().find(|config| config.key() == self.routers[index].config.key());
+            let next = wanted.iter().find(|config| {
+                config.key() == self.routers[index].config.key()
+                    && config.vmac == self.routers[index].config.vmac
+            });
             match next.filter(|_| !self.routers[index].leaving) {
                 Some(config) => {
                     let config = config.clone();
@@ -65,6 +68,10 @@ impl Agent {
                 continue;
             }
             let mut router = Router::new(config);
+            if let Err(error) = router.prepare(&mut self.host).await {
+                tracing::error!(instance = router.name(), %error, "cannot make the interface; the instance is not started");
+                continue;
+            }
             if let Err(error) = router.attach(&self.host) {
                 tracing::error!(instance = router.name(), %error, "cannot open the socket; the instance is not started");
                 continue;

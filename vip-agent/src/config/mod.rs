@@ -148,6 +148,8 @@ pub(crate) struct NotifyConfig {
 pub(crate) struct RouterConfig {
     pub(crate) core: InstanceConfig,
     pub(crate) interface: String,
+    /// Name of the macvlan interface that carries a virtual MAC address.
+    pub(crate) vmac: Option<String>,
     /// All addresses, with those that adverts do not name (`virtual_ipaddress_excluded`).
     pub(crate) addresses: Vec<VirtualAddress>,
     /// Source address of adverts, when not the interface's own.

@@ -134,6 +134,7 @@ struct Instance {
     #[serde(default)]
     preempt_delay: Span,
     source: Option<IpAddr>,
+    vmac: Option<String>,
     #[serde(default)]
     unicast_peers: Vec<IpAddr>,
     #[serde(default)]
@@ -463,6 +464,9 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
         }
     }
     verify(&core, six, wrong);
+    if six && instance.vmac.is_some() {
+        wrong(format!("instance `{}`: `vmac` works with IPv4 only", instance.name));
+    }
     let track = |track: Track| match track {
         Track::Plain(name) => (name, None, None),
         Track::Full { name, weight, reverse } => (name, weight.map(|weight| weight.0), reverse),
@@ -470,6 +474,7 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
     RouterConfig {
         core,
         interface: instance.interface,
+        vmac: instance.vmac,
         addresses,
         source: instance.source,
         ignore_link: !instance.track_link,

@@ -10,8 +10,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
 };
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, MacVlanMode};
+use rtnetlink::{Handle, LinkMacVlan, MulticastGroup};
 
 use crate::config::VirtualAddress;
 
@@ -94,6 +94,17 @@ impl Netlink {
         Ok(links)
     }
 
+    /// Makes a macvlan interface on top of another and brings it up.
+    pub(crate) async fn add_macvlan(&self, name: &str, base: u32, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        let message = LinkMacVlan::new(name, base, MacVlanMode::Private).address(mac.to_vec()).up().build();
+        within(self.handle.link().add(message).execute()).await
+    }
+
+    /// Removes an interface.
+    pub(crate) async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
+        within(self.handle.link().del(index).execute()).await
+    }
+
     /// Puts `vip` on interface `index`, or renews its lifetime when it is there already. `lease` is the
     /// kernel lifetime; `None` = for ever.
     pub(crate) async fn put_address(
@@ -101,6 +112,7 @@ impl Netlink {
         index: u32,
         vip: &VirtualAddress,
         lease: Option<Duration>,
+        prefix_route: bool,
     ) -> Result<(), NetlinkError> {
         let mut request = self.handle.address().add(index, vip.address, vip.prefix).replace();
         let message = request.message_mut();
@@ -113,10 +125,17 @@ impl Netlink {
         if let Some(label) = &vip.label {
             message.attributes.push(AddressAttribute::Label(label.clone()));
         }
+        let mut flags = AddressFlags::empty();
         if vip.address.is_ipv6() {
             // Duplicate detection would keep the address unusable for a second.
             message.header.flags |= AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            flags |= AddressFlags::Nodad;
+        }
+        if !prefix_route {
+            flags |= AddressFlags::Noprefixroute;
+        }
+        if !flags.is_empty() {
+            message.attributes.push(AddressAttribute::Flags(flags));
         }
         if let Some(lease) = lease {
             let mut lifetime = CacheInfo::default();

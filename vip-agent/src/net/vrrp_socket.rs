@@ -25,6 +25,8 @@ pub(crate) struct Endpoint {
     pub(crate) source: IpAddr,
     /// Peers; empty = multicast.
     pub(crate) peers: Vec<IpAddr>,
+    /// Interface adverts leave through, when another than `interface`.
+    pub(crate) transmit: Option<String>,
 }
 
 impl Endpoint {
@@ -57,6 +59,8 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 pub(crate) struct VrrpSocket {
     socket: AsyncFd<Socket>,
+    /// Sends when adverts leave through another interface.
+    sender: Option<Socket>,
     endpoint: Endpoint,
     /// Identification of the next IPv4 packet; keepalived counts from 1.
     identification: u16,
@@ -75,7 +79,8 @@ impl VrrpSocket {
         }
         // SAFETY: the socket owns its descriptor, names no other, and lives as long as the registration.
         let socket = unsafe { AsyncFd::register(socket) }?;
-        Ok(Self { socket, endpoint, identification: 1, buffer: Vec::new() })
+        let sender = endpoint.transmit.as_deref().map(|name| sender_v4(name, protocol)).transpose()?;
+        Ok(Self { socket, sender, endpoint, identification: 1, buffer: Vec::new() })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -104,7 +109,8 @@ impl VrrpSocket {
             IpAddr::V4(_) => SocketAddr::new(target, 0),
             IpAddr::V6(target) => SocketAddrV6::new(target, 0, 0, self.endpoint.scope(target)).into(),
         };
-        self.socket.get_ref().send_to(&bytes, &address.into()).map(drop)
+        let socket = self.sender.as_ref().unwrap_or(self.socket.get_ref());
+        socket.send_to(&bytes, &address.into()).map(drop)
     }
 
     /// The bytes of one advert to `target`, with an IPv4 header when the family is IPv4.
@@ -209,6 +215,18 @@ impl VrrpSocket {
             advert: packet::decode(payload, source.into(), destination.into()),
         })
     }
+}
+
+/// A socket that only sends, through the named interface.
+fn sender_v4(interface: &str, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+    socket.set_header_included_v4(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_multicast_all_v4(false)?;
+    socket.set_multicast_loop_v4(false)?;
+    // What arrives here nobody reads.
+    socket.set_recv_buffer_size(1)?;
+    Ok(socket)
 }
 
 fn prepare_v4(socket: &Socket, endpoint: &Endpoint, source: Ipv4Addr) -> io::Result<()> {

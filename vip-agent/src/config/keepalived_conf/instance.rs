@@ -11,10 +11,12 @@ use super::lexer::{Place, Word};
 use super::tree::Statement;
 use super::{Reader, values};
 use crate::config::{GroupConfig, NotifyConfig, RouterConfig, TrackInterface, TrackScript};
+use crate::net::vmac;
 
 const KNOWN: &[&str] = &[
     "state",
     "interface",
+    "use_vmac",
     "virtual_router_id",
     "priority",
     "advert_int",
@@ -53,7 +55,6 @@ const KNOWN: &[&str] = &[
 ];
 
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("use_vmac", "a virtual MAC address is not supported yet; the address moves by gratuitous ARP"),
     ("vmac_xmit_base", ""),
     ("use_vmac_addr", ""),
     ("use_ipvlan", ""),
@@ -114,6 +115,7 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
     core.down_timer_adverts = reader.defaults.down_timer_adverts;
     let config = RouterConfig {
         core,
+        vmac: None,
         interface: reader.defaults.default_interface.clone().unwrap_or_default(),
         addresses: Vec::new(),
         source: None,
@@ -214,6 +216,10 @@ fn addressing(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool 
             if let Some(word) = reader.value(line) {
                 draft.config.interface = word.text.clone();
             }
+        }
+        "use_vmac" => {
+            // The name may be left out; an empty one is filled in when the number is known.
+            draft.config.vmac = Some(line.words.first().map_or_else(String::new, |word| word.text.clone()));
         }
         "unicast_src_ip" | "mcast_src_ip" => {
             if let Some(word) = reader.value(line) {
@@ -359,6 +365,17 @@ fn finish(reader: &mut Reader, name: &Word, draft: Draft) {
         );
     }
     let six = config.is_ipv6();
+    if config.vmac.as_ref().is_some_and(String::is_empty) {
+        config.vmac = Some(vmac::default_name(config.core.virtual_router_id, config.core.addresses.first()));
+    }
+    if six && config.vmac.is_some() {
+        reader.error(
+            place,
+            "family",
+            "`use_vmac` works with IPv4 only",
+            "take it out; the address still moves",
+        );
+    }
     if config.core.addresses.iter().any(|address| address.is_ipv6() != six) {
         reader.error(
             place,

@@ -174,7 +174,8 @@ fn contradictions_are_found() {
     assert_eq!(codes("virtual_ipaddress { fd00::1 }"), ["family"]);
     assert_eq!(codes("unicast_peer { fd00::2 }"), ["family"]);
     assert_eq!(codes("notify_master \"/bin/a | /bin/b\""), ["shell"]);
-    assert_eq!(codes("use_vmac"), ["no-effect"]);
+    assert_eq!(codes("use_ipvlan"), ["no-effect"]);
+    assert_eq!(codes("use_vmac"), Vec::<&str>::new());
 }
 
 #[test]
