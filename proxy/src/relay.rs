@@ -182,8 +182,10 @@ impl Future for Relay<'_> {
         let this = self.get_mut();
         let before = (this.up.bytes, this.down.bytes);
         let states = (this.up.state, this.down.state);
-        let up = this.up.run(context, this.client, this.server, this.may_splice);
-        let down = this.down.run(context, this.server, this.client, this.may_splice);
+        let down_done = this.down.state == State::Done;
+        let up = this.up.run(context, this.client, this.server, this.may_splice, down_done);
+        let up_done = this.up.state == State::Done;
+        let down = this.down.run(context, this.server, this.client, this.may_splice, up_done);
         if (this.up.bytes, this.down.bytes) != before {
             // A byte that passes is activity of both sides, as HAProxy counts it.
             let now = Instant::now();
@@ -227,13 +229,15 @@ impl Future for Relay<'_> {
 }
 
 impl Direction {
-    /// Moves what can be moved. Ready when the FIN has been passed on.
+    /// Moves what can be moved. Ready when the FIN has been passed on. When it is the last direction
+    /// (`last`), closing the socket will do that.
     fn run(
         &mut self,
         context: &mut Context<'_>,
         from: &mut TcpStream,
         to: &mut TcpStream,
         may_splice: bool,
+        last: bool,
     ) -> Poll<Result<(), Fault>> {
         if self.state == State::Done {
             return Poll::Ready(Ok(()));
@@ -241,7 +245,9 @@ impl Direction {
         for _ in 0..ROUNDS {
             ready!(self.flush(context, to)).map_err(Fault::Target)?;
             if self.state == State::Ending {
-                ready!(Pin::new(&mut *to).poll_shutdown(context)).map_err(Fault::Target)?;
+                if !last {
+                    ready!(Pin::new(&mut *to).poll_shutdown(context)).map_err(Fault::Target)?;
+                }
                 self.state = State::Done;
                 return Poll::Ready(Ok(()));
             }
