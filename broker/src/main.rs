@@ -16,6 +16,8 @@ use clap::Parser;
 use config::cli::NodeArgs;
 use std::process::ExitCode;
 
+// The unit tests count allocations instead.
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

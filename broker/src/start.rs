@@ -170,7 +170,8 @@ fn storage_failure(error: StorageError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-fn settings(config: &Config) -> Settings {
+/// What connections and queues need of the configuration.
+pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         node: config.node_name.clone(),
         product: config.amqp.product.clone(),

@@ -6,6 +6,8 @@
 //! outbox <- answers and, from any thread, deliveries -> socket
 //! ```
 
+#[cfg(test)]
+mod allocations;
 mod basic;
 pub(crate) mod channel;
 mod frames;
@@ -248,7 +250,11 @@ impl Connection {
     /// minute at most.
     fn check_interval(&self) -> Duration {
         let tenth = Duration::from_millis(self.node.settings.consumer_timeout_ms / 10);
-        if tenth.is_zero() { Duration::from_secs(3600) } else { tenth.clamp(Duration::from_millis(10), CHECK) }
+        if tenth.is_zero() {
+            Duration::from_secs(3600)
+        } else {
+            tenth.clamp(Duration::from_millis(10), CHECK)
+        }
     }
 
     /// Closes channels whose consumers keep deliveries for too long (RabbitMQ's `consumer_timeout`).
