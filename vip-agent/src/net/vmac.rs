@@ -1,7 +1,7 @@
 //! A virtual MAC address: a macvlan interface on top of the real one (RFC 9568 section 7.3).
 //!
 //! The virtual addresses sit on it and adverts leave through it, so neighbours keep their entries when
-//! the address moves. Two settings keep the two interfaces from answering for each other.
+//! the address moves. A few settings keep the two interfaces from speaking for each other.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -42,6 +42,8 @@ impl Vmac {
         }
         let mut vmac = Self { name: name.to_owned(), index: link.index, before: Vec::new() };
         vmac.set(base, "arp_ignore", "1");
+        // Or the kernel would ask for neighbours in the name of the virtual address with the real MAC.
+        vmac.set(base, "arp_announce", "2");
         vmac.set(name, "arp_ignore", "1");
         vmac.set(name, "rp_filter", "0");
         Ok(vmac)
