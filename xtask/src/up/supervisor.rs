@@ -3,10 +3,12 @@
 use super::follow::Follow;
 use super::{folder, request, start_time};
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use xtask::lab::network;
 use xtask::stack::{BALANCERS, BROKERS, CLIENT, Cast, Place, Stack, VIP};
@@ -33,12 +35,12 @@ struct Supervisor {
 
 /// Runs the stack until a signal or a `down` request.
 pub(super) fn run(theirs: &str) -> Result<()> {
-    let signals = signals()?;
+    let stop = signals()?;
     let pid = std::process::id();
     let identity = format!("{pid} {}", start_time(pid).unwrap_or_default());
     std::fs::write(folder().join("supervisor.pid"), identity).context("write supervisor.pid")?;
     let mut supervisor = Supervisor::prepare(theirs)?;
-    let outcome = supervisor.serve(&signals);
+    let outcome = supervisor.serve(&stop);
     println!("{}", supervisor.follow.note("taking everything down"));
     supervisor.stack.stop();
     supervisor.show();
@@ -48,22 +50,14 @@ pub(super) fn run(theirs: &str) -> Result<()> {
     outcome
 }
 
-/// Turns SIGINT, SIGTERM and SIGHUP into messages.
-fn signals() -> Result<Receiver<Signal>> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
+/// A flag that SIGINT, SIGTERM and SIGHUP raise. A handler, and not a blocked signal: what is started from
+/// here would inherit the block and be deaf to SIGTERM.
+fn signals() -> Result<Arc<AtomicBool>> {
+    let raised = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register(signal, Arc::clone(&raised)).context("handle signals")?;
     }
-    set.thread_block().context("block signals")?;
-    let (send, receive) = channel();
-    std::thread::spawn(move || {
-        while let Ok(signal) = set.wait() {
-            if send.send(signal).is_err() {
-                break;
-            }
-        }
-    });
-    Ok(receive)
+    Ok(raised)
 }
 
 impl Supervisor {
@@ -101,7 +95,7 @@ impl Supervisor {
         Ok(Self { stack, follow, holders: Vec::new(), off: BTreeSet::new(), remarks, reachable })
     }
 
-    fn serve(&mut self, signals: &Receiver<Signal>) -> Result<()> {
+    fn serve(&mut self, stop: &AtomicBool) -> Result<()> {
         let started = Instant::now();
         if let Err(error) = self.stack.start() {
             self.show();
@@ -113,11 +107,8 @@ impl Supervisor {
         std::fs::write(folder().join("ready"), "")?;
         let mut looked = Instant::now();
         let mut down = false;
-        loop {
-            match signals.recv_timeout(TICK) {
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(TICK);
             self.show();
             self.stack.reap();
             request::answer(&folder(), |what| self.request(what, &mut down));
@@ -130,6 +121,7 @@ impl Supervisor {
                 let _ = std::fs::write(folder().join("status"), self.status(None));
             }
         }
+        Ok(())
     }
 
     fn show(&mut self) {
@@ -161,6 +153,7 @@ impl Supervisor {
             _ => bail!("unknown request `{what}`"),
         };
         println!("{}", self.follow.note(&text));
+        std::fs::write(folder().join("status"), self.status(None))?;
         Ok(format!("{text}\n"))
     }
 
