@@ -291,7 +291,8 @@ impl Checker<'_> {
             // RabbitMQ takes at most 512 MiB.
             max_message_size: self.number(raw.amqp.max_message_size.as_ref(), 134_217_728, 1..=536_870_912)
                 as u64,
-            consumer_timeout_ms: self.number(raw.amqp.consumer_timeout.as_ref(), 1_800_000, 0..=i64::MAX) as u64,
+            consumer_timeout_ms: self.number(raw.amqp.consumer_timeout.as_ref(), 1_800_000, 0..=i64::MAX)
+                as u64,
             loopback_users: LoopbackUsers(
                 raw.amqp.loopback_users.clone().unwrap_or_else(|| vec!["guest".to_owned()]),
             ),
