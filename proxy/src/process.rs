@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use daemon::diagnostic::Diagnostics;
 use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
@@ -13,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::backend::Backend;
 use crate::check;
+use crate::config::validate::no_address;
 use crate::config::{Config, Global, Mode, ProxyConfig};
 use crate::counters::{Counters, Moment};
 use crate::frontend::{self, Frontend, Worker};
@@ -143,6 +145,18 @@ impl Process {
             open_files,
             exhausted: AtomicU64::new(0),
         }
+    }
+
+    /// Servers whose names had no address at the start, as warnings.
+    #[must_use]
+    pub fn unresolved(&self) -> Diagnostics {
+        let mut remarks = Diagnostics::new();
+        let servers =
+            self.sections.iter().filter_map(|section| section.backend.as_ref()).flat_map(|b| &b.servers);
+        for server in servers.filter(|server| server.known_address().is_none()) {
+            remarks.push(no_address(&server.config));
+        }
+        remarks
     }
 
     /// Opens all listening sockets.

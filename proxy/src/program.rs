@@ -80,18 +80,18 @@ fn load(args: &Args) -> Result<(Config, usize), Failure> {
         remarks.print();
     }
     if let Some(maxconn) = args.maxconn {
-        config.global.maxconn = Some(maxconn);
+        config.global.maxconn = (maxconn > 0).then_some(maxconn);
     }
     Ok((config, remarks.warning_count()))
 }
 
 /// From the configuration to the end of the process.
 fn serve(args: Args, config: Config, name: &str) -> Result<(), Failure> {
-    config::validate::unresolved_names(&config).print();
     let global = config.global.clone();
     let identity = identity(&global)?;
     let is_haproxy = name == "haproxy";
     let process = Arc::new(Process::new(config, if is_haproxy { "haproxy" } else { "proxy" }));
+    process.unresolved().print();
     let listeners = bind(&process, &args)?;
     if (args.daemon || global.daemon) && !args.foreground {
         // No thread has been started yet; only this one goes on in the child.

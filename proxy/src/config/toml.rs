@@ -139,7 +139,7 @@ struct RawGlobal {
 
 impl RawGlobal {
     fn apply(self, global: &mut Global) {
-        global.maxconn = self.maxconn.or(global.maxconn);
+        global.maxconn = self.maxconn.filter(|limit| *limit > 0).or(global.maxconn);
         global.nbthread = self.threads.or(global.nbthread);
         global.ulimit_n = self.open_files.or(global.ulimit_n);
         global.user = self.user.or(global.user.take());
@@ -198,7 +198,7 @@ impl RawSection {
         set(&mut settings.balance, self.balance.map(|balance| balance.0));
         if let Some(idle) = self.idle {
             settings.server_timeout_place = Some(context.place(idle.span()));
-            let time = Some(idle.into_inner().0);
+            let time = idle.into_inner().or_never();
             (settings.timeouts.client, settings.timeouts.server) = (time, time);
         }
         self.timeout.apply(settings, context);
@@ -210,7 +210,7 @@ impl RawSection {
         }
         set(&mut settings.retries, self.retries);
         set(&mut settings.redispatch, self.redispatch.map(|redispatch| redispatch.0));
-        settings.maxconn = self.maxconn.or(settings.maxconn);
+        settings.maxconn = self.maxconn.map_or(settings.maxconn, |limit| (limit > 0).then_some(limit));
         settings.fullconn = self.fullconn.or(settings.fullconn);
         if let Some(logs) = self.log {
             settings.log_global = false;
@@ -318,7 +318,7 @@ struct RawTimeouts {
 impl RawTimeouts {
     fn apply(self, settings: &mut Settings, context: &Context<'_>) {
         let timeouts = &mut settings.timeouts;
-        let or = |new: Option<Time>, old: Option<Duration>| new.map(|time| time.0).or(old);
+        let or = |new: Option<Time>, old: Option<Duration>| new.map_or(old, |time| time.or_never());
         timeouts.client = or(self.client, timeouts.client);
         timeouts.connect = or(self.connect, timeouts.connect);
         timeouts.queue = or(self.queue, timeouts.queue);
@@ -327,7 +327,7 @@ impl RawTimeouts {
         timeouts.server_fin = or(self.server_fin, timeouts.server_fin);
         if let Some(server) = self.server {
             settings.server_timeout_place = Some(context.place(server.span()));
-            timeouts.server = Some(server.into_inner().0);
+            timeouts.server = server.into_inner().or_never();
         }
     }
 }
@@ -380,9 +380,11 @@ impl RawCheck {
 
 impl RawCheckTable {
     fn apply(self, options: &mut ServerOptions) {
-        options.inter = self.inter.map_or(options.inter, |time| time.0);
-        options.fastinter = self.fastinter.map(|time| time.0).or(options.fastinter);
-        options.downinter = self.downinter.map(|time| time.0).or(options.downinter);
+        // An interval of 0 would be a busy loop.
+        let interval = |time: Time| time.0.max(Duration::from_millis(1));
+        options.inter = self.inter.map_or(options.inter, interval);
+        options.fastinter = self.fastinter.map(interval).or(options.fastinter);
+        options.downinter = self.downinter.map(interval).or(options.downinter);
         options.rise = self.rise.map_or(options.rise, |count| count.clamp(1, 1000));
         options.fall = self.fall.map_or(options.fall, |count| count.clamp(1, 1000));
     }
@@ -445,8 +447,10 @@ impl RawServerOptions {
         }
         options.weight = self.weight.map_or(options.weight, |weight| weight.0);
         options.backup = self.backup.unwrap_or(options.backup);
-        options.maxconn = self.maxconn.or(options.maxconn);
-        options.maxqueue = self.maxqueue.or(options.maxqueue);
+        let limit =
+            |new: Option<u32>, old: Option<u32>| new.map_or(old, |limit| (limit > 0).then_some(limit));
+        options.maxconn = limit(self.maxconn, options.maxconn);
+        options.maxqueue = limit(self.maxqueue, options.maxqueue);
         options.disabled = self.disabled.unwrap_or(options.disabled);
         options.check_address = self.check_address.map(|address| address.0).or(options.check_address.take());
         if let Some(version) = self.proxy_protocol {
@@ -466,7 +470,7 @@ struct RawStats {
     interface: Option<String>,
     uri: Option<String>,
     refresh: Option<Time>,
-    auth: Vec<String>,
+    auth: Vec<Pair>,
     realm: Option<String>,
     hide_version: bool,
     admin: Option<RawAdmin>,
@@ -486,7 +490,7 @@ impl RawStats {
         let mut proxy = ProxyConfig::new(name, id, Kind::Listen, defaults.clone());
         proxy.place.file = context.file.to_owned();
         proxy.settings.mode = Mode::Http;
-        proxy.settings.maxconn = self.maxconn;
+        proxy.settings.maxconn = self.maxconn.filter(|limit| *limit > 0);
         if let Some(bind) = self.bind {
             proxy.place = context.place(bind.span());
             proxy.binds = binds(bind, self.interface, None, context);
@@ -496,12 +500,7 @@ impl RawStats {
             enabled: true,
             uri: self.uri.unwrap_or(base.uri),
             refresh: self.refresh.map(|time| time.0),
-            auth: self
-                .auth
-                .iter()
-                .map(|pair| pair.split_once(':').unwrap_or((pair, "")))
-                .map(|(user, password)| (user.to_owned(), password.to_owned()))
-                .collect(),
+            auth: self.auth.into_iter().map(|pair| pair.0).collect(),
             realm: self.realm,
             hide_version: self.hide_version,
             admin: match self.admin {
@@ -576,6 +575,10 @@ from_text!(Time, Duration, "a time with its unit, e.g. \"5s\"", |text| {
     duration::parse_ms(text).map_err(|error| error.to_string())
 });
 from_text!(Address, ServerAddress, "an address, e.g. \"192.168.0.10:5672\"", address::parse_server);
+from_text!(Pair, (String, String), "a user and a password, \"user:password\"", |text| {
+    let (user, password) = text.split_once(':').ok_or("write user:password")?;
+    Ok((user.to_owned(), password.to_owned()))
+});
 from_text!(Net, Network, "an address or a network, e.g. \"10.0.0.0/8\"", Network::parse);
 from_text!(Sink, LogSink, "a log receiver, e.g. \"127.0.0.1 local0 info\"", parse_log_sink);
 from_text!(Balance, Algorithm, "an algorithm, e.g. \"roundrobin\"", |text| {
@@ -583,6 +586,13 @@ from_text!(Balance, Algorithm, "an algorithm, e.g. \"roundrobin\"", |text| {
         format!("`{text}` is not an algorithm; use roundrobin, static-rr, leastconn, first, source or random")
     })
 });
+
+impl Time {
+    /// The time; 0 is "never", as in haproxy.cfg.
+    fn or_never(&self) -> Option<Duration> {
+        (!self.0.is_zero()).then_some(self.0)
+    }
+}
 
 struct Weight(u32);
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::address::{Host, Port};
-use super::{CheckKind, Config, Kind, Mode, Place, ProxyConfig, duration};
+use super::address::Port;
+use super::{CheckKind, Config, Kind, Mode, Place, ProxyConfig, ServerConfig, duration};
 
 /// RabbitMQ's default heartbeat. A shorter `timeout server` cuts connections that are merely idle.
 const AMQP_HEARTBEAT: Duration = Duration::from_secs(60);
@@ -250,15 +250,19 @@ fn speaks_amqp(proxy: &ProxyConfig, config: &Config) -> bool {
 pub fn unresolved_names(config: &Config) -> Diagnostics {
     let mut remarks = Diagnostics::new();
     for server in config.proxies.iter().flat_map(|proxy| &proxy.servers) {
-        let Host::Name(name) = &server.address.host else { continue };
-        let Err(error) = server.address.resolve() else { continue };
-        let message = format!("`{name}` cannot be turned into an address now: {error}");
-        remarks.push(
-            server
-                .place
-                .mark(Diagnostic::warning("no-address", message))
-                .help("the server is down until the name is known"),
-        );
+        if server.address.resolve().is_err() {
+            remarks.push(no_address(server));
+        }
     }
     remarks
+}
+
+/// A server whose name has no address now.
+#[must_use]
+pub fn no_address(server: &ServerConfig) -> Diagnostic {
+    let message = format!("`{}` cannot be turned into an address now", server.address);
+    server
+        .place
+        .mark(Diagnostic::warning("no-address", message))
+        .help("the server is down until the name is known")
 }

@@ -68,6 +68,24 @@ fn defaults_hold_unless_a_section_says_otherwise() {
 }
 
 #[test]
+fn zero_means_no_limit_and_never_a_busy_loop() {
+    let config = parse(
+        "[global]\nmaxconn = 0\n[listen.a]\nbind = \":1\"\nmaxconn = 0\nidle = \"0s\"\ntimeout = { tunnel = \"0s\" }\n\
+         servers.s = { address = \"h:1\", maxconn = 0, check = { inter = \"0s\", rise = 0 } }\n",
+    )
+    .unwrap();
+    let proxy = &config.proxies[0];
+    assert_eq!(
+        (config.global.maxconn, proxy.settings.maxconn, proxy.servers[0].options.maxconn),
+        (None, None, None)
+    );
+    assert_eq!((proxy.settings.timeouts.client, proxy.settings.timeouts.tunnel), (None, None));
+    let options = &proxy.servers[0].options;
+    assert!(!options.inter.is_zero() && options.rise == 1);
+    assert!(parse("[stats.m]\nbind = \":1\"\nauth = [\"admin\"]\n").is_err());
+}
+
+#[test]
 fn mistakes_name_the_key_and_its_place() {
     let errors = parse(
         "[listen.a]\nbnd = \":1\"\nbalance = \"rondrobin\"\nidle = \"5\"\nservers.s = { adress = \"h:1\" }\n[stats.m]\nbind = \"8100\"\n",
