@@ -24,7 +24,9 @@ pub(crate) mod json;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use journal::{FileJournal, Journal, MemoryJournal};
+#[cfg(test)]
+pub(crate) use journal::MemoryJournal;
+pub(crate) use journal::{FileJournal, Journal};
 
 use broker_core::ids::QueueId;
 use broker_core::meta::policy::PolicyBook;

@@ -25,14 +25,6 @@ impl Mechanism {
         }
     }
 
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::AmqPlain => "AMQPLAIN",
-        }
-    }
-
     /// Reads a response; `None` when it is malformed.
     pub(crate) fn credentials(self, response: &[u8]) -> Option<Credentials> {
         match self {

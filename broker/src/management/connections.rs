@@ -57,10 +57,9 @@ pub(super) async fn close(
 ) -> Answer {
     let info = find(&api, &caller, &name)?;
     let given = headers.get("x-reason").and_then(|reason| reason.to_str().ok());
-    let reason = match given.filter(|reason| !reason.is_empty() && reason.len() <= MAX_REASON) {
-        Some(reason) => reason,
-        None => "Closed via management plugin",
-    };
+    let reason = given
+        .filter(|reason| !reason.is_empty() && reason.len() <= MAX_REASON)
+        .unwrap_or("Closed via management plugin");
     tracing::info!(connection = name, by = %caller.name, reason, "connection closed by request");
     let exception = Exception::connection(amqp::reply_code::CONNECTION_FORCED, reason);
     info.outbox.request(Request::Close(exception));

@@ -5,7 +5,7 @@ use super::definitions::{self, ImportError};
 use crate::auth;
 use crate::config::{Config, ConfiguredPassword, ConfiguredUser};
 use broker_core::meta::{MetaCommand, MetaError, PasswordHash, PermissionPatterns, User};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why a node could not be set up.
@@ -104,10 +104,10 @@ async fn add_user(metadata: &Metadata, configured: &ConfiguredUser) -> Result<()
     Ok(())
 }
 
-async fn import_file(metadata: &Metadata, path: &PathBuf) -> Result<(), BootstrapError> {
-    let unreadable = |error: String| BootstrapError::Unreadable { path: path.clone(), error };
+async fn import_file(metadata: &Metadata, path: &Path) -> Result<(), BootstrapError> {
+    let unreadable = |error: String| BootstrapError::Unreadable { path: path.to_owned(), error };
     let octets = tokio::task::spawn_blocking({
-        let path = path.clone();
+        let path = path.to_owned();
         move || std::fs::read(path)
     })
     .await
@@ -116,7 +116,7 @@ async fn import_file(metadata: &Metadata, path: &PathBuf) -> Result<(), Bootstra
     let json = serde_json::from_slice(&octets).map_err(|error| unreadable(error.to_string()))?;
     let report = definitions::import(metadata, &json, None)
         .await
-        .map_err(|error| BootstrapError::Import { path: path.clone(), error })?;
+        .map_err(|error| BootstrapError::Import { path: path.to_owned(), error })?;
     tracing::info!(file = %path.display(), %report, "definitions imported");
     Ok(())
 }

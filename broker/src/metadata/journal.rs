@@ -1,4 +1,4 @@
-//! What the metadata needs from a durable log; the log on disk, and one that keeps nothing.
+//! What the metadata needs from a durable log; and the log on disk.
 
 use super::Recovered;
 use broker_store::disk::Disk;
@@ -91,10 +91,12 @@ fn patiently(mut attempt: impl FnMut() -> Result<(), JournalError>) -> io::Resul
     }
 }
 
-/// Keeps nothing: for a node with `--ephemeral`.
+/// Keeps nothing.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct MemoryJournal;
 
+#[cfg(test)]
 impl Journal for MemoryJournal {
     fn append(&mut self, _entries: &[Vec<u8>]) -> io::Result<()> {
         Ok(())

@@ -15,8 +15,11 @@ use std::sync::Arc;
 /// The bindings of a headers exchange, by identity.
 #[derive(Debug, Default)]
 pub struct Headers {
-    bindings: BTreeMap<(Destination, Arc<str>, Arc<[u8]>), Rule>,
+    bindings: BTreeMap<Identity, Rule>,
 }
+
+/// Destination, routing key, canonical arguments.
+type Identity = (Destination, Arc<str>, Arc<[u8]>);
 
 #[derive(Debug)]
 struct Rule {

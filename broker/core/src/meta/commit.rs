@@ -155,7 +155,7 @@ impl MetaSm {
             self.vhost_ids.remove(name);
         }
         for queue in state.queues.values() {
-            self.queues.remove(queue);
+            self.forget_queue(*queue);
         }
         for exchange in state.exchanges.values() {
             self.exchanges.remove(exchange);
@@ -165,7 +165,7 @@ impl MetaSm {
         }
         self.bindings.retain(|_, binding| binding.vhost != id);
         let bindings = &self.bindings;
-        self.bindings_to.retain(|(destination, source, routing_key, arguments), ()| {
+        self.bindings_to.retain(|(destination, source, routing_key, arguments)| {
             bindings.contains_key(&BindingKey {
                 source: *source,
                 destination: *destination,
@@ -206,6 +206,9 @@ impl MetaSm {
     fn put_queue(&mut self, spec: &QueueSpec) {
         let Some(state) = self.vhosts.get_mut(&spec.vhost) else { return };
         state.queues.insert(Arc::clone(&spec.name), spec.id);
+        if let Some(owner) = spec.owner {
+            self.owned.insert((owner, spec.id));
+        }
         let options = QueueOptions::shared(&spec.arguments);
         self.queues.insert(
             spec.id,
@@ -223,12 +226,21 @@ impl MetaSm {
         for binding in &orphans {
             self.remove_binding(binding);
         }
-        let Some(queue) = self.queues.remove(&id) else { return };
+        let Some(queue) = self.forget_queue(id) else { return };
         if let Some(state) = self.vhosts.get_mut(&queue.spec.vhost)
             && state.queues.get(&queue.spec.name) == Some(&id)
         {
             state.queues.remove(&queue.spec.name);
         }
+    }
+
+    /// Takes a queue out of everything but its vhost.
+    fn forget_queue(&mut self, id: QueueId) -> Option<Queue> {
+        let queue = self.queues.remove(&id)?;
+        if let Some(owner) = queue.spec.owner {
+            self.owned.remove(&(owner, id));
+        }
+        Some(queue)
     }
 
     fn put_binding(&mut self, spec: &BindingSpec) {
@@ -243,10 +255,12 @@ impl MetaSm {
         let Some(source) = self.exchanges.get_mut(&spec.source) else { return };
         source.router.bind(spec.destination, &spec.routing_key, &spec.arguments, &key.arguments);
         source.outgoing += 1;
-        self.bindings_to.insert(
-            (key.destination, key.source, Arc::clone(&key.routing_key), Arc::clone(&key.arguments)),
-            (),
-        );
+        self.bindings_to.insert((
+            key.destination,
+            key.source,
+            Arc::clone(&key.routing_key),
+            Arc::clone(&key.arguments),
+        ));
         self.bindings.insert(key, spec.clone());
     }
 

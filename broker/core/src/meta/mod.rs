@@ -46,9 +46,9 @@ pub use route::{RouteScratch, Routed};
 
 use crate::exception::Exception;
 use crate::exchange::Router;
-use crate::ids::{QueueId, VhostId};
+use crate::ids::{ConnectionId, QueueId, VhostId};
 use amqp::reply_code;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -120,10 +120,15 @@ pub struct MetaSm {
     pub(crate) global_parameters: BTreeMap<Arc<str>, String>,
     pub(crate) exchanges: BTreeMap<ExchangeId, Exchange>,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Exclusive queues by connection.
+    pub(crate) owned: BTreeSet<(ConnectionId, QueueId)>,
     pub(crate) bindings: BTreeMap<BindingKey, BindingSpec>,
-    /// The same bindings ordered by destination: (destination, source, key, arguments).
-    pub(crate) bindings_to: BTreeMap<(Destination, ExchangeId, Arc<str>, Arc<[u8]>), ()>,
+    /// The same bindings ordered by destination.
+    pub(crate) bindings_to: BTreeSet<ReverseKey>,
 }
+
+/// A [`BindingKey`] with the destination first: destination, source, routing key, arguments.
+pub(crate) type ReverseKey = (Destination, ExchangeId, Arc<str>, Arc<[u8]>);
 
 impl MetaSm {
     /// Metadata of an empty node: no vhost, no user.
@@ -265,13 +270,8 @@ impl MetaSm {
     }
 
     /// Queues that belong to one connection.
-    pub fn queues_owned_by(&self, owner: crate::ids::ConnectionId) -> Vec<QueueId> {
-        // Exclusive queues are transient, and transient identities are the upper half.
-        self.queues
-            .range(QueueId(TRANSIENT)..)
-            .filter(|(_, queue)| queue.owner == Some(owner))
-            .map(|(id, _)| *id)
-            .collect()
+    pub fn queues_owned_by(&self, owner: ConnectionId) -> Vec<QueueId> {
+        self.owned.range((owner, QueueId(0))..=(owner, QueueId(u64::MAX))).map(|(_, id)| *id).collect()
     }
 
     /// An exchange.
@@ -318,8 +318,8 @@ impl MetaSm {
         let first = (destination, ExchangeId(0), Arc::from(""), Arc::from([]));
         self.bindings_to
             .range((Bound::Included(first), Bound::Unbounded))
-            .take_while(move |((to, ..), ())| *to == destination)
-            .map(|((destination, source, routing_key, arguments), ())| BindingKey {
+            .take_while(move |(to, ..)| *to == destination)
+            .map(|(destination, source, routing_key, arguments)| BindingKey {
                 source: *source,
                 destination: *destination,
                 routing_key: Arc::clone(routing_key),

@@ -143,6 +143,7 @@ fn text(value: &str) -> FieldValue {
 
 /// The texts were recorded from RabbitMQ 3.10.8.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of what was recorded")]
 fn invalid_queue_arguments_have_rabbitmqs_texts() {
     let cases: Vec<(Vec<(&str, FieldValue)>, &str)> = vec![
         (vec![("x-message-ttl", int(-1))], "invalid arg 'x-message-ttl' for {q}: {value_negative,-1}"),
@@ -335,7 +336,7 @@ fn exchanges_compare_and_are_protected() {
     let mut world = World::new();
     world
         .exchange("x", "direct", |x| {
-            x.arguments = arguments(&[("alternate-exchange", text("a")), ("foo", int(1))])
+            x.arguments = arguments(&[("alternate-exchange", text("a")), ("foo", int(1))]);
         })
         .unwrap();
     let with = |ae: &str| arguments(&[("alternate-exchange", text(ae))]);
@@ -725,6 +726,8 @@ proptest! {
             prop_assert!(one.bindings_to(key.destination).any(|other| other == binding));
         }
         prop_assert_eq!(one.bindings.len(), one.bindings_to.len());
+        let owned: Vec<_> = one.queues().filter_map(|queue| Some((queue.owner?, queue.id))).collect();
+        prop_assert_eq!(owned, one.owned.iter().copied().collect::<Vec<_>>());
         for (id, exchange) in &one.exchanges {
             prop_assert_eq!(exchange.outgoing, one.bindings_from(*id).count());
         }
