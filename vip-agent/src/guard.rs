@@ -14,6 +14,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use vrrp::hmac::Key;
 use vrrp::{Auth, ChecksumMode, InstanceConfig, Password, Version, timers};
 
 use crate::host::Host;
@@ -45,6 +46,7 @@ struct Holder {
     source: IpAddr,
     peers: Vec<IpAddr>,
     transmit: Option<String>,
+    hmac_key: Option<String>,
     vrid: u8,
     version3: bool,
     interval_ms: u64,
@@ -131,6 +133,7 @@ fn holder(router: &Router, host: &Host) -> Option<Holder> {
         source: endpoint.source,
         peers: endpoint.peers.clone(),
         transmit: endpoint.transmit.clone(),
+        hmac_key: endpoint.hmac_key.as_ref().map(Key::expose),
         vrid: config.virtual_router_id,
         version3: config.version == Version::V3,
         interval_ms: config.advert_interval.as_millis() as u64,
@@ -221,6 +224,7 @@ async fn release(holder: Holder, netlink: Netlink) {
         source: holder.source,
         peers: holder.peers.clone(),
         transmit: holder.transmit.clone(),
+        hmac_key: holder.hmac_key.as_deref().and_then(Key::new),
     };
     match VrrpSocket::open(endpoint) {
         Ok(mut socket) => {
@@ -253,6 +257,7 @@ async fn wait_for_successor(socket: &mut VrrpSocket, config: &InstanceConfig) {
         }
         while let Some(incoming) = socket.receive() {
             let speaks = incoming.vrid == Some(config.virtual_router_id)
+                && incoming.authentic.is_ok()
                 && incoming
                     .advert
                     .as_ref()

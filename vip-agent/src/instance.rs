@@ -36,6 +36,8 @@ pub(crate) struct PacketErrors {
     pub(crate) length: u64,
     pub(crate) checksum: u64,
     pub(crate) kind: u64,
+    /// Without a right trailer although a key is set.
+    pub(crate) hmac: u64,
 }
 
 /// Faults this program finds itself, beside the tracked scripts.
@@ -227,6 +229,7 @@ impl Router {
             index: link.index,
             source,
             peers: config.core.unicast_peers.clone(),
+            hmac_key: config.hmac_key.clone(),
             transmit: self.vmac.as_ref().map(|vmac| vmac.name.clone()),
         };
         if self.socket.as_ref().is_none_or(|socket| *socket.endpoint() != endpoint) {
@@ -250,6 +253,10 @@ impl Router {
 
     fn take(&mut self, now: Duration, incoming: &Incoming, out: &mut Vec<Effect>) {
         let reason = match &incoming.advert {
+            Ok(_) if incoming.authentic.is_err() && incoming.source != self.core.local() => {
+                self.packet_errors.hmac += 1;
+                incoming.authentic.err().map(|error| error.to_string()).unwrap_or_default()
+            }
             Ok(advert) => {
                 let received = Received { source: incoming.source, hop_limit: incoming.hop_limit, advert };
                 match self.core.receive(now, &received, out) {

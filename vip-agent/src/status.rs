@@ -188,7 +188,7 @@ fn counters(router: &Router) -> CounterStatus {
         hop_limit_errors: counters.hop_limit_errors,
         version_errors: counters.version_errors,
         auth_type_errors: counters.auth_type_errors,
-        auth_failures: counters.auth_failures,
+        auth_failures: counters.auth_failures + packets.hmac,
         interval_errors: counters.interval_errors,
         address_mismatches: counters.address_mismatches,
         unknown_peers: counters.unknown_peers,

@@ -18,6 +18,7 @@
 
 pub mod config;
 pub mod effect;
+pub mod hmac;
 pub mod instance;
 pub mod ip;
 pub mod packet;

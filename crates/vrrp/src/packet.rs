@@ -198,6 +198,12 @@ pub fn decode(payload: &[u8], source: IpAddr, destination: IpAddr) -> Result<Adv
 /// Addresses of another family than `source` are left out; at most 255 go into one advert.
 pub fn encode(advert: &Advert, source: IpAddr, destination: IpAddr, mode: ChecksumMode, out: &mut Vec<u8>) {
     let start = out.len();
+    write_body(advert, source, out);
+    write_checksum(advert.version, source, destination, mode, &mut out[start..]);
+}
+
+/// Appends `advert` with a checksum of zero.
+pub(crate) fn write_body(advert: &Advert, source: IpAddr, out: &mut Vec<u8>) {
     let of_family = |address: &&IpAddr| address.is_ipv4() == source.is_ipv4();
     let addresses = advert.addresses.iter().filter(of_family).take(usize::from(u8::MAX));
     out.extend_from_slice(&[
@@ -226,13 +232,33 @@ pub fn encode(advert: &Advert, source: IpAddr, destination: IpAddr, mode: Checks
             Auth::None | Auth::Other(_) => out.extend_from_slice(&[0; AUTH_DATA]),
         }
     }
-    let payload = &out[start..];
+}
+
+/// Puts the checksum of everything in `payload` into its place.
+pub(crate) fn write_checksum(
+    version: Version,
+    source: IpAddr,
+    destination: IpAddr,
+    mode: ChecksumMode,
+    payload: &mut [u8],
+) {
     let mut checksum = Checksum::default();
-    if advert.version == Version::V3 && (mode == ChecksumMode::PseudoHeader || source.is_ipv6()) {
+    if version == Version::V3 && (mode == ChecksumMode::PseudoHeader || source.is_ipv6()) {
         checksum.add_pseudo_header(source, destination, payload.len() as u16);
     }
     checksum.add(payload);
-    out[start + 6..start + 8].copy_from_slice(&checksum.finish().to_be_bytes());
+    payload[6..8].copy_from_slice(&checksum.finish().to_be_bytes());
+}
+
+/// How many bytes the VRRP packet at the start of `payload` has; `None` when it is no packet.
+pub(crate) fn packet_length(payload: &[u8], source: IpAddr) -> Option<usize> {
+    let auth_data = match payload.first()? >> 4 {
+        2 => AUTH_DATA,
+        3 => 0,
+        _ => return None,
+    };
+    let address_length = if source.is_ipv4() { 4 } else { 16 };
+    Some(HEADER + usize::from(*payload.get(3)?) * address_length + auth_data)
 }
 
 /// Version 2 sums the packet alone. Version 3 over IPv4 is accepted both ways, because RFC 5798 was read

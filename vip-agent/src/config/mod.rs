@@ -150,6 +150,8 @@ pub(crate) struct RouterConfig {
     pub(crate) interface: String,
     /// Name of the macvlan interface that carries a virtual MAC address.
     pub(crate) vmac: Option<String>,
+    /// Key of a trailer that only this agent understands.
+    pub(crate) hmac_key: Option<vrrp::hmac::Key>,
     /// All addresses, with those that adverts do not name (`virtual_ipaddress_excluded`).
     pub(crate) addresses: Vec<VirtualAddress>,
     /// Source address of adverts, when not the interface's own.

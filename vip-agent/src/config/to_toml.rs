@@ -132,6 +132,9 @@ impl Writer {
         if let Some(vmac) = &instance.vmac {
             self.set("vmac", &quoted(vmac));
         }
+        if let Some(key) = &instance.hmac_key {
+            self.set("hmac_key", &quoted(&key.expose()));
+        }
         if let Some(source) = instance.source {
             self.set("source", &quoted(&source.to_string()));
         }
@@ -335,7 +338,7 @@ mod tests {
              vrrp_track_file f {\n file /x/y\n weight 2\n}\nvrrp_track_process p {\n process haproxy\n quorum 2\n weight -3\n}\n\
              vrrp_sync_group G {\n group {\n A\n B\n }\n notify_master \"/bin/g m\"\n}\n\
              vrrp_instance A {\n interface e0\n virtual_router_id 1\n version 3\n advert_int 0.1\n nopreempt\n preempt_delay 1.5\n\
-             use_vmac\n unicast_src_ip 10.0.0.1\n unicast_peer {\n 10.0.0.2\n }\n track_script {\n c weight 7 noreverse\n p\n }\n\
+             use_vmac\n hmac_key 0123456789abcdef\n unicast_src_ip 10.0.0.1\n unicast_peer {\n 10.0.0.2\n }\n track_script {\n c weight 7 noreverse\n p\n }\n\
              track_file {\n f weight -1\n }\n track_interface {\n e1 weight -9\n e2\n }\n virtual_ipaddress {\n 10.0.0.9/24 dev e1 label e1:0 brd + scope link\n }\n\
              virtual_ipaddress_excluded {\n fd00::9/64\n }\n garp_lower_prio_repeat 0\n higher_prio_send_advert off\n\
              lower_prio_no_advert\n v3_checksum_as_v2\n dont_track_primary\n notify \"/bin/n\"\n}\n\

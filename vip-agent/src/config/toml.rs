@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 use serde::Deserialize;
+use vrrp::hmac::{Key, SHORTEST_KEY};
 use vrrp::{Announce, Auth, ChecksumMode, InitialState, InstanceConfig, Password, Version};
 
 use crate::tracker::builtin::{HttpTarget, Probe};
@@ -135,6 +136,7 @@ struct Instance {
     preempt_delay: Span,
     source: Option<IpAddr>,
     vmac: Option<String>,
+    hmac_key: Option<String>,
     #[serde(default)]
     unicast_peers: Vec<IpAddr>,
     #[serde(default)]
@@ -464,6 +466,7 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
         }
     }
     verify(&core, six, wrong);
+    let hmac_key = hmac_key(instance.hmac_key.as_deref(), &instance.name, wrong);
     if six && instance.vmac.is_some() {
         wrong(format!("instance `{}`: `vmac` works with IPv4 only", instance.name));
     }
@@ -475,6 +478,7 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
         core,
         interface: instance.interface,
         vmac: instance.vmac,
+        hmac_key,
         addresses,
         source: instance.source,
         ignore_link: !instance.track_link,
@@ -492,6 +496,14 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
             .collect(),
         notify: notify_config(instance.notify),
     }
+}
+
+fn hmac_key(text: Option<&str>, instance: &str, wrong: &mut impl FnMut(String)) -> Option<Key> {
+    let key = Key::new(text?);
+    if key.is_none() {
+        wrong(format!("instance `{instance}`: `hmac_key` needs at least {SHORTEST_KEY} characters"));
+    }
+    key
 }
 
 fn verify(core: &InstanceConfig, six: bool, wrong: &mut impl FnMut(String)) {

@@ -1,13 +1,16 @@
 //! The raw socket of one virtual router: adverts out, adverts in.
 
+use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
+use vrrp::hmac::{self, HmacError, Key};
 use vrrp::packet::{self, encode};
 use vrrp::{Advert, ChecksumMode, DecodeError, ip};
 
@@ -15,6 +18,8 @@ use vrrp::{Advert, ChecksumMode, DecodeError, ip};
 const BUFFER: usize = 8192;
 /// Adverts of one wake-up; a flood beyond it waits for the next turn.
 pub(crate) const MAX_BATCH: usize = 64;
+/// Holders of the key whose last time is remembered.
+const MAX_SENDERS: usize = 256;
 
 /// Where a virtual router's adverts go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub(crate) struct Endpoint {
     pub(crate) peers: Vec<IpAddr>,
     /// Interface adverts leave through, when another than `interface`.
     pub(crate) transmit: Option<String>,
+    /// Key of the trailer that proves who sends; `None` = plain VRRP.
+    pub(crate) hmac_key: Option<Key>,
 }
 
 impl Endpoint {
@@ -53,6 +60,8 @@ pub(crate) struct Incoming {
     /// Virtual router the packet claims to speak for, even when it cannot be decoded.
     pub(crate) vrid: Option<u8>,
     pub(crate) advert: Result<Advert, DecodeError>,
+    /// Whether the trailer is right; always so without a key.
+    pub(crate) authentic: Result<(), HmacError>,
 }
 
 /// Socket and running number of one virtual router.
@@ -65,6 +74,8 @@ pub(crate) struct VrrpSocket {
     /// Identification of the next IPv4 packet; keepalived counts from 1.
     identification: u16,
     buffer: Vec<u8>,
+    /// Time in the last trailer of each sender; its length is bounded.
+    last_times: HashMap<IpAddr, u64>,
 }
 
 impl VrrpSocket {
@@ -80,7 +91,14 @@ impl VrrpSocket {
         // SAFETY: the socket owns its descriptor, names no other, and lives as long as the registration.
         let socket = unsafe { AsyncFd::register(socket) }?;
         let sender = endpoint.transmit.as_deref().map(|name| sender_v4(name, protocol)).transpose()?;
-        Ok(Self { socket, sender, endpoint, identification: 1, buffer: Vec::new() })
+        Ok(Self {
+            socket,
+            sender,
+            endpoint,
+            identification: 1,
+            buffer: Vec::new(),
+            last_times: HashMap::new(),
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -116,7 +134,11 @@ impl VrrpSocket {
     /// The bytes of one advert to `target`, with an IPv4 header when the family is IPv4.
     fn packet(&mut self, advert: &Advert, mode: ChecksumMode, target: IpAddr) -> Vec<u8> {
         let mut payload = Vec::with_capacity(64);
-        encode(advert, self.endpoint.source, target, mode, &mut payload);
+        let source = self.endpoint.source;
+        match &self.endpoint.hmac_key {
+            None => encode(advert, source, target, mode, &mut payload),
+            Some(key) => hmac::encode(key, advert, source, target, mode, microseconds(), &mut payload),
+        }
         let (IpAddr::V4(source), IpAddr::V4(target)) = (self.endpoint.source, target) else { return payload };
         let mut packet = Vec::with_capacity(20 + payload.len());
         ip::push_ipv4_header(&mut packet, self.identification, source, target, payload.len());
@@ -169,15 +191,15 @@ impl VrrpSocket {
         }
     }
 
-    fn receive_v4(&self, buffer: &mut [u8]) -> io::Result<Incoming> {
-        use std::io::Read;
-        let length = self.socket.get_ref().read(buffer)?;
+    fn receive_v4(&mut self, buffer: &mut [u8]) -> io::Result<Incoming> {
+        let length = io::Read::read(&mut self.socket.get_ref(), buffer)?;
         let Some((envelope, payload)) = ip::split_ipv4(&buffer[..length]) else {
             return Ok(Incoming {
                 source: Ipv4Addr::UNSPECIFIED.into(),
                 hop_limit: 0,
                 vrid: None,
                 advert: Err(DecodeError::TooShort { needed: 28, got: length }),
+                authentic: Ok(()),
             });
         };
         let (source, destination) = (envelope.source.into(), envelope.destination.into());
@@ -186,10 +208,21 @@ impl VrrpSocket {
             hop_limit: envelope.ttl,
             vrid: packet::peek_vrid(payload),
             advert: packet::decode(payload, source, destination),
+            authentic: self.authenticate(payload, source),
         })
     }
 
-    fn receive_v6(&self, buffer: &mut [u8], own: Ipv6Addr) -> io::Result<Incoming> {
+    /// Checks the trailer, when a key is set.
+    fn authenticate(&mut self, payload: &[u8], source: IpAddr) -> Result<(), HmacError> {
+        let Some(key) = &self.endpoint.hmac_key else { return Ok(()) };
+        let time = hmac::verify(key, payload, source, self.last_times.get(&source).copied())?;
+        if self.last_times.len() < MAX_SENDERS || self.last_times.contains_key(&source) {
+            self.last_times.insert(source, time);
+        }
+        Ok(())
+    }
+
+    fn receive_v6(&mut self, buffer: &mut [u8], own: Ipv6Addr) -> io::Result<Incoming> {
         let mut space = nix::cmsg_space!([i32; 2], nix::libc::in6_pktinfo);
         let mut parts = [IoSliceMut::new(buffer)];
         let fd = self.socket.get_ref().as_raw_fd();
@@ -213,8 +246,15 @@ impl VrrpSocket {
             hop_limit,
             vrid: packet::peek_vrid(payload),
             advert: packet::decode(payload, source.into(), destination.into()),
+            authentic: self.authenticate(payload, source.into()),
         })
     }
+}
+
+/// Wall-clock time for the trailer.
+fn microseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A socket that only sends, through the named interface.

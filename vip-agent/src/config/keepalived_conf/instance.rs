@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use daemon::diagnostic::suggest;
+use vrrp::hmac::{Key, SHORTEST_KEY};
 use vrrp::{Auth, ChecksumMode, InitialState, InstanceConfig, Password, Version};
 
 use super::globals::garp;
@@ -52,6 +53,7 @@ const KNOWN: &[&str] = &[
     "v3_checksum_as_v2",
     "fast_handover",
     "graceful_release",
+    "hmac_key",
 ];
 
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -116,6 +118,7 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
     let config = RouterConfig {
         core,
         vmac: None,
+        hmac_key: None,
         interface: reader.defaults.default_interface.clone().unwrap_or_default(),
         addresses: Vec::new(),
         source: None,
@@ -215,6 +218,15 @@ fn addressing(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool 
         "interface" => {
             if let Some(word) = reader.value(line) {
                 draft.config.interface = word.text.clone();
+            }
+        }
+        "hmac_key" => {
+            if let Some(word) = reader.value(line) {
+                let key =
+                    Key::new(&word.text).ok_or_else(|| format!("is shorter than {SHORTEST_KEY} characters"));
+                // The message must not show the key.
+                let hidden = Word { text: "…".to_owned(), place: word.place };
+                draft.config.hmac_key = reader.taken(&hidden, "hmac_key", key);
             }
         }
         "use_vmac" => {
