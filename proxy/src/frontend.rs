@@ -116,7 +116,11 @@ pub async fn accept(
                 }
             }
             // The client was gone before we came (accept(2)); go on with the next.
-            Err(error) => tracing::debug!(%error, frontend = %frontend.name, "cannot accept"),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::debug!(%error, frontend = %frontend.name, "cannot accept");
+                tokio::time::sleep(BACK_OFF).await;
+            }
         }
     }
 }

@@ -189,8 +189,9 @@ async fn live(process: Arc<Process>, listeners: Listeners) -> Result<(), Failure
     announce(&process);
     let hard_stop = process.global.hard_stop_after;
     let soft = wait_for_stop(&process, &mut signals, &shutdown).await;
+    say_stopped(&process);
     if soft {
-        finish(&process, &running, &mut signals, &shutdown, hard_stop).await;
+        finish(&running, &mut signals, &shutdown, hard_stop).await;
     }
     shutdown.stop(Stop::Now);
     running.join().await;
@@ -221,21 +222,28 @@ async fn wait_for_stop(process: &Arc<Process>, signals: &mut Signals, shutdown: 
     soft
 }
 
+/// HAProxy's last words about each section.
+fn say_stopped(process: &Process) {
+    use std::sync::atomic::Ordering::Relaxed;
+    for section in &process.sections {
+        let front = section.frontend.as_ref().map_or(0, |frontend| {
+            frontend.stopped.store(true, Relaxed);
+            frontend.counters.total.load(Relaxed)
+        });
+        let back = section.backend.as_ref().map_or(0, |backend| backend.counters.total.load(Relaxed));
+        let text =
+            format!("Proxy {} stopped (cumulated conns: FE: {front}, BE: {back}).", section.config.name);
+        section.logger.send(syslog::level::WARNING, &text);
+    }
+}
+
 /// A soft stop: no new connections, the old ones end by themselves.
 async fn finish(
-    process: &Process,
     running: &Running,
     signals: &mut Signals,
     shutdown: &Shutdown,
     limit: Option<std::time::Duration>,
 ) {
-    for frontend in process.sections.iter().filter_map(|section| section.frontend.as_ref()) {
-        frontend.stopped.store(true, std::sync::atomic::Ordering::Relaxed);
-        let counters = &frontend.counters;
-        let total = counters.total.load(std::sync::atomic::Ordering::Relaxed);
-        let text = format!("Proxy {} stopped (cumulated conns: FE: {total}, BE: {total}).", frontend.name);
-        frontend.logger.send(syslog::level::WARNING, &text);
-    }
     tracing::info!(connections = running.connections(), "soft stop: waiting for connections to end");
     tokio::select! {
         () = running.drained(limit) => {}

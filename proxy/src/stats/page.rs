@@ -46,6 +46,7 @@ table.s td{text-align:right}
 table.s td.c{text-align:center}
 th.name{background:#b00040;color:#ffff40;font-size:11px;text-align:left}
 th.name a{color:inherit;text-decoration:none}
+td input{margin:0;height:10px;width:10px;vertical-align:middle}
 td a{color:inherit;text-decoration:none}
 table.l td{border:1px solid gray;padding:2px;min-width:1.2em}
 table.l td+td{border:0}
