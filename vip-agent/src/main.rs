@@ -94,12 +94,7 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         log.level = "info,vip_agent=debug".to_owned();
     }
     daemon::logging::init(&log).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    for remark in &remarks {
-        match remark.severity {
-            Severity::Error | Severity::Warning => tracing::warn!("{}", remark.one_line()),
-            Severity::Note => tracing::info!("{}", remark.one_line()),
-        }
-    }
+    config::log(&remarks);
     if called_as_keepalived()
         && cli.run.pid.is_none()
         && nix::unistd::access(Path::new("/run"), nix::unistd::AccessFlags::W_OK).is_ok()
@@ -225,8 +220,11 @@ impl PidFiles {
 impl Drop for PidFiles {
     fn drop(&mut self) {
         for file in &self.0 {
-            // It may have been tidied away already.
-            let _ = std::fs::remove_file(file);
+            let own = std::process::id().to_string();
+            if std::fs::read_to_string(file).is_ok_and(|text| text.trim() == own) {
+                // It may have been tidied away meanwhile.
+                let _ = std::fs::remove_file(file);
+            }
         }
     }
 }

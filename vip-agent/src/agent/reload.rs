@@ -10,16 +10,12 @@ impl Agent {
         let (config, remarks) = match config::load(&self.options.config_path) {
             Ok((config, remarks)) => (self.options.applied_to(config), remarks),
             Err(remarks) => {
-                for remark in &remarks {
-                    tracing::error!("{}", remark.one_line());
-                }
+                config::log(&remarks);
                 tracing::error!("the configuration was not reloaded; the old one stays in force");
                 return;
             }
         };
-        for remark in &remarks {
-            tracing::warn!("{}", remark.one_line());
-        }
+        config::log(&remarks);
         if let Err(failure) = check_interfaces(&config, &self.host.names()) {
             tracing::error!("{}; the old configuration stays in force", failure.message);
             return;

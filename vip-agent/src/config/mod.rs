@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon::diagnostic::Diagnostics;
+use daemon::diagnostic::{Diagnostics, Severity};
 use vrrp::InstanceConfig;
 
 use crate::tracker::builtin::Probe;
@@ -193,6 +193,17 @@ pub(crate) struct VirtualServer {
     pub(crate) address: String,
     pub(crate) port: u16,
     pub(crate) real_servers: Vec<(IpAddr, u16)>,
+}
+
+/// Writes remarks to the log, each with its own weight.
+pub(crate) fn log(remarks: &Diagnostics) {
+    for remark in remarks {
+        match remark.severity {
+            Severity::Error => tracing::error!("{}", remark.one_line()),
+            Severity::Warning => tracing::warn!("{}", remark.one_line()),
+            Severity::Note => tracing::info!("{}", remark.one_line()),
+        }
+    }
 }
 
 /// Reads `path`, native when its name ends in `.toml`, keepalived's format otherwise.
