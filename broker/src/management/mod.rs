@@ -26,9 +26,9 @@ mod vhosts;
 use crate::node::Node;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use rates::Rates;
 use reply::Refusal;
@@ -83,6 +83,7 @@ fn router(api: Arc<Api>) -> Router {
         .fallback(async || Refusal::missing())
         .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(own_pages_only))
         .layer(middleware::from_fn(common_headers))
         .with_state(api)
 }
@@ -182,6 +183,24 @@ fn health_checks() -> Router<Arc<Api>> {
         .route("/api/health/checks/certificate-expiration/{within}/{unit}", get(health::certificates))
         .route("/api/health/checks/port-listener/{port}", get(health::port))
         .route("/api/health/checks/protocol-listener/{protocol}", get(health::protocol))
+}
+
+/// Refuses changes that a page of another site asks a browser for: a browser adds the login by
+/// itself, so the login proves nothing. Programs send neither header.
+async fn own_pages_only(request: axum::extract::Request, next: Next) -> Response {
+    if !request.method().is_safe() && is_foreign(request.headers()) {
+        return Refusal::not_authorised("Requests from pages of other sites are refused").into_response();
+    }
+    next.run(request).await
+}
+
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => !matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) != text("host"),
+        (None, None) => false,
+    }
 }
 
 /// Headers of every answer. Other sites may not frame or sniff it, and nothing is kept in caches.

@@ -42,12 +42,17 @@ struct Got {
 }
 
 fn ask_as(user: &str, method: &str, path: &str, body: &str) -> Got {
+    ask_with("", user, method, path, body)
+}
+
+/// `more` are further headers, each with its line end.
+fn ask_with(more: &str, user: &str, method: &str, path: &str, body: &str) -> Got {
     let mut stream = TcpStream::connect(("127.0.0.1", port())).unwrap();
     let login = STANDARD.encode(user);
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic {login}\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
+         {more}content-length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();
@@ -255,6 +260,22 @@ fn lists_are_paged_sorted_and_cut_to_columns() {
         ask("GET", "/api/queues/many?page=1&name=%5Eq%5B12%5D&use_regex=true&columns=name", &NULL).body;
     assert_eq!(found["items"], json!([{"name": "q1"}, {"name": "q2"}]));
     expect("DELETE", "/api/vhosts/many", NULL, 204, NULL);
+}
+
+#[test]
+fn pages_of_other_sites_change_nothing() {
+    for (header, status) in [
+        ("origin: https://evil.example\r\n", 401),
+        ("origin: null\r\n", 401),
+        ("sec-fetch-site: cross-site\r\n", 401),
+        ("origin: http://localhost\r\n", 204),
+        ("sec-fetch-site: same-origin\r\norigin: http://localhost\r\n", 204),
+        ("", 204),
+    ] {
+        let got = ask_with(header, "guest:guest", "POST", "/api/rebalance/queues", "");
+        assert_eq!(got.status, status, "{header}");
+        assert_eq!(ask_with(header, "guest:guest", "GET", "/api/whoami", "").status, 200, "{header}");
+    }
 }
 
 #[test]
