@@ -377,12 +377,20 @@ impl Router {
         }
     }
 
-    /// How long the kernel keeps an address without being asked again.
+    /// How long the kernel keeps an address without being asked again, in whole seconds.
     fn lease(&self, host: &Host) -> Option<Duration> {
         let configured = host.global.address_lease;
         // An address that expired before the peers take over would leave nobody.
         let shortest = SHORTEST_LEASE.max(self.core.master_down_interval() + Duration::from_secs(1));
-        (!configured.is_zero()).then(|| configured.max(shortest))
+        let lease = configured.max(shortest);
+        (!configured.is_zero()).then(|| Duration::from_secs(lease.as_millis().div_ceil(1000) as u64))
+    }
+
+    /// Time between renewals: a killed agent's address must last until a peer has taken over.
+    fn renewal_pause(&self, host: &Host) -> Option<Duration> {
+        let lease = self.lease(host)?;
+        let spare = lease.saturating_sub(self.core.master_down_interval());
+        Some(spare.min(lease / 2).max(Duration::from_millis(500)))
     }
 
     async fn add_addresses(&mut self, tools: &mut Tools<'_>) {
@@ -414,11 +422,8 @@ impl Router {
     }
 
     fn schedule_lease(&mut self, tools: &Tools<'_>) {
-        let pause =
-            self.lease(tools.host).map(|lease| (lease / 2).min(lease.saturating_sub(Duration::from_secs(2))));
-        self.lease_at = pause
-            .filter(|_| !self.held.is_empty())
-            .map(|pause| tools.now + pause.max(Duration::from_millis(500)));
+        let pause = self.renewal_pause(tools.host).filter(|_| !self.held.is_empty());
+        self.lease_at = pause.map(|pause| tools.now + pause);
     }
 
     async fn renew_leases(&mut self, tools: &mut Tools<'_>) {
