@@ -12,7 +12,7 @@ use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
 use broker_core::exception::Exception;
 use broker_core::ids::{ConnectionId, QueueId};
 use broker_core::message::{Message, MessageView};
-use broker_core::meta::{Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch};
+use broker_core::meta::{Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage};
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
 use broker_core::queue::{Effects, Queue, QueueConfig};
 use broker_store::Lsn;
@@ -30,6 +30,10 @@ use tokio::sync::{Notify, mpsc, watch};
 const SHARDS: usize = 16;
 /// Octets of log that are fine however little of it is alive.
 const LOG_FLOOR_BYTES: u64 = 1 << 30;
+/// The same while the disk has little room.
+const SHORT_LOG_FLOOR_BYTES: u64 = 128 << 20;
+/// Octets that moving messages inside the log may be ahead of the disk.
+const MOVE_AHEAD_BYTES: usize = 8 << 20;
 /// How often memory, disk and the log's size are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -330,7 +334,9 @@ impl Node {
         let headers = properties.and_then(|properties| properties.headers());
         let mut queues = Vec::new();
         let mut scratch = RouteScratch::default();
-        sm.route(vhost, &letter.target.exchange, &keys, headers.as_ref(), &mut queues, &mut scratch);
+        let message =
+            RoutedMessage { keys: &keys, headers: headers.as_ref(), properties: properties.as_ref() };
+        sm.route_message(vhost, &letter.target.exchange, message, &mut queues, &mut scratch);
         queues.into_iter().filter_map(|id| sm.queue(id).map(|queue| (id, Arc::clone(&queue.name)))).collect()
     }
 
@@ -341,13 +347,26 @@ impl Node {
         }
     }
 
+    /// Waits while the log has much to write; memory would take in what the disk does not. `false`: it can not go on.
+    fn log_keeps_up(&self) -> bool {
+        while self.wal.pending_bytes() > MOVE_AHEAD_BYTES {
+            if self.wal.is_full() || self.wal.failed().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
     /// Makes old log files free: moves what still lives in them to the log's end.
     fn reclaim_log(&self) {
         let total = self.wal.total_bytes();
         let live: u64 = (0..SHARDS)
             .map(|index| self.lock_shard(index).queues().map(LocalQueue::logged_bytes).sum::<u64>())
             .sum();
-        if total <= LOG_FLOOR_BYTES.max(live.saturating_mul(2)) {
+        let short = self.wal.is_full() || self.alarms.blocked().borrow().as_deref().is_some_and(is_disk);
+        let floor = if short { SHORT_LOG_FLOOR_BYTES } else { LOG_FLOOR_BYTES };
+        if total <= floor.max(live.saturating_mul(2)) {
             return;
         }
         let files = self.wal.closed_files();
@@ -365,6 +384,10 @@ impl Node {
                 {
                     turn.close();
                     moved += 1;
+                    if !self.log_keeps_up() {
+                        tracing::warn!("old log files can not be released: the log has no room for what lives in them");
+                        return;
+                    }
                 }
                 turn.queue(id, |queue, _, fx| {
                     if queue.is_durable() {
@@ -377,6 +400,11 @@ impl Node {
         self.wal.release_before(floor + 1);
         tracing::info!(total, live, moved, "released old log files");
     }
+}
+
+/// Whether an alarm's reason is about the disk.
+fn is_disk(reason: &str) -> bool {
+    reason.contains("disk")
 }
 
 /// Behaviour of a queue from its arguments and policies.

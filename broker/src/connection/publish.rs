@@ -13,7 +13,7 @@ use broker_core::channel::tx::TxPublish;
 use broker_core::exception::Exception;
 use broker_core::ids::QueueId;
 use broker_core::message::{Message, MessageView, Publish};
-use broker_core::meta::checks;
+use broker_core::meta::{RoutedMessage, checks};
 use broker_core::queue::Published;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ struct Facts<'a> {
     persistent: bool,
     expiration_ms: Option<u64>,
     priority: u8,
+    properties: Properties<'a>,
     headers: Option<amqp::table::Table<'a>>,
     extra_keys: Vec<&'a str>,
     has_bcc: bool,
@@ -121,6 +122,7 @@ impl Connection {
             persistent: properties.delivery_mode() == Some(PERSISTENT),
             expiration_ms: None,
             priority: properties.priority().unwrap_or(0),
+            properties,
             headers: properties.headers(),
             extra_keys: Vec::new(),
             has_bcc: false,
@@ -278,9 +280,10 @@ impl Connection {
         checks::publish(&sm, access, view.exchange, view.routing_key)?;
         let mut keys = vec![view.routing_key];
         keys.extend_from_slice(&facts.extra_keys);
-        let headers = facts.headers.as_ref();
+        let (headers, properties) = (facts.headers.as_ref(), Some(&facts.properties));
+        let message = RoutedMessage { keys: &keys, headers, properties };
         let routed =
-            sm.route(access.vhost(), view.exchange, &keys, headers, targets, &mut self.route_scratch);
+            sm.route_message(access.vhost(), view.exchange, message, targets, &mut self.route_scratch);
         if simple && routed.is_some_and(|routed| routed.cacheable) {
             self.routes.insert(sm.version(), view.exchange, view.routing_key, targets);
         }

@@ -3,6 +3,7 @@
 //! A [`Router`] maps routing keys and headers to destinations of its own bindings only. Following
 //! exchange-to-exchange bindings and alternate exchanges is [`crate::meta::route`]'s job.
 
+pub mod consistent_hash;
 pub mod direct;
 pub mod fanout;
 pub mod headers;
@@ -14,6 +15,7 @@ mod tests;
 
 use crate::exception::Exception;
 use crate::meta::Destination;
+use amqp::content::Properties;
 use amqp::table::{FieldTable, Table};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub enum ExchangeType {
     Topic,
     /// Binding arguments are compared with the message's headers.
     Headers,
+    /// To one of the destinations, by a hash.
+    ConsistentHash,
 }
 
 impl ExchangeType {
@@ -40,6 +44,7 @@ impl ExchangeType {
             ExchangeType::Fanout => "fanout",
             ExchangeType::Topic => "topic",
             ExchangeType::Headers => "headers",
+            ExchangeType::ConsistentHash => "x-consistent-hash",
         }
     }
 
@@ -50,6 +55,7 @@ impl ExchangeType {
             "fanout" => Some(ExchangeType::Fanout),
             "topic" => Some(ExchangeType::Topic),
             "headers" => Some(ExchangeType::Headers),
+            "x-consistent-hash" => Some(ExchangeType::ConsistentHash),
             _ => None,
         }
     }
@@ -58,11 +64,12 @@ impl ExchangeType {
 /// Whether a binding makes sense for an exchange of this type.
 pub fn validate_binding(
     kind: ExchangeType,
-    _routing_key: &str,
+    routing_key: &str,
     arguments: &FieldTable,
 ) -> Result<(), Exception> {
     match kind {
         ExchangeType::Headers => headers::validate(arguments),
+        ExchangeType::ConsistentHash => consistent_hash::validate_binding(routing_key),
         ExchangeType::Direct | ExchangeType::Fanout | ExchangeType::Topic => Ok(()),
     }
 }
@@ -78,16 +85,21 @@ pub enum Router {
     Topic(topic::Topic),
     /// See [`headers`].
     Headers(headers::Headers),
+    /// See [`consistent_hash`].
+    ConsistentHash(consistent_hash::ConsistentHash),
 }
 
 impl Router {
-    /// An empty table.
-    pub fn new(kind: ExchangeType) -> Router {
+    /// An empty table of an exchange that was declared with these arguments.
+    pub fn new(kind: ExchangeType, arguments: &FieldTable) -> Router {
         match kind {
             ExchangeType::Direct => Router::Direct(direct::Direct::default()),
             ExchangeType::Fanout => Router::Fanout(fanout::Fanout::default()),
             ExchangeType::Topic => Router::Topic(topic::Topic::default()),
             ExchangeType::Headers => Router::Headers(headers::Headers::default()),
+            ExchangeType::ConsistentHash => {
+                Router::ConsistentHash(consistent_hash::ConsistentHash::new(arguments))
+            }
         }
     }
 
@@ -98,6 +110,7 @@ impl Router {
             Router::Fanout(fanout) => fanout.bind(to),
             Router::Topic(topic) => topic.bind(to, key),
             Router::Headers(headers) => headers.bind(to, key, arguments, identity),
+            Router::ConsistentHash(hash) => hash.bind(to, key, identity),
         }
     }
 
@@ -108,6 +121,7 @@ impl Router {
             Router::Fanout(fanout) => fanout.unbind(to),
             Router::Topic(topic) => topic.unbind(to, key),
             Router::Headers(headers) => headers.unbind(to, key, identity),
+            Router::ConsistentHash(hash) => hash.unbind(to, key, identity),
         }
     }
 
@@ -117,6 +131,7 @@ impl Router {
         &self,
         keys: &[&str],
         headers: Option<&Table<'_>>,
+        properties: Option<&Properties<'_>>,
         out: &mut Vec<Destination>,
         words: &mut WordScratch,
     ) {
@@ -125,12 +140,17 @@ impl Router {
             Router::Fanout(fanout) => fanout.route(out),
             Router::Topic(topic) => keys.iter().for_each(|key| topic.route(key, out, words)),
             Router::Headers(table) => table.route(headers, out),
+            Router::ConsistentHash(hash) => hash.route(keys, headers, properties, out),
         }
     }
 
     /// Whether equal routing keys always lead to the same place while bindings stay the same.
     pub fn depends_on_key_only(&self) -> bool {
-        !matches!(self, Router::Headers(_))
+        match self {
+            Router::Headers(_) => false,
+            Router::ConsistentHash(hash) => hash.depends_on_key_only(),
+            Router::Direct(_) | Router::Fanout(_) | Router::Topic(_) => true,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ fn routed(router: &Router, keys: &[&str], headers: &FieldTable) -> BTreeSet<Dest
     let octets = headers.to_bytes();
     let table = Table::parse(&octets).unwrap();
     let mut out = Vec::new();
-    router.route(keys, Some(&table), &mut out, &mut WordScratch::default());
+    router.route(keys, Some(&table), None, &mut out, &mut WordScratch::default());
     out.into_iter().collect()
 }
 
@@ -62,7 +62,7 @@ fn topic_patterns_match_as_in_rabbitmq() {
         ("#a", &["#a"], &["a", "xa"]),
     ];
     for (pattern, yes, no) in cases {
-        let mut router = Router::new(ExchangeType::Topic);
+        let mut router = Router::new(ExchangeType::Topic, &FieldTable::new());
         router.bind(to(1), &key(pattern), &FieldTable::new(), &Arc::from([]));
         for (keys, expected) in [(yes, true), (no, false)] {
             for word in keys {
@@ -76,7 +76,7 @@ fn topic_patterns_match_as_in_rabbitmq() {
 
 #[test]
 fn many_hashes_do_not_make_a_key_expensive() {
-    let mut router = Router::new(ExchangeType::Topic);
+    let mut router = Router::new(ExchangeType::Topic, &FieldTable::new());
     let pattern = ["#.a"; 40].join(".");
     router.bind(to(1), &key(&pattern), &FieldTable::new(), &Arc::from([]));
     let words = ["a"; 127].join(".");
@@ -124,7 +124,7 @@ fn headers_compare_values_as_rabbitmq_does() {
         (text("x"), Void, false),
     ];
     for (wanted, found, expected) in cases {
-        let mut router = Router::new(ExchangeType::Headers);
+        let mut router = Router::new(ExchangeType::Headers, &FieldTable::new());
         let arguments: FieldTable = [("h".to_owned(), wanted.clone())].into_iter().collect();
         router.bind(to(1), &key(""), &arguments, &arguments.to_bytes().into());
         let headers: FieldTable = [("h".to_owned(), found.clone())].into_iter().collect();
@@ -142,7 +142,7 @@ fn headers_modes() {
         if let Some(mode) = mode {
             arguments.push("x-match", mode);
         }
-        let mut router = Router::new(ExchangeType::Headers);
+        let mut router = Router::new(ExchangeType::Headers, &FieldTable::new());
         router.bind(to(1), &key(""), &arguments, &arguments.to_bytes().into());
         !routed(&router, &[""], &table(headers)).is_empty()
     };
@@ -194,7 +194,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, u64, String)>> {
 
 /// Carries out steps on a router and on a list of bindings.
 fn built(kind: ExchangeType, steps: &[(bool, u64, String)]) -> (Router, BTreeSet<(u64, String)>) {
-    let mut router = Router::new(kind);
+    let mut router = Router::new(kind, &FieldTable::new());
     let mut bindings = BTreeSet::new();
     for (bind, queue, pattern) in steps {
         let binding = (*queue, pattern.clone());
@@ -243,7 +243,7 @@ proptest! {
         headers in small_table(),
     ) {
         const MODES: [&str; 4] = ["all", "any", "all-with-x", "any-with-x"];
-        let mut router = Router::new(ExchangeType::Headers);
+        let mut router = Router::new(ExchangeType::Headers, &FieldTable::new());
         let mut expected = BTreeSet::new();
         for (number, (mode, wanted)) in rules.iter().enumerate() {
             let mut arguments = wanted.clone();

@@ -5,6 +5,7 @@
 use super::command::{DeclareExchange, DeclareQueue};
 use super::{MetaSm, TRANSIENT};
 use crate::exception::Exception;
+use crate::exchange::{ExchangeType, consistent_hash};
 use amqp::reply_code;
 use amqp::table::{FieldTable, FieldValue};
 use std::sync::Arc;
@@ -83,6 +84,9 @@ pub fn alternate_exchange(arguments: &FieldTable) -> Option<Arc<str>> {
 
 /// Whether an exchange may be declared with these arguments.
 pub fn validate_exchange(sm: &MetaSm, declare: &DeclareExchange) -> Result<(), Exception> {
+    if declare.kind == ExchangeType::ConsistentHash {
+        consistent_hash::validate_arguments(&declare.arguments)?;
+    }
     match declare.arguments.get("alternate-exchange") {
         None | Some(FieldValue::LongStr(_)) => Ok(()),
         Some(other) => Err(Exception::channel(

@@ -181,7 +181,7 @@ impl MetaSm {
         let exchange = Exchange {
             policies: PolicyNames::default(),
             alternate: super::arguments::alternate_exchange(&spec.arguments),
-            router: Router::new(spec.kind),
+            router: Router::new(spec.kind, &spec.arguments),
             outgoing: 0,
             spec: spec.clone(),
         };

@@ -42,7 +42,7 @@ pub use entities::{
     VhostLimits,
 };
 pub use options::QueueOptions;
-pub use route::{RouteScratch, Routed};
+pub use route::{Message as RoutedMessage, RouteScratch, Routed};
 
 use crate::exception::Exception;
 use crate::exchange::Router;

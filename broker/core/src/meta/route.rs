@@ -4,6 +4,7 @@ use super::entities::{Destination, ExchangeId};
 use super::{Exchange, MetaSm};
 use crate::exchange::WordScratch;
 use crate::ids::{QueueId, VhostId};
+use amqp::content::Properties;
 use amqp::table::Table;
 
 /// Lists reused from message to message.
@@ -13,6 +14,17 @@ pub struct RouteScratch {
     pending: Vec<ExchangeId>,
     visited: Vec<ExchangeId>,
     words: WordScratch,
+}
+
+/// What exchanges look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The routing key and those of the `CC` and `BCC` headers.
+    pub keys: &'a [&'a str],
+    /// The `headers` property.
+    pub headers: Option<&'a Table<'a>>,
+    /// All properties.
+    pub properties: Option<&'a Properties<'a>>,
 }
 
 /// What routing found out besides the queues.
@@ -41,6 +53,20 @@ impl MetaSm {
         out: &mut Vec<QueueId>,
         scratch: &mut RouteScratch,
     ) -> Option<Routed> {
+        let message = Message { keys, headers, properties: None };
+        self.route_message(vhost, exchange, message, out, scratch)
+    }
+
+    /// As [`MetaSm::route`], for exchanges too that look at other properties than the headers.
+    pub fn route_message(
+        &self,
+        vhost: VhostId,
+        exchange: &str,
+        message: Message<'_>,
+        out: &mut Vec<QueueId>,
+        scratch: &mut RouteScratch,
+    ) -> Option<Routed> {
+        let keys = message.keys;
         out.clear();
         let state = self.vhost(vhost)?;
         let mut routed = Routed { cacheable: true };
@@ -55,7 +81,7 @@ impl MetaSm {
             while let Some(id) = scratch.pending.pop() {
                 let Some(exchange) = self.exchange(id) else { continue };
                 routed.cacheable &= exchange.router.depends_on_key_only();
-                self.visit(exchange, keys, headers, out, scratch);
+                self.visit(exchange, message, out, scratch);
             }
         }
         out.sort_unstable();
@@ -74,13 +100,13 @@ impl MetaSm {
     fn visit(
         &self,
         exchange: &Exchange,
-        keys: &[&str],
-        headers: Option<&Table<'_>>,
+        message: Message<'_>,
         out: &mut Vec<QueueId>,
         scratch: &mut RouteScratch,
     ) {
         scratch.destinations.clear();
-        exchange.router.route(keys, headers, &mut scratch.destinations, &mut scratch.words);
+        let Message { keys, headers, properties } = message;
+        exchange.router.route(keys, headers, properties, &mut scratch.destinations, &mut scratch.words);
         if scratch.destinations.is_empty() {
             let alternate =
                 exchange.alternate.as_deref().and_then(|name| self.exchange_named(exchange.vhost, name));
