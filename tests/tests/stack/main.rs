@@ -5,6 +5,8 @@
     reason = "a test fails by panicking and prints what it measured"
 )]
 
+mod configs;
+
 use harness::world::World;
 use harness::{Needs, ready};
 use std::time::Duration;
@@ -68,6 +70,21 @@ fn the_address_moves_when_its_holder_loses_power_and_returns_with_it() {
             },
         )
         .unwrap();
+}
+
+#[test]
+fn guest_is_refused_through_the_address_and_told_so() {
+    if !ready("guest from another host", NEEDS) {
+        return;
+    }
+    let world = World::start("guest", Cast::from_environment()).unwrap();
+    let url = format!("amqp://guest:guest@{}:5672/%2F", xtask::stack::VIP);
+    let python = xtask::install::python().unwrap();
+    let mut hello = world.stack.place().command(xtask::stack::CLIENT, python);
+    let refused =
+        xtask::lab::process::run(hello.arg(harness::clients::script("hello")).arg(url)).unwrap_err();
+    assert!(refused.to_string().contains("ACCESS_REFUSED"), "{refused}");
+    world.survives("guest knocked", |_| Ok(()), |_| Ok(())).unwrap();
 }
 
 #[test]
