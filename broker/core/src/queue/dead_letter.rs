@@ -113,8 +113,8 @@ impl DeadLetter {
         let mut raw = Vec::with_capacity(view.properties.len() + 256);
         properties.encode(&mut raw);
         let view = MessageView {
-            exchange: &self.target.exchange,
-            routing_key: &routing_keys[0],
+            exchange: short(&self.target.exchange),
+            routing_key: short(&routing_keys[0]),
             properties: &raw,
             body: view.body,
         };
@@ -168,6 +168,12 @@ impl DeadLetter {
             headers.insert("x-first-death-reason", long(reason));
         }
     }
+}
+
+/// As much of a text as a short string holds (AMQP 0-9-1 section 4.2.5.3): queue arguments and policies are long
+/// strings, but exchange and routing key of a message are short ones.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(usize::from(u8::MAX))]
 }
 
 fn long(text: &str) -> FieldValue {

@@ -84,7 +84,9 @@ const HWM_STEP: u64 = 4096;
 /// Ready messages from which on publishers hear that consumers do not keep up.
 const BACKLOG: usize = 2000;
 /// Messages that one step of relocating appends again.
-const RELOCATE_STEP: usize = 1024;
+const RELOCATE_STEP: usize = 8192;
+/// Octets of messages after which such a step ends, so that it fits into one append to the log.
+const RELOCATE_BYTES: usize = 4 << 20;
 
 /// One queue. See the module's text.
 #[derive(Debug)]
@@ -103,6 +105,7 @@ pub struct Queue<H> {
     ready: Ready,
     held: FxHashMap<u64, Held>,
     held_bytes: u64,
+    held_logged_bytes: u64,
     consumers: Consumers<H>,
     timer_at: u64,
     last_used_ms: u64,
@@ -135,6 +138,7 @@ impl<H> Queue<H> {
             hwm_step: 1,
             held: FxHashMap::default(),
             held_bytes: 0,
+            held_logged_bytes: 0,
             timer_at: u64::MAX,
             last_used_ms: now,
             stats: Stats::default(),
@@ -213,9 +217,9 @@ impl<H> Queue<H> {
     pub fn unacked_bytes(&self) -> u64 {
         self.held_bytes
     }
-    /// Octets of messages that the log has to keep.
+    /// Octets that the log has to keep for messages, ready or held: bodies, properties and what goes with them.
     pub fn logged_bytes(&self) -> u64 {
-        if self.durable { self.ready.bytes() + self.held_bytes } else { 0 }
+        self.ready.logged_bytes() + self.held_logged_bytes
     }
     /// The consumers.
     pub fn consumers(&self) -> &Consumers<H> {
@@ -419,6 +423,7 @@ impl<H> Queue<H> {
         for &qseq in positions {
             let Some(held) = self.held.remove(&qseq) else { continue };
             self.held_bytes -= held.entry.message.body_len() as u64;
+            self.held_logged_bytes -= held.entry.logged_bytes();
             if let Some(consumer) = held.consumer {
                 self.consumers.settled(consumer);
             }
@@ -535,12 +540,12 @@ impl<H> Queue<H> {
         self.consumers.remove_all()
     }
 
-    /// Durable messages that lie in the log below `floor`, ready or held, in the order of their positions.
-    /// Their owner appends them again (`relocated` is called for each) so that old log files become free.
+    /// Appends again what lies in the log below `floor`, ready or held, so that old log files become free. One
+    /// call is a step of bounded size; call until it returns 0. Returns the number of messages.
     pub fn relocate<E: Effects<Handle = H>>(&mut self, now: u64, floor: u64, fx: &mut E) -> usize {
         let (queue_id, epoch, mut off) = (self.id.0, self.epoch, self.next_off);
         let entries = self.ready.iter_mut().chain(self.held.values_mut().map(|held| &mut held.entry));
-        let mut moved = 0;
+        let (mut moved, mut octets) = (0, 0);
         for entry in entries.filter(|entry| entry.logged && entry.log_floor < floor).take(RELOCATE_STEP) {
             entry.log_floor = fx.log_floor();
             off += 1;
@@ -548,6 +553,10 @@ impl<H> Queue<H> {
             let view = entry.message.view();
             fx.log(&enqueue_record(at, now, entry.qseq, entry.expires_ms, entry.priority, view));
             moved += 1;
+            octets += entry.message.memory();
+            if octets >= RELOCATE_BYTES {
+                break;
+            }
         }
         self.next_off = off;
         moved
@@ -567,6 +576,7 @@ impl<H> Queue<H> {
 
     fn hold(&mut self, entry: Entry, consumer: Option<ConsumerRef>) {
         self.held_bytes += entry.message.body_len() as u64;
+        self.held_logged_bytes += entry.logged_bytes();
         self.held.insert(entry.qseq, Held { entry, consumer });
     }
 

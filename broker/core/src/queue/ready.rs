@@ -32,7 +32,19 @@ pub(super) struct Ready {
     levels: Vec<Level>,
     len: usize,
     bytes: u64,
+    logged_bytes: u64,
 }
+
+impl Entry {
+    /// Octets that the log keeps for it, about.
+    pub(super) fn logged_bytes(&self) -> u64 {
+        if self.logged { self.message.memory() as u64 } else { 0 }
+    }
+}
+
+/// Messages that return to places in the middle of a level are put in one by one up to this many, and merged
+/// with the level beyond.
+const INSERT_EACH: usize = 16;
 
 #[derive(Debug)]
 struct Level {
@@ -53,13 +65,17 @@ impl Ready {
         self.bytes
     }
 
+    /// Octets that the log keeps for these messages, about.
+    pub(super) fn logged_bytes(&self) -> u64 {
+        self.logged_bytes
+    }
+
     pub(super) fn front(&self) -> Option<&Entry> {
         self.levels.iter().find_map(|level| level.entries.front())
     }
 
     pub(super) fn push_back(&mut self, entry: Entry) {
-        self.len += 1;
-        self.bytes += entry.message.body_len() as u64;
+        self.count(&entry);
         self.level(entry.priority).push_back(entry);
     }
 
@@ -67,6 +83,7 @@ impl Ready {
         let entry = self.levels.iter_mut().find_map(|level| level.entries.pop_front())?;
         self.len -= 1;
         self.bytes -= entry.message.body_len() as u64;
+        self.logged_bytes -= entry.logged_bytes();
         Some(entry)
     }
 
@@ -74,22 +91,46 @@ impl Ready {
     /// then this costs one push each.
     pub(super) fn put_back(&mut self, mut entries: Vec<Entry>) {
         entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.qseq));
+        let mut between = Vec::new();
         for entry in entries {
-            self.len += 1;
-            self.bytes += entry.message.body_len() as u64;
+            self.count(&entry);
             let level = self.level(entry.priority);
             if level.front().is_none_or(|front| entry.qseq < front.qseq) {
                 level.push_front(entry);
             } else {
+                between.push(entry);
+            }
+        }
+        if between.len() <= INSERT_EACH {
+            for entry in between {
+                let level = self.level(entry.priority);
                 let at = level.partition_point(|other| other.qseq < entry.qseq);
                 level.insert(at, entry);
             }
+            return;
         }
+        // Inserting each would move the level's messages once for each.
+        let mut touched = [false; 256];
+        for entry in between.into_iter().rev() {
+            touched[usize::from(entry.priority)] = true;
+            self.level(entry.priority).push_back(entry);
+        }
+        for level in self.levels.iter_mut().filter(|level| touched[usize::from(level.priority)]) {
+            // Few ascending runs: a stable sort merges them in one pass.
+            level.entries.make_contiguous().sort_by_key(|entry| entry.qseq);
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        self.len += 1;
+        self.bytes += entry.message.body_len() as u64;
+        self.logged_bytes += entry.logged_bytes();
     }
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
         self.len = 0;
         self.bytes = 0;
+        self.logged_bytes = 0;
         std::mem::take(&mut self.levels).into_iter().flat_map(|level| level.entries)
     }
 

@@ -17,6 +17,7 @@ struct Recorder {
     unused: u32,
     full: bool,
     backlog: usize,
+    floor: u64,
 }
 
 impl Effects for Recorder {
@@ -58,7 +59,7 @@ impl Effects for Recorder {
     }
 
     fn log_floor(&self) -> u64 {
-        0
+        self.floor
     }
 }
 
@@ -398,4 +399,81 @@ fn get_does_not_count_what_has_expired_behind_the_head() {
     publish(&mut queue, 0, false, Some(50), &mut fx);
     publish(&mut queue, 0, false, None, &mut fx);
     assert_eq!(queue.get(100, true, &mut fx).unwrap().remaining, 1);
+}
+
+#[test]
+fn relocating_goes_in_steps_that_fit_into_one_append() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let body = vec![0; 1 << 20];
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: &body };
+    let message = Arc::new(Message::copy_from(&view, true));
+    for _ in 0..10 {
+        queue.publish(0, &mut Publish::of(&message, None, 0), &mut fx);
+    }
+    fx.enqueued.clear();
+    fx.floor = 100;
+    let mut steps = Vec::new();
+    while let moved @ 1.. = queue.relocate(0, 100, &mut fx) {
+        steps.push(moved);
+    }
+    assert_eq!(steps, [4, 4, 2]);
+    assert_eq!(fx.enqueued, (1..=10).collect::<Vec<u64>>());
+}
+
+#[test]
+fn the_log_keeps_properties_too_and_nothing_of_transient_messages() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let properties = vec![0; 10_000];
+    let view = MessageView { exchange: "", routing_key: "q", properties: &properties, body: &[] };
+    queue.publish(0, &mut Publish::borrowed(view, false, None, 0), &mut fx);
+    assert_eq!(queue.logged_bytes(), 0);
+    queue.publish(0, &mut Publish::borrowed(view, true, None, 0), &mut fx);
+    assert!(queue.logged_bytes() >= 10_000);
+    queue.get(0, true, &mut fx);
+    let held = queue.get(0, false, &mut fx).unwrap().qseq;
+    assert!(queue.logged_bytes() >= 10_000, "held messages count");
+    queue.settle(0, Settle::Ack, &[held], &mut fx);
+    assert_eq!(queue.logged_bytes(), 0);
+}
+
+#[test]
+fn many_messages_return_between_others_in_order_and_at_once() {
+    const COUNT: u64 = 200_000;
+    let config = QueueConfig { max_priority: Some(1), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
+    let message = Arc::new(Message::copy_from(&view, false));
+    for at in 0..COUNT {
+        queue.publish(0, &mut Publish::of(&message, None, u8::from(at % 5 == 0)), &mut fx);
+    }
+    let all: Vec<u64> = (0..COUNT).map(|_| queue.get(0, false, &mut fx).unwrap().qseq).collect();
+    let (odd, even): (Vec<u64>, Vec<u64>) = all.iter().partition(|qseq| **qseq % 2 == 1);
+    queue.settle(0, Settle::Requeue, &even, &mut fx);
+    let began = std::time::Instant::now();
+    queue.settle(0, Settle::Requeue, &odd, &mut fx);
+    // One by one this takes minutes.
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    let again: Vec<u64> = (0..COUNT).map(|_| queue.get(0, true, &mut fx).unwrap().qseq).collect();
+    assert_eq!(again, all);
+}
+
+#[test]
+fn a_dead_letter_key_longer_than_a_short_string_is_cut_in_the_message_only() {
+    let long: Arc<str> = "ä".repeat(200).into();
+    let target = DeadLetterTarget { exchange: Arc::clone(&long), routing_key: Some(Arc::clone(&long)) };
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
+    let letter = DeadLetter {
+        queue: QueueId(1),
+        epoch: 1,
+        vhost: "/".into(),
+        queue_name: "q".into(),
+        target,
+        reason: Reason::Expired,
+        message: Arc::new(Message::copy_from(&view, true)),
+        logged_qseq: None,
+    };
+    let rewritten = letter.rewrite(0);
+    assert_eq!(rewritten.routing_keys, [&*long]);
+    assert_eq!(rewritten.message.view().routing_key, "ä".repeat(127));
+    assert_eq!(rewritten.message.view().exchange, "ä".repeat(127));
 }
