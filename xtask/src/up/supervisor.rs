@@ -5,7 +5,7 @@ use super::{folder, request, start_time};
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +28,9 @@ struct Supervisor {
     follow: Follow,
     holders: Vec<&'static str>,
     off: BTreeSet<String>,
+    /// The processes seen at the last look, by host and role.
+    pids: BTreeMap<(&'static str, &'static str), u32>,
+    looked: bool,
     /// What to know about the place: whether the machine is on the network, or why there is no address.
     remarks: Vec<String>,
     reachable: bool,
@@ -92,7 +95,16 @@ impl Supervisor {
                 }
             }
         }
-        Ok(Self { stack, follow, holders: Vec::new(), off: BTreeSet::new(), remarks, reachable })
+        Ok(Self {
+            stack,
+            follow,
+            holders: Vec::new(),
+            off: BTreeSet::new(),
+            pids: BTreeMap::new(),
+            looked: false,
+            remarks,
+            reachable,
+        })
     }
 
     fn serve(&mut self, stop: &AtomicBool) -> Result<()> {
@@ -118,6 +130,7 @@ impl Supervisor {
             if looked.elapsed() >= HOLDER_INTERVAL {
                 looked = Instant::now();
                 self.look_at_holders();
+                self.look_at_processes();
                 let _ = std::fs::write(folder().join("status"), self.status(None));
             }
         }
@@ -166,6 +179,30 @@ impl Supervisor {
                 println!("{}", self.follow.note(&line));
             }
         }
+    }
+
+    /// Tells of programs that ended without being asked to, and of those that came back.
+    fn look_at_processes(&mut self) {
+        let roles: &[&'static str] =
+            if self.stack.place().has_vip() { &["proxy", "vip-agent"] } else { &["proxy"] };
+        let all = BROKERS.into_iter().map(|host| (host, &["broker"][..]));
+        for (host, roles) in all.chain(BALANCERS.into_iter().map(|host| (host, roles))) {
+            for role in roles {
+                let now = if self.off.contains(host) { None } else { self.stack.pid(host, role) };
+                let before = match now {
+                    Some(pid) => self.pids.insert((host, role), pid),
+                    None => self.pids.remove(&(host, role)),
+                };
+                let line = match (before, now) {
+                    (Some(_), None) if !self.off.contains(host) => format!("{role} on {host} ended"),
+                    (Some(old), Some(new)) if old != new => format!("{role} on {host} was started again"),
+                    (None, Some(_)) if self.looked => format!("{role} on {host} runs"),
+                    _ => continue,
+                };
+                println!("{}", self.follow.note(&line));
+            }
+        }
+        self.looked = true;
     }
 
     /// The box that people read.
