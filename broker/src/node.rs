@@ -12,7 +12,9 @@ use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
 use broker_core::exception::Exception;
 use broker_core::ids::{ConnectionId, QueueId};
 use broker_core::message::{Message, MessageView};
-use broker_core::meta::{Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage};
+use broker_core::meta::{
+    Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage,
+};
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
 use broker_core::queue::{Effects, Queue, QueueConfig};
 use broker_store::Lsn;
@@ -385,7 +387,9 @@ impl Node {
                     turn.close();
                     moved += 1;
                     if !self.log_keeps_up() {
-                        tracing::warn!("old log files can not be released: the log has no room for what lives in them");
+                        tracing::warn!(
+                            "old log files can not be released: the log has no room for what lives in them"
+                        );
                         return;
                     }
                 }

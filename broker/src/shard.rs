@@ -23,10 +23,14 @@ use parking_lot::MutexGuard;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Work items a shard does before it lets others in.
 const FAIRNESS: u32 = 64;
+/// Octets of records that one turn gathers before the log gets them, unless they belong together.
+const LOG_BATCH: usize = 4 << 20;
+/// A buffer that a burst or a large message made larger than this is given back after its turn.
+const KEEP_LOG: usize = 512 * 1024;
 
 /// A queue whose deliveries go to this process's connections.
 pub(crate) type LocalQueue = Queue<ConsumerHandle>;
@@ -94,14 +98,16 @@ pub(crate) struct TurnBuffers {
     letters: Vec<DeadLetter>,
     unused: Vec<QueueId>,
     wakes: Vec<(u64, QueueId)>,
-    /// A consumer that does not keep up with what was published, and the octets it is owed since.
-    behind: Option<(Arc<Outbox>, usize)>,
+    /// A consumer that does not keep up with what was published, and the octets it is owed since. Weak: buffers
+    /// outlive the consumer's connection, and its socket must not.
+    behind: Option<(Weak<Outbox>, usize)>,
 }
 
 impl TurnBuffers {
     /// The output of a consumer that is owed more than `limit` octets by these turns, and how many.
     pub(crate) fn take_behind(&mut self, limit: usize) -> Option<(Arc<Outbox>, usize)> {
-        self.behind.take_if(|(_, debt)| *debt > limit)
+        let (behind, debt) = self.behind.take_if(|(_, debt)| *debt > limit)?;
+        Some((behind.upgrade()?, debt))
     }
 
     /// Timers that queues asked for outside of a turn.
@@ -206,14 +212,14 @@ impl<'n> Turn<'n> {
         for outbox in self.buffers.touched.drain(..) {
             outbox.flush();
         }
-        self.buffers
+        std::mem::take(&mut self.buffers)
     }
 
     /// Ends the turn from inside the metadata's lock, where nothing may be routed: what is left to do is done by
     /// a task of its own.
     pub(crate) fn defer(mut self, node: &Arc<Node>) {
         self.close();
-        let (buffers, now, node) = (self.buffers, self.now, Arc::clone(node));
+        let (buffers, now, node) = (std::mem::take(&mut self.buffers), self.now, Arc::clone(node));
         if buffers.letters.is_empty() && buffers.touched.is_empty() && buffers.unused.is_empty() {
             return;
         }
@@ -258,7 +264,8 @@ impl<'n> Turn<'n> {
     fn open(&mut self, index: usize) -> usize {
         if let Some(at) = self.open.iter().position(|(open, _)| *open == index) {
             self.work += 1;
-            if self.work.is_multiple_of(FAIRNESS) && !self.pinned {
+            let gathered = self.buffers.log.len() >= LOG_BATCH;
+            if (self.work.is_multiple_of(FAIRNESS) || gathered) && !self.pinned {
                 // Lets a waiting thread in, if there is one. The log hears first what happened so far.
                 append(self.node, &mut self.buffers, &mut self.position);
                 MutexGuard::bump(&mut self.open[at].1);
@@ -278,14 +285,27 @@ fn append(node: &Node, buffers: &mut TurnBuffers, position: &mut Lsn) {
     if buffers.records == 0 {
         return;
     }
-    let urgency = if buffers.urgent { Urgency::Now } else { Urgency::Lazy };
-    let last = node.wal.append(&buffers.log, buffers.records, urgency);
-    if buffers.urgent {
+    let mut log = std::mem::take(&mut buffers.log);
+    let (records, urgent) = (std::mem::take(&mut buffers.records), std::mem::take(&mut buffers.urgent));
+    let last = node.wal.append(&log, records, if urgent { Urgency::Now } else { Urgency::Lazy });
+    if urgent {
         *position = last;
     }
-    buffers.log.clear();
-    buffers.records = 0;
-    buffers.urgent = false;
+    if log.capacity() <= KEEP_LOG {
+        log.clear();
+        buffers.log = log;
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// A turn that an error or a panic ended early: the log and the clients still hear what happened at the
+    /// queues. An outbox that nobody flushes would stay silent for good.
+    fn drop(&mut self) {
+        self.close();
+        for outbox in self.buffers.touched.drain(..) {
+            outbox.flush();
+        }
+    }
 }
 
 impl Effects for TurnBuffers {
@@ -319,8 +339,9 @@ impl Effects for TurnBuffers {
     }
 
     fn backlog(&mut self, slowest: &ConsumerHandle, octets: usize) {
-        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::clone(&slowest.outbox), 0));
-        if Arc::ptr_eq(behind, &slowest.outbox) {
+        self.behind.take_if(|(behind, _)| behind.strong_count() == 0);
+        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::downgrade(&slowest.outbox), 0));
+        if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(&slowest.outbox)) {
             *debt += octets;
         }
     }
