@@ -173,7 +173,11 @@ impl DeadLetter {
 /// As much of a text as a short string holds (AMQP 0-9-1 section 4.2.5.3): queue arguments and policies are long
 /// strings, but exchange and routing key of a message are short ones.
 fn short(text: &str) -> &str {
-    &text[..text.floor_char_boundary(usize::from(u8::MAX))]
+    let mut end = text.len().min(usize::from(u8::MAX));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 fn long(text: &str) -> FieldValue {
