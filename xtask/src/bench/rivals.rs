@@ -21,6 +21,7 @@ file, without health checks and logs.";
 
 const PORTS: [u16; 5] = [15_901, 15_902, 15_903, 15_904, 15_905];
 const ECHO_PORT: u16 = 15_906;
+const MAPPER_PORT: u16 = 15_907;
 
 /// A server under load.
 pub(super) struct Rival {
@@ -29,6 +30,8 @@ pub(super) struct Rival {
     pub(super) address: String,
     /// User, password and virtual host, for brokers.
     pub(super) login: Vec<&'static str>,
+    /// What it needs beside itself.
+    _helper: Option<Process>,
 }
 
 /// A folder below `target` that goes in the end.
@@ -76,7 +79,7 @@ fn start(
         !alive || listens.is_ok_and(|text| !text.trim().is_empty())
     })?;
     ensure!(alive, "{name} ended:\n{}", process.log());
-    Ok(Rival { name, process, address: format!("127.0.0.1:{port}"), login: login.to_vec() })
+    Ok(Rival { name, process, address: format!("127.0.0.1:{port}"), login: login.to_vec(), _helper: None })
 }
 
 pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
@@ -89,11 +92,17 @@ pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
 
 pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
     let folder = scratch.folder("rabbitmq")?;
+    // Erlang's port mapper would be started as a daemon and stay: here is one that goes with us.
+    let mut mapper = guarded("epmd");
+    mapper.args(["-address", "127.0.0.1", "-port", &MAPPER_PORT.to_string()]);
+    let mapper = start("epmd", mapper, MAPPER_PORT, &[], &folder.join("epmd.log"))?;
     let mut command = guarded("/usr/lib/rabbitmq/bin/rabbitmq-server");
     rabbitmq_environment(&mut command, &folder, "bench");
     command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", PORTS[2].to_string());
-    command.env("RABBITMQ_DIST_PORT", PORTS[3].to_string());
-    start("RabbitMQ", command, PORTS[2], &["guest", "guest", "/"], &folder.join("server.log"))
+    command.env("RABBITMQ_DIST_PORT", PORTS[3].to_string()).env("ERL_EPMD_PORT", MAPPER_PORT.to_string());
+    let rabbitmq =
+        start("RabbitMQ", command, PORTS[2], &["guest", "guest", "/"], &folder.join("server.log"))?;
+    Ok(Rival { _helper: Some(mapper.process), ..rabbitmq })
 }
 
 fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> {
