@@ -35,7 +35,6 @@ impl Connection {
     ///
     /// # Errors
     /// The exception that RabbitMQ answers.
-    #[expect(clippy::too_many_lines, reason = "one arm for each method")]
     pub(crate) fn fast_method(
         &mut self,
         turn: &mut Turn<'_>,

@@ -9,18 +9,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A broker that keeps everything in memory, for the tests that run at the same time.
-pub struct Broker {
+pub(crate) struct Broker {
     process: Child,
     /// Its AMQP port on the loopback interface.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Broker {
     /// The one that runs, or a new one.
-    pub fn shared() -> Arc<Broker> {
+    pub(crate) fn shared() -> Arc<Broker> {
         static RUNNING: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap();
         running.upgrade().unwrap_or_else(|| {
@@ -31,7 +31,7 @@ impl Broker {
     }
 
     /// One with options of its own.
-    pub fn start(options: &[&str]) -> Broker {
+    pub(crate) fn start(options: &[&str]) -> Broker {
         let mut process = Command::new(env!("CARGO_BIN_EXE_broker"))
             .args(["--ephemeral", "--bind", "127.0.0.1", "--port", "0", "--management-port", "0"])
             .args(["--node", "rabbit@wire"])
@@ -60,12 +60,12 @@ impl Broker {
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// A logged in client.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.port)
     }
 }
@@ -79,55 +79,46 @@ impl Drop for Broker {
 
 /// A method that came, with its content.
 #[derive(Debug)]
-pub struct Received {
+pub(crate) struct Received {
     /// Channel it came on.
-    pub channel: u16,
+    pub(crate) channel: u16,
     payload: Vec<u8>,
     /// Properties as they came.
-    pub properties: Vec<u8>,
+    pub(crate) properties: Vec<u8>,
     /// Body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Received {
     /// The method.
-    pub fn method(&self) -> Method<'_> {
+    pub(crate) fn method(&self) -> Method<'_> {
         Method::decode(&self.payload).unwrap()
     }
 
     /// Its name.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.method().name()
     }
 
     /// The properties, decoded.
-    pub fn properties(&self) -> BasicProperties {
+    pub(crate) fn properties(&self) -> BasicProperties {
         BasicProperties::from(amqp::content::Properties::parse(&self.properties).unwrap())
     }
 
     /// Code and text of a `close`, whatever it closes.
-    pub fn close(&self) -> (u16, String) {
+    pub(crate) fn close(&self) -> (u16, String) {
         match self.method() {
             Method::ChannelClose(close) => (close.reply_code, close.reply_text.to_owned()),
             Method::ConnectionClose(close) => (close.reply_code, close.reply_text.to_owned()),
             other => panic!("expected a close, got {other:?}"),
         }
     }
-
-    /// Delivery tag of a delivery or a fetched message.
-    pub fn tag(&self) -> u64 {
-        match self.method() {
-            Method::BasicDeliver(deliver) => deliver.delivery_tag,
-            Method::BasicGetOk(got) => got.delivery_tag,
-            other => panic!("expected a message, got {other:?}"),
-        }
-    }
 }
 
 /// A connection.
-pub struct Client {
+pub(crate) struct Client {
     /// The socket.
-    pub stream: TcpStream,
+    pub(crate) stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
     events: VecDeque<Received>,
@@ -137,7 +128,7 @@ pub struct Client {
 
 impl Client {
     /// Connects and sends nothing.
-    pub fn connect(port: u16) -> Client {
+    pub(crate) fn connect(port: u16) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -145,7 +136,7 @@ impl Client {
     }
 
     /// Logs in as guest and opens channel 1.
-    pub fn new(port: u16) -> Client {
+    pub(crate) fn new(port: u16) -> Client {
         let mut client = Client::connect(port);
         client.login(0);
         client.open(1);
@@ -153,7 +144,7 @@ impl Client {
     }
 
     /// The whole handshake, with every capability clients announce.
-    pub fn login(&mut self, heartbeat: u16) {
+    pub(crate) fn login(&mut self, heartbeat: u16) {
         let mut capabilities = FieldTable::new();
         for name in ["consumer_cancel_notify", "connection.blocked", "authentication_failure_close"] {
             capabilities.insert(name, FieldValue::Bool(true));
@@ -179,38 +170,43 @@ impl Client {
     }
 
     /// Opens a channel.
-    pub fn open(&mut self, number: u16) {
+    pub(crate) fn open(&mut self, number: u16) {
         self.call(number, &channel::Open, "channel.open-ok");
     }
 
     /// Adds a method to what goes out next.
-    pub fn put<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M) {
+    pub(crate) fn put<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M) {
         frame::write_fields(&mut self.output, number, fields);
     }
 
     /// Adds octets to what goes out next.
-    pub fn put_raw(&mut self, octets: &[u8]) {
+    pub(crate) fn put_raw(&mut self, octets: &[u8]) {
         self.output.extend_from_slice(octets);
     }
 
     /// Takes what was put, to send it by other means.
-    pub fn take_output(&mut self) -> Vec<u8> {
+    pub(crate) fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
     }
 
     /// Sends what was put.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         self.stream.write_all(&std::mem::take(&mut self.output)).unwrap();
     }
 
     /// Sends a method.
-    pub fn send<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M) {
+    pub(crate) fn send<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M) {
         self.put(number, fields);
         self.flush();
     }
 
     /// Sends a method and waits for its answer, which must come next.
-    pub fn call<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M, answer: &str) -> Received {
+    pub(crate) fn call<'m, M: MethodFields<'m>>(
+        &mut self,
+        number: u16,
+        fields: &M,
+        answer: &str,
+    ) -> Received {
         self.send(number, fields);
         let received = self.expect(answer);
         assert_eq!(received.channel, number);
@@ -218,7 +214,7 @@ impl Client {
     }
 
     /// Adds a publish to what goes out next.
-    pub fn put_publish(
+    pub(crate) fn put_publish(
         &mut self,
         number: u16,
         publish: &basic::Publish<'_>,
@@ -233,39 +229,39 @@ impl Client {
     }
 
     /// Publishes to a queue by its name.
-    pub fn publish(&mut self, number: u16, routing_key: &str, body: &[u8]) {
+    pub(crate) fn publish(&mut self, number: u16, routing_key: &str, body: &[u8]) {
         let publish = basic::Publish { routing_key, ..basic::Publish::default() };
         self.put_publish(number, &publish, &BasicProperties::default(), body);
         self.flush();
     }
 
     /// Declares a queue and returns its name.
-    pub fn declare(&mut self, number: u16, declare: &queue::Declare<'_>) -> String {
+    pub(crate) fn declare(&mut self, number: u16, declare: &queue::Declare<'_>) -> String {
         let received = self.call(number, declare, "queue.declare-ok");
         let Method::QueueDeclareOk(ok) = received.method() else { unreachable!() };
         ok.queue.to_owned()
     }
 
     /// Declares a queue of the connection's own.
-    pub fn own_queue(&mut self) -> String {
+    pub(crate) fn own_queue(&mut self) -> String {
         self.declare(1, &queue::Declare { exclusive: true, ..queue::Declare::default() })
     }
 
     /// Starts to consume from a queue.
-    pub fn consume(&mut self, number: u16, queue: &str, consumer_tag: &str, no_ack: bool) {
+    pub(crate) fn consume(&mut self, number: u16, queue: &str, consumer_tag: &str, no_ack: bool) {
         let consume = basic::Consume { queue, consumer_tag, no_ack, ..basic::Consume::default() };
         self.call(number, &consume, "basic.consume-ok");
     }
 
     /// What comes next; it must have this name.
-    pub fn expect(&mut self, name: &str) -> Received {
+    pub(crate) fn expect(&mut self, name: &str) -> Received {
         let received = self.next().unwrap_or_else(|| panic!("the broker hung up instead of {name}"));
         assert_eq!(received.name(), name, "{:?}", received.method());
         received
     }
 
     /// What comes next. `None` when the broker hangs up.
-    pub fn next(&mut self) -> Option<Received> {
+    pub(crate) fn next(&mut self) -> Option<Received> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
@@ -278,11 +274,16 @@ impl Client {
     }
 
     /// Fails if anything but heartbeats comes within this time.
-    pub fn expect_silence(&mut self, time: Duration) {
-        self.stream.set_read_timeout(Some(time)).unwrap();
+    pub(crate) fn expect_silence(&mut self, time: Duration) {
+        let end = Instant::now() + time;
         let mut chunk = [0; 4096];
-        while let Ok(count @ 1..) = self.stream.read(&mut chunk) {
-            self.input.extend_from_slice(&chunk[..count]);
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.stream.set_read_timeout(Some(left)).unwrap();
+            match self.stream.read(&mut chunk) {
+                Ok(0) => panic!("the broker hung up"),
+                Ok(count) => self.input.extend_from_slice(&chunk[..count]),
+                Err(_) => break,
+            }
         }
         self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         self.cut_frames();

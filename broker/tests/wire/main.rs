@@ -1,7 +1,7 @@
 //! Behaviour that only shows on the wire: what is sent, in which order, under pressure, by a client that sees
 //! every frame. Each test names the behaviour it protects; the reference is RabbitMQ 3.10.
 
-#![expect(clippy::tests_outside_test_module, reason = "a file of tests")]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod client;
 
@@ -246,6 +246,35 @@ fn a_consumer_that_does_not_read_leaves_messages_for_others() {
     sender.join().unwrap();
     other.consume(1, &queue, "busy", true);
     assert_eq!(other.expect("basic.deliver").body.len(), 8000);
+}
+
+#[test]
+fn publishers_learn_that_they_are_held_up_and_stay_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("broker.toml");
+    // More than any disk has free: the alarm is on from the first look at it.
+    std::fs::write(&config, "[limits]\ndisk_free = 1125899906842624\n").unwrap();
+    let broker = Broker::start(&["-c", config.to_str().unwrap()]);
+    let mut publisher = Client::connect(broker.port);
+    publisher.login(1);
+    publisher.open(1);
+    let queue = publisher.own_queue();
+    let mut consumer = Client::connect(broker.port);
+    consumer.login(0);
+    consumer.open(1);
+    std::thread::sleep(Duration::from_secs(2));
+    publisher.publish(1, &queue, b"x");
+    let blocked = publisher.expect("connection.blocked");
+    let Method::ConnectionBlocked(blocked) = blocked.method() else { unreachable!() };
+    assert_eq!(blocked.reason, "low on disk");
+    // Its heartbeats are not read now, and it is not taken for dead.
+    publisher.expect_silence(Duration::from_secs(4));
+    let mut heartbeat = Vec::new();
+    amqp::frame::write_heartbeat(&mut heartbeat);
+    publisher.stream.write_all(&heartbeat).unwrap();
+    // Who does not publish is served and not bothered.
+    let own = consumer.own_queue();
+    consumer.call(1, &basic::Get { queue: &own, no_ack: true }, "basic.get-empty");
 }
 
 #[test]

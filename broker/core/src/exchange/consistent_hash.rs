@@ -24,8 +24,11 @@ const PROPERTIES: [&str; 3] = ["correlation_id", "message_id", "timestamp"];
 pub struct ConsistentHash {
     on: HashOn,
     /// Every binding with its weight.
-    bindings: BTreeMap<(Destination, Arc<str>, Arc<[u8]>), f64>,
+    bindings: BTreeMap<Identity, f64>,
 }
+
+/// Destination, binding key, canonical arguments.
+type Identity = (Destination, Arc<str>, Arc<[u8]>);
 
 /// What is hashed.
 #[derive(Debug, Default)]
