@@ -181,7 +181,7 @@ impl Connection {
             let replied = reply && self.deliver_reply(turn, &publish.view);
             let transactional = self.channels.get(&channel).is_some_and(|open| open.transaction.is_some());
             if transactional && !replied {
-                return self.collect(channel, &mut publish, mandatory);
+                return self.collect(channel, &mut publish, &targets, mandatory);
             }
             let rejected = !replied && self.hand_over(turn, channel, &mut publish, &targets, mandatory);
             if let Some(confirms) = self.channels.get_mut(&channel).and_then(|open| open.confirms.as_mut()) {
@@ -198,7 +198,13 @@ impl Connection {
     }
 
     /// Keeps a publish until `tx.commit`.
-    fn collect(&mut self, channel: u16, publish: &mut Publish<'_>, mandatory: bool) -> Result<(), Exception> {
+    fn collect(
+        &mut self,
+        channel: u16,
+        publish: &mut Publish<'_>,
+        targets: &[QueueId],
+        mandatory: bool,
+    ) -> Result<(), Exception> {
         let limit = self.node.settings.max_transaction_size;
         let Some(open) = self.channels.get_mut(&channel) else { return Ok(()) };
         let Some(transaction) = open.transaction.as_mut() else { return Ok(()) };
@@ -207,6 +213,7 @@ impl Connection {
             expiration_ms: publish.expiration_ms,
             priority: publish.priority,
             mandatory,
+            targets: targets.to_vec(),
         });
         if size > limit {
             let text = format!("transaction of {size} octets is larger than the limit of {limit}");
@@ -288,19 +295,6 @@ impl Connection {
             self.routes.insert(sm.version(), view.exchange, view.routing_key, targets);
         }
         Ok(())
-    }
-
-    /// Routes a message again at commit time.
-    pub(crate) fn route_message(
-        &mut self,
-        turn: &mut Turn<'_>,
-        channel: u16,
-        message: &Message,
-        targets: &mut Vec<QueueId>,
-    ) -> Result<(), Exception> {
-        let view = message.view();
-        let facts = self.check_publish(channel, view.properties, view.body.len() as u64)?;
-        self.route(turn, &view, &facts, targets)
     }
 }
 

@@ -286,18 +286,13 @@ impl Connection {
         let transaction = transaction.take();
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
-        let mut targets = Vec::with_capacity(transaction.publishes.len());
-        for publish in &transaction.publishes {
-            let mut queues = Vec::new();
-            self.route_message(&mut turn, number, &publish.message, &mut queues)?;
-            targets.push(queues);
-        }
+        let targets = transaction.publishes.iter().flat_map(|publish| &publish.targets);
         let settled = transaction.settlements.iter().flat_map(|(_, settled)| settled);
-        let touched = targets.iter().flatten().copied().chain(settled.map(|(_, unacked)| unacked.queue));
+        let touched = targets.copied().chain(settled.map(|(_, unacked)| unacked.queue));
         turn.pin(touched);
-        for (publish, queues) in transaction.publishes.iter().zip(&targets) {
+        for publish in &transaction.publishes {
             let mut incoming = Publish::of(&publish.message, publish.expiration_ms, publish.priority);
-            self.hand_over(&mut turn, number, &mut incoming, queues, publish.mandatory);
+            self.hand_over(&mut turn, number, &mut incoming, &publish.targets, publish.mandatory);
         }
         for (how, mut settled) in transaction.settlements {
             super::channel::settle(&mut turn, how, &mut settled);

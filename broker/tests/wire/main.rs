@@ -7,6 +7,7 @@ mod client;
 
 use amqp::content::BasicProperties;
 use amqp::method::{Method, basic, channel, confirm, connection, queue, tx};
+use amqp::table::{FieldTable, FieldValue};
 use client::{Broker, Client};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -373,4 +374,24 @@ fn a_delivery_that_is_never_acknowledged_closes_its_channel_and_goes_back() {
     let got = client.call(1, &basic::Get { queue: &queue, no_ack: true }, "basic.get-ok");
     let Method::BasicGetOk(ok) = got.method() else { unreachable!() };
     assert!(ok.redelivered);
+}
+
+#[test]
+fn a_transaction_keeps_the_blind_copies_of_its_publishes() {
+    let broker = Broker::shared();
+    let mut client = broker.client();
+    let (open, blind) = (client.own_queue(), client.own_queue());
+    client.open(2);
+    client.call(2, &tx::Select, "tx.select-ok");
+    let mut headers = FieldTable::new();
+    headers.insert("BCC", FieldValue::Array(vec![FieldValue::long_str(blind.as_str())]));
+    let properties = BasicProperties { headers: Some(headers), ..BasicProperties::default() };
+    let publish = basic::Publish { routing_key: &open, ..basic::Publish::default() };
+    client.put_publish(2, &publish, &properties, b"both");
+    client.call(2, &tx::Commit, "tx.commit-ok");
+    for queue in [&open, &blind] {
+        let got = client.call(1, &basic::Get { queue, no_ack: true }, "basic.get-ok");
+        assert_eq!(got.body, b"both");
+        assert!(got.properties().headers.is_none_or(|headers| headers.get("BCC").is_none()));
+    }
 }

@@ -1,6 +1,7 @@
 //! A transaction: publishes and settlements that wait for `tx.commit` (AMQP 0-9-1 section 1.9).
 
 use super::deliveries::Unacked;
+use crate::ids::QueueId;
 use crate::message::Message;
 use crate::queue::Settle;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub struct TxPublish {
     pub priority: u8,
     /// Return it when nothing is routed to.
     pub mandatory: bool,
+    /// Where it goes. RabbitMQ routes when the publish arrives, not at the commit.
+    pub targets: Vec<QueueId>,
 }
 
 /// What a channel in transaction mode has collected since the last commit or rollback.
