@@ -389,11 +389,6 @@ impl Outbox {
         self.state.lock().bytes > OVERFULL
     }
 
-    /// Octets not written yet.
-    pub(crate) fn waiting(&self) -> usize {
-        self.state.lock().bytes
-    }
-
     /// Octets written since the connection began.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -404,11 +399,6 @@ impl Outbox {
         let mut state = self.state.lock();
         let mut channels = state.channels.iter_mut();
         channels.find_map(|(number, out)| out.deliveries.overdue(now, timeout).then_some(*number))
-    }
-
-    /// Deliveries of all channels that are not settled.
-    pub(crate) fn unacked(&self) -> usize {
-        self.state.lock().channels.values().map(|out| out.deliveries.unacked_count()).sum()
     }
 
     /// Writes until everything is out or the socket is full. What is not written stays in `chunks`; what went
