@@ -107,10 +107,7 @@ impl ConsistentHash {
         let hash = self.hash(keys, headers, properties);
         let mut best = None;
         for ((to, ..), weight) in &self.bindings {
-            // Several bindings of one destination: RabbitMQ counts the first.
-            if best.is_some_and(|(_, destination)| destination == *to) {
-                continue;
-            }
+            // Several bindings of one destination draw the same number: the heaviest counts.
             let score = weight / -draw(hash, *to).ln();
             if best.is_none_or(|(other, _)| score > other) {
                 best = Some((score, *to));
@@ -196,6 +193,13 @@ mod tests {
         let moved: Vec<_> = keys.iter().filter(|key| target(&before, key) != target(&after, key)).collect();
         assert!(moved.iter().all(|key| target(&after, key) == Some(queue(3))));
         assert!((1_800..2_200).contains(&moved.len()), "{}", moved.len());
+    }
+
+    #[test]
+    fn two_bindings_of_one_queue_count_as_the_heavier_one() {
+        let (mut twice, once) = (exchange(&[5, 3]), exchange(&[10, 3]));
+        twice.bind(queue(1), &Arc::from("10"), &Arc::from([]));
+        assert!((0..1_000).all(|i| target(&twice, &format!("key {i}")) == target(&once, &format!("key {i}"))));
     }
 
     #[test]
