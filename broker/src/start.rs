@@ -16,6 +16,7 @@ use daemon::shutdown::Shutdown;
 use daemon::signals::Signals;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -201,7 +202,7 @@ impl DataPlace {
         }
         let path =
             std::env::temp_dir().join(format!("broker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
-        std::fs::create_dir(&path).map_err(|error| {
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
             Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display()))
         })?;
         Ok(DataPlace { path, ephemeral: true })

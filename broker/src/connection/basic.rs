@@ -306,7 +306,9 @@ impl Connection {
         }
         let open = self.channels.get_mut(&number);
         if let Some(transaction) = open.and_then(|open| open.transaction.as_mut()) {
-            transaction.settlements.push((how, std::mem::take(&mut settled)));
+            if !settled.is_empty() {
+                transaction.settlements.push((how, std::mem::take(&mut settled)));
+            }
         } else {
             self.info.counters.acknowledged.add(settled.len() as u64);
             if let [(_, unacked)] = settled.as_slice() {
@@ -334,7 +336,12 @@ impl Connection {
 
     /// Lets consumers go on that waited for the channel's limit.
     pub(crate) fn resume_limited(&mut self, turn: &mut Turn<'_>, number: u16) {
-        for (queue, consumer) in self.outbox.take_stalled_by_limit(number) {
+        let mut waiting = self.outbox.take_stalled_by_limit(number);
+        if waiting.len() > 1 {
+            // Whoever went first last time would take all the room again.
+            waiting.rotate_left(1);
+        }
+        for (queue, consumer) in waiting {
             turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
         }
     }

@@ -155,6 +155,7 @@ impl Connection {
         let (class_id, method_id) = (method.class_id(), method.method_id());
         let name = |error: Exception| error.at(class_id, method_id);
         if let Method::BasicPublish(publish) = &method {
+            self.publishes = true;
             if let Some((view, more)) = whole_content(&data[size..], frame.channel, self.frame_max) {
                 let view =
                     MessageView { exchange: publish.exchange, routing_key: publish.routing_key, ..view };

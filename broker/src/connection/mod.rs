@@ -36,7 +36,9 @@ use routes::RouteCache;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -123,6 +125,8 @@ pub(crate) struct Connection {
     /// Input is read: no alarm and no full log holds this publisher up.
     reading: bool,
     told_blocked: bool,
+    /// The client has begun to publish: alarms are for it.
+    publishes: bool,
 }
 
 /// Serves a client until the connection ends.
@@ -174,10 +178,25 @@ pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
         silent_ticks: 0,
         reading: true,
         told_blocked: false,
+        publishes: false,
         node,
     };
-    connection.run().await;
+    run_guarded(&mut connection).await;
     connection.clean_up().await;
+}
+
+/// Runs a connection. A mistake of ours must not leave its consumers and messages behind: whatever happens,
+/// it is cleaned up after.
+async fn run_guarded(connection: &mut Connection) {
+    let name = connection.info.name();
+    let mut run = std::pin::pin!(connection.run());
+    std::future::poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))).unwrap_or_else(|_| {
+            tracing::error!(connection = name, "a connection's task failed");
+            Poll::Ready(())
+        })
+    })
+    .await;
 }
 
 impl Connection {
@@ -196,10 +215,9 @@ impl Connection {
                 next_tick = Instant::now() + self.tick();
             }
             let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick)).min(next_check);
-            let publishes = self.info.counters.published.get() > 0;
             let congested = self.node.wal.is_congested();
             let stopped =
-                publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some());
+                self.publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some());
             if stopped && !self.told_blocked {
                 self.tell_blocked(blocked.borrow().as_deref());
             }
@@ -224,7 +242,12 @@ impl Connection {
                     }
                     Err(error) => self.lost(&error),
                 },
-                () = outbox.notify.notified() => self.notified(),
+                () = outbox.notify.notified() => {
+                    self.notified();
+                    if self.held_back && !outbox.is_overfull() {
+                        self.follow(Next::HeldBack).await;
+                    }
+                }
                 changed = durable.changed(), if self.confirming || congested => match changed {
                     Ok(()) => self.confirm(),
                     Err(_) => self.phase = Phase::Done,
@@ -323,7 +346,7 @@ impl Connection {
                 let Ok(Some((frame, size))) = frame::parse(&input[at..], self.frame_max) else { break };
                 at += size;
                 self.slow_frame(frame.channel, frame.payload).await;
-            } else if self.outbox.is_overfull() {
+            } else if self.outbox.wait_for_room() {
                 break;
             }
             let (used, then) = self.process(&input[at..]);
@@ -487,7 +510,7 @@ impl Connection {
 
     /// Tells a publishing client that its publishes are not read now, or that they are again.
     fn tell_blocked(&mut self, reason: Option<&str>) {
-        let publishes = self.info.counters.published.get() > 0;
+        let publishes = self.publishes;
         if !self.blocked_notify || self.phase != Phase::Running || reason.is_some() == self.told_blocked {
             return;
         }

@@ -76,6 +76,8 @@ struct State {
     channels: FxHashMap<u16, ChannelOut>,
     stalled: Vec<(QueueId, ConsumerRef)>,
     requests: Vec<Request>,
+    /// The connection's task waits until less waits here.
+    wants_room: bool,
 }
 
 /// Something the connection's task has to do.
@@ -333,7 +335,8 @@ impl Outbox {
             let wake = match result {
                 Ok(()) => {
                     state.recycle(chunks);
-                    !state.stalled.is_empty() && state.bytes <= LOW_WATER
+                    let resume = !state.stalled.is_empty() && state.bytes <= LOW_WATER;
+                    std::mem::take(&mut state.wants_room) || resume
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     chunks.append(&mut state.chunks);
@@ -387,6 +390,13 @@ impl Outbox {
     /// earlier, so this is what the client asked for itself.
     pub(crate) fn is_overfull(&self) -> bool {
         self.state.lock().bytes > OVERFULL
+    }
+
+    /// The same; if so, the connection's task is woken when there is room again.
+    pub(crate) fn wait_for_room(&self) -> bool {
+        let mut state = self.state.lock();
+        state.wants_room = state.bytes > OVERFULL;
+        state.wants_room
     }
 
     /// Octets written since the connection began.

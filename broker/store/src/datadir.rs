@@ -126,7 +126,7 @@ impl DataDir {
         let io = |doing| move |source| DataDirError::Io { doing, path: path.to_owned(), source };
         fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o750)
+            .mode(0o700)
             .create(path)
             .map_err(io("create data directory"))?;
         let lock = lock(path, node)?;

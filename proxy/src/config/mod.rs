@@ -26,9 +26,19 @@ pub struct Config {
     pub proxies: Vec<ProxyConfig>,
 }
 
+impl Config {
+    /// The number (`iid`) of the next section. HAProxy counts from 1; a stats socket takes the first number.
+    pub fn next_id(&self) -> u32 {
+        let before = self.proxies.len() + usize::from(self.global.stats_socket);
+        u32::try_from(before).unwrap_or(u32::MAX - 1) + 1
+    }
+}
+
 /// Settings of the process.
 #[derive(Debug, Clone, Default)]
 pub struct Global {
+    /// A `stats socket` is asked for.
+    pub stats_socket: bool,
     /// Most connections the process accepts at one time.
     pub maxconn: Option<u32>,
     /// Worker threads; one per core when unset.

@@ -47,19 +47,15 @@ pub fn read(text: &str, file: &str, config: &mut Config) -> Result<Diagnostics, 
     let sections = [(Kind::Listen, raw.listen), (Kind::Frontend, raw.frontend), (Kind::Backend, raw.backend)];
     for (kind, sections) in sections {
         for (name, section) in sections.0 {
-            let id = next_id(config);
+            let id = config.next_id();
             config.proxies.push(section.build(&name, id, kind, &defaults, &context));
         }
     }
     for (name, stats) in raw.stats.0 {
-        let id = next_id(config);
+        let id = config.next_id();
         config.proxies.push(stats.build(&name, id, &defaults, &context));
     }
     Ok(Diagnostics::new())
-}
-
-fn next_id(config: &Config) -> u32 {
-    u32::try_from(config.proxies.len()).unwrap_or(u32::MAX - 2) + 2
 }
 
 /// What holds when neither `[defaults]` nor the section says anything.

@@ -34,7 +34,9 @@ pub struct Transaction {
 impl Transaction {
     /// Adds a publish. Returns the octets the transaction holds now.
     pub fn publish(&mut self, publish: TxPublish) -> usize {
-        self.bytes += publish.message.memory();
+        // Each queue it goes to writes it to the log.
+        self.bytes =
+            self.bytes.saturating_add(publish.message.memory().saturating_mul(publish.targets.len().max(1)));
         self.publishes.push(publish);
         self.bytes
     }

@@ -199,7 +199,9 @@ mod tests {
     fn two_bindings_of_one_queue_count_as_the_heavier_one() {
         let (mut twice, once) = (exchange(&[5, 3]), exchange(&[10, 3]));
         twice.bind(queue(1), &Arc::from("10"), &Arc::from([]));
-        assert!((0..1_000).all(|i| target(&twice, &format!("key {i}")) == target(&once, &format!("key {i}"))));
+        assert!(
+            (0..1_000).all(|i| target(&twice, &format!("key {i}")) == target(&once, &format!("key {i}")))
+        );
     }
 
     #[test]

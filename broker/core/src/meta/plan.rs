@@ -15,6 +15,27 @@ use amqp::table::FieldTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Names travel as short strings (AMQP 0-9-1 section 4.2.5.3); the HTTP API could bring longer ones.
+fn check_names(command: &MetaCommand) -> Result<(), MetaError> {
+    let names: [&str; 3] = match command {
+        MetaCommand::DeclareQueue(declare) => [&declare.name, "", ""],
+        MetaCommand::DeclareExchange(declare) => [&declare.name, "", ""],
+        MetaCommand::Bind(request) => match &request.destination {
+            DestinationName::Queue(name) | DestinationName::Exchange(name) => {
+                [&request.source, name, &request.routing_key]
+            }
+        },
+        MetaCommand::PutVhost { name, .. } => [name, "", ""],
+        _ => return Ok(()),
+    };
+    match names.iter().find(|name| name.len() > usize::from(u8::MAX)) {
+        Some(name) => {
+            Err(MetaError::Invalid(format!("a name has {} octets; at most 255 are possible", name.len())))
+        }
+        None => Ok(()),
+    }
+}
+
 impl MetaSm {
     /// What `command` would change and answer. `id` is the number from which new things get their
     /// identity; it must never have been used before for anything that is on disk.
@@ -22,6 +43,7 @@ impl MetaSm {
     /// A [`MetaCommand::Batch`] can not be planned as one, because each of its commands sees the
     /// changes of those before.
     pub fn plan(&self, id: u64, command: &MetaCommand) -> Result<Plan, MetaError> {
+        check_names(command)?;
         match command {
             MetaCommand::DeclareQueue(declare) => self.plan_declare_queue(id, declare),
             MetaCommand::DeclareExchange(declare) => self.plan_declare_exchange(id, declare),

@@ -61,7 +61,7 @@ pub(super) fn directive(
         "hard-stop-after" => global.hard_stop_after = args.time("a time"),
         "master-worker" => args.skip_rest(),
         "quiet" | "zero-warning" | "nosplice" => {}
-        "stats" => stats(keyword, args),
+        "stats" => stats(keyword, global, args),
         word if vocabulary::GLOBAL_TUNING.contains(&word)
             || word.starts_with("tune.")
             || word.starts_with("ssl-")
@@ -132,9 +132,10 @@ fn identity_directive(
     }
 }
 
-fn stats(keyword: &Word, args: &mut Args<'_, '_>) {
+fn stats(keyword: &Word, global: &mut Global, args: &mut Args<'_, '_>) {
     match args.value("socket, timeout or maxconn").map(|word| word.text.as_str()) {
         Some("socket") => {
+            global.stats_socket = true;
             args.warn(keyword, "not-served", "the stats socket is not served yet; the line is read over", "");
             args.skip_rest();
         }

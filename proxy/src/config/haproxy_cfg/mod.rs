@@ -170,7 +170,7 @@ impl Reader {
             );
         }
         let settings = self.inherited(args).unwrap_or_else(|| self.defaults.clone());
-        let id = u32::try_from(config.proxies.len()).unwrap_or(u32::MAX - 2) + 2;
+        let id = config.next_id();
         let mut proxy = ProxyConfig::new(&name.text, id, kind, settings);
         proxy.place = args.place(name);
         // HAProxy 1.x allowed `listen NAME ADDRESS`; many files still have it.

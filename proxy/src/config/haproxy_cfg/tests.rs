@@ -47,7 +47,7 @@ fn the_tutorials_file_is_read_as_meant() {
     let brokers = &config.proxies[0];
     assert_eq!(
         (brokers.name.as_str(), brokers.id, brokers.settings.mode),
-        ("rabbitmq_cluster", 2, Mode::Tcp)
+        ("rabbitmq_cluster", 1, Mode::Tcp)
     );
     assert_eq!(brokers.binds[0].address.to_string(), "192.168.204.143:5672");
     assert_eq!(brokers.settings.balance, Algorithm::RoundRobin);

@@ -23,7 +23,7 @@ fn a_few_lines_are_enough() {
     )
     .unwrap();
     let [listen, stats] = &config.proxies[..] else { panic!() };
-    assert_eq!((listen.id, stats.id, stats.binds.len()), (2, 3, 2));
+    assert_eq!((listen.id, stats.id, stats.binds.len()), (1, 2, 2));
     let names: Vec<_> = listen.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["B", "A"], "the order of the file is kept");
     assert_eq!(listen.settings.check, CheckKind::Amqp);
