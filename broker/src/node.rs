@@ -23,6 +23,7 @@ use broker_store::wal::Wal;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -95,7 +96,7 @@ pub(crate) struct Node {
     pub(crate) alarms: Alarms,
     next_connection: AtomicU64,
     jobs: mpsc::UnboundedSender<Job>,
-    timer: Notify,
+    timer: Arc<Notify>,
     timer_at: AtomicU64,
     failed: watch::Sender<Option<String>>,
 }
@@ -143,7 +144,7 @@ impl Node {
             alarms,
             next_connection: AtomicU64::new(1),
             jobs,
-            timer: Notify::new(),
+            timer: Arc::new(Notify::new()),
             timer_at: AtomicU64::new(u64::MAX),
             failed: watch::Sender::new(None),
         });
@@ -518,20 +519,23 @@ async fn run_timers(node: Weak<Node>) {
         let Some(strong) = node.upgrade() else { return };
         let now = strong.now_ms();
         strong.timer_at.store(u64::MAX, Ordering::Release);
-        let next = strong.run_timers(now);
+        // A mistake in one queue's timer must not stop those of all others.
+        let next = catch_unwind(AssertUnwindSafe(|| strong.run_timers(now))).unwrap_or_else(|_| {
+            tracing::error!("a timer failed");
+            Some(now + 1000)
+        });
         if let Some(next) = next {
             strong.timer_at.fetch_min(next, Ordering::AcqRel);
         }
         let at = strong.timer_at.load(Ordering::Acquire);
         let wait = Duration::from_millis(at.saturating_sub(strong.now_ms()).clamp(1, 60_000));
-        // Holding the node here would keep it alive; a minute later the task looks again.
-        let timer = async {
-            tokio::select! {
-                () = strong.timer.notified() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        };
-        timer.await;
+        // The task does not keep the node alive while it waits.
+        let timer = Arc::clone(&strong.timer);
+        drop(strong);
+        tokio::select! {
+            () = timer.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 

@@ -151,7 +151,13 @@ fn node_entry(api: &Api) -> Value {
 }
 
 fn exchange_types() -> Value {
-    let types = [ExchangeType::Direct, ExchangeType::Fanout, ExchangeType::Headers, ExchangeType::Topic];
+    let types = [
+        ExchangeType::Direct,
+        ExchangeType::Fanout,
+        ExchangeType::Headers,
+        ExchangeType::Topic,
+        ExchangeType::ConsistentHash,
+    ];
     types
         .map(|kind| {
             let name = kind.name();
