@@ -129,7 +129,6 @@ async fn serve(
                 Some(version) => proxy_header(version, client_address, client.local_addr().ok()),
                 None => Vec::new(),
             };
-            lease.server.counters.begin(Moment::since(process.started));
             let counted = Counted { frontend, backend, server: &lease.server };
             let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::from_secs(3600)));
             let summary = Relay::new(
@@ -174,6 +173,8 @@ async fn connect(
         ledger.server = Some(lease.server.clone());
         lease.server.counters.chosen.fetch_add(1, Relaxed);
         backend.counters.chosen.fetch_add(1, Relaxed);
+        // Every attempt is a session of the server, as HAProxy counts them.
+        lease.server.counters.begin(Moment::since(process.started));
         let (end, refused) = match open(&lease, stream, limit).await {
             Ok(stream) => {
                 set_options(&stream, settings.server_keepalive);
@@ -192,6 +193,7 @@ async fn connect(
                 (End::Resource, false)
             }
         };
+        lease.server.counters.end();
         if ledger.retries >= settings.retries || end == End::Resource {
             lease.server.counters.connect_errors.fetch_add(1, Relaxed);
             backend.counters.connect_errors.fetch_add(1, Relaxed);
