@@ -24,7 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, watch};
@@ -96,6 +96,8 @@ pub(crate) struct Node {
     pub(crate) alarms: Alarms,
     next_connection: AtomicU64,
     jobs: mpsc::UnboundedSender<Job>,
+    /// Dead letters that have left their queue and are not in another one yet.
+    pub(crate) letters_in_flight: AtomicUsize,
     timer: Arc<Notify>,
     timer_at: AtomicU64,
     failed: watch::Sender<Option<String>>,
@@ -144,6 +146,7 @@ impl Node {
             alarms,
             next_connection: AtomicU64::new(1),
             jobs,
+            letters_in_flight: AtomicUsize::new(0),
             timer: Arc::new(Notify::new()),
             timer_at: AtomicU64::new(u64::MAX),
             failed: watch::Sender::new(None),
@@ -401,6 +404,10 @@ impl Node {
                 });
                 turn.finish();
             }
+        }
+        if self.letters_in_flight.load(Ordering::Acquire) > 0 {
+            // A dead letter may have left its queue before the queue was looked at here; next time.
+            return;
         }
         self.wal.release_before(floor + 1);
         tracing::info!(total, live, moved, "released old log files");

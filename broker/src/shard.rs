@@ -23,6 +23,7 @@ use parking_lot::MutexGuard;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Work items a shard does before it lets others in.
@@ -96,6 +97,8 @@ pub(crate) struct TurnBuffers {
     log_floor: Lsn,
     touched: Vec<Arc<Outbox>>,
     letters: Vec<DeadLetter>,
+    /// How many of the letters the node has been told about.
+    counted_letters: usize,
     unused: Vec<QueueId>,
     wakes: Vec<(u64, QueueId)>,
     /// A consumer that does not keep up with what was published, and the octets it is owed since. Weak: buffers
@@ -202,8 +205,11 @@ impl<'n> Turn<'n> {
             if letters.is_empty() {
                 break;
             }
+            self.buffers.counted_letters = 0;
             for letter in letters {
                 self.publish_dead_letter(&letter);
+                self.close();
+                self.node.letters_in_flight.fetch_sub(1, Ordering::AcqRel);
             }
         }
         for queue in self.buffers.unused.drain(..) {
@@ -282,6 +288,12 @@ impl<'n> Turn<'n> {
 
 /// Appends what the queues logged. Called while their shard is locked.
 fn append(node: &Node, buffers: &mut TurnBuffers, position: &mut Lsn) {
+    // A message between two queues is in neither: its old place in the log has to stay until it is in the new one.
+    let letters = buffers.letters.len() - buffers.counted_letters;
+    if letters > 0 {
+        node.letters_in_flight.fetch_add(letters, Ordering::AcqRel);
+        buffers.counted_letters = buffers.letters.len();
+    }
     if buffers.records == 0 {
         return;
     }
