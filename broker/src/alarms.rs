@@ -51,6 +51,12 @@ impl Alarms {
         self.blocked.subscribe()
     }
 
+    /// Whether the disk, or the log on it, has little room.
+    pub(crate) fn is_short_of_disk(&self) -> bool {
+        let [_, disk, log] = *self.on.lock();
+        disk || log
+    }
+
     /// Turns an alarm on or off.
     pub(crate) fn set(&self, resource: Resource, on: bool) {
         let mut all = self.on.lock();
@@ -120,10 +126,12 @@ mod tests {
         assert_eq!(reason(), None);
         alarms.set(Resource::Memory, true);
         assert_eq!(reason().as_deref(), Some("low on memory"));
+        assert!(!alarms.is_short_of_disk());
         alarms.set(Resource::Log, true);
         assert_eq!(reason().as_deref(), Some("low on memory & disk"));
         alarms.set(Resource::Memory, false);
         assert_eq!(reason().as_deref(), Some("low on disk"));
+        assert!(alarms.is_short_of_disk());
         alarms.set(Resource::Log, false);
         assert_eq!(reason(), None);
     }

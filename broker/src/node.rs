@@ -367,12 +367,16 @@ impl Node {
     /// Makes old log files free: moves what still lives in them to the log's end.
     fn reclaim_log(&self) {
         let total = self.wal.total_bytes();
+        let short = self.wal.is_full() || self.alarms.is_short_of_disk();
+        let fine = if short { SHORT_LOG_FLOOR_BYTES } else { LOG_FLOOR_BYTES };
+        if total <= fine {
+            return;
+        }
+        // Every queue is asked; only for a log that is large.
         let live: u64 = (0..SHARDS)
             .map(|index| self.lock_shard(index).queues().map(LocalQueue::logged_bytes).sum::<u64>())
             .sum();
-        let short = self.wal.is_full() || self.alarms.blocked().borrow().as_deref().is_some_and(is_disk);
-        let floor = if short { SHORT_LOG_FLOOR_BYTES } else { LOG_FLOOR_BYTES };
-        if total <= floor.max(live.saturating_mul(2)) {
+        if total <= live.saturating_mul(2) {
             return;
         }
         let files = self.wal.closed_files();
@@ -412,11 +416,6 @@ impl Node {
         self.wal.release_before(floor + 1);
         tracing::info!(total, live, moved, "released old log files");
     }
-}
-
-/// Whether an alarm's reason is about the disk.
-fn is_disk(reason: &str) -> bool {
-    reason.contains("disk")
 }
 
 /// Behaviour of a queue from its arguments and policies.
