@@ -247,11 +247,7 @@ impl Server {
             // As at the start: one failed check takes it down again.
             condition.health = Health::new(self.config.options.rise, self.config.options.fall);
         }
-        let is_up = condition.is_up();
-        let turned = (was_up != is_up).then_some(is_up);
-        if let Some(up) = turned {
-            condition.turn(up, now);
-        }
+        let turned = condition.turn_from(was_up, now);
         drop(condition);
         self.refresh();
         Some(Effect { moved: true, status_changed: true, turned })
@@ -262,11 +258,7 @@ impl Server {
         let mut condition = self.condition.lock();
         let was_up = condition.is_up();
         condition.health.force(up);
-        let is_up = condition.is_up();
-        let turned = (was_up != is_up).then_some(is_up);
-        if let Some(up) = turned {
-            condition.turn(up, now);
-        }
+        let turned = condition.turn_from(was_up, now);
         drop(condition);
         self.refresh();
         Effect { moved: true, status_changed: true, turned }
@@ -319,6 +311,16 @@ impl Condition {
         }
         let (part, whole) = self.health.fraction();
         if part == whole && self.health.is_up() { word.to_owned() } else { format!("{word} {part}/{whole}") }
+    }
+
+    /// Notes a change since the server was (or was not) up; says to what it turned, if it did.
+    fn turn_from(&mut self, was_up: bool, now: Instant) -> Option<bool> {
+        let is_up = self.is_up();
+        let turned = (was_up != is_up).then_some(is_up);
+        if let Some(up) = turned {
+            self.turn(up, now);
+        }
+        turned
     }
 
     fn turn(&mut self, up: bool, now: Instant) {

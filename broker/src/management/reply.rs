@@ -136,6 +136,12 @@ pub(super) fn required<'a>(body: &'a Value, key: &str) -> Result<&'a str, Refusa
     }
 }
 
+/// The body of a request that sets one limit.
+pub(super) fn limit_value(body: &[u8]) -> Result<i64, Refusal> {
+    let body = parse_body(body)?;
+    body.get("value").and_then(Value::as_i64).ok_or_else(|| Refusal::bad_request("[{key_missing,value}]"))
+}
+
 /// A flag; text is read as older clients send it.
 pub(super) fn flag(body: &Value, key: &str, default: bool) -> Result<bool, Refusal> {
     match body.get(key) {

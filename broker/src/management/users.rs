@@ -3,7 +3,7 @@
 use super::Api;
 use super::caller::Caller;
 use super::listing::ListQuery;
-use super::reply::{Answer, Refusal, json, no_content, parse_body, put_status};
+use super::reply::{Answer, Refusal, json, limit_value, no_content, parse_body, put_status};
 use crate::auth::{hash_is_well_formed, hash_password};
 use crate::metadata::definitions::{tags, user_limits, user_limits_json};
 use axum::body::Bytes;
@@ -118,11 +118,7 @@ pub(super) async fn set_limit(
     body: Bytes,
 ) -> Answer {
     caller.administrator()?;
-    let body = parse_body(&body)?;
-    let value = body
-        .get("value")
-        .and_then(Value::as_i64)
-        .ok_or_else(|| Refusal::bad_request("[{key_missing,value}]"))?;
+    let value = limit_value(&body)?;
     change_limit(&api, &name, &limit, Some(value)).await
 }
 

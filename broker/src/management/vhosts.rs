@@ -3,7 +3,7 @@
 use super::Api;
 use super::caller::Caller;
 use super::listing::ListQuery;
-use super::reply::{Answer, Refusal, flag, json, no_content, parse_body, put_status};
+use super::reply::{Answer, Refusal, flag, json, limit_value, no_content, parse_body, put_status};
 use crate::metadata::definitions::{tags, vhost_limits, vhost_limits_json};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -118,11 +118,7 @@ pub(super) async fn set_limit(
     body: Bytes,
 ) -> Answer {
     caller.administrator()?;
-    let body = parse_body(&body)?;
-    let value = body
-        .get("value")
-        .and_then(Value::as_i64)
-        .ok_or_else(|| Refusal::bad_request("[{key_missing,value}]"))?;
+    let value = limit_value(&body)?;
     change_limit(&api, &vhost, &limit, Some(value)).await
 }
 
