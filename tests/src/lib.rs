@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "measured outages are part of the output")]
 
 pub mod account;
+pub mod api;
 pub mod clients;
 pub mod load;
 pub mod node;
@@ -13,11 +14,14 @@ pub mod pair;
 pub mod programs;
 pub mod rivals;
 pub mod scratch;
+pub mod shared;
+pub mod wire;
 pub mod world;
 
 use std::io::Write as _;
 use xtask::install::{self, Need};
 use xtask::lab::{network, process};
+use xtask::stack::{Cast, Maker};
 
 /// What a test cannot do without.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +32,12 @@ pub enum Needs {
     Programs(&'static [Need]),
     /// The Python client.
     Python,
+}
+
+/// Whether RabbitMQ plays the broker; otherwise ours does.
+#[must_use]
+pub fn against_rabbitmq() -> bool {
+    Cast::from_environment().broker == Maker::Theirs
 }
 
 /// haproxy and keepalived.

@@ -25,7 +25,8 @@ const COMMANDS: &[Row] = &[
     ("up", "--exec COMMAND…", "run a command on the client host of the running stack"),
     ("down", "", "take the stack down"),
     ("status", "", "show what runs and who holds the address"),
-    ("test", "[--only GROUP]", "everything: unit, property, doc, and end to end in network namespaces"),
+    ("test", "[GROUP]", "everything: unit, property, doc, and end to end in network namespaces"),
+    ("test", "conformance --against rabbitmq", "are the expectations of the conformance tests RabbitMQ's?"),
     ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
     (
         "bench",

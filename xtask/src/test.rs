@@ -4,14 +4,19 @@
 //! build      all packages with their tests, and the programs
 //! unit       unit and property tests of every package
 //! doc        the examples in the documentation
-//! broker     ┐
-//! proxy      │ end to end, in network namespaces of their own
-//! vip        │
-//! stack      ┘
+//! conformance ┐
+//! broker      │
+//! proxy       │ end to end, in network namespaces of their own
+//! vip         │
+//! stack       ┘
 //! ```
+//!
+//! The conformance tests also run against RabbitMQ: in CI, and by `cargo xtask test conformance --against
+//! rabbitmq`. That is how their expectations are checked.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use xtask::install;
@@ -19,11 +24,15 @@ use xtask::lab::process;
 use xtask::{root, target};
 
 /// The stages by name; `--only` picks one.
-const STAGES: &[&str] = &["unit", "doc", "broker", "proxy", "vip", "stack"];
+const STAGES: &[&str] = &["unit", "doc", "conformance", "broker", "proxy", "vip", "stack"];
 
 /// The stages that run whole programs, and how many of their tests run at once: most of their time is
 /// waiting for timers.
-const END_TO_END: &[(&str, usize)] = &[("broker", 4), ("proxy", 2), ("vip", 4), ("stack", 2)];
+const END_TO_END: &[(&str, usize)] =
+    &[(CONFORMANCE, 16), ("broker", 4), ("proxy", 2), ("vip", 4), ("stack", 2)];
+
+/// The tests that hold for RabbitMQ too.
+const CONFORMANCE: &str = "conformance";
 
 /// What the tests have shown so far.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,7 +65,7 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     let start = Instant::now();
     let picked = |name: &str| only.is_none_or(|it| it == name);
     let mut tally = Tally::default();
-    let skips = target().join("skipped.txt");
+    let skips = skips();
     let _ = std::fs::remove_file(&skips);
     prepare(strict)?;
     build()?;
@@ -74,17 +83,46 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
         stage("doc", cargo_test().args(["--workspace", "--doc"]), &mut tally)?;
     }
     for (name, threads) in END_TO_END.iter().filter(|(name, _)| picked(name)) {
-        let mut command = cargo_test();
-        command.args(["-p", "tests", "--test", name, "--", "--show-output"]);
-        command.arg(format!("--test-threads={threads}"));
-        command.env("WARREN_BIN", target().join("debug")).env("WARREN_SKIPS", &skips);
-        if strict {
-            command.env("WARREN_NO_SKIP", "1");
+        stage(name, &mut end_to_end(name, *threads, strict)?, &mut tally)?;
+        if strict && *name == CONFORMANCE {
+            against_rabbitmq(strict, &mut tally)?;
         }
-        isolate(&mut command)?;
-        stage(name, &mut command, &mut tally)?;
     }
     summary(&tally, &process::read_lossy(&skips), strict, start)
+}
+
+/// The command that runs the end-to-end tests of this name.
+fn end_to_end(name: &str, threads: usize, strict: bool) -> Result<Command> {
+    let mut command = cargo_test();
+    command.args(["-p", "tests", "--test", name, "--", "--show-output"]);
+    command.arg(format!("--test-threads={threads}"));
+    command.env("WARREN_BIN", target().join("debug")).env("WARREN_SKIPS", skips());
+    if strict {
+        command.env("WARREN_NO_SKIP", "1");
+    }
+    isolate(&mut command)?;
+    Ok(command)
+}
+
+/// The file in which tests that cannot run say so.
+fn skips() -> PathBuf {
+    target().join("skipped.txt")
+}
+
+/// The conformance tests with RabbitMQ in the role of our broker.
+fn against_rabbitmq(strict: bool, tally: &mut Tally) -> Result<()> {
+    install::packages(install::RABBITMQ)?;
+    let mut command = end_to_end(CONFORMANCE, 16, strict)?;
+    stage("conformance (RabbitMQ)", command.env("WARREN_THEIRS", "broker"), tally)
+}
+
+/// `cargo xtask test conformance --against rabbitmq`: nothing of ours is built but the tests.
+fn only_against_rabbitmq() -> Result<()> {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    let _ = std::fs::remove_file(skips());
+    against_rabbitmq(false, &mut tally)?;
+    summary(&tally, &process::read_lossy(&skips()), false, start)
 }
 
 /// Installs what the end-to-end tests need. What is missing makes tests be skipped, which they say.
@@ -258,8 +296,13 @@ fn summary(tally: &Tally, skips: &str, strict: bool, start: Instant) -> Result<(
 pub(crate) fn command(words: &[&str]) -> Result<()> {
     match words {
         [] => run(None, false),
-        ["--only", name] => run(Some(name), false),
-        _ => bail!("`test` takes `--only GROUP` ({}), not `{}`", STAGES.join(", "), words.join(" ")),
+        ["--only", name] | [name] if !name.starts_with('-') => run(Some(name), false),
+        [CONFORMANCE, "--against", "rabbitmq"] => only_against_rabbitmq(),
+        _ => bail!(
+            "`test` takes `GROUP` ({}), or `{CONFORMANCE} --against rabbitmq`, not `{}`",
+            STAGES.join(", "),
+            words.join(" ")
+        ),
     }
 }
 

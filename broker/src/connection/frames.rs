@@ -181,7 +181,9 @@ impl Connection {
             return Err(interrupted(assembly));
         }
         let header = ContentHeader::decode(frame.payload).map_err(|error| match error {
-            ContentError::Properties(_) => Exception::connection(reply_code::INTERNAL_ERROR, ""),
+            ContentError::Properties(_) => {
+                Exception::connection(reply_code::FRAME_ERROR, "cannot decode content header").at(60, 40)
+            }
             _ => interrupted(assembly),
         })?;
         if header.class_id != amqp::content::CLASS_BASIC {

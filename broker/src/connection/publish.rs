@@ -134,6 +134,12 @@ impl Connection {
         if let Some(expiration) = properties.expiration() {
             facts.expiration_ms = Some(parse_expiration(expiration)?);
         }
+        if let Some(mode) = properties.delivery_mode()
+            && !matches!(mode, 1 | PERSISTENT)
+        {
+            let text = format!("invalid message: {{delivery_mode_unknown,{mode}}}");
+            return Err(Exception::channel(reply_code::PRECONDITION_FAILED, text));
+        }
         if let Some(headers) = &facts.headers {
             for name in ["CC", "BCC"] {
                 match headers.get(name) {

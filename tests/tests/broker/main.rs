@@ -7,4 +7,5 @@
 
 mod clients;
 mod durability;
+mod pressure;
 mod start;

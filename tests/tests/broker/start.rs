@@ -1,6 +1,6 @@
 //! Starting, and what a person is told when that is not possible.
 
-use harness::node::{Node, command, free_port};
+use harness::node::{Node, Setup, command, free_port};
 use harness::scratch::Scratch;
 use harness::{Needs, programs, ready};
 use std::process::{Command, Output};
@@ -38,7 +38,10 @@ fn a_second_start_on_the_same_data_says_who_holds_it() {
     }
     let scratch = Scratch::new("second-start").unwrap();
     let node = Node::start(scratch.path()).unwrap();
-    let second = command(scratch.path(), free_port().unwrap(), free_port().unwrap()).output().unwrap();
+    let second = command(scratch.path(), free_port().unwrap(), free_port().unwrap(), &Setup::default())
+        .unwrap()
+        .output()
+        .unwrap();
     let text = told(&second);
     assert!(!second.status.success(), "{text}");
     assert!(text.contains(&node.process.pid().to_string()), "the holder's process id is missing in: {text}");
@@ -56,7 +59,8 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let scratch = Scratch::new("port-in-use").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let output = command(scratch.path(), port, free_port().unwrap()).output().unwrap();
+    let output =
+        command(scratch.path(), port, free_port().unwrap(), &Setup::default()).unwrap().output().unwrap();
     let text = told(&output);
     assert!(!output.status.success(), "{text}");
     assert!(text.contains(&port.to_string()) && text.contains("in use"), "{text}");
