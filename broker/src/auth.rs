@@ -39,6 +39,15 @@ pub(crate) enum Refusal {
     /// The user may connect from this host only.
     #[error("this user may connect from localhost only")]
     NotLoopback,
+    /// No such user; its name was proven without a password.
+    #[error("invalid credentials")]
+    Unknown,
+    /// The client has no certificate.
+    #[error("connection peer presented no TLS (x.509) certificate")]
+    NoCertificate,
+    /// The certificate does not have the name that is looked for.
+    #[error("no name found")]
+    NoName,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -95,7 +104,11 @@ impl Authenticator {
         if !known {
             self.check(stored, credentials).await?;
         }
-        let user = user.ok_or(Refusal::Credentials)?;
+        self.admit(user.ok_or(Refusal::Credentials)?, peer)
+    }
+
+    /// Lets a user in who has proven who he is.
+    pub(crate) fn admit(&self, user: User, peer: IpAddr) -> Result<User, Refusal> {
         if self.loopback_users.restricts(&user.name) && !is_loopback(peer) {
             return Err(Refusal::NotLoopback);
         }

@@ -8,9 +8,11 @@ mod listener;
 mod management;
 mod metadata;
 mod node;
+mod proxy_protocol;
 mod shard;
 mod start;
 mod storage;
+mod tls;
 
 use clap::Parser;
 use config::cli::NodeArgs;

@@ -4,11 +4,12 @@
 //! lock; what a queue wants of the metadata (to be deleted) goes to the housekeeping task.
 
 use crate::alarms::{Alarms, Resource};
-use crate::auth::{Authenticator, Credentials, LoopbackUsers, Refusal};
+use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal};
 use crate::connection::info::Connections;
 use crate::connection::outbox::Request;
 use crate::metadata::{Applied, Hook, Metadata};
 use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
+use crate::tls::CertLogin;
 use broker_core::exception::Exception;
 use broker_core::ids::{ConnectionId, QueueId};
 use broker_core::message::{Message, MessageView};
@@ -67,6 +68,10 @@ pub(crate) struct Settings {
     pub(crate) max_connections: usize,
     /// Users who may connect from this host only.
     pub(crate) loopback_users: Vec<String>,
+    /// What clients may log in with.
+    pub(crate) auth_mechanisms: Vec<Mechanism>,
+    /// Where EXTERNAL takes the user name from.
+    pub(crate) cert_login: CertLogin,
 }
 
 /// What a task without a lock has to do for a queue.
@@ -280,6 +285,12 @@ impl Node {
     ) -> Result<Vec<String>, Refusal> {
         let user = Authenticator::lookup(&self.metadata.read(), &credentials);
         self.authenticator.login(user, &credentials, peer).await.map(|user| user.tags)
+    }
+
+    /// Checks the login of somebody whose name is proven by other means. Returns the user's tags.
+    pub(crate) fn authenticate_named(&self, name: &str, peer: IpAddr) -> Result<Vec<String>, Refusal> {
+        let user = self.metadata.read().user(name).cloned().ok_or(Refusal::Unknown)?;
+        self.authenticator.admit(user, peer).map(|user| user.tags)
     }
 
     /// How many shards there are.

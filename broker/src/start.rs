@@ -1,19 +1,20 @@
 //! The life of a node's process: configuration, storage, listeners, ready, stop.
 
 use crate::alarms::Alarms;
-use crate::config::Config;
 use crate::config::cli::{Environment, NodeArgs};
-use crate::listener;
-use crate::management;
+use crate::config::{Config, TlsListeners};
+use crate::listener::{self, Entrance};
+use crate::management::{self, Api, Listening};
 use crate::metadata::bootstrap;
 use crate::node::{Node, Settings};
 use crate::storage::{Storage, StorageError};
+use crate::tls::TlsServer;
 use broker_store::datadir::DataDirError;
 use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
 use daemon::shutdown::Shutdown;
-use daemon::signals::Signals;
+use daemon::signals::{Signal, Signals};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -53,7 +54,9 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
 
 async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let listeners = bind_all(&config.amqp.listen, "--port")?;
+    let tls_listeners = bind_tls(config.amqp.tls.as_ref(), "amqp.tls")?;
     let http_listeners = bind_all(&config.management, "--management-port")?;
+    let https_listeners = bind_tls(config.management_tls.as_ref(), "management.tls")?;
     let data = DataPlace::new(config.data.clone())?;
     let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
     let Storage { directory, metadata, wal, images } = storage;
@@ -67,13 +70,29 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
     let (shutdown, _token) = Shutdown::new();
     // Port 0 has become a real one by now.
-    let bound = Bound { amqp: addresses(&listeners), http: addresses(&http_listeners) };
-    for listener in http_listeners {
-        tokio::spawn(serve_http(Arc::clone(&node), listener, bound.by_protocol()));
+    let bound = Bound {
+        amqp: addresses(&listeners),
+        amqps: addresses(&tls_listeners),
+        http: addresses(&http_listeners),
+        https: addresses(&https_listeners),
+    };
+    let api = management::api(&node, bound.by_protocol(&config));
+    let https = config.management_tls.as_ref().map(|tls| Arc::clone(&tls.server));
+    let plain_http = http_listeners.into_iter().map(|listener| (listener, None));
+    for (listener, tls) in
+        plain_http.chain(https_listeners.into_iter().map(|listener| (listener, https.clone())))
+    {
+        tokio::spawn(serve_http(Arc::clone(&api), listener, tls));
     }
-    let accepting = listeners
-        .into_iter()
-        .map(|listener| tokio::spawn(listener::accept(Arc::clone(&node), listener, shutdown.token())))
+    let plain = Entrance { proxy_protocol: config.amqp.proxy_protocol, tls: None };
+    let tls = config.amqp.tls.as_ref().map(|tls| Arc::clone(&tls.server));
+    let secure = Entrance { tls, ..plain.clone() };
+    let doors = listeners.into_iter().map(|listener| (listener, plain.clone()));
+    let accepting = doors
+        .chain(tls_listeners.into_iter().map(|listener| (listener, secure.clone())))
+        .map(|(listener, entrance)| {
+            tokio::spawn(listener::accept(Arc::clone(&node), listener, entrance, shutdown.token()))
+        })
         .collect::<Vec<_>>();
     banner(&config, &bound, data.path(), began);
 
@@ -89,12 +108,28 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let outcome = tokio::select! {
         reason = storage_failed => Err(Failure::new(Exit::Io, format!("storage failed: {reason}"))),
         () = daemon::run::until_stopped(&mut signals, &shutdown, &status, async |signal| {
-            tracing::info!(?signal, "nothing to do for this signal");
+            match signal {
+                Signal::Hangup => reload_certificates(&config),
+                signal => tracing::info!(?signal, "nothing to do for this signal"),
+            }
         }) => Ok(()),
     };
     stop(&node, accepting, &mut signals, &shutdown).await;
     drop(directory);
     outcome
+}
+
+/// SIGHUP: certificate files are read again. Connections keep what they began with.
+fn reload_certificates(config: &Config) {
+    for (section, tls) in [("amqp.tls", &config.amqp.tls), ("management.tls", &config.management_tls)] {
+        match tls.as_ref().map(|tls| tls.server.reload()) {
+            Some(Ok(())) => tracing::info!(section, "certificates were read again"),
+            Some(Err(error)) => {
+                tracing::error!(section, %error, help = error.help, "certificates are kept as they were");
+            }
+            None => {}
+        }
+    }
 }
 
 /// Says goodbye to the clients, then makes everything durable.
@@ -129,13 +164,25 @@ async fn stop(node: &Arc<Node>, accepting: Vec<JoinHandle<()>>, signals: &mut Si
 /// Where the node listens.
 struct Bound {
     amqp: Vec<SocketAddr>,
+    amqps: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
 }
 
 impl Bound {
-    fn by_protocol(&self) -> Vec<(&'static str, SocketAddr)> {
-        let amqp = self.amqp.iter().map(|address| ("amqp", *address));
-        amqp.chain(self.http.iter().map(|address| ("http", *address))).collect()
+    fn by_protocol(&self, config: &Config) -> Vec<Listening> {
+        let server = |tls: &Option<TlsListeners>| tls.as_ref().map(|tls| Arc::clone(&tls.server));
+        [
+            ("amqp", &self.amqp, None),
+            ("amqp/ssl", &self.amqps, server(&config.amqp.tls)),
+            ("http", &self.http, None),
+            ("https", &self.https, server(&config.management_tls)),
+        ]
+        .into_iter()
+        .flat_map(|(protocol, addresses, tls)| {
+            addresses.iter().map(move |address| Listening { protocol, address: *address, tls: tls.clone() })
+        })
+        .collect()
     }
 }
 
@@ -144,18 +191,26 @@ fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 }
 
 /// Serves the HTTP API; losing it is no reason to stop the node.
-async fn serve_http(node: Arc<Node>, listener: TcpListener, listeners: Vec<(&'static str, SocketAddr)>) {
-    if let Err(error) = management::serve(node, listener, listeners).await {
+async fn serve_http(api: Arc<Api>, listener: TcpListener, tls: Option<Arc<TlsServer>>) {
+    if let Err(error) = management::serve(api, listener, tls).await {
         tracing::error!(%error, "the HTTP API stopped");
     }
 }
 
+fn bind_tls(tls: Option<&TlsListeners>, section: &str) -> Result<Vec<TcpListener>, Failure> {
+    let listen = tls.map(|tls| tls.listen.as_slice()).unwrap_or_default();
+    bind(listen, |port| format!("listen = \":{port}\" in [{section}]   use another port"))
+}
+
 fn bind_all(addresses: &[SocketAddr], flag: &str) -> Result<Vec<TcpListener>, Failure> {
+    bind(addresses, |port| format!("broker {flag} {port}   use another port"))
+}
+
+/// Listens on all of them. `advice` says how to take another port.
+fn bind(addresses: &[SocketAddr], advice: impl Fn(u16) -> String) -> Result<Vec<TcpListener>, Failure> {
     let bind = |address: &SocketAddr| {
-        let listener = bind_tcp(*address, &ListenOptions::default()).map_err(|error| {
-            let free = address.port().saturating_add(1);
-            Failure::from(error).detail("try", format!("broker {flag} {free}   use another port"))
-        })?;
+        let listener = bind_tcp(*address, &ListenOptions::default())
+            .map_err(|error| Failure::from(error).detail("try", advice(address.port().saturating_add(1))))?;
         TcpListener::from_std(listener).map_err(|error| Failure::new(Exit::OsError, error.to_string()))
     };
     addresses.iter().map(bind).collect()
@@ -186,6 +241,8 @@ pub(crate) fn settings(config: &Config) -> Settings {
         max_transaction_size: MAX_TRANSACTION,
         max_connections: config.limits.max_connections,
         loopback_users: config.amqp.loopback_users.0.clone(),
+        auth_mechanisms: config.amqp.auth_mechanisms.clone(),
+        cert_login: config.amqp.cert_login,
     }
 }
 
@@ -248,8 +305,9 @@ fn banner(config: &Config, bound: &Bound, data: &Path, began: Instant) {
     }
     let list =
         |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-    let (amqp, http) = (list(&bound.amqp), list(&bound.http));
-    tracing::info!(node = config.node_name, amqp, http, data = %data.display(), ready_ms = millis, "node started");
+    let (amqp, amqps, http) = (list(&bound.amqp), list(&bound.amqps), list(&bound.http));
+    let https = list(&bound.https);
+    tracing::info!(node = config.node_name, amqp, amqps, http, https, data = %data.display(), ready_ms = millis, "node started");
     // Testcontainers and other harnesses wait for RabbitMQ's words.
     tracing::info!("Server startup complete; 0 plugins started.");
 }

@@ -1,4 +1,4 @@
-//! What a client sends in `connection.start-ok`: PLAIN (RFC 4616) and AMQPLAIN.
+//! What a client sends in `connection.start-ok`: PLAIN (RFC 4616), AMQPLAIN and EXTERNAL (RFC 4422 appendix A).
 
 use amqp::table::{Table, Value};
 use std::fmt;
@@ -6,6 +6,8 @@ use std::fmt;
 /// How a client says who it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mechanism {
+    /// RFC 4422 appendix A: the certificate of the TLS connection says who it is.
+    External,
     /// RFC 4616: `[authzid] NUL authcid NUL password`.
     Plain,
     /// RabbitMQ's older one: a field table without its length, with LOGIN and PASSWORD.
@@ -13,21 +15,27 @@ pub(crate) enum Mechanism {
 }
 
 impl Mechanism {
-    /// The mechanisms offered in `connection.start`.
-    pub(crate) const OFFERED: &'static str = "PLAIN AMQPLAIN";
+    /// All of them, in the order in which RabbitMQ offers them.
+    pub(crate) const ALL: [Mechanism; 3] = [Mechanism::External, Mechanism::Plain, Mechanism::AmqPlain];
 
     /// The mechanism called `name`.
     pub(crate) fn from_name(name: &str) -> Option<Mechanism> {
-        match name {
-            "PLAIN" => Some(Mechanism::Plain),
-            "AMQPLAIN" => Some(Mechanism::AmqPlain),
-            _ => None,
+        Mechanism::ALL.into_iter().find(|mechanism| mechanism.name() == name)
+    }
+
+    /// Its name on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mechanism::External => "EXTERNAL",
+            Mechanism::Plain => "PLAIN",
+            Mechanism::AmqPlain => "AMQPLAIN",
         }
     }
 
-    /// Reads a response; `None` when it is malformed.
+    /// Reads a response; `None` when it is malformed, or when the mechanism has no password.
     pub(crate) fn credentials(self, response: &[u8]) -> Option<Credentials> {
         match self {
+            Mechanism::External => None,
             Mechanism::Plain => plain(response),
             Mechanism::AmqPlain => amqplain(response),
         }

@@ -7,8 +7,10 @@ pub(crate) mod cli;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod tls;
 
-use crate::auth::{LoopbackUsers, hash_is_well_formed};
+use crate::auth::{LoopbackUsers, Mechanism, hash_is_well_formed};
+use crate::tls::{CertLogin, Verify};
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{HashAlgorithm, PasswordHash, PermissionPatterns};
 use cli::{Environment, NodeArgs};
@@ -18,6 +20,7 @@ use raw::{Addresses, RawConfig, RawUser, Watermark};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+pub(crate) use tls::TlsListeners;
 use toml::Spanned;
 
 /// What `server-properties` announce as product.
@@ -46,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) amqp: AmqpConfig,
     /// Addresses of the HTTP API; empty when it is off.
     pub(crate) management: Vec<SocketAddr>,
+    /// The HTTP API over TLS.
+    pub(crate) management_tls: Option<TlsListeners>,
     /// Logging.
     pub(crate) log: LogOptions,
     /// Bounds of the node.
@@ -85,6 +90,14 @@ pub(crate) struct AmqpConfig {
     pub(crate) version: String,
     /// Announced cluster name.
     pub(crate) cluster_name: String,
+    /// What clients may log in with.
+    pub(crate) auth_mechanisms: Vec<Mechanism>,
+    /// Where EXTERNAL takes the user name from.
+    pub(crate) cert_login: CertLogin,
+    /// Clients come through a proxy that says who they are.
+    pub(crate) proxy_protocol: bool,
+    /// AMQP over TLS.
+    pub(crate) tls: Option<TlsListeners>,
 }
 
 /// Bounds of the node.
@@ -201,6 +214,7 @@ impl Checker<'_> {
             data: (!args.ephemeral).then(|| data_directory(raw, args, environment)),
             definitions: raw.node.definitions.clone(),
             management,
+            management_tls: self.management_tls(raw, args),
             log: self.log(raw, args),
             limits: self.limits(raw),
             default_user: default_user(raw, environment),
@@ -283,8 +297,14 @@ impl Checker<'_> {
             }
         }
         listen.dedup();
+        let tls = self.amqp_tls(raw, args);
+        let verifies = tls.as_ref().is_some_and(|tls| tls.server.options().verify != Verify::None);
         AmqpConfig {
             listen,
+            auth_mechanisms: self.auth_mechanisms(raw, verifies),
+            cert_login: self.cert_login(raw),
+            proxy_protocol: raw.amqp.proxy_protocol,
+            tls,
             heartbeat: self.number(raw.amqp.heartbeat.as_ref(), 60, 0..=65_535) as u16,
             frame_max: self.number(raw.amqp.frame_max.as_ref(), 131_072, 4096..=i64::from(i32::MAX)) as u32,
             channel_max: self.number(raw.amqp.channel_max.as_ref(), 2047, 1..=65_535) as u16,

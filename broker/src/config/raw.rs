@@ -47,6 +47,32 @@ pub(crate) struct RawAmqp {
     pub(crate) product: Option<String>,
     pub(crate) version: Option<Spanned<String>>,
     pub(crate) cluster_name: Option<String>,
+    pub(crate) auth_mechanisms: Option<Spanned<Vec<String>>>,
+    /// Clients come through a proxy that says who they are.
+    pub(crate) proxy_protocol: bool,
+    pub(crate) tls: Option<Spanned<RawTls>>,
+}
+
+/// `[amqp.tls]` and `[management.tls]`; the names of RabbitMQ's `ssl_options` work too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTls {
+    pub(crate) listen: Option<Spanned<Addresses>>,
+    #[serde(alias = "certfile")]
+    pub(crate) cert: Option<Spanned<PathBuf>>,
+    #[serde(alias = "keyfile")]
+    pub(crate) key: Option<Spanned<PathBuf>>,
+    #[serde(alias = "cacertfile")]
+    pub(crate) ca: Option<Spanned<PathBuf>>,
+    pub(crate) verify: Option<Spanned<String>>,
+    pub(crate) fail_if_no_peer_cert: Option<Spanned<bool>>,
+    pub(crate) versions: Option<Spanned<Vec<String>>>,
+    #[serde(alias = "ssl_cert_login_from")]
+    pub(crate) cert_login_from: Option<Spanned<String>>,
+    #[serde(alias = "ssl_cert_login_san_type")]
+    pub(crate) cert_login_san_type: Option<Spanned<String>>,
+    #[serde(alias = "ssl_cert_login_san_index")]
+    pub(crate) cert_login_san_index: Option<Spanned<i64>>,
 }
 
 /// `[management]`
@@ -55,6 +81,7 @@ pub(crate) struct RawAmqp {
 pub(crate) struct RawManagement {
     pub(crate) listen: Option<Spanned<Addresses>>,
     pub(crate) enabled: Option<bool>,
+    pub(crate) tls: Option<Spanned<RawTls>>,
 }
 
 /// `[log]`

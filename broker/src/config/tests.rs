@@ -134,3 +134,77 @@ fn sizes_are_read_as_rabbitmq_reads_them() {
     assert_eq!(size("2x"), None);
     assert_eq!(size("99999999999999999999"), None);
 }
+
+/// A folder with the files of a TLS listener, and the lines that name them.
+fn tls_files() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = crate::tls::testing::server();
+    let mut lines = String::new();
+    for (name, text) in [("cert", &certificate), ("key", &key), ("ca", &crate::tls::testing::authority().0)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        lines.push_str(&format!("{name} = '{}'\n", path.display()));
+    }
+    (folder, lines)
+}
+
+#[test]
+fn tls_listeners() {
+    let (_folder, files) = tls_files();
+    let config = read(&format!(
+        "[amqp]\nauth_mechanisms = ['EXTERNAL', 'PLAIN']\nproxy_protocol = true\n[amqp.tls]\n{files}verify = 'verify_peer'\n\
+         fail_if_no_peer_cert = true\nversions = ['tlsv1.2']\ncert_login_from = 'subject_alternative_name'\n\
+         cert_login_san_type = 'email'\ncert_login_san_index = 1\n[management.tls]\nlisten = ':1'\n{files}"
+    ))
+    .unwrap();
+    let tls = config.amqp.tls.unwrap();
+    assert_eq!(tls.listen, ["127.0.0.1:5671".parse().unwrap()]);
+    assert_eq!(tls.server.options().verify, Verify::PeerRequired);
+    assert_eq!(tls.server.options().versions, [&rustls::version::TLS12]);
+    assert_eq!(config.amqp.auth_mechanisms, [Mechanism::External, Mechanism::Plain]);
+    let from =
+        crate::tls::LoginFrom::SubjectAlternativeName { san_type: crate::tls::SanType::Email, index: 1 };
+    assert_eq!(config.amqp.cert_login, CertLogin { from });
+    assert!(config.amqp.proxy_protocol && config.warnings.is_empty());
+    let https = config.management_tls.unwrap();
+    assert_eq!((https.listen[0].port(), https.server.options().verify), (1, Verify::None));
+    // Words of RabbitMQ's own files.
+    let renamed =
+        files.replace("cert =", "certfile =").replace("key =", "keyfile =").replace("ca =", "cacertfile =");
+    assert!(read(&format!("[amqp.tls]\n{renamed}")).unwrap().amqp.tls.is_some());
+    let plain = read("").unwrap();
+    assert_eq!(plain.amqp.auth_mechanisms, [Mechanism::Plain, Mechanism::AmqPlain]);
+    assert!(plain.amqp.tls.is_none() && plain.management_tls.is_none());
+}
+
+#[test]
+fn mistakes_about_tls_say_what_to_write() {
+    let (folder, files) = tls_files();
+    for (text, expected) in [
+        ("[amqp.tls]\nverify = 'peer'\n".to_owned(), "`cert` is missing"),
+        (format!("[amqp.tls]\n{files}verify = 'maybe'\n"), "use \"none\" or \"peer\""),
+        (format!("[amqp.tls]\n{files}fail_if_no_peer_cert = true\n"), "add verify = \"peer\""),
+        (format!("[amqp.tls]\n{files}versions = ['tlsv1']\n"), "`tlsv1` is not safe"),
+        (format!("[amqp.tls]\n{files}versions = []\n"), "no version at all"),
+        (format!("[amqp.tls]\n{files}cert_login_from = 'nick'\n"), "use distinguished_name"),
+        (format!("[amqp.tls]\n{files}password = 'x'\n"), "password"),
+        (
+            files.replace("ca =", "#").replacen("cert", "[amqp.tls]\nverify = 'peer'\ncert", 1),
+            "`ca` is missing",
+        ),
+        ("[amqp]\nauth_mechanisms = ['ANONYMOUS']\n".to_owned(), "nobody may log in without saying who"),
+        ("[amqp]\nauth_mechanisms = []\n".to_owned(), "nobody could log in"),
+        ("[amqp.tls]\ncert = '/nowhere/c'\nkey = '/nowhere/k'\n".to_owned(), "broker.toml:2:8"),
+    ] {
+        let said = mistakes(&text);
+        assert!(said.contains(expected), "{expected} is missing in:\n{said}");
+    }
+    std::fs::write(folder.path().join("key"), crate::tls::testing::server().1).unwrap();
+    let said = mistakes(&format!("[amqp.tls]\n{files}"));
+    assert!(
+        said.contains("does not belong to the certificate") && said.contains("broker.toml:3:7"),
+        "{said}"
+    );
+    let warned = read("[amqp]\nauth_mechanisms = ['PLAIN', 'EXTERNAL']\n").unwrap().warnings.render(false);
+    assert!(warned.contains("EXTERNAL needs the certificates of clients"), "{warned}");
+}

@@ -146,9 +146,11 @@ fn a_message_in_transit_allocates_nothing() {
             bootstrap::bootstrap(&node.metadata, &config).await.unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap().port()).unwrap();
-            let (stream, _) = listener.accept().await.unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
+            let local = stream.local_addr().unwrap();
+            let arrived = super::Arrived { socket: super::Socket::Plain(stream), peer, local, tls: None };
             COUNTED.set(true);
-            super::serve(node, stream).await;
+            super::serve(node, arrived).await;
             COUNTED.set(false);
             drop(directory);
         });

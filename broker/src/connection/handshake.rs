@@ -7,7 +7,7 @@
 
 use super::frames::unimplemented_method;
 use super::{CLOSE_TIMEOUT, Connection, Phase};
-use crate::auth::{Credentials, Mechanism};
+use crate::auth::{Credentials, Mechanism, Refusal};
 use amqp::method::{Method, connection as methods};
 use amqp::table::{FieldTable, FieldValue, Table};
 use amqp::{PROTOCOL_HEADER, frame, reply_code};
@@ -44,7 +44,10 @@ impl Connection {
         if HEADERS.iter().any(|(header, _)| header.starts_with(data)) {
             return None;
         }
-        tracing::warn!(connection = %self.info.name(), "client does not speak AMQP 0-9-1");
+        // A TLS record with a handshake message (RFC 8446 section 5.1).
+        let tls = data.starts_with(&[0x16, 3]);
+        let hint = if tls { ", but TLS: is it on the right port?" } else { "" };
+        tracing::warn!(connection = %self.info.name(), "client does not speak AMQP 0-9-1{hint}");
         self.outbox.write(|buf| buf.extend_from_slice(&PROTOCOL_HEADER));
         self.outbox.flush();
         self.phase = Phase::Done;
@@ -52,16 +55,30 @@ impl Connection {
     }
 
     fn send_start(&mut self, (version_major, version_minor): (u8, u8)) {
+        let mechanisms: Vec<&str> = Mechanism::ALL
+            .into_iter()
+            .filter(|mechanism| self.offers(*mechanism))
+            .map(Mechanism::name)
+            .collect();
+        let mechanisms = mechanisms.join(" ");
         let properties = server_properties(&self.node).to_bytes();
         let server_properties = Table::parse(&properties).expect("our own table is well formed");
         let start = methods::Start {
             version_major,
             version_minor,
             server_properties,
-            mechanisms: Mechanism::OFFERED.as_bytes(),
+            mechanisms: mechanisms.as_bytes(),
             locales: b"en_US",
         };
         self.write_now(&start);
+    }
+
+    /// Whether a client is offered a mechanism. EXTERNAL only if it has a certificate: clients that prefer it
+    /// would fail although they have a password too.
+    fn offers(&self, mechanism: Mechanism) -> bool {
+        let certificate = self.info.tls.as_ref().is_some_and(|tls| tls.peer.is_some());
+        self.node.settings.auth_mechanisms.contains(&mechanism)
+            && (mechanism != Mechanism::External || certificate)
     }
 
     fn write_now<'m, M: amqp::method::MethodFields<'m>>(&self, fields: &M) {
@@ -136,14 +153,18 @@ impl Connection {
             details.provided_name = provided_name;
             details.mechanism = start.mechanism.to_owned();
         });
-        let credentials =
-            Mechanism::from_name(start.mechanism).and_then(|mechanism| mechanism.credentials(start.response));
-        let Some(credentials) = credentials else {
-            tracing::error!(connection = %self.info.name(), mechanism = start.mechanism, "unknown mechanism or malformed response");
-            self.refuse(None).await;
-            return Ok(());
+        let configured = &self.node.settings.auth_mechanisms;
+        let mechanism =
+            Mechanism::from_name(start.mechanism).filter(|mechanism| configured.contains(mechanism));
+        let logged_in = match mechanism {
+            Some(Mechanism::External) if self.info.tls.is_some() => self.external_login().await,
+            Some(mechanism) => match mechanism.credentials(start.response) {
+                Some(credentials) => self.login(credentials, mechanism).await,
+                None => self.no_login(start.mechanism).await,
+            },
+            None => self.no_login(start.mechanism).await,
         };
-        if !self.login(credentials, start.mechanism).await {
+        if !logged_in {
             return Ok(());
         }
         self.phase = Phase::Tune;
@@ -156,18 +177,51 @@ impl Connection {
         Ok(())
     }
 
+    /// The client wants what is not there, or did it wrongly.
+    async fn no_login(&mut self, mechanism: &str) -> bool {
+        tracing::error!(connection = %self.info.name(), mechanism, "unknown mechanism or malformed response");
+        self.refuse(None).await;
+        false
+    }
+
     /// Checks a login. `false`: the client was told no.
-    async fn login(&mut self, credentials: Credentials, mechanism: &str) -> bool {
+    async fn login(&mut self, credentials: Credentials, mechanism: Mechanism) -> bool {
         let user = credentials.user.clone();
-        match self.node.authenticate(credentials, self.info.peer.ip()).await {
+        let outcome = self.node.authenticate(credentials, self.info.peer.ip()).await;
+        self.logged_in(&user, outcome, mechanism).await
+    }
+
+    /// The same for a client whose certificate says who it is.
+    async fn external_login(&mut self) -> bool {
+        let peer = self.info.tls.as_ref().and_then(|tls| tls.peer.as_ref());
+        let name = peer.map(|certificate| certificate.login_name(&self.node.settings.cert_login));
+        let (user, outcome) = match name {
+            None => (String::new(), Err(Refusal::NoCertificate)),
+            Some(None) => (String::new(), Err(Refusal::NoName)),
+            Some(Some(name)) => {
+                let outcome = self.node.authenticate_named(&name, self.info.peer.ip());
+                (name, outcome)
+            }
+        };
+        self.logged_in(&user, outcome, Mechanism::External).await
+    }
+
+    async fn logged_in(
+        &mut self,
+        user: &str,
+        outcome: Result<Vec<String>, Refusal>,
+        mechanism: Mechanism,
+    ) -> bool {
+        match outcome {
             Ok(tags) => {
                 self.may_impersonate = tags.iter().any(|tag| tag == "impersonator");
-                self.info.update(|details| details.user = Arc::from(user.as_str()));
+                self.info.update(|details| details.user = Arc::from(user));
                 true
             }
             Err(refusal) => {
-                tracing::error!(connection = %self.info.name(), user, %refusal, "login refused");
-                self.refuse(Some(mechanism)).await;
+                let name = mechanism.name();
+                tracing::error!(connection = %self.info.name(), user, mechanism = name, %refusal, "login refused");
+                self.refuse(Some(name)).await;
                 false
             }
         }

@@ -1,13 +1,14 @@
 //! What is known about the connections of this node, for listings and for closing them.
 
 use super::outbox::Outbox;
+use crate::tls::TlsInfo;
 use amqp::table::FieldTable;
 use broker_core::ids::ConnectionId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A counter that one task writes and anybody reads.
 #[derive(Debug, Default)]
@@ -79,6 +80,8 @@ pub(crate) struct ConnectionInfo {
     pub(crate) peer: SocketAddr,
     /// Our end.
     pub(crate) local: SocketAddr,
+    /// Its TLS, if it has any.
+    pub(crate) tls: Option<TlsInfo>,
     /// When it began, milliseconds since the epoch.
     pub(crate) connected_at_ms: u64,
     /// Counters.
@@ -92,8 +95,8 @@ impl ConnectionInfo {
     /// A connection that has just been accepted.
     pub(crate) fn new(
         id: ConnectionId,
-        peer: SocketAddr,
-        local: SocketAddr,
+        (peer, local): (SocketAddr, SocketAddr),
+        tls: Option<TlsInfo>,
         now: u64,
         outbox: Arc<Outbox>,
     ) -> Self {
@@ -101,6 +104,7 @@ impl ConnectionInfo {
             id,
             peer,
             local,
+            tls,
             connected_at_ms: now,
             counters: Counters::default(),
             outbox,
@@ -133,6 +137,18 @@ impl ConnectionInfo {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     all: Mutex<BTreeMap<ConnectionId, Arc<ConnectionInfo>>>,
+    /// Clients that are not through the PROXY header and the TLS handshake.
+    arriving: AtomicUsize,
+}
+
+/// Counts a client among those that arrive, for as long as it is kept.
+#[derive(Debug)]
+pub(crate) struct Arrival<'a>(&'a AtomicUsize);
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connections {
@@ -154,6 +170,17 @@ impl Connections {
     /// All of them, oldest first.
     pub(crate) fn list(&self) -> Vec<Arc<ConnectionInfo>> {
         self.all.lock().values().cloned().collect()
+    }
+
+    /// A client begins to arrive.
+    pub(crate) fn arrive(&self) -> Arrival<'_> {
+        self.arriving.fetch_add(1, Ordering::Relaxed);
+        Arrival(&self.arriving)
+    }
+
+    /// How many there are, those included that still arrive.
+    pub(crate) fn sockets(&self) -> usize {
+        self.len() + self.arriving.load(Ordering::Relaxed)
     }
 
     /// How many there are.

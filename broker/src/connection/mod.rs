@@ -18,9 +18,11 @@ mod publish;
 mod reply_to;
 mod routes;
 mod slow;
+pub(crate) mod socket;
 
 use crate::node::Node;
 use crate::shard::{Turn, TurnBuffers};
+use crate::tls::TlsInfo;
 use amqp::frame;
 use amqp::method::{MethodFields, basic as basic_methods, channel as channel_methods, connection as methods};
 use broker_core::channel::deliveries::Unacked;
@@ -34,13 +36,14 @@ use info::ConnectionInfo;
 use outbox::{Outbox, Request};
 use routes::RouteCache;
 use rustc_hash::FxHashMap;
+use socket::Socket;
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -90,7 +93,7 @@ pub(crate) enum Phase {
 pub(crate) struct Connection {
     node: Arc<Node>,
     info: Arc<ConnectionInfo>,
-    stream: Arc<TcpStream>,
+    stream: Arc<Socket>,
     outbox: Arc<Outbox>,
     phase: Phase,
     frame_max: u32,
@@ -129,21 +132,27 @@ pub(crate) struct Connection {
     publishes: bool,
 }
 
+/// A client that has just come, before AMQP begins.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// Its socket.
+    pub(crate) socket: Socket,
+    /// Its end.
+    pub(crate) peer: SocketAddr,
+    /// Ours.
+    pub(crate) local: SocketAddr,
+    /// What the TLS handshake said.
+    pub(crate) tls: Option<TlsInfo>,
+}
+
 /// Serves a client until the connection ends.
-pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
-    }
-    let stream = Arc::new(stream);
+pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
+    let Arrived { socket, peer, local, tls } = arrived;
+    let stream = Arc::new(socket);
     let outbox = Outbox::new(Arc::clone(&stream));
-    let info = Arc::new(ConnectionInfo::new(
-        node.next_connection_id(),
-        peer,
-        local,
-        node.now_ms(),
-        Arc::clone(&outbox),
-    ));
+    let ends = (peer, local);
+    let id = node.next_connection_id();
+    let info = Arc::new(ConnectionInfo::new(id, ends, tls, node.now_ms(), Arc::clone(&outbox)));
     node.connections.insert(Arc::clone(&info));
     let durable = node.durable();
     let mut connection = Connection {
@@ -207,6 +216,10 @@ impl Connection {
         let mut blocked = self.node.blocked();
         let mut next_tick = Instant::now() + Duration::from_secs(3600);
         let mut next_check = Instant::now() + self.check_interval();
+        if stream.is_tls() {
+            // What came along with the handshake does not make the socket readable.
+            self.read_or_end().await;
+        }
         while self.phase != Phase::Done {
             if self.phase == Phase::Running
                 && self.deadline.is_none()
@@ -224,15 +237,10 @@ impl Connection {
             let reads = !stopped && !self.held_back;
             self.reading = reads;
             tokio::select! {
-                ready = stream.readable(), if reads => {
-                    let outcome = match ready {
-                        Ok(()) => self.read().await,
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = outcome {
-                        self.lost(&error);
-                    }
-                }
+                ready = stream.readable(), if reads => match ready {
+                    Ok(()) => self.read_or_end().await,
+                    Err(error) => self.lost(&error),
+                },
                 ready = stream.writable(), if outbox.is_blocked() => match ready {
                     Ok(()) => {
                         outbox.unblock();
@@ -266,6 +274,9 @@ impl Connection {
                 }
             }
             self.say_farewell().await;
+            if stream.has_ended() && !self.held_back && self.phase != Phase::Done {
+                self.lost(&io::ErrorKind::UnexpectedEof.into());
+            }
         }
     }
 
@@ -324,6 +335,16 @@ impl Connection {
             tracing::warn!(connection = %self.info.name(), %error, "client closed the connection without closing AMQP first");
         }
         self.phase = Phase::Done;
+    }
+
+    /// Reads once; when that fails, the connection is over.
+    async fn read_or_end(&mut self) {
+        if let Err(error) = self.read().await {
+            self.lost(&error);
+        }
+        if self.stream.has_unsent() {
+            self.outbox.block();
+        }
     }
 
     /// Reads once and does what can be done with what is there.
@@ -591,6 +612,9 @@ impl Connection {
     async fn clean_up(&mut self) {
         self.release_all();
         self.outbox.flush();
+        if !self.outbox.is_blocked() {
+            self.stream.say_end();
+        }
         self.outbox.close();
         self.node.connections.remove(self.info.id);
         self.node.delete_exclusive(self.info.id).await;

@@ -5,6 +5,7 @@
 //! socket does not take at once is left to the connection's task. The outbox is the last lock in the order
 //! (shard, then outbox): nothing else is locked while it is held.
 
+use super::socket::Socket;
 use amqp::frame;
 use broker_core::channel::deliveries::{Deliveries, Unacked, UnknownTag};
 use broker_core::exception::Exception;
@@ -19,7 +20,6 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 /// Octets waiting above which consumers of this connection get nothing more.
@@ -54,7 +54,7 @@ pub(crate) struct ConsumerHandle {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    stream: Arc<TcpStream>,
+    stream: Arc<Socket>,
     /// Wakes the connection's task: the socket was full, a consumer can be resumed, or the peer is gone.
     pub(crate) notify: Notify,
     blocked: AtomicBool,
@@ -130,7 +130,7 @@ pub(crate) struct ReplyConsumer {
 
 impl Outbox {
     /// An empty outbox in front of a socket.
-    pub(crate) fn new(stream: Arc<TcpStream>) -> Arc<Outbox> {
+    pub(crate) fn new(stream: Arc<Socket>) -> Arc<Outbox> {
         let state = State { frame_max: amqp::FRAME_MIN_SIZE, ..State::default() };
         Arc::new(Outbox {
             state: Mutex::new(state),
@@ -314,7 +314,8 @@ impl Outbox {
         loop {
             let mut state = self.state.lock();
             state.scheduled = false;
-            if state.writing || state.dead || state.bytes == 0 || self.blocked.load(Ordering::Relaxed) {
+            let nothing = state.bytes == 0 && !self.stream.has_unsent();
+            if state.writing || state.dead || nothing || self.blocked.load(Ordering::Relaxed) {
                 return;
             }
             state.writing = true;
@@ -365,6 +366,11 @@ impl Outbox {
     pub(crate) fn unblock(&self) {
         self.blocked.store(false, Ordering::Release);
         self.flush();
+    }
+
+    /// The socket has something of its own to send: the connection's task waits until it is writable.
+    pub(crate) fn block(&self) {
+        self.blocked.store(true, Ordering::Release);
     }
 
     /// Whether the connection's task has to wait until the socket is writable.
@@ -440,7 +446,11 @@ impl Outbox {
             }
             *offset = taken;
         }
-        (written, Ok(()))
+        let sent = self.stream.flush();
+        if sent.is_err() {
+            chunks.clear();
+        }
+        (written, sent)
     }
 }
 

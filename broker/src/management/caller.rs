@@ -9,6 +9,7 @@
 
 use super::Api;
 use super::reply::Refusal;
+use super::secure::Peer;
 use crate::auth::{Credentials, Refusal as LoginRefusal};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header;
@@ -17,7 +18,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use broker_core::ids::VhostId;
 use broker_core::meta::{Access, MetaSm};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Somebody who is logged in and may use the API.
@@ -34,8 +34,8 @@ impl FromRequestParts<Arc<Api>> for Caller {
         let credentials = basic(parts).ok_or_else(Refusal::login_failed)?;
         let peer = parts
             .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|ConnectInfo(peer)| *peer)
+            .get::<ConnectInfo<Peer>>()
+            .map(|ConnectInfo(Peer(peer))| *peer)
             .ok_or_else(|| Refusal::internal("no peer address"))?;
         let name = Arc::from(credentials.user.as_str());
         match api.node.authenticate(credentials, peer.ip()).await {

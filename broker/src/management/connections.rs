@@ -167,6 +167,8 @@ fn find(api: &Api, caller: &Caller, name: &str) -> Result<Arc<ConnectionInfo>, R
 
 fn entry(api: &Api, info: &ConnectionInfo) -> Value {
     let details = info.details();
+    let tls = info.tls.as_ref();
+    let certificate = tls.and_then(|tls| tls.peer.as_ref());
     let mut shown = json!({
         "name": info.name(),
         "node": api.node.settings.node,
@@ -180,10 +182,14 @@ fn entry(api: &Api, info: &ConnectionInfo) -> Value {
         "peer_port": info.peer.port(),
         "host": info.local.ip().to_string(),
         "port": info.local.port(),
-        "ssl": false,
-        "ssl_cipher": Value::Null, "ssl_hash": Value::Null, "ssl_key_exchange": Value::Null,
-        "ssl_protocol": Value::Null, "peer_cert_issuer": Value::Null, "peer_cert_subject": Value::Null,
-        "peer_cert_validity": Value::Null,
+        "ssl": info.tls.is_some(),
+        "ssl_protocol": tls.map(|tls| tls.protocol),
+        "ssl_key_exchange": tls.map(|tls| tls.key_exchange),
+        "ssl_cipher": tls.map(|tls| tls.cipher),
+        "ssl_hash": tls.map(|tls| tls.hash),
+        "peer_cert_issuer": certificate.map(|certificate| &certificate.issuer),
+        "peer_cert_subject": certificate.map(|certificate| &certificate.subject),
+        "peer_cert_validity": certificate.map(|certificate| &certificate.validity),
         "state": if details.running { "running" } else { "starting" },
         "channel_max": details.channel_max,
         "frame_max": details.frame_max,

@@ -4,6 +4,7 @@ use super::Api;
 use super::caller::Caller;
 use super::reply::{Answer, Refusal, json};
 use crate::shard::{Turn, TurnBuffers};
+use crate::tls::certificate::Moment;
 use axum::extract::{Path, State};
 use broker_core::message::{MessageView, Publish};
 use broker_core::meta::checks::{self, Declared, QueueDeclare};
@@ -30,17 +31,55 @@ pub(super) async fn alarms(_caller: Caller, State(api): State<Arc<Api>>) -> Answ
     }
 }
 
-/// There are no certificates: nothing is served over TLS.
-pub(super) async fn certificates(_caller: Caller, Path((_within, unit)): Path<(u64, String)>) -> Answer {
-    if ["days", "weeks", "months", "years"].contains(&unit.as_str()) {
-        json(&object!({"status": "ok"}))
-    } else {
-        Err(Refusal::bad_request("time unit not recognised: use days, weeks, months or years"))
+/// Whether certificates of listeners run out within a time.
+pub(super) async fn certificates(
+    _caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((within, unit)): Path<(String, String)>,
+) -> Answer {
+    const DAY: u64 = 86_400;
+    let unit = match unit.to_lowercase().as_str() {
+        "days" => DAY,
+        "weeks" => 7 * DAY,
+        "months" => 365 * DAY / 12,
+        "years" => 365 * DAY,
+        _ => {
+            let text = "Time unit not recognised. Supported units: days, weeks, months, years.";
+            return Err(Refusal::bad_request(text));
+        }
+    };
+    let Ok(within) = within.parse::<u64>() else {
+        return Err(Refusal::bad_request("Invalid expiration value."));
+    };
+    let end = (api.node.now_ms() / 1000).saturating_add(within.saturating_mul(unit));
+    let before = |ends: Vec<Moment>| -> Vec<String> {
+        ends.into_iter().filter(|at| at.unix_seconds() < end).map(Moment::listed).collect()
+    };
+    let expiring = api.listeners.iter().filter_map(|listening| {
+        let tls = listening.tls.as_ref()?;
+        let (cert, ca) = (before(tls.ends().cert), before(tls.ends().ca));
+        let options = tls.options();
+        (!cert.is_empty() || !ca.is_empty()).then(|| {
+            object!({
+                "node": api.node.settings.node, "protocol": listening.protocol,
+                "interface": listening.address.ip().to_string(), "port": listening.address.port(),
+                "certfile": options.cert.to_string_lossy(),
+                "cacertfile": options.ca.as_ref().map(|path| path.to_string_lossy()),
+                "certfile_expires_on": cert, "cacertfile_expires_on": ca,
+            })
+        })
+    });
+    let expiring: Vec<_> = expiring.collect();
+    if expiring.is_empty() {
+        return json(&object!({"status": "ok"}));
     }
+    Err(Refusal::unhealthy(object!({
+        "status": "failed", "reason": "Certificates expiring", "expired": expiring,
+    })))
 }
 
 pub(super) async fn port(_caller: Caller, State(api): State<Arc<Api>>, Path(port): Path<u16>) -> Answer {
-    let ports: Vec<u16> = api.listeners.iter().map(|(_, address)| address.port()).collect();
+    let ports: Vec<u16> = api.listeners.iter().map(|listening| listening.address.port()).collect();
     if ports.contains(&port) {
         return json(&object!({"status": "ok", "port": port}));
     }
@@ -56,9 +95,10 @@ pub(super) async fn protocol(
 ) -> Answer {
     let wanted = match protocol.as_str() {
         "amqp091" | "amqp0.9.1" | "amqp0-9-1" => "amqp",
+        "amqps" => "amqp/ssl",
         other => other,
     };
-    let protocols: Vec<&str> = api.listeners.iter().map(|(protocol, _)| *protocol).collect();
+    let protocols: Vec<&str> = api.listeners.iter().map(|listening| listening.protocol).collect();
     if protocols.contains(&wanted) {
         return json(&object!({"status": "ok", "protocol": wanted}));
     }

@@ -18,12 +18,14 @@ mod policies;
 mod queues;
 mod rates;
 mod reply;
+mod secure;
 #[cfg(test)]
 mod tests;
 mod users;
 mod vhosts;
 
 use crate::node::Node;
+use crate::tls::TlsServer;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -32,6 +34,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use rates::Rates;
 use reply::Refusal;
+use secure::{Peer, TlsListener};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,22 +50,39 @@ pub(crate) struct Api {
     rates: Rates,
     started: Instant,
     /// Where AMQP clients and HTTP clients are listened for.
-    listeners: Vec<(&'static str, SocketAddr)>,
+    listeners: Vec<Listening>,
 }
 
-/// Serves the API on one listener until the node ends. `listeners` are all listeners of the node
-/// with their protocols (`amqp`, `http`), for the overview and the health checks.
-pub(crate) async fn serve(
-    node: Arc<Node>,
-    listener: TcpListener,
-    listeners: Vec<(&'static str, SocketAddr)>,
-) -> std::io::Result<()> {
+/// A listener of the node.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// `amqp`, `amqp/ssl`, `http` or `https`.
+    pub(crate) protocol: &'static str,
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// Its TLS side.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+}
+
+/// The API of a node. `listeners` are all listeners of the node, for the overview and the health checks.
+pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>) -> Arc<Api> {
+    let node = Arc::clone(node);
     let api = Arc::new(Api { node, rates: Rates::default(), started: Instant::now(), listeners });
-    let sampler = tokio::spawn(rates::sample(Arc::downgrade(&api)));
-    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-    let outcome = axum::serve(listener, service).await;
-    sampler.abort();
-    outcome
+    tokio::spawn(rates::sample(Arc::downgrade(&api)));
+    api
+}
+
+/// Serves the API on one listener until the node ends.
+pub(crate) async fn serve(
+    api: Arc<Api>,
+    listener: TcpListener,
+    tls: Option<Arc<TlsServer>>,
+) -> std::io::Result<()> {
+    let service = router(api).into_make_service_with_connect_info::<Peer>();
+    match tls {
+        Some(tls) => axum::serve(TlsListener::new(listener, tls), service).await,
+        None => axum::serve(listener, service).await,
+    }
 }
 
 fn router(api: Arc<Api>) -> Router {

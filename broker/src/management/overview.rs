@@ -1,9 +1,11 @@
 //! `/api/overview`, `/api/nodes` and what else describes the node as a whole.
 
-use super::Api;
 use super::caller::Caller;
 use super::listing::ListQuery;
 use super::reply::{Answer, Refusal, json, no_content, parse_body, required};
+use super::{Api, Listening};
+use crate::auth::Mechanism;
+use crate::tls::{TlsServer, Verify, version_name};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Response};
@@ -137,10 +139,7 @@ fn node_entry(api: &Api) -> Value {
         "mem_alarm": alarm("memory"),
         "disk_free_alarm": alarm("disk"),
         "exchange_types": exchange_types(),
-        "auth_mechanisms": [
-            {"name": "PLAIN", "description": "SASL PLAIN authentication mechanism", "enabled": true},
-            {"name": "AMQPLAIN", "description": "AMQPLAIN mechanism", "enabled": true},
-        ],
+        "auth_mechanisms": auth_mechanisms(api),
         "applications": [],
         "contexts": contexts(api),
         "enabled_plugins": ["rabbitmq_management"],
@@ -168,22 +167,53 @@ fn exchange_types() -> Value {
 }
 
 fn listeners(api: &Api) -> Value {
-    let one = |(protocol, address): &(&'static str, std::net::SocketAddr)| {
+    let one = |listening: &Listening| {
+        let Listening { protocol, address, tls } = listening;
         object!({
             "node": api.node.settings.node, "protocol": protocol, "ip_address": address.ip().to_string(),
-            "port": address.port(), "socket_opts": {},
+            "port": address.port(), "socket_opts": tls.as_ref().map_or(object!({}), |tls| ssl_options(tls)),
         })
     };
     api.listeners.iter().map(one).collect()
 }
 
+/// What a TLS listener was told.
+fn ssl_options(tls: &TlsServer) -> Value {
+    let options = tls.options();
+    let mut shown = object!({
+        "versions": options.versions.iter().map(|version| version_name(version)).collect::<Vec<_>>(),
+        "certfile": options.cert.to_string_lossy(),
+        "keyfile": options.key.to_string_lossy(),
+        "verify": if options.verify == Verify::None { "verify_none" } else { "verify_peer" },
+        "fail_if_no_peer_cert": options.verify == Verify::PeerRequired,
+    });
+    if let Some(ca) = &options.ca {
+        shown["cacertfile"] = Value::from(ca.to_string_lossy());
+    }
+    shown
+}
+
 fn contexts(api: &Api) -> Value {
-    let http = api.listeners.iter().filter(|(protocol, _)| *protocol == "http");
-    http.map(|(_, address)| {
+    let http = api.listeners.iter().filter(|listening| listening.protocol.starts_with("http"));
+    http.map(|Listening { address, tls, .. }| {
         object!({
             "node": api.node.settings.node, "description": "RabbitMQ Management", "path": "/",
-            "ip": address.ip().to_string(), "port": address.port().to_string(), "ssl_opts": [],
+            "ip": address.ip().to_string(), "port": address.port().to_string(),
+            "ssl_opts": tls.as_ref().map_or(object!([]), |tls| ssl_options(tls)),
         })
     })
     .collect()
+}
+
+fn auth_mechanisms(api: &Api) -> Value {
+    let one = |mechanism: Mechanism| {
+        let description = match mechanism {
+            Mechanism::External => "SASL EXTERNAL authentication by TLS client certificate",
+            Mechanism::Plain => "SASL PLAIN authentication mechanism",
+            Mechanism::AmqPlain => "AMQPLAIN mechanism",
+        };
+        let enabled = api.node.settings.auth_mechanisms.contains(&mechanism);
+        object!({"name": mechanism.name(), "description": description, "enabled": enabled})
+    };
+    Mechanism::ALL.into_iter().map(one).collect()
 }

@@ -1,0 +1,88 @@
+//! HTTPS: a listener that hands out connections whose TLS handshake is done.
+
+use crate::tls::TlsServer;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Handshakes at the same time; more clients wait for theirs.
+const HANDSHAKES: usize = 256;
+/// How long one may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client's end of a connection, however it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
+/// A client whose handshake is done.
+type Secured = (TlsStream<TcpStream>, SocketAddr);
+
+/// A TCP listener with TLS on it.
+pub(super) struct TlsListener {
+    listener: TcpListener,
+    server: Arc<TlsServer>,
+    handshakes: JoinSet<Option<Secured>>,
+}
+
+impl TlsListener {
+    pub(super) fn new(listener: TcpListener, server: Arc<TlsServer>) -> TlsListener {
+        TlsListener { listener, server, handshakes: JoinSet::new() }
+    }
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> Secured {
+        loop {
+            tokio::select! {
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(secured)) = done {
+                        return secured;
+                    }
+                }
+                // A failed accept is waited out by the listener of plain HTTP.
+                (stream, peer) = Listener::accept(&mut self.listener), if self.handshakes.len() < HANDSHAKES => {
+                    let acceptor = TlsAcceptor::from(self.server.config());
+                    self.handshakes.spawn(handshake(acceptor, stream, peer));
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr) -> Option<Secured> {
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some((stream, peer)),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake for the HTTP API failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
