@@ -137,7 +137,10 @@ pub fn command(folder: &Path, port: u16, management_port: u16, setup: &Setup) ->
             if setup.management {
                 config +=
                     &format!("\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management_port}\n");
-                std::fs::write(folder.join("enabled_plugins"), "[rabbitmq_management].\n")?;
+                std::fs::write(
+                    folder.join("enabled_plugins"),
+                    "[rabbitmq_management,rabbitmq_consistent_hash_exchange].\n",
+                )?;
             }
             std::fs::write(folder.join("rabbitmq.conf"), config)?;
         }

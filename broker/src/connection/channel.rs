@@ -52,8 +52,10 @@ impl Channel {
     pub(crate) fn release(&mut self, number: u16, outbox: &Outbox, turn: &mut Turn<'_>) {
         self.assembly = None;
         self.replies = None;
+        let mut left = Vec::with_capacity(self.consumers.len());
         for (_, consumer) in self.consumers.drain() {
-            turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
+            turn.queue(consumer.queue, |queue, now, fx| queue.withdraw(now, consumer.reference, fx));
+            left.push(consumer.queue);
         }
         let mut unsettled = outbox.close_channel(number);
         if let Some(transaction) = self.transaction.take() {
@@ -61,6 +63,9 @@ impl Channel {
             unsettled.extend(rolled_back);
         }
         settle(turn, Settle::Requeue, &mut unsettled);
+        for queue in left {
+            turn.queue(queue, broker_core::queue::Queue::drain);
+        }
     }
 }
 

@@ -96,6 +96,40 @@ fn bodies_are_cut_at_the_frame_size_that_was_agreed_on() {
 }
 
 #[test]
+fn heartbeats_and_other_channels_may_come_between_the_frames_of_a_content() {
+    let mut client = client();
+    let queue = client.own_queue();
+    client.open(2);
+    client.put(1, publish_to(&queue));
+    client.put_frame(8, 0, b"");
+    client.put_header(1, 4);
+    client.put_frame(8, 0, b"");
+    client.put_frame(3, 1, b"ab");
+    client.put(
+        2,
+        amqp::method::exchange::Declare { exchange: "amq.direct", passive: true, ..Default::default() },
+    );
+    client.put_frame(8, 0, b"");
+    client.put_frame(3, 1, b"cd");
+    client.flush();
+    client.expect_on(2, "exchange.declare-ok");
+    assert_eq!(client.get(1, &queue).unwrap().text(), "abcd");
+}
+
+#[test]
+fn a_client_that_hangs_up_amid_a_content_leaves_nothing() {
+    let (mut client, mut other) = (client(), client());
+    let queue = other.own_queue();
+    client.put(1, publish_to(&queue));
+    client.put_header(1, 4);
+    client.put_frame(3, 1, b"ab");
+    client.flush();
+    drop(client);
+    other.expect_nothing(1, &queue);
+    assert!(other.get(1, &queue).is_none());
+}
+
+#[test]
 fn a_huge_announced_body_is_not_made_room_for() {
     let mut client = client();
     let queue = client.own_queue();

@@ -14,17 +14,22 @@
 
 mod acknowledging;
 mod alarms;
+mod authorisation;
 mod channels;
 mod confirms;
 mod connections;
 mod consuming;
 mod content;
+mod dead_letters;
 mod exchanges;
 mod framing;
 mod limits_and_ttl;
+mod policies;
+mod priorities;
 mod publishing;
 mod queues;
 mod reply_to;
+mod restart;
 mod routing;
 mod timeouts;
 mod transactions;

@@ -516,6 +516,26 @@ fn quorum_queues_refuse_what_they_cannot_be() {
 }
 
 #[test]
+fn streams_are_not_there() {
+    let mut client = client();
+    let queue = name("q");
+    let arguments = args! { "x-queue-type" => "stream" };
+    let declare = queue::Declare { durable: true, arguments: arguments.table(), ..shared(&queue) };
+    if !harness::against_rabbitmq() {
+        client.send(1, declare);
+        let close = client.expect("connection.close").close();
+        assert_eq!((close.code, close.at), (540, (50, 10)), "{close:?}");
+        return;
+    }
+    client.declare(1, &declare);
+    let text = format!("consumer prefetch count is not set for '{}'", queue_in(&queue));
+    client.refused(1, basic::Consume { queue: &queue, ..Default::default() }, 406, &text);
+    let text = format!("basic.get not supported by stream queues {}", queue_in(&queue));
+    client.fatal(1, basic::Get { queue: &queue, no_ack: true }, 540, &text);
+    crate::client().delete_queue(1, &queue);
+}
+
+#[test]
 fn quorum_queues_deliver_what_they_confirmed() {
     let mut client = client();
     let queue = name("q");

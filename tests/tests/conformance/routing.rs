@@ -4,7 +4,7 @@ use crate::client;
 use amqp::content::BasicProperties;
 use amqp::method::{basic, exchange, queue};
 use amqp::table::{FieldTable, FieldValue};
-use harness::wire::{Args, Client, name, queue_in};
+use harness::wire::{Args, Client, name, ours_or_theirs, queue_in};
 use harness::{args, table};
 
 /// A client with a queue and an exchange of this type.
@@ -198,6 +198,51 @@ fn bindings_go_with_their_queue() {
     client.publish_mandatory(1, "amq.direct", &queue, b"x");
     client.expect("basic.return");
     client.delete_queue(1, &queue);
+}
+
+#[test]
+fn a_consistent_hash_sends_a_key_to_one_queue_always() {
+    const KEYS: u32 = 300;
+    let (mut client, one, exchange) = start("x-consistent-hash");
+    let two = client.own_queue();
+    client.bind(1, &one, &exchange, "1");
+    client.bind(1, &two, &exchange, "3");
+    for _ in 0..2 {
+        for key in 0..KEYS {
+            client.publish_to(1, &exchange, &format!("key {key}"), key.to_string().as_bytes());
+        }
+    }
+    let mut seen = [client.drain(1, &one), client.drain(1, &two)];
+    assert_eq!(seen[0].len() + seen[1].len(), 2 * KEYS as usize);
+    // A quarter goes to the first, by its weight.
+    assert!((40..=300).contains(&seen[0].len()), "{}", seen[0].len());
+    for bodies in &mut seen {
+        bodies.sort();
+        assert!(bodies.chunks(2).all(|pair| pair.len() == 2 && pair[0] == pair[1]), "both of a key");
+    }
+    // Its binding key is a weight.
+    let bind = queue::Bind { queue: &one, exchange: &exchange, routing_key: "heavy", ..Default::default() };
+    client.send(1, bind);
+    assert_eq!(client.expect("channel.close").close().code, 406);
+}
+
+#[test]
+fn a_hash_of_what_is_no_text_is_refused() {
+    let mut client = client();
+    let exchange = name("x");
+    let arguments = args! { "hash-header" => 1 };
+    let declare = exchange::Declare {
+        exchange: &exchange,
+        kind: "x-consistent-hash",
+        arguments: arguments.table(),
+        ..Default::default()
+    };
+    client.send(1, declare);
+    let answer = client.receive().unwrap();
+    assert_eq!(
+        (answer.name(), answer.close().code),
+        ours_or_theirs(("channel.close", 406), ("connection.close", 541))
+    );
 }
 
 #[test]

@@ -470,6 +470,20 @@ impl<H> Queue<H> {
         consumer: ConsumerRef,
         fx: &mut E,
     ) -> Option<H> {
+        let handle = self.withdraw(now, consumer, fx)?;
+        // With a single active consumer the next one takes over here.
+        self.drain(now, fx);
+        Some(handle)
+    }
+
+    /// As [`cancel`](Self::cancel), and leaves it to the caller to give the others something: a channel that
+    /// closes first puts back what it holds, so that the next consumer gets that first.
+    pub fn withdraw<E: Effects<Handle = H>>(
+        &mut self,
+        now: u64,
+        consumer: ConsumerRef,
+        fx: &mut E,
+    ) -> Option<H> {
         let handle = self.consumers.remove(consumer)?;
         self.last_used_ms = now;
         if self.consumers.is_empty() {
@@ -477,9 +491,6 @@ impl<H> Queue<H> {
                 fx.unused(self.id);
             }
             self.arm_idle_timer(fx);
-        } else {
-            // With a single active consumer the next one takes over here.
-            self.drain(now, fx);
         }
         Some(handle)
     }
