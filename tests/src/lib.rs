@@ -21,6 +21,7 @@ pub mod world;
 use std::io::Write as _;
 use xtask::install::{self, Need};
 use xtask::lab::{network, process};
+use xtask::libraries::Library;
 use xtask::stack::{Cast, Maker};
 
 /// What a test cannot do without.
@@ -32,6 +33,8 @@ pub enum Needs {
     Programs(&'static [Need]),
     /// The Python client.
     Python,
+    /// A client library and its program.
+    Library(Library),
 }
 
 /// Whether RabbitMQ plays the broker; otherwise ours does.
@@ -68,6 +71,7 @@ fn lacking(need: Needs) -> Option<String> {
             Err(error) => Some(format!("{error:#}")),
         },
         Needs::Programs(list) => install::packages(list).err().map(|error| format!("{error:#}")),
+        Needs::Library(library) => library.program().err().map(|error| format!("{error:#}")),
         Needs::Python => install::python().err().map(|error| format!("{error:#}")),
     }
 }

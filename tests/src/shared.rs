@@ -14,6 +14,8 @@ use std::sync::{OnceLock, mpsc};
 pub struct Shared {
     /// Its AMQP port on 127.0.0.1.
     pub port: u16,
+    /// The port of its HTTP API.
+    pub management_port: u16,
     /// Its HTTP API, as guest.
     pub api: Api,
     /// Its process id.
@@ -43,8 +45,14 @@ impl Shared {
             });
             let told = started.recv().expect("the thread that owns the broker");
             let (port, management, pid) = told.unwrap_or_else(|error| panic!("{error}"));
-            Shared { port, api: Api::new(management), pid }
+            Shared { port, management_port: management, api: Api::new(management), pid }
         })
+    }
+
+    /// Its AMQP address for the default user.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port)
     }
 
     /// A client that is logged in as guest, with channel 1 open.

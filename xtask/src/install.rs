@@ -1,4 +1,5 @@
-//! What has to be on the machine: Debian packages, a Python environment with pika, cargo-deny.
+//! What has to be on the machine: Debian packages, a Python environment with pika, cargo-deny. The other client
+//! libraries are in [`crate::libraries`].
 //!
 //! Packages that bring services are installed without starting them. Without root nothing is installed
 //! and the caller is told what is missing.
@@ -127,10 +128,14 @@ impl Drop for NoServices {
 pub fn python() -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let wanted = root().join("tests/clients/requirements.txt");
+    environment(&target().join("venv"), "tests/clients/requirements.txt")
+}
+
+/// The interpreter of a Python environment in `folder` with what is pinned in this file.
+pub(crate) fn environment(folder: &Path, pinned: &str) -> Result<PathBuf> {
+    let wanted = root().join(pinned);
     let requirements =
         std::fs::read_to_string(&wanted).with_context(|| format!("read {}", wanted.display()))?;
-    let folder = target().join("venv");
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.txt");
     if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|made| made == requirements) {
@@ -144,10 +149,10 @@ pub fn python() -> Result<PathBuf> {
         apt(&["python3-venv"]).context("install python3-venv")?;
     }
     println!("making a Python environment with {}", pins(&requirements));
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]);
-    run(pip.arg(&wanted)).context("install the Python clients")?;
+    run(pip.arg(&wanted)).with_context(|| format!("install what {pinned} lists"))?;
     std::fs::write(stamp, requirements)?;
     Ok(python)
 }

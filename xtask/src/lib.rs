@@ -6,6 +6,7 @@
 
 pub mod install;
 pub mod lab;
+pub mod libraries;
 pub mod stack;
 
 use std::path::PathBuf;

@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use xtask::install;
 use xtask::lab::process;
+use xtask::libraries::Library;
 use xtask::{root, target};
 
 /// The stages by name; `--only` picks one.
@@ -68,6 +69,9 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     let skips = skips();
     let _ = std::fs::remove_file(&skips);
     prepare(strict)?;
+    if picked(CONFORMANCE) {
+        libraries(strict)?;
+    }
     build()?;
     if picked("unit") {
         let mut command = cargo_test();
@@ -121,6 +125,7 @@ fn only_against_rabbitmq() -> Result<()> {
     let start = Instant::now();
     let mut tally = Tally::default();
     let _ = std::fs::remove_file(skips());
+    libraries(false)?;
     against_rabbitmq(false, &mut tally)?;
     summary(&tally, &process::read_lossy(&skips()), false, start)
 }
@@ -133,6 +138,19 @@ fn prepare(strict: bool) -> Result<()> {
             Err(error) if strict => return Err(error),
             Err(error) => println!("note: {error:#}"),
             Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Installs the official client libraries and builds what the conformance tests run with them: the tests have
+/// no network but their own.
+fn libraries(strict: bool) -> Result<()> {
+    for library in Library::ALL {
+        match library.program() {
+            Err(error) if strict => return Err(error),
+            Err(error) => println!("note: {error:#}"),
+            Ok(_) => {}
         }
     }
     Ok(())
