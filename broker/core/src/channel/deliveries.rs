@@ -23,13 +23,16 @@ pub struct Unacked {
 #[error("unknown delivery tag {0}")]
 pub struct UnknownTag(pub u64);
 
+/// Slots up to which settled deliveries in between are left where they are.
+const FEW: usize = 64;
+
 /// Delivery tags of a channel.
 #[derive(Debug)]
 pub struct Deliveries {
     next_tag: u64,
-    /// Tag of the first element of `unacked`.
-    base: u64,
-    unacked: VecDeque<Option<Unacked>>,
+    /// By ascending tag. Settled ones in between stay as empty slots until they are more than half of them: a
+    /// delivery that nobody settles costs no room for the later ones.
+    slots: VecDeque<(u64, Option<Unacked>)>,
     unacked_count: usize,
     consumer_count: u32,
     /// Tags that were next at earlier looks, with the time of the look; see [`Deliveries::overdue`].
@@ -42,8 +45,7 @@ impl Default for Deliveries {
     fn default() -> Self {
         Deliveries {
             next_tag: 1,
-            base: 1,
-            unacked: VecDeque::new(),
+            slots: VecDeque::new(),
             unacked_count: 0,
             consumer_count: 0,
             looks: VecDeque::new(),
@@ -62,11 +64,6 @@ impl Deliveries {
     pub fn tag_no_ack(&mut self) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
-        if self.unacked.is_empty() {
-            self.base = self.next_tag;
-        } else {
-            self.unacked.push_back(None);
-        }
         tag
     }
 
@@ -76,7 +73,7 @@ impl Deliveries {
         self.next_tag += 1;
         self.unacked_count += 1;
         self.consumer_count += u32::from(unacked.consumer.is_some());
-        self.unacked.push_back(Some(unacked));
+        self.slots.push_back((tag, Some(unacked)));
         tag
     }
 
@@ -95,13 +92,12 @@ impl Deliveries {
             self.take_all(out);
             return Ok(());
         }
-        let index = tag.checked_sub(self.base).ok_or(UnknownTag(tag))?;
-        let index = usize::try_from(index).map_err(|_| UnknownTag(tag))?;
-        let Some(slot @ Some(_)) = self.unacked.get_mut(index) else { return Err(UnknownTag(tag)) };
+        let index = self.find(tag).ok_or(UnknownTag(tag))?;
+        let Some((_, slot @ Some(_))) = self.slots.get_mut(index) else { return Err(UnknownTag(tag)) };
         if multiple {
-            for offset in 0..=index {
-                if let Some(unacked) = self.unacked[offset].take() {
-                    out.push((self.base + offset as u64, unacked));
+            for _ in 0..=index {
+                if let Some((tag, Some(unacked))) = self.slots.pop_front() {
+                    out.push((tag, unacked));
                     self.forget(unacked);
                 }
             }
@@ -115,27 +111,20 @@ impl Deliveries {
 
     /// Takes everything, oldest first: `basic.recover`, or the channel closed.
     pub fn take_all(&mut self, out: &mut Vec<(u64, Unacked)>) {
-        let base = self.base;
-        let taken = self.unacked.drain(..).enumerate();
-        out.extend(
-            taken.filter_map(|(offset, unacked)| unacked.map(|unacked| (base + offset as u64, unacked))),
-        );
-        self.base = self.next_tag;
+        out.extend(self.slots.drain(..).filter_map(|(tag, unacked)| unacked.map(|unacked| (tag, unacked))));
         self.unacked_count = 0;
         self.consumer_count = 0;
     }
 
     /// Puts a delivery back under its tag: a transaction with its acknowledgement was rolled back.
     pub fn put_back(&mut self, tag: u64, unacked: Unacked) {
-        while self.base > tag {
-            self.unacked.push_front(None);
-            self.base -= 1;
+        let index = self.slots.partition_point(|(other, _)| *other < tag);
+        match self.slots.get_mut(index) {
+            Some((other, slot)) if *other == tag => *slot = Some(unacked),
+            _ => self.slots.insert(index, (tag, Some(unacked))),
         }
-        if let Some(slot) = self.unacked.get_mut((tag - self.base) as usize) {
-            *slot = Some(unacked);
-            self.unacked_count += 1;
-            self.consumer_count += u32::from(unacked.consumer.is_some());
-        }
+        self.unacked_count += 1;
+        self.consumer_count += u32::from(unacked.consumer.is_some());
     }
 
     /// Whether the oldest unsettled delivery was sent `timeout` milliseconds ago or earlier. Call it every now and
@@ -160,8 +149,8 @@ impl Deliveries {
         if self.looks.back().is_none_or(|(_, next_tag)| *next_tag != self.next_tag) {
             self.looks.push_back((now, self.next_tag));
         }
-        let first = self.unacked.iter().position(Option::is_some).map(|offset| self.base + offset as u64);
-        first.is_some_and(|tag| tag < sent_before)
+        let first = self.slots.iter().find(|(_, unacked)| unacked.is_some());
+        first.is_some_and(|(tag, _)| *tag < sent_before)
     }
 
     /// Deliveries not settled.
@@ -174,13 +163,22 @@ impl Deliveries {
         self.consumer_count -= u32::from(unacked.consumer.is_some());
     }
 
-    fn shrink(&mut self) {
-        while let Some(None) = self.unacked.front() {
-            self.unacked.pop_front();
-            self.base += 1;
+    /// Where the slot of a tag is. Mostly no tag is missing in between, and it is found at once.
+    fn find(&self, tag: u64) -> Option<usize> {
+        let distance = usize::try_from(tag.checked_sub(self.slots.front()?.0)?).ok()?;
+        match self.slots.get(distance) {
+            Some((found, _)) if *found == tag => Some(distance),
+            _ => self.slots.binary_search_by_key(&tag, |(tag, _)| *tag).ok(),
         }
-        if self.unacked.is_empty() {
-            self.base = self.next_tag;
+    }
+
+    fn shrink(&mut self) {
+        while let Some((_, None)) = self.slots.front() {
+            self.slots.pop_front();
+        }
+        // Each empty slot is passed over once for a slot that was filled before.
+        if self.slots.len() > FEW && self.slots.len() > 2 * self.unacked_count {
+            self.slots.retain(|(_, unacked)| unacked.is_some());
         }
     }
 }
@@ -255,6 +253,62 @@ mod tests {
         assert!(!deliveries.overdue(200, 100));
         deliveries.tag(unacked(3));
         assert!(!deliveries.overdue(1000, 100), "looking late does not make it old");
+    }
+
+    #[test]
+    fn a_delivery_that_is_never_settled_costs_no_room_for_the_later_ones() {
+        let mut deliveries = Deliveries::default();
+        deliveries.tag(unacked(1));
+        for tag in 2..=100_000 {
+            if tag % 3 == 0 {
+                deliveries.tag_no_ack();
+                continue;
+            }
+            deliveries.tag(unacked(tag));
+            assert_eq!(taken(&mut deliveries, tag, false), Ok(vec![tag]));
+        }
+        assert!(deliveries.slots.len() <= FEW + 1, "{}", deliveries.slots.len());
+        assert_eq!(taken(&mut deliveries, 2, false), Err(UnknownTag(2)));
+        assert_eq!(taken(&mut deliveries, 0, true), Ok(vec![1]));
+    }
+
+    #[test]
+    fn tags_with_gaps_behave_like_a_map() {
+        let mut random = 1_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let (mut deliveries, mut model) = (Deliveries::default(), std::collections::BTreeMap::new());
+        let mut last = 0;
+        for step in 0..20_000 {
+            match next(6) {
+                0 => last = deliveries.tag_no_ack(),
+                1 | 2 => {
+                    last = deliveries.tag(unacked(step));
+                    model.insert(last, unacked(step));
+                }
+                choice => {
+                    let (tag, multiple) = (1 + next(last + 2), choice == 5 && next(40) == 0);
+                    let mut out = Vec::new();
+                    let done = deliveries.take(tag, multiple, &mut out);
+                    assert_eq!(done.is_ok(), model.contains_key(&tag));
+                    if done.is_ok() && multiple {
+                        let rest = model.split_off(&(tag + 1));
+                        assert_eq!(out, std::mem::replace(&mut model, rest).into_iter().collect::<Vec<_>>());
+                    } else if done.is_ok() {
+                        assert_eq!(out, [(tag, model.remove(&tag).unwrap())]);
+                    }
+                    if done.is_ok() && next(10) == 0 {
+                        for (tag, unacked) in out {
+                            deliveries.put_back(tag, unacked);
+                            model.insert(tag, unacked);
+                        }
+                    }
+                }
+            }
+            assert_eq!(deliveries.unacked_count(), model.len());
+        }
     }
 
     #[test]
