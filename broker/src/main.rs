@@ -4,6 +4,7 @@ mod alarms;
 mod auth;
 mod config;
 mod connection;
+mod firehose;
 mod listener;
 mod management;
 mod metadata;

@@ -10,14 +10,18 @@ use crate::connection::outbox::Request;
 use crate::metadata::{Applied, Hook, Metadata};
 use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
 use crate::tls::CertLogin;
+use amqp::table::Value;
 use broker_core::exception::Exception;
+use broker_core::exchange::{ExchangeType, delayed};
 use broker_core::ids::{ConnectionId, QueueId};
 use broker_core::message::{Message, MessageView};
+use broker_core::meta::options::QueueType;
 use broker_core::meta::{
-    Change, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage,
+    Change, Exchange, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage,
 };
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
-use broker_core::queue::{Effects, Queue, QueueConfig};
+use broker_core::queue::delayed::Due;
+use broker_core::queue::{Effects, Overflow, Queue, QueueConfig};
 use broker_store::Lsn;
 use broker_store::recovery::QueueImage;
 use broker_store::wal::Wal;
@@ -25,9 +29,9 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Locks that the node's queues are spread over.
@@ -77,7 +81,7 @@ pub(crate) struct Settings {
 /// What a task without a lock has to do for a queue.
 #[derive(Debug)]
 enum Job {
-    /// Delete a queue that asked for it, if it still has no consumers.
+    /// Delete a queue that has decided to go.
     DeleteUnused(QueueId),
 }
 
@@ -105,6 +109,9 @@ pub(crate) struct Node {
     pub(crate) letters_in_flight: AtomicUsize,
     timer: Arc<Notify>,
     timer_at: AtomicU64,
+    /// Some vhost is traced.
+    tracing: AtomicBool,
+    started: Instant,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -154,9 +161,12 @@ impl Node {
             letters_in_flight: AtomicUsize::new(0),
             timer: Arc::new(Notify::new()),
             timer_at: AtomicU64::new(u64::MAX),
+            tracing: AtomicBool::new(false),
+            started: Instant::now(),
             failed: watch::Sender::new(None),
         });
         node.restore_queues(images);
+        node.note_tracing(&node.metadata.read());
         node.metadata.set_hook(Box::new(QueueHook { node: Arc::downgrade(&node) }));
         node.watch_log();
         tokio::spawn(run_timers(Arc::downgrade(&node)));
@@ -175,22 +185,20 @@ impl Node {
         for known in sm.queues() {
             let mut queue = new_queue(&sm, known, now);
             if let Some(image) = images.remove(&known.id.0) {
-                queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
-                for message in image.messages.into_values() {
-                    let view = MessageView {
-                        exchange: &message.exchange,
-                        routing_key: &message.routing_key,
-                        properties: &message.properties,
-                        body: &message.body,
-                    };
-                    let stored = Arc::new(Message::copy_from(&view, true));
-                    let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
-                    queue.restore(message.qseq, stored, priority, expires, message.lsn.saturating_sub(1));
-                }
+                restore(&mut queue, image);
             }
             queue.touch(now, &mut buffers);
             buffers.wake_at(known.id, now);
             self.lock_shard(self.shard_of(known.id)).insert(queue);
+        }
+        let delaying = sm.vhosts().flat_map(|state| sm.exchanges_in(state.vhost.id)).filter(is_delaying);
+        for exchange in delaying {
+            let mut store = new_store(&sm, exchange, now);
+            if let Some(image) = images.remove(&store.id().0) {
+                restore(&mut store, image);
+            }
+            buffers.wake_at(store.id(), now);
+            self.lock_shard(self.shard_of(store.id())).insert(store);
         }
         for (queue, image) in images.into_iter().filter(|(_, image)| !image.messages.is_empty()) {
             // Nothing is deleted for being unknown: the log keeps it until its files are released.
@@ -227,6 +235,20 @@ impl Node {
     pub(crate) fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since the node started, by a clock that nobody sets.
+    pub(crate) fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether some vhost is traced.
+    pub(crate) fn is_tracing(&self) -> bool {
+        self.tracing.load(Ordering::Relaxed)
+    }
+
+    fn note_tracing(&self, sm: &MetaSm) {
+        self.tracing.store(sm.vhosts().any(|state| state.vhost.tracing), Ordering::Relaxed);
     }
 
     /// A number for a new connection.
@@ -354,7 +376,33 @@ impl Node {
         let message =
             RoutedMessage { keys: &keys, headers: headers.as_ref(), properties: properties.as_ref() };
         sm.route_message(vhost, &letter.target.exchange, message, &mut queues, &mut scratch);
-        queues.into_iter().filter_map(|id| sm.queue(id).map(|queue| (id, Arc::clone(&queue.name)))).collect()
+        let name = |id| match sm.queue(id) {
+            Some(queue) => Some(Arc::clone(&queue.name)),
+            None if scratch.delaying().contains(&id) => Some(Arc::from("")),
+            None => None,
+        };
+        queues.into_iter().filter_map(|id| name(id).map(|name| (id, name))).collect()
+    }
+
+    /// The queues that a message goes to whose delay is over, by the bindings of now.
+    pub(crate) fn route_due(&self, due: &Due, message: &Message) -> Vec<QueueId> {
+        let sm = self.metadata.read();
+        let mut queues = Vec::new();
+        let Some(exchange) = sm.exchange(delayed::exchange_of(due.store)) else { return queues };
+        let view = message.view();
+        let properties = amqp::content::Properties::parse(view.properties).ok();
+        let headers = properties.as_ref().and_then(amqp::content::Properties::headers);
+        let mut keys = vec![view.routing_key];
+        for name in ["CC", "BCC"] {
+            if let Some(Value::Array(more)) = headers.as_ref().and_then(|headers| headers.get(name)) {
+                keys.extend(more.iter().filter_map(|key| key.as_str()));
+            }
+        }
+        let message =
+            RoutedMessage { keys: &keys, headers: headers.as_ref(), properties: properties.as_ref() };
+        let mut scratch = RouteScratch::default();
+        sm.route_message(exchange.vhost, &exchange.name, message, &mut queues, &mut scratch);
+        queues
     }
 
     /// Closes every client connection.
@@ -431,19 +479,26 @@ impl Node {
 
 /// Behaviour of a queue from its arguments and policies.
 fn queue_config(options: &QueueOptions) -> QueueConfig {
+    let quorum = options.queue_type == QueueType::Quorum;
+    let limit = options.delivery_limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
     QueueConfig {
         message_ttl_ms: options.message_ttl,
         expires_ms: options.expires,
         max_length: options.max_length,
         max_length_bytes: options.max_length_bytes,
-        overflow: options.overflow,
+        overflow: match options.overflow.unwrap_or_default() {
+            // RabbitMQ warns about it and goes on with the default.
+            Overflow::RejectPublishDlx if quorum => Overflow::DropHead,
+            overflow => overflow,
+        },
         dead_letter: options.dead_letter_exchange.as_ref().map(|exchange| DeadLetterTarget {
             exchange: Arc::clone(exchange),
             routing_key: options.dead_letter_routing_key.clone(),
         }),
         max_priority: options.max_priority,
         single_active_consumer: options.single_active_consumer,
-        delivery_limit: options.delivery_limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+        quorum,
+        delivery_limit: limit.filter(|_| quorum),
     }
 }
 
@@ -452,6 +507,34 @@ fn new_queue(sm: &MetaSm, known: &MetaQueue, now: u64) -> LocalQueue {
     let config = queue_config(&known.options);
     Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now)
         .auto_delete(known.auto_delete)
+}
+
+fn is_delaying(exchange: &&Exchange) -> bool {
+    exchange.kind == ExchangeType::Delayed
+}
+
+/// Where the delayed messages of an exchange wait.
+fn new_store(sm: &MetaSm, exchange: &Exchange, now: u64) -> LocalQueue {
+    let vhost = Arc::from(sm.vhost_name(exchange.vhost));
+    let (id, config) = (delayed::store_of(exchange.id), QueueConfig::default());
+    Queue::new(id, vhost, Arc::clone(&exchange.name), exchange.durable, config, now).delaying()
+}
+
+/// Puts back what the log has for a queue.
+fn restore(queue: &mut LocalQueue, image: QueueImage) {
+    queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+    for message in image.messages.into_values() {
+        let view = MessageView {
+            exchange: &message.exchange,
+            routing_key: &message.routing_key,
+            properties: &message.properties,
+            body: &message.body,
+        };
+        let stored = Arc::new(Message::copy_from(&view, true));
+        let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
+        let (returns, floor) = (message.delivery_count, message.lsn.saturating_sub(1));
+        queue.restore(message.qseq, stored, priority, expires, returns, floor);
+    }
 }
 
 /// Carries changes of the metadata over to the queues.
@@ -479,22 +562,33 @@ impl Hook for QueueHook {
                     });
                     turn.close();
                 }
-                Change::RemoveQueue { id, .. } => {
+                Change::PutExchange(spec) if spec.kind == ExchangeType::Delayed => {
+                    let Some(exchange) = applied.sm.exchange(spec.id) else { continue };
+                    let store = new_store(applied.sm, exchange, now);
+                    let id = store.id();
+                    node.lock_shard(node.shard_of(id)).insert(store);
                     let mut turn = Turn::new(&node, TurnBuffers::default(), now);
-                    turn.queue(*id, |queue, _, fx| {
-                        if queue.is_durable() {
-                            queue.log_close(fx);
+                    turn.queue(id, |store, _, fx| {
+                        if store.is_durable() {
+                            store.log_open(fx);
                         }
                     });
                     turn.close();
-                    let removed = node.lock_shard(node.shard_of(*id)).remove(*id);
+                }
+                Change::RemoveExchange { id, .. } => {
+                    remove_queue(&node, delayed::store_of(*id), now);
+                }
+                Change::RemoveQueue { id, .. } => {
+                    let removed = remove_queue(&node, *id, now);
                     for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
                         let (channel, tag) = (consumer.handle.channel, consumer.tag);
                         let gone = Request::ConsumerGone { channel, tag, queue: *id };
                         consumer.handle.outbox.request(gone);
                     }
                 }
+                Change::PutVhost(_) => node.note_tracing(applied.sm),
                 Change::RemoveVhost { name, .. } => {
+                    node.note_tracing(applied.sm);
                     let text = format!("vhost '{name}' is deleted");
                     close_matching(&node, &text, |details| *details.vhost == **name);
                 }
@@ -520,6 +614,18 @@ impl Hook for QueueHook {
             node.fail(&format!("metadata journal: {error}"));
         }
     }
+}
+
+/// Takes a queue out of its shard, if it is there.
+fn remove_queue(node: &Node, id: QueueId, now: u64) -> Option<LocalQueue> {
+    let mut turn = Turn::new(node, TurnBuffers::default(), now);
+    turn.any_queue(id, |queue, _, fx| {
+        if queue.is_durable() {
+            queue.log_close(fx);
+        }
+    });
+    turn.close();
+    node.lock_shard(node.shard_of(id)).remove(id)
 }
 
 fn close_matching(node: &Node, text: &str, matches: impl Fn(&crate::connection::info::Details) -> bool) {
@@ -559,10 +665,7 @@ async fn run_timers(node: Weak<Node>) {
 async fn run_jobs(node: Weak<Node>, mut inbox: mpsc::UnboundedReceiver<Job>) {
     while let Some(Job::DeleteUnused(queue)) = inbox.recv().await {
         let Some(node) = node.upgrade() else { return };
-        let unused = node.with_queue(queue, |queue| queue.consumers().is_empty()).unwrap_or(false);
-        if unused
-            && let Err(error) = node.metadata.propose(MetaCommand::DeleteQueues { ids: vec![queue] }).await
-        {
+        if let Err(error) = node.metadata.propose(MetaCommand::DeleteQueues { ids: vec![queue] }).await {
             tracing::error!(%queue, %error, "could not delete an unused queue");
         }
     }

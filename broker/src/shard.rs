@@ -11,10 +11,14 @@
 //! looks at the metadata.
 
 use crate::connection::outbox::{ConsumerHandle, Outbox};
+use crate::firehose::Sighting;
 use crate::node::Node;
+use amqp::content::Properties;
+use broker_core::exchange::delayed;
 use broker_core::ids::QueueId;
 use broker_core::message::Publish;
 use broker_core::queue::dead_letter::{DeadLetter, Reason};
+use broker_core::queue::delayed::Due;
 use broker_core::queue::{Delivered, Delivery, Effects, Queue};
 use broker_core::record::{At, DropReason, QseqRange, Record};
 use broker_store::Lsn;
@@ -88,6 +92,15 @@ impl Shard {
     }
 }
 
+/// A message that left its queue and has to be routed.
+#[derive(Debug)]
+enum Letter {
+    /// It was dead lettered.
+    Dead(DeadLetter),
+    /// Its delay is over.
+    Due(Due),
+}
+
 /// Buffers of a turn, reused from turn to turn.
 #[derive(Debug, Default)]
 pub(crate) struct TurnBuffers {
@@ -96,7 +109,7 @@ pub(crate) struct TurnBuffers {
     urgent: bool,
     log_floor: Lsn,
     touched: Vec<Arc<Outbox>>,
-    letters: Vec<DeadLetter>,
+    letters: Vec<Letter>,
     /// How many of the letters the node has been told about.
     counted_letters: usize,
     unused: Vec<QueueId>,
@@ -104,9 +117,22 @@ pub(crate) struct TurnBuffers {
     /// A consumer that does not keep up with what was published, and the octets it is owed since. Weak: buffers
     /// outlive the consumer's connection, and its socket must not.
     behind: Option<(Weak<Outbox>, usize)>,
+    /// Some vhost is traced.
+    tracing: bool,
+    sightings: Vec<Sighting>,
 }
 
 impl TurnBuffers {
+    /// Whether deliveries may have to be told to the firehose.
+    pub(crate) fn is_tracing(&self) -> bool {
+        self.tracing
+    }
+
+    /// Tells the firehose at the end of the turn.
+    pub(crate) fn saw(&mut self, sighting: Option<Sighting>) {
+        self.sightings.extend(sighting);
+    }
+
     /// The output of a consumer that is owed more than `limit` octets by these turns, and how many.
     pub(crate) fn take_behind(&mut self, limit: usize) -> Option<(Arc<Outbox>, usize)> {
         let (behind, debt) = self.behind.take_if(|(_, debt)| *debt > limit)?;
@@ -134,8 +160,19 @@ pub(crate) struct Turn<'n> {
 
 impl<'n> Turn<'n> {
     /// Starts a turn. `now` is milliseconds since the epoch, read once for the whole turn.
-    pub(crate) fn new(node: &'n Node, buffers: TurnBuffers, now: u64) -> Turn<'n> {
+    pub(crate) fn new(node: &'n Node, mut buffers: TurnBuffers, now: u64) -> Turn<'n> {
+        buffers.tracing = node.is_tracing();
         Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
+    }
+
+    /// Whether publishes may have to be told to the firehose.
+    pub(crate) fn is_tracing(&self) -> bool {
+        self.buffers.tracing
+    }
+
+    /// Tells the firehose at the end of the turn.
+    pub(crate) fn saw(&mut self, sighting: Sighting) {
+        self.buffers.saw(Some(sighting));
     }
 
     /// Highest log position this turn appended at; 0 when it appended nothing.
@@ -143,8 +180,20 @@ impl<'n> Turn<'n> {
         self.position
     }
 
-    /// Works on a queue. `None` when it does not exist (any more).
+    /// Works on a queue. `None` when it does not exist (any more) or is about to go.
     pub(crate) fn queue<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        let queue = self.open[shard].1.queues.get_mut(&id).filter(|queue| !queue.is_closing())?;
+        Some(work(queue, now, &mut self.buffers))
+    }
+
+    /// Works on a queue whether it is about to go or not.
+    pub(crate) fn any_queue<R>(
         &mut self,
         id: QueueId,
         work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
@@ -201,13 +250,20 @@ impl<'n> Turn<'n> {
     pub(crate) fn finish(mut self) -> TurnBuffers {
         loop {
             self.close();
+            for sighting in std::mem::take(&mut self.buffers.sightings) {
+                self.publish_sighting(&sighting);
+            }
+            self.close();
             let letters = std::mem::take(&mut self.buffers.letters);
             if letters.is_empty() {
                 break;
             }
             self.buffers.counted_letters = 0;
             for letter in letters {
-                self.publish_dead_letter(&letter);
+                match letter {
+                    Letter::Dead(letter) => self.publish_dead_letter(&letter),
+                    Letter::Due(due) => self.publish_due(&due),
+                }
                 self.close();
                 self.node.letters_in_flight.fetch_sub(1, Ordering::AcqRel);
             }
@@ -226,7 +282,11 @@ impl<'n> Turn<'n> {
     pub(crate) fn defer(mut self, node: &Arc<Node>) {
         self.close();
         let (buffers, now, node) = (std::mem::take(&mut self.buffers), self.now, Arc::clone(node));
-        if buffers.letters.is_empty() && buffers.touched.is_empty() && buffers.unused.is_empty() {
+        if buffers.letters.is_empty()
+            && buffers.touched.is_empty()
+            && buffers.unused.is_empty()
+            && buffers.sightings.is_empty()
+        {
             return;
         }
         let runtime = node.runtime.clone();
@@ -250,18 +310,56 @@ impl<'n> Turn<'n> {
             let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
             self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
             if index + 1 == count {
-                self.log_letter_gone(letter);
+                self.log_letter_gone(letter.queue, letter.epoch, letter.logged_qseq);
             }
         }
         if count == 0 {
-            self.log_letter_gone(letter);
+            self.log_letter_gone(letter.queue, letter.epoch, letter.logged_qseq);
             append(self.node, &mut self.buffers, &mut self.position);
         }
     }
 
-    fn log_letter_gone(&mut self, letter: &DeadLetter) {
-        let Some(qseq) = letter.logged_qseq else { return };
-        let at = At { queue_id: letter.queue.0, epoch: letter.epoch, off: 0 };
+    /// Routes a message whose delay is over; as with dead letters, arrival and departure are one append.
+    fn publish_due(&mut self, due: &Due) {
+        self.close();
+        let mut message = Arc::new(delayed::negated(&due.message));
+        let targets = self.node.route_due(due, &message);
+        if let Some(plain) = delayed::without_bcc(&message) {
+            message = Arc::new(plain);
+        }
+        let properties = Properties::parse(message.view().properties).ok();
+        let priority = properties.as_ref().and_then(|properties| properties.priority()).unwrap_or(0);
+        // Checked when it was published; its time to live begins now.
+        let expiration = properties.as_ref().and_then(|properties| properties.expiration());
+        let expiration_ms =
+            expiration.and_then(|octets| std::str::from_utf8(octets).ok()).and_then(|text| text.parse().ok());
+        let count = targets.len();
+        for (index, queue) in targets.into_iter().enumerate() {
+            let mut publish = Publish::of(&message, expiration_ms, priority);
+            self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
+            if index + 1 == count {
+                self.log_letter_gone(due.store, due.epoch, due.logged_qseq);
+            }
+        }
+        if count == 0 {
+            self.log_letter_gone(due.store, due.epoch, due.logged_qseq);
+            append(self.node, &mut self.buffers, &mut self.position);
+        }
+    }
+
+    fn publish_sighting(&mut self, sighting: &Sighting) {
+        self.close();
+        let Some((message, targets)) = self.node.trace(sighting) else { return };
+        let message = Arc::new(message);
+        for queue in targets {
+            let mut publish = Publish::of(&message, None, 0);
+            self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
+        }
+    }
+
+    fn log_letter_gone(&mut self, queue: QueueId, epoch: u32, logged_qseq: Option<u64>) {
+        let Some(qseq) = logged_qseq else { return };
+        let at = At { queue_id: queue.0, epoch, off: 0 };
         let ranges = QseqRange::one(qseq).into();
         self.buffers.log(&Record::Drop { at, reason: DropReason::DeadLettered, ranges });
     }
@@ -335,11 +433,18 @@ impl Effects for TurnBuffers {
         if first {
             self.touched.push(Arc::clone(&to.outbox));
         }
+        if self.tracing && delivered == Delivered::Sent {
+            self.saw(Sighting::delivered(&to.outbox, to.channel, delivery));
+        }
         delivered
     }
 
     fn dead_letter(&mut self, letter: DeadLetter) {
-        self.letters.push(letter);
+        self.letters.push(Letter::Dead(letter));
+    }
+
+    fn due(&mut self, due: Due) {
+        self.letters.push(Letter::Due(due));
     }
 
     fn wake_at(&mut self, queue: QueueId, at_ms: u64) {

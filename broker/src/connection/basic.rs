@@ -6,7 +6,8 @@ use super::channel::{Channel, ChannelConsumer, settle};
 use super::frames::unimplemented_method;
 use super::outbox::ConsumerHandle;
 use super::reply_to::REPLY_TO;
-use crate::shard::Turn;
+use crate::firehose::Sighting;
+use crate::shard::{LocalQueue, Turn};
 use amqp::frame;
 use amqp::method::{Method, access, basic, channel, confirm, tx};
 use amqp::reply_code;
@@ -227,8 +228,10 @@ impl Connection {
         let reply = (!consume.nowait).then_some(&*tag);
         let started = turn.queue(queue, |queue, now, fx| {
             let others = queue.consumers();
-            if others.has_exclusive() || (new.exclusive && (!others.is_empty() || others.is_single_active()))
-            {
+            // RabbitMQ: quorum queues have no exclusive consumers.
+            let taken = others.has_exclusive()
+                || (new.exclusive && (!others.is_empty() || others.is_single_active()));
+            if taken && !quorum {
                 return Err(Exception::channel(
                     reply_code::ACCESS_REFUSED,
                     format!("{title} in exclusive use"),
@@ -260,15 +263,26 @@ impl Connection {
     }
 
     fn get(&mut self, turn: &mut Turn<'_>, number: u16, get: &basic::Get<'_>) -> Result<(), Exception> {
-        let Found { id, title, .. } = self.readable_queue(turn, number, get.queue)?;
+        let Found { id, title, quorum } = self.readable_queue(turn, number, get.queue)?;
         let outbox = Arc::clone(&self.outbox);
         let counters = &self.info.counters;
+        let single_active = |queue: &mut LocalQueue, _: u64, _: &mut _| queue.consumers().is_single_active();
+        if quorum && turn.queue(id, single_active) == Some(true) {
+            let text = format!(
+                "cannot obtain access to locked {title}. basic.get operations are not supported by quorum queues \
+                 with single active consumer"
+            );
+            return Err(Exception::channel(reply_code::RESOURCE_LOCKED, text));
+        }
         let first = turn.queue(id, |queue, now, fx| {
             let Some(got) = queue.get(now, get.no_ack, fx) else {
                 return outbox.write(|buf| frame::write_fields(buf, number, &basic::GetEmpty));
             };
             counters.delivered.add(1);
             let view = got.message.view();
+            if fx.is_tracing() {
+                fx.saw(Sighting::sent(&outbox, number, id, got.redelivered, &view));
+            }
             outbox.write_content(number, &view, Some(&got.message), |buf, deliveries| {
                 let delivery_tag = match get.no_ack {
                     true => deliveries.tag_no_ack(),
@@ -390,7 +404,7 @@ pub(crate) fn precondition(text: impl Into<String>) -> Exception {
 }
 
 /// The queue went between looking it up and acting on it.
-fn gone(title: &str) -> Exception {
+pub(crate) fn gone(title: &str) -> Exception {
     Exception::channel(reply_code::NOT_FOUND, format!("no {title}"))
 }
 

@@ -62,7 +62,7 @@ impl Channel {
             let rolled_back = transaction.settlements.into_iter().flat_map(|(_, settled)| settled);
             unsettled.extend(rolled_back);
         }
-        settle(turn, Settle::Requeue, &mut unsettled);
+        settle(turn, Settle::Release, &mut unsettled);
         for queue in left {
             turn.queue(queue, broker_core::queue::Queue::drain);
         }

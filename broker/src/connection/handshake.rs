@@ -8,6 +8,7 @@
 use super::frames::unimplemented_method;
 use super::{CLOSE_TIMEOUT, Connection, Phase};
 use crate::auth::{Credentials, Mechanism, Refusal};
+use crate::firehose::Client;
 use amqp::method::{Method, connection as methods};
 use amqp::table::{FieldTable, FieldValue, Table};
 use amqp::{PROTOCOL_HEADER, frame, reply_code};
@@ -216,6 +217,8 @@ impl Connection {
             Ok(tags) => {
                 self.may_impersonate = tags.iter().any(|tag| tag == "impersonator");
                 self.info.update(|details| details.user = Arc::from(user));
+                let connection = Arc::from(self.info.name());
+                self.outbox.set_client(Client { connection, user: self.info.user() });
                 true
             }
             Err(refusal) => {

@@ -299,7 +299,7 @@ impl Connection {
         }
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
-        while let Some(number) = self.outbox.overdue(node.now_ms(), timeout) {
+        while let Some(number) = self.outbox.overdue(node.monotonic_ms(), timeout) {
             let text = format!(
                 "delivery acknowledgement on channel {number} timed out. Timeout value used: {timeout} ms. \
                  This timeout value can be configured, see consumers doc guide to learn more"

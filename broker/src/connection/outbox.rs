@@ -6,6 +6,7 @@
 //! (shard, then outbox): nothing else is locked while it is held.
 
 use super::socket::Socket;
+use crate::firehose::Client;
 use amqp::frame;
 use broker_core::channel::deliveries::{Deliveries, Unacked, UnknownTag};
 use broker_core::exception::Exception;
@@ -18,8 +19,8 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// Octets waiting above which consumers of this connection get nothing more.
@@ -59,6 +60,8 @@ pub(crate) struct Outbox {
     pub(crate) notify: Notify,
     blocked: AtomicBool,
     sent: AtomicU64,
+    /// Who reads it, known after the login.
+    client: OnceLock<Client>,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +141,19 @@ impl Outbox {
             notify: Notify::new(),
             blocked: AtomicBool::new(false),
             sent: AtomicU64::new(0),
+            client: OnceLock::new(),
         })
+    }
+
+    /// Sets who reads it.
+    pub(crate) fn set_client(&self, client: Client) {
+        // A connection logs in once.
+        let _ = self.client.set(client);
+    }
+
+    /// Who reads it, after the login.
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.client.get()
     }
 
     /// Sets the negotiated frame size.

@@ -2,6 +2,7 @@
 
 use super::Connection;
 use super::reply_to;
+use crate::firehose::Sighting;
 use crate::shard::Turn;
 use amqp::content::{PERSISTENT, Properties};
 use amqp::frame;
@@ -186,10 +187,16 @@ impl Connection {
             let reply = publish.view.exchange.is_empty() && reply_to::is_reply(publish.view.routing_key);
             let replied = reply && self.deliver_reply(turn, &publish.view);
             let transactional = self.channels.get(&channel).is_some_and(|open| open.transaction.is_some());
+            let only_delayed = facts.has_bcc
+                && self.delay_with_bcc(turn, channel, &publish, facts, &mut targets, transactional)?;
             if transactional && !replied {
+                if only_delayed {
+                    return Ok(());
+                }
                 return self.collect(channel, &mut publish, &targets, mandatory);
             }
-            let rejected = !replied && self.hand_over(turn, channel, &mut publish, &targets, mandatory);
+            let done = replied || only_delayed;
+            let rejected = !done && self.hand_over(turn, channel, &mut publish, &targets, mandatory);
             if let Some(confirms) = self.channels.get_mut(&channel).and_then(|open| open.confirms.as_mut()) {
                 confirms.number();
                 if rejected {
@@ -201,6 +208,38 @@ impl Connection {
         });
         self.targets = targets;
         outcome
+    }
+
+    /// Hands a message with a `BCC` header over where it is delayed: there the header stays until the message is
+    /// routed. Returns whether it goes nowhere else.
+    fn delay_with_bcc(
+        &mut self,
+        turn: &mut Turn<'_>,
+        channel: u16,
+        publish: &Publish<'_>,
+        facts: &Facts<'_>,
+        targets: &mut Vec<QueueId>,
+        transactional: bool,
+    ) -> Result<bool, Exception> {
+        let delaying = self.route_scratch.delaying().to_vec();
+        if delaying.is_empty() {
+            return Ok(false);
+        }
+        targets.retain(|queue| !delaying.contains(queue));
+        let mut properties = amqp::content::BasicProperties::from(facts.properties);
+        if let Some(address) = &facts.reply_address {
+            properties.reply_to = Some(address.as_bytes().to_vec());
+        }
+        let mut raw = Vec::new();
+        properties.encode(&mut raw);
+        let view = MessageView { properties: &raw, ..publish.view };
+        let mut whole = Publish::borrowed(view, publish.persistent, publish.expiration_ms, publish.priority);
+        if transactional {
+            self.collect(channel, &mut whole, &delaying, false)?;
+        } else {
+            self.hand_over(turn, channel, &mut whole, &delaying, false);
+        }
+        Ok(targets.is_empty())
     }
 
     /// Keeps a publish until `tx.commit`.
@@ -237,6 +276,9 @@ impl Connection {
         targets: &[QueueId],
         mandatory: bool,
     ) -> bool {
+        if turn.is_tracing() {
+            self.tell_firehose(turn, channel, &publish.view, targets);
+        }
         let mut rejected = false;
         let mut taken = 0;
         for queue in targets {
@@ -256,6 +298,12 @@ impl Connection {
             self.info.counters.unroutable.add(1);
         }
         rejected
+    }
+
+    #[cold]
+    fn tell_firehose(&self, turn: &mut Turn<'_>, channel: u16, view: &MessageView<'_>, targets: &[QueueId]) {
+        let (Some(access), Some(client)) = (self.access.as_ref(), self.outbox.client()) else { return };
+        turn.saw(Sighting::published(view, access.vhost(), targets, client.clone(), channel));
     }
 
     fn return_message(&mut self, turn: &mut Turn<'_>, channel: u16, view: &MessageView<'_>) {

@@ -3,7 +3,7 @@
 //! They arrive with nothing locked and one at a time; what follows them in the read buffer waits, so that the
 //! order on each channel is kept.
 
-use super::basic::precondition;
+use super::basic::{gone, precondition};
 use super::frames::{decode, unimplemented_method};
 use super::{Connection, Phase, reply_to};
 use crate::shard::{Turn, TurnBuffers};
@@ -14,6 +14,7 @@ use broker_core::exception::Exception;
 use broker_core::ids::QueueId;
 use broker_core::message::Publish;
 use broker_core::meta::checks::{self, Declared, ExchangeDeclare, QueueDeclare};
+use broker_core::meta::options::QueueType;
 use broker_core::meta::{BindingRequest, DestinationName, MetaCommand, MetaReply, Permission};
 use broker_store::Lsn;
 use std::sync::Arc;
@@ -107,11 +108,13 @@ impl Connection {
         }
         if declare.passive {
             // RabbitMQ: an empty name does not stand for the queue declared last here.
-            let (id, name) = self.with_access(|sm, access| {
-                checks::queue_passive(sm, access, declare.queue, connection)
-                    .map(|queue| (queue.id, Arc::clone(&queue.name)))
+            let (id, name, title) = self.with_access(|sm, access| {
+                checks::queue_passive(sm, access, declare.queue, connection).map(|queue| {
+                    (queue.id, Arc::clone(&queue.name), sm.queue_title(queue.vhost, &queue.name))
+                })
             })?;
-            return self.declared(number, id, name, declare.nowait);
+            let found = self.declared(number, id, name, declare.nowait)?;
+            return if found { Ok(()) } else { Err(gone(&title)) };
         }
         let server_named = declare.queue.is_empty();
         let name = if server_named { self.node.unique_name("amq.gen-") } else { declare.queue.to_owned() };
@@ -124,15 +127,29 @@ impl Connection {
             arguments: Arc::new(declare.arguments.to_owned()),
             connection,
         };
-        let id = match self.with_access(|sm, access| checks::queue_declare(sm, access, &request))? {
-            Declared::Exists(id) => id,
-            Declared::Create(command) => match self.propose(command).await? {
-                MetaReply::Queue { id, .. } => id,
-                other => return Err(internal(&other)),
-            },
-        };
-        let name = self.node.metadata.read().queue(id).map(|queue| Arc::clone(&queue.name));
-        self.declared(number, id, name.unwrap_or_else(|| Arc::from(name_of(&request))), declare.nowait)
+        loop {
+            let (id, new) =
+                match self.with_access(|sm, access| checks::queue_declare(sm, access, &request))? {
+                    Declared::Exists(id) => (id, false),
+                    Declared::Create(command) => match self.propose(command).await? {
+                        MetaReply::Queue { id, created } => (id, created),
+                        other => return Err(internal(&other)),
+                    },
+                };
+            let name = self.node.metadata.read().queue(id).map(|queue| Arc::clone(&queue.name));
+            let name = name.unwrap_or_else(|| Arc::from(name_of(&request)));
+            if self.declared(number, id, Arc::clone(&name), declare.nowait)? {
+                return Ok(());
+            }
+            if new {
+                // Its time without use was over at once.
+                let ok = queue::DeclareOk { queue: &name, message_count: 0, consumer_count: 0 };
+                self.answer(number, declare.nowait, &ok);
+                return Ok(());
+            }
+            // It had decided to go; once it is gone, this declare makes another one.
+            self.propose(MetaCommand::DeleteQueues { ids: vec![id] }).await?;
+        }
     }
 
     /// A declare of the pseudo queue, or of a requester's address, asks whether it is there.
@@ -145,15 +162,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers a declare with the queue's counters.
-    fn declared(&mut self, number: u16, id: QueueId, name: Arc<str>, nowait: bool) -> Result<(), Exception> {
+    /// Answers a declare with the queue's counters, unless the queue is about to go.
+    fn declared(
+        &mut self,
+        number: u16,
+        id: QueueId,
+        name: Arc<str>,
+        nowait: bool,
+    ) -> Result<bool, Exception> {
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
         let counts = turn.queue(id, |queue, now, fx| {
             queue.touch(now, fx);
             (queue.ready_count(), queue.consumers().len())
         });
-        let (messages, consumers) = counts.unwrap_or_default();
+        let Some((messages, consumers)) = counts else {
+            self.end_turn(turn);
+            return Ok(false);
+        };
         self.channel(number)?.last_queue = Some(Arc::clone(&name));
         if !nowait {
             let ok = queue::DeclareOk {
@@ -164,7 +190,7 @@ impl Connection {
             self.send(&mut turn, number, &ok);
         }
         self.end_turn(turn);
-        Ok(())
+        Ok(true)
     }
 
     fn queue_purge(&mut self, number: u16, purge: &queue::Purge<'_>) -> Result<(), Exception> {
@@ -184,9 +210,9 @@ impl Connection {
         let connection = self.info.id;
         let found = self.with_access(|sm, access| {
             checks::queue_for(sm, access, Permission::Configure, &name, connection)
-                .map(|queue| (queue.id, sm.queue_title(queue.vhost, &queue.name)))
+                .map(|queue| (queue.id, sm.queue_title(queue.vhost, &queue.name), queue.options.queue_type))
         });
-        let (id, title) = match found {
+        let (id, title, kind) = match found {
             Ok(found) => found,
             // RabbitMQ: deleting what is not there is fine.
             Err(error) if error.code == reply_code::NOT_FOUND => {
@@ -196,6 +222,13 @@ impl Connection {
             Err(error) => return Err(error),
         };
         let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
+        if kind == QueueType::Quorum && (if_unused || if_empty) {
+            let flag = if if_unused { "if-unused" } else { "if-empty" };
+            let text = format!(
+                "cannot delete {title}. queue.delete operations with {flag} flag set are not supported by quorum queues"
+            );
+            return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, text));
+        }
         let counted = self.at_queue(id, |queue, _, _| {
             if if_unused && !queue.consumers().is_empty() {
                 return Err(precondition(format!("{title} in use")));

@@ -8,10 +8,12 @@ use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, re
 use crate::metadata::json::{from_table, to_table};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
+use broker_core::exchange::{ExchangeType, delayed};
 use broker_core::ids::VhostId;
 use broker_core::meta::checks::{self, Declared, ExchangeDeclare};
 use broker_core::meta::policy::PolicyBook;
 use broker_core::meta::{Destination, Exchange, MetaReply, MetaSm};
+use broker_core::queue::Queue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ pub(super) async fn all(
     let entries = api.node.metadata.with_policies(|sm, book| {
         let vhosts: Vec<VhostId> =
             sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(sm, *id)).collect();
-        vhosts.into_iter().flat_map(|id| sm.exchanges_in(id)).map(|x| entry(sm, book, x)).collect()
+        vhosts.into_iter().flat_map(|id| sm.exchanges_in(id)).map(|x| entry(&api, sm, book, x)).collect()
     });
     query.answer(entries)
 }
@@ -41,7 +43,7 @@ pub(super) async fn of_vhost(
 ) -> Answer {
     let entries = api.node.metadata.with_policies(|sm, book| {
         let vhost = caller.vhost(sm, &vhost)?;
-        Ok::<Vec<Value>, Refusal>(sm.exchanges_in(vhost).map(|x| entry(sm, book, x)).collect())
+        Ok::<Vec<Value>, Refusal>(sm.exchanges_in(vhost).map(|x| entry(&api, sm, book, x)).collect())
     })?;
     query.answer(entries)
 }
@@ -55,7 +57,7 @@ pub(super) async fn one(
     let shown = api.node.metadata.with_policies(|sm, book| {
         let vhost = caller.vhost(sm, &vhost)?;
         let exchange = sm.exchange_named(vhost, exchange_name(&name)).ok_or_else(Refusal::missing)?;
-        let mut shown = entry(sm, book, exchange);
+        let mut shown = entry(&api, sm, book, exchange);
         shown["incoming"] = json!([]);
         shown["outgoing"] = json!([]);
         Ok::<Value, Refusal>(shown)
@@ -112,7 +114,7 @@ pub(super) async fn delete(
     no_content()
 }
 
-fn entry(sm: &MetaSm, book: &PolicyBook, exchange: &Exchange) -> Value {
+fn entry(api: &Api, sm: &MetaSm, book: &PolicyBook, exchange: &Exchange) -> Value {
     let mut shown = json!({
         "name": &*exchange.name,
         "vhost": sm.vhost_name(exchange.vhost),
@@ -123,6 +125,11 @@ fn entry(sm: &MetaSm, book: &PolicyBook, exchange: &Exchange) -> Value {
         "arguments": from_table(&exchange.arguments),
         "user_who_performed_action": "",
     });
+    if exchange.kind == ExchangeType::Delayed {
+        let store = delayed::store_of(exchange.id);
+        shown["messages_delayed"] =
+            Value::from(api.node.with_queue(store, Queue::delayed_count).unwrap_or(0));
+    }
     if let Some(policy) = &exchange.policies.policy {
         shown["policy"] = Value::from(&**policy);
         shown["effective_policy_definition"] =

@@ -156,6 +156,7 @@ fn exchange_types() -> Value {
         ExchangeType::Headers,
         ExchangeType::Topic,
         ExchangeType::ConsistentHash,
+        ExchangeType::Delayed,
     ];
     types
         .map(|kind| {

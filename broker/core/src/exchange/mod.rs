@@ -4,6 +4,7 @@
 //! exchange-to-exchange bindings and alternate exchanges is [`crate::meta::route`]'s job.
 
 pub mod consistent_hash;
+pub mod delayed;
 pub mod direct;
 pub mod fanout;
 pub mod headers;
@@ -16,6 +17,7 @@ mod tests;
 use crate::exception::Exception;
 use crate::meta::Destination;
 use amqp::content::Properties;
+use amqp::reply_code;
 use amqp::table::{FieldTable, Table};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub enum ExchangeType {
     Headers,
     /// To one of the destinations, by a hash.
     ConsistentHash,
+    /// As another type does, after a delay.
+    Delayed,
 }
 
 impl ExchangeType {
@@ -45,6 +49,7 @@ impl ExchangeType {
             ExchangeType::Topic => "topic",
             ExchangeType::Headers => "headers",
             ExchangeType::ConsistentHash => "x-consistent-hash",
+            ExchangeType::Delayed => "x-delayed-message",
         }
     }
 
@@ -56,20 +61,32 @@ impl ExchangeType {
             "topic" => Some(ExchangeType::Topic),
             "headers" => Some(ExchangeType::Headers),
             "x-consistent-hash" => Some(ExchangeType::ConsistentHash),
+            "x-delayed-message" => Some(ExchangeType::Delayed),
             _ => None,
         }
     }
 }
 
-/// Whether a binding makes sense for an exchange of this type.
+/// What RabbitMQ says about the name of a type that is none.
+pub fn unknown_type(name: &str) -> Exception {
+    let what = if name.is_empty() { "invalid" } else { "unknown" };
+    Exception::connection(reply_code::COMMAND_INVALID, format!("{what} exchange type '{name}'"))
+}
+
+/// Whether a binding makes sense for an exchange of this type, declared with `declared`.
 pub fn validate_binding(
     kind: ExchangeType,
+    declared: &FieldTable,
     routing_key: &str,
     arguments: &FieldTable,
 ) -> Result<(), Exception> {
     match kind {
         ExchangeType::Headers => headers::validate(arguments),
         ExchangeType::ConsistentHash => consistent_hash::validate_binding(routing_key),
+        ExchangeType::Delayed => match delayed::underlying(declared) {
+            Some(kind) => validate_binding(kind, declared, routing_key, arguments),
+            None => Ok(()),
+        },
         ExchangeType::Direct | ExchangeType::Fanout | ExchangeType::Topic => Ok(()),
     }
 }
@@ -99,6 +116,10 @@ impl Router {
             ExchangeType::Headers => Router::Headers(headers::Headers::default()),
             ExchangeType::ConsistentHash => {
                 Router::ConsistentHash(consistent_hash::ConsistentHash::new(arguments))
+            }
+            // A declare without a type that routes is refused.
+            ExchangeType::Delayed => {
+                Router::new(delayed::underlying(arguments).unwrap_or(ExchangeType::Direct), arguments)
             }
         }
     }

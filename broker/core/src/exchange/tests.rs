@@ -163,7 +163,8 @@ fn headers_modes() {
 fn bad_x_match_is_refused() {
     let refused = |value: FieldValue| {
         let arguments: FieldTable = [("x-match".to_owned(), value)].into_iter().collect();
-        validate_binding(ExchangeType::Headers, "", &arguments).map_err(|exception| exception.reply_text())
+        validate_binding(ExchangeType::Headers, &FieldTable::new(), "", &arguments)
+            .map_err(|exception| exception.reply_text())
     };
     assert_eq!(
         refused("some".into()).unwrap_err(),

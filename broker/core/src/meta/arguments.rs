@@ -5,7 +5,7 @@
 use super::command::{DeclareExchange, DeclareQueue};
 use super::{MetaSm, TRANSIENT};
 use crate::exception::Exception;
-use crate::exchange::{ExchangeType, consistent_hash};
+use crate::exchange::{ExchangeType, consistent_hash, delayed};
 use amqp::reply_code;
 use amqp::table::{FieldTable, FieldValue};
 use std::sync::Arc;
@@ -84,7 +84,11 @@ pub fn alternate_exchange(arguments: &FieldTable) -> Option<Arc<str>> {
 
 /// Whether an exchange may be declared with these arguments.
 pub fn validate_exchange(sm: &MetaSm, declare: &DeclareExchange) -> Result<(), Exception> {
-    if declare.kind == ExchangeType::ConsistentHash {
+    let kind = match declare.kind {
+        ExchangeType::Delayed => delayed::validate_arguments(&declare.arguments)?,
+        kind => kind,
+    };
+    if kind == ExchangeType::ConsistentHash {
         consistent_hash::validate_arguments(&declare.arguments)?;
     }
     match declare.arguments.get("alternate-exchange") {

@@ -9,7 +9,7 @@ use super::command::{BindingRequest, DeclareExchange, DeclareQueue, DestinationN
 use super::entities::{ExchangeId, Queue};
 use super::{Exchange, MetaCommand, MetaSm, arguments, equivalence};
 use crate::exception::Exception;
-use crate::exchange::ExchangeType;
+use crate::exchange::{self, ExchangeType};
 use crate::ids::{ConnectionId, QueueId};
 use amqp::reply_code;
 use amqp::table::{FieldTable, FieldValue};
@@ -130,10 +130,7 @@ pub fn exchange_declare(
     request: &ExchangeDeclare<'_>,
 ) -> Result<Declared<ExchangeId>, Exception> {
     let vhost = access.vhost();
-    let kind = ExchangeType::from_name(request.kind).ok_or_else(|| {
-        let what = if request.kind.is_empty() { "invalid" } else { "unknown" };
-        Exception::connection(reply_code::COMMAND_INVALID, format!("{what} exchange type '{}'", request.kind))
-    })?;
+    let kind = ExchangeType::from_name(request.kind).ok_or_else(|| exchange::unknown_type(request.kind))?;
     let name = strip_cr_lf(request.name);
     not_default_exchange(&name)?;
     access.check_exchange(sm, Permission::Configure, &name)?;

@@ -5,6 +5,7 @@ use super::command::{DeclareExchange, DeclareQueue};
 use super::entities::Queue;
 use super::{Exchange, MetaSm, checks};
 use crate::exception::Exception;
+use crate::exchange::{ExchangeType, delayed};
 use amqp::reply_code;
 use amqp::table::{FieldTable, FieldValue};
 
@@ -32,6 +33,9 @@ pub fn exchange(sm: &MetaSm, exchange: &Exchange, declare: &DeclareExchange) -> 
     flag(exchange.durable, declare.durable, "durable", title)?;
     flag(exchange.auto_delete, declare.auto_delete, "auto_delete", title)?;
     flag(exchange.internal, declare.internal, "internal", title)?;
+    if exchange.kind == ExchangeType::Delayed {
+        argument(&exchange.arguments, &declare.arguments, delayed::TYPE_ARGUMENT, title)?;
+    }
     argument(&exchange.arguments, &declare.arguments, "alternate-exchange", title)
 }
 

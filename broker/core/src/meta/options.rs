@@ -68,8 +68,8 @@ pub struct QueueOptions {
     pub max_length: Option<u64>,
     /// `x-max-length-bytes`: octets of ready bodies.
     pub max_length_bytes: Option<u64>,
-    /// `x-overflow`.
-    pub overflow: Overflow,
+    /// `x-overflow`, where somebody chose it.
+    pub overflow: Option<Overflow>,
     /// `x-dead-letter-exchange`; `Some("")` is the default exchange.
     pub dead_letter_exchange: Option<Arc<str>>,
     /// `x-dead-letter-routing-key`.
@@ -78,8 +78,8 @@ pub struct QueueOptions {
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`. An argument only.
     pub single_active_consumer: bool,
-    /// `x-queue-mode` is `lazy`.
-    pub lazy: bool,
+    /// `x-queue-mode` is `lazy`, where somebody chose it.
+    pub lazy: Option<bool>,
     /// `x-queue-type`. An argument only.
     pub queue_type: QueueType,
     /// `x-delivery-limit`: deliveries after which a returned message is dead-lettered.
@@ -127,18 +127,22 @@ impl QueueOptions {
             expires: number("x-expires").filter(|value| *value > 0),
             max_length: number("x-max-length"),
             max_length_bytes: number("x-max-length-bytes"),
-            overflow: text("x-overflow").and_then(Overflow::from_name).unwrap_or_default(),
+            overflow: text("x-overflow").and_then(Overflow::from_name),
             dead_letter_exchange: text("x-dead-letter-exchange").map(Arc::from),
             dead_letter_routing_key: text("x-dead-letter-routing-key").map(Arc::from),
             max_priority: number("x-max-priority").and_then(|value| u8::try_from(value).ok()),
             single_active_consumer: arguments.get("x-single-active-consumer").and_then(FieldValue::as_bool)
                 == Some(true),
-            lazy: text("x-queue-mode") == Some("lazy"),
+            lazy: text("x-queue-mode").map(|mode| mode == "lazy"),
             queue_type: match text("x-queue-type") {
                 Some("quorum") => QueueType::Quorum,
                 _ => QueueType::Classic,
             },
-            delivery_limit: number("x-delivery-limit"),
+            // RabbitMQ: a negative one is exceeded at once.
+            delivery_limit: arguments
+                .get("x-delivery-limit")
+                .and_then(FieldValue::as_i64)
+                .map(|limit| u64::try_from(limit).unwrap_or(0)),
             consumer_timeout: number("x-consumer-timeout"),
             mirroring: None,
         }
@@ -167,6 +171,13 @@ impl QueueOptions {
             lower(&mut all.delivery_limit, definition.number("delivery-limit"));
             lower(&mut all.consumer_timeout, definition.number("consumer-timeout"));
         }
+        if self.queue_type == QueueType::Quorum {
+            // RabbitMQ: here a policy beats the argument.
+            let number = |of: Option<&Definition>| of?.number("expires").filter(|value| *value > 0);
+            let mut policies = number(policy);
+            lower(&mut policies, number(operator));
+            all.expires = policies.or(self.expires);
+        }
         let text = |key: &str| {
             operator.and_then(|definition| definition.text(key)).or_else(|| policy.and_then(|p| p.text(key)))
         };
@@ -176,10 +187,8 @@ impl QueueOptions {
         if self.dead_letter_routing_key.is_none() {
             all.dead_letter_routing_key = text("dead-letter-routing-key").map(Arc::from);
         }
-        if self.overflow == Overflow::default() {
-            all.overflow = text("overflow").and_then(Overflow::from_name).unwrap_or_default();
-        }
-        all.lazy |= text("queue-mode") == Some("lazy");
+        all.overflow = all.overflow.or_else(|| text("overflow").and_then(Overflow::from_name));
+        all.lazy = all.lazy.or_else(|| text("queue-mode").map(|mode| mode == "lazy"));
         all.mirroring =
             operator.and_then(Definition::mirroring).or_else(|| policy.and_then(Definition::mirroring));
         all
@@ -189,5 +198,45 @@ impl QueueOptions {
 fn lower(limit: &mut Option<u64>, other: Option<u64>) {
     if let Some(other) = other {
         *limit = Some(limit.map_or(other, |limit| limit.min(other)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[(&str, FieldValue)]) -> QueueOptions {
+        let fields = arguments.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        QueueOptions::from_arguments(&FieldTable::from_iter(fields))
+    }
+
+    fn policies(own: &QueueOptions, policy: &str, operator: &str) -> QueueOptions {
+        own.with_policies(Some(&Definition::parse(policy)), Some(&Definition::parse(operator)))
+    }
+
+    #[test]
+    fn of_numbers_the_lowest_counts_and_of_words_the_argument_then_the_operator() {
+        let own = options(&[("x-max-length", 20.into()), ("x-overflow", "drop-head".into())]);
+        let policy = r#"{"max-length":30,"message-ttl":500,"expires":700,"overflow":"reject-publish",
+            "dead-letter-exchange":"policy","queue-mode":"lazy"}"#;
+        let all = policies(
+            &own,
+            policy,
+            r#"{"max-length":10,"message-ttl":900,"dead-letter-exchange":"operator"}"#,
+        );
+        assert_eq!((all.max_length, all.message_ttl, all.expires), (Some(10), Some(500), Some(700)));
+        assert_eq!(all.overflow, Some(Overflow::DropHead), "the argument says so, though it is the default");
+        assert_eq!(all.dead_letter_exchange.as_deref(), Some("operator"));
+        assert_eq!(all.lazy, Some(true));
+        assert_eq!(policies(&all, "{}", "{}").max_length, Some(10));
+    }
+
+    #[test]
+    fn on_a_quorum_queue_a_policy_beats_the_argument_of_disuse_and_the_lower_delivery_limit_counts() {
+        let quorum =
+            [("x-queue-type", "quorum".into()), ("x-expires", 100.into()), ("x-delivery-limit", 5.into())];
+        let all = policies(&options(&quorum), r#"{"expires":700}"#, r#"{"expires":600,"delivery-limit":9}"#);
+        assert_eq!((all.expires, all.delivery_limit), (Some(600), Some(5)));
+        assert_eq!(options(&[("x-delivery-limit", FieldValue::SignedInt(-1))]).delivery_limit, Some(0));
     }
 }

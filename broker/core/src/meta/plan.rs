@@ -135,7 +135,7 @@ impl MetaSm {
                 (Destination::Exchange(exchange.id), exchange.durable)
             }
         };
-        exchange::validate_binding(source.kind, &request.routing_key, &request.arguments)?;
+        exchange::validate_binding(source.kind, &source.arguments, &request.routing_key, &request.arguments)?;
         self.check_binding_lock(request)?;
         let spec = BindingSpec {
             vhost: request.vhost,
@@ -232,9 +232,13 @@ impl MetaSm {
                 let id = self.vhost_id(name).ok_or_else(|| MetaError::NoSuchVhost(name.to_string()))?;
                 let queues: Vec<QueueId> =
                     self.vhost(id).into_iter().flat_map(|state| state.queues.values()).copied().collect();
-                // Each queue is named so that its shard stops it; the journal needs the last only.
+                // What lives in a shard is named so that the shard stops it; the journal needs the last only.
                 let mut changes: Vec<Change> =
                     queues.iter().map(|id| Change::RemoveQueue { id: *id, durable: false }).collect();
+                let delayed = self.exchanges_in(id).filter(|exchange| exchange.kind == ExchangeType::Delayed);
+                changes.extend(
+                    delayed.map(|exchange| Change::RemoveExchange { id: exchange.id, durable: false }),
+                );
                 changes.push(Change::RemoveVhost { id, name: Arc::clone(name) });
                 let removed = Removed { queues, existed: true, ..Removed::default() };
                 Ok(Plan { changes, reply: MetaReply::Removed(removed) })

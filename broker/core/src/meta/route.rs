@@ -2,7 +2,7 @@
 
 use super::entities::{Destination, ExchangeId};
 use super::{Exchange, MetaSm};
-use crate::exchange::WordScratch;
+use crate::exchange::{ExchangeType, WordScratch, delayed};
 use crate::ids::{QueueId, VhostId};
 use amqp::content::Properties;
 use amqp::table::Table;
@@ -13,7 +13,15 @@ pub struct RouteScratch {
     destinations: Vec<Destination>,
     pending: Vec<ExchangeId>,
     visited: Vec<ExchangeId>,
+    delaying: Vec<QueueId>,
     words: WordScratch,
+}
+
+impl RouteScratch {
+    /// Those of the queues found last that are not queues: delayed messages of an exchange wait there.
+    pub fn delaying(&self) -> &[QueueId] {
+        &self.delaying
+    }
 }
 
 /// What exchanges look at.
@@ -31,13 +39,15 @@ pub struct Message<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Routed {
     /// Another message with the same exchange and routing keys goes to the same queues, until
-    /// [`MetaSm::version`] changes. Not so where a headers exchange had a say.
+    /// [`MetaSm::version`] changes. Not so where a headers exchange or one that delays had a say.
     pub cacheable: bool,
 }
 
 impl MetaSm {
     /// Finds the queues that a message goes to: `out` gets each of them once, in ascending order.
     /// `keys` are the routing key and those of the `CC` and `BCC` headers.
+    ///
+    /// Where an exchange delays the message, the place where it waits ([`delayed::store_of`]) is one of them.
     ///
     /// Exchanges bound to each other in circles are visited once. An exchange from which nothing
     /// leads on hands the message to its alternate exchange; a missing one is passed over.
@@ -68,6 +78,7 @@ impl MetaSm {
     ) -> Option<Routed> {
         let keys = message.keys;
         out.clear();
+        scratch.delaying.clear();
         let state = self.vhost(vhost)?;
         let mut routed = Routed { cacheable: true };
         if exchange.is_empty() {
@@ -80,7 +91,8 @@ impl MetaSm {
             scratch.visited.push(first);
             while let Some(id) = scratch.pending.pop() {
                 let Some(exchange) = self.exchange(id) else { continue };
-                routed.cacheable &= exchange.router.depends_on_key_only();
+                routed.cacheable &=
+                    exchange.kind != ExchangeType::Delayed && exchange.router.depends_on_key_only();
                 self.visit(exchange, message, out, scratch);
             }
         }
@@ -106,6 +118,12 @@ impl MetaSm {
     ) {
         scratch.destinations.clear();
         let Message { keys, headers, properties } = message;
+        if exchange.kind == ExchangeType::Delayed && delayed::delay_ms(headers).is_some() {
+            let store = delayed::store_of(exchange.id);
+            scratch.delaying.push(store);
+            out.push(store);
+            return;
+        }
         exchange.router.route(keys, headers, properties, &mut scratch.destinations, &mut scratch.words);
         if scratch.destinations.is_empty() {
             let alternate =

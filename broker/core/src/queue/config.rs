@@ -22,6 +22,8 @@ pub struct QueueConfig {
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
-    /// `x-delivery-limit`: redeliveries before a message is dead lettered.
+    /// `x-queue-type` is `quorum`.
+    pub quorum: bool,
+    /// `x-delivery-limit` of a quorum queue: redeliveries before a message is dead lettered.
     pub delivery_limit: Option<u32>,
 }

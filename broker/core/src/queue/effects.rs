@@ -2,6 +2,7 @@
 
 use super::consumers::ConsumerRef;
 use super::dead_letter::DeadLetter;
+use super::delayed::Due;
 use crate::ids::QueueId;
 use crate::message::{Message, MessageView};
 use crate::record::Record;
@@ -20,6 +21,9 @@ pub trait Effects {
 
     /// A message left the queue for its dead letter exchange.
     fn dead_letter(&mut self, letter: DeadLetter);
+
+    /// A delayed message is due: it has to be routed.
+    fn due(&mut self, due: Due);
 
     /// Call [`super::Queue::tick`] at this time (milliseconds since the epoch).
     fn wake_at(&mut self, queue: QueueId, at_ms: u64);

@@ -10,6 +10,7 @@ pub(super) fn enqueue_record<'a>(
     qseq: u64,
     expires_ms: u64,
     priority: u8,
+    delivery_count: u32,
     view: MessageView<'a>,
 ) -> Record<'a> {
     Record::Enq(record::Enq {
@@ -22,7 +23,7 @@ pub(super) fn enqueue_record<'a>(
             expiry_ms: (expires_ms != 0).then_some(expires_ms),
             priority: (priority != 0).then_some(priority),
             pub_ref: None,
-            delivery_count: 0,
+            delivery_count,
             exchange: view.exchange,
             routing_key: view.routing_key,
             properties: view.properties,

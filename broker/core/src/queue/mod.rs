@@ -7,8 +7,10 @@
 mod config;
 pub mod consumers;
 pub mod dead_letter;
+pub mod delayed;
 mod effects;
 mod log;
+mod quorum;
 mod ready;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use crate::record::{At, DropReason, QseqRange, Record};
 pub use config::{Overflow, QueueConfig};
 use consumers::{ConsumerRef, Consumers};
 use dead_letter::{DeadLetter, Reason};
+use delayed::Waiting;
 pub use effects::{Delivered, Delivery, Effects, Got};
 use log::{Ranges, enqueue_record};
 pub use ready::Entry;
@@ -43,8 +46,10 @@ pub enum Published {
 pub enum Settle {
     /// Done with (`basic.ack`).
     Ack,
-    /// Back to their places (`basic.reject`/`nack` with requeue, a channel that closed).
+    /// Back to the queue because the client says so (`basic.reject`/`nack` with requeue, `basic.recover`).
     Requeue,
+    /// Back to their places because their channel closed.
+    Release,
     /// Thrown away or dead lettered (`basic.reject`/`nack` without requeue).
     Discard,
 }
@@ -96,6 +101,7 @@ pub struct Queue<H> {
     name: Arc<str>,
     durable: bool,
     auto_delete: bool,
+    closing: bool,
     epoch: u32,
     next_off: u64,
     config: QueueConfig,
@@ -107,6 +113,8 @@ pub struct Queue<H> {
     held_bytes: u64,
     held_logged_bytes: u64,
     consumers: Consumers<H>,
+    /// Set where the messages wait for a time instead of a consumer.
+    waiting: Option<Box<Waiting>>,
     timer_at: u64,
     last_used_ms: u64,
     stats: Stats,
@@ -128,6 +136,7 @@ impl<H> Queue<H> {
             name,
             durable,
             auto_delete: false,
+            closing: false,
             epoch: 1,
             next_off: 0,
             consumers: Consumers::new(config.single_active_consumer),
@@ -139,6 +148,7 @@ impl<H> Queue<H> {
             held: FxHashMap::default(),
             held_bytes: 0,
             held_logged_bytes: 0,
+            waiting: None,
             timer_at: u64::MAX,
             last_used_ms: now,
             stats: Stats::default(),
@@ -160,20 +170,17 @@ impl<H> Queue<H> {
         message: Arc<Message>,
         priority: u8,
         expires_ms: u64,
+        returns: u32,
         log_floor: u64,
     ) {
         self.next_qseq = self.next_qseq.max(qseq + 1);
         let redelivered = qseq < self.hwm;
-        self.ready.push_back(Entry {
-            qseq,
-            message,
-            expires_ms,
-            log_floor,
-            deliveries: u32::from(redelivered),
-            priority,
-            redelivered,
-            logged: true,
-        });
+        let entry =
+            Entry { qseq, message, expires_ms, log_floor, returns, priority, redelivered, logged: true };
+        match &mut self.waiting {
+            Some(waiting) => waiting.insert(entry),
+            None => self.ready.push_back(entry),
+        }
     }
 
     /// Sets what recovery knows about positions: the next one to hand out and the delivered mark. Call
@@ -219,7 +226,9 @@ impl<H> Queue<H> {
     }
     /// Octets that the log has to keep for messages, ready or held: bodies, properties and what goes with them.
     pub fn logged_bytes(&self) -> u64 {
-        self.ready.logged_bytes() + self.held_logged_bytes
+        self.ready.logged_bytes()
+            + self.held_logged_bytes
+            + self.waiting.as_ref().map_or(0, |waiting| waiting.logged_bytes())
     }
     /// The consumers.
     pub fn consumers(&self) -> &Consumers<H> {
@@ -241,6 +250,9 @@ impl<H> Queue<H> {
         publish: &mut Publish<'_>,
         fx: &mut E,
     ) -> Published {
+        if self.waiting.is_some() {
+            return self.delay(now, publish, fx);
+        }
         if self.config.overflow != Overflow::DropHead && self.would_overflow(publish.view.body.len()) {
             if self.config.overflow == Overflow::RejectPublishDlx {
                 let message = publish.share();
@@ -253,7 +265,8 @@ impl<H> Queue<H> {
         self.next_qseq += 1;
         let expires_ms = self.expiry(now, publish.expiration_ms);
         let priority = self.config.max_priority.map_or(0, |max| publish.priority.min(max));
-        let durable = self.durable && publish.persistent;
+        // RabbitMQ: quorum queues keep everything.
+        let durable = self.durable && (publish.persistent || self.config.quorum);
 
         if self.ready.is_empty() {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
@@ -271,7 +284,7 @@ impl<H> Queue<H> {
             message: publish.share(),
             expires_ms,
             log_floor,
-            deliveries: 0,
+            returns: 0,
             priority,
             redelivered: false,
             logged: durable,
@@ -333,7 +346,7 @@ impl<H> Queue<H> {
                 message: publish.share(),
                 expires_ms,
                 log_floor,
-                deliveries: 1,
+                returns: 0,
                 priority,
                 redelivered: true,
                 logged: durable,
@@ -352,13 +365,16 @@ impl<H> Queue<H> {
             let Some(consumer) = self.consumers.next() else { return };
             let reference = consumer.reference();
             let no_ack = consumer.no_ack;
+            let counted = (self.config.quorum && entry.returns > 0)
+                .then(|| Arc::new(quorum::with_delivery_count(&entry.message, entry.returns)));
+            let message = counted.as_ref().unwrap_or(&entry.message);
             let delivery = Delivery {
                 queue: self.id,
                 qseq: entry.qseq,
                 consumer: reference,
                 redelivered: entry.redelivered,
-                view: entry.message.view(),
-                shared: Some(&entry.message),
+                view: message.view(),
+                shared: Some(message),
             };
             if fx.deliver(&consumer.handle, &delivery) == Delivered::Full {
                 self.consumers.stall(reference);
@@ -376,7 +392,6 @@ impl<H> Queue<H> {
                     self.reserve_hwm(entry.qseq, fx);
                 }
                 entry.redelivered = true;
-                entry.deliveries = entry.deliveries.saturating_add(1);
                 self.hold(entry, Some(reference));
             }
         }
@@ -396,7 +411,11 @@ impl<H> Queue<H> {
         let got = Got {
             qseq: entry.qseq,
             redelivered: entry.redelivered,
-            message: Arc::clone(&entry.message),
+            message: match self.config.quorum {
+                // RabbitMQ: here even a count of 0 is told.
+                true => Arc::new(quorum::with_delivery_count(&entry.message, entry.returns)),
+                false => Arc::clone(&entry.message),
+            },
             remaining: self.ready.len() as u64,
         };
         self.stats.redelivered += u64::from(entry.redelivered);
@@ -409,7 +428,6 @@ impl<H> Queue<H> {
                 self.reserve_hwm(entry.qseq, fx);
             }
             entry.redelivered = true;
-            entry.deliveries = entry.deliveries.saturating_add(1);
             self.hold(entry, None);
         }
         Some(got)
@@ -434,10 +452,10 @@ impl<H> Queue<H> {
                         gone.add(qseq);
                     }
                 }
-                Settle::Requeue if self.over_delivery_limit(&held.entry) => {
+                Settle::Requeue | Settle::Release if self.over_delivery_limit(&held.entry) => {
                     self.discard(held.entry, Reason::DeliveryLimit, fx);
                 }
-                Settle::Requeue => back.push(held.entry),
+                Settle::Requeue | Settle::Release => back.push(held.entry),
                 Settle::Discard => self.discard(held.entry, Reason::Rejected, fx),
             }
         }
@@ -445,7 +463,11 @@ impl<H> Queue<H> {
             self.log_drop(DropReason::Ack, &gone.0, fx);
         }
         if !back.is_empty() {
-            self.ready.put_back(back);
+            if self.config.quorum {
+                self.return_to_quorum(back, how, fx);
+            } else {
+                self.ready.put_back(back);
+            }
             self.trim(fx);
         }
         self.drain(now, fx);
@@ -488,7 +510,7 @@ impl<H> Queue<H> {
         self.last_used_ms = now;
         if self.consumers.is_empty() {
             if self.auto_delete {
-                fx.unused(self.id);
+                self.close_unused(fx);
             }
             self.arm_idle_timer(fx);
         }
@@ -520,16 +542,29 @@ impl<H> Queue<H> {
         if now >= self.timer_at {
             self.timer_at = u64::MAX;
         }
+        if self.waiting.is_some() {
+            return self.release_due(now, fx);
+        }
         self.expire_head(now, fx);
         if let Some(expires) = self.config.expires_ms
             && self.consumers.is_empty()
         {
             if now >= self.last_used_ms.saturating_add(expires) {
-                fx.unused(self.id);
+                self.close_unused(fx);
             } else {
                 self.arm_idle_timer(fx);
             }
         }
+    }
+
+    /// Whether the queue has decided to go and only waits for its deletion: whoever comes now has come too late.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    fn close_unused<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        self.closing = true;
+        fx.unused(self.id);
     }
 
     /// Marks the queue as used now (declare and get postpone `x-expires`).
@@ -555,14 +590,24 @@ impl<H> Queue<H> {
     /// call is a step of bounded size; call until it returns 0. Returns the number of messages.
     pub fn relocate<E: Effects<Handle = H>>(&mut self, now: u64, floor: u64, fx: &mut E) -> usize {
         let (queue_id, epoch, mut off) = (self.id.0, self.epoch, self.next_off);
-        let entries = self.ready.iter_mut().chain(self.held.values_mut().map(|held| &mut held.entry));
+        let waiting = self.waiting.iter_mut().flat_map(|waiting| waiting.iter_mut());
+        let held = self.held.values_mut().map(|held| &mut held.entry);
+        let entries = self.ready.iter_mut().chain(held).chain(waiting);
         let (mut moved, mut octets) = (0, 0);
         for entry in entries.filter(|entry| entry.logged && entry.log_floor < floor).take(RELOCATE_STEP) {
             entry.log_floor = fx.log_floor();
             off += 1;
             let at = At { queue_id, epoch, off };
             let view = entry.message.view();
-            fx.log(&enqueue_record(at, now, entry.qseq, entry.expires_ms, entry.priority, view));
+            fx.log(&enqueue_record(
+                at,
+                now,
+                entry.qseq,
+                entry.expires_ms,
+                entry.priority,
+                entry.returns,
+                view,
+            ));
             moved += 1;
             octets += entry.message.memory();
             if octets >= RELOCATE_BYTES {
@@ -607,7 +652,7 @@ impl<H> Queue<H> {
         fx: &mut E,
     ) {
         let at = self.at();
-        fx.log(&enqueue_record(at, now, qseq, expires_ms, priority, view));
+        fx.log(&enqueue_record(at, now, qseq, expires_ms, priority, 0, view));
     }
 
     fn log_drop<E: Effects<Handle = H>>(&mut self, reason: DropReason, ranges: &[QseqRange], fx: &mut E) {
@@ -670,7 +715,7 @@ impl<H> Queue<H> {
 
     /// RabbitMQ counts failed deliveries: a message is dropped when it comes back once more than the limit.
     fn over_delivery_limit(&self, entry: &Entry) -> bool {
-        self.config.delivery_limit.is_some_and(|limit| entry.deliveries > limit)
+        self.config.delivery_limit.is_some_and(|limit| entry.returns >= limit)
     }
 
     /// The message leaves the queue for a reason that dead letters it where a target is configured.

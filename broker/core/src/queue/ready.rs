@@ -15,8 +15,8 @@ pub struct Entry {
     pub expires_ms: u64,
     /// A log position below this message's record.
     pub log_floor: u64,
-    /// How often it was handed out.
-    pub deliveries: u32,
+    /// How often it was returned, where that is counted.
+    pub returns: u32,
     /// Priority level, 0 in a queue without priorities.
     pub priority: u8,
     /// Whether a consumer may have seen it.

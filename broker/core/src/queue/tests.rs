@@ -2,6 +2,7 @@
 
 use super::consumers::NewConsumer;
 use super::dead_letter::DeadLetterTarget;
+use super::delayed::Due;
 use super::*;
 use proptest::prelude::*;
 
@@ -9,10 +10,14 @@ use proptest::prelude::*;
 #[derive(Default)]
 struct Recorder {
     delivered: Vec<(u32, u64, bool)>,
+    /// `x-delivery-count` of what was delivered.
+    counts: Vec<Option<i64>>,
+    requeued: Vec<(u64, u64)>,
     consumer: Vec<ConsumerRef>,
     enqueued: Vec<u64>,
     dropped: Vec<(u64, u64)>,
     letters: Vec<(u64, Reason)>,
+    due: Vec<u64>,
     wakes: Vec<u64>,
     unused: u32,
     full: bool,
@@ -29,6 +34,9 @@ impl Effects for Recorder {
             Record::Drop { ranges, .. } => {
                 self.dropped.extend(ranges.iter().map(|range| (range.first, range.last)));
             }
+            Record::Requeue { ranges, .. } => {
+                self.requeued.extend(ranges.iter().map(|range| (range.first, range.last)));
+            }
             _ => {}
         }
     }
@@ -38,12 +46,17 @@ impl Effects for Recorder {
             return Delivered::Full;
         }
         self.delivered.push((*to, delivery.qseq, delivery.redelivered));
+        self.counts.push(delivery_count(delivery.view.properties));
         self.consumer.push(delivery.consumer);
         Delivered::Sent
     }
 
     fn dead_letter(&mut self, letter: DeadLetter) {
         self.letters.push((letter.logged_qseq.unwrap_or(0), letter.reason));
+    }
+
+    fn due(&mut self, due: Due) {
+        self.due.push(due.logged_qseq.unwrap_or(0));
     }
 
     fn wake_at(&mut self, _: QueueId, at_ms: u64) {
@@ -233,7 +246,7 @@ fn with_a_dead_letter_target_the_log_hears_of_the_loss_from_the_one_who_publishe
 
 #[test]
 fn the_delivery_limit_counts_failed_deliveries() {
-    let config = QueueConfig { delivery_limit: Some(2), ..QueueConfig::default() };
+    let config = QueueConfig { quorum: true, delivery_limit: Some(2), ..QueueConfig::default() };
     let (mut queue, mut fx) = (queue(config), Recorder::default());
     publish(&mut queue, 0, false, None, &mut fx);
     for delivery in 1..=3 {
@@ -302,7 +315,7 @@ fn what_recovery_found_is_redelivered_only_where_it_may_have_been_seen() {
     queue.restore_positions(1, 0, 10, 4);
     let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
     for qseq in [3, 4, 9] {
-        queue.restore(qseq, Arc::new(Message::copy_from(&view, true)), 0, 0, 0);
+        queue.restore(qseq, Arc::new(Message::copy_from(&view, true)), 0, 0, 0, 0);
     }
     let seen: Vec<bool> = (0..3).map(|_| queue.get(0, true, &mut fx).unwrap().redelivered).collect();
     assert_eq!(seen, [true, false, false]);
@@ -473,4 +486,118 @@ fn a_dead_letter_key_longer_than_a_short_string_is_cut_in_the_message_only() {
     assert_eq!(rewritten.routing_keys, [&*long]);
     assert_eq!(rewritten.message.view().routing_key, "ä".repeat(127));
     assert_eq!(rewritten.message.view().exchange, "ä".repeat(127));
+}
+
+fn delayed_publish(queue: &mut Queue<u32>, now: u64, delay: i64, fx: &mut Recorder) -> Published {
+    let mut headers = amqp::table::FieldTable::new();
+    headers.insert("x-delay", delay);
+    let mut raw = Vec::new();
+    amqp::content::BasicProperties { headers: Some(headers), ..Default::default() }.encode(&mut raw);
+    let view = MessageView { exchange: "x", routing_key: "k", properties: &raw, body: b"body" };
+    queue.publish(now, &mut Publish::borrowed(view, true, None, 0), fx)
+}
+
+#[test]
+fn delayed_messages_leave_in_the_order_of_their_times_with_one_timer() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()).delaying(), Recorder::default());
+    for delay in [300, 100, 200, 100] {
+        let taken = delayed_publish(&mut queue, 1000, delay, &mut fx);
+        assert_eq!(taken, Published::Accepted { logged: true });
+    }
+    assert_eq!(fx.enqueued, [1, 2, 3, 4]);
+    assert_eq!(fx.wakes, [1300, 1100], "only an earlier time asks for a timer");
+    assert_eq!((queue.delayed_count(), queue.ready_count()), (4, 0));
+    queue.tick(1099, &mut fx);
+    assert!(fx.due.is_empty());
+    queue.tick(1200, &mut fx);
+    assert_eq!(fx.due, [2, 4, 3]);
+    assert_eq!(fx.wakes.last(), Some(&1300));
+    queue.tick(1300, &mut fx);
+    assert_eq!(fx.due, [2, 4, 3, 1]);
+    assert_eq!((queue.delayed_count(), queue.logged_bytes()), (0, 0));
+    assert!(fx.dropped.is_empty(), "whoever routes them says so to the log");
+}
+
+#[test]
+fn delayed_messages_come_back_from_the_log_and_the_overdue_ones_are_released_in_steps() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()).delaying(), Recorder::default());
+    queue.restore_positions(1, 0, 1, 0);
+    let view = MessageView { exchange: "x", routing_key: "k", properties: &[0, 0], body: b"body" };
+    let message = Arc::new(Message::copy_from(&view, true));
+    for qseq in 1..=1000 {
+        queue.restore(qseq, Arc::clone(&message), 0, 5000 - qseq, 0, 0);
+    }
+    fx.floor = 1;
+    assert_eq!(queue.relocate(0, 1, &mut fx), 1000, "they are moved when old log files go");
+    queue.tick(10_000, &mut fx);
+    assert!(fx.due.len() < 1000 && fx.due[..2] == [1000, 999]);
+    assert!(fx.wakes.last().is_some_and(|at| *at <= 10_000), "the rest follows at once");
+    queue.tick(10_000, &mut fx);
+    assert_eq!(fx.due.len(), 1000);
+}
+
+fn delivery_count(properties: &[u8]) -> Option<i64> {
+    let headers = amqp::content::Properties::parse(properties).unwrap().headers()?;
+    headers.get("x-delivery-count")?.as_i64()
+}
+
+fn quorum(delivery_limit: Option<u32>) -> Queue<u32> {
+    queue(QueueConfig { quorum: true, delivery_limit, ..QueueConfig::default() })
+}
+
+/// Positions of what is ready, in order.
+fn all(queue: &mut Queue<u32>, fx: &mut Recorder) -> Vec<u64> {
+    std::iter::from_fn(|| queue.get(0, true, fx).map(|got| got.qseq)).collect()
+}
+
+#[test]
+fn a_quorum_queue_puts_what_a_client_returns_last_unless_it_has_a_limit() {
+    for (limit, how, order) in [
+        (None, Settle::Requeue, [4, 5, 2, 1, 3]),
+        (Some(9), Settle::Requeue, [2, 1, 3, 4, 5]),
+        (None, Settle::Release, [2, 1, 3, 4, 5]),
+    ] {
+        let (mut queue, mut fx) = (quorum(limit), Recorder::default());
+        for _ in 0..5 {
+            publish(&mut queue, 0, false, None, &mut fx);
+        }
+        for _ in 0..3 {
+            queue.get(0, false, &mut fx);
+        }
+        queue.settle(0, how, &[2], &mut fx);
+        queue.settle(0, how, &[1, 3], &mut fx);
+        assert_eq!(all(&mut queue, &mut fx), order, "{limit:?} {how:?}");
+        assert_eq!(fx.requeued.is_empty(), limit.is_none(), "counts are logged where they limit");
+        assert_eq!(fx.enqueued, [1, 2, 3, 4, 5], "everything is kept, transient or not");
+    }
+}
+
+#[test]
+fn a_quorum_queue_tells_consumers_how_often_a_message_came_back() {
+    let (mut queue, mut fx) = (quorum(None), Recorder::default());
+    queue.consume(0, consumer(1, false, 1, 0), &mut fx);
+    publish(&mut queue, 0, true, None, &mut fx);
+    for _ in 0..2 {
+        queue.settle(0, Settle::Requeue, &[1], &mut fx);
+    }
+    assert_eq!(fx.counts, [None, Some(1), Some(2)]);
+    queue.settle(0, Settle::Discard, &[1], &mut fx);
+    publish(&mut queue, 0, true, None, &mut fx);
+    queue.settle(0, Settle::Release, &[2], &mut fx);
+    assert_eq!(fx.counts[3..], [None, Some(1)], "the count is the message's own");
+}
+
+#[test]
+fn a_quorum_queue_goes_on_counting_after_a_restart() {
+    let (mut queue, mut fx) = (quorum(Some(2)), Recorder::default());
+    queue.restore_positions(1, 0, 3, 4096);
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"body" };
+    let message = Arc::new(Message::copy_from(&view, true));
+    queue.restore(1, Arc::clone(&message), 0, 0, 0, 0);
+    queue.restore(2, message, 1, 0, 2, 0);
+    let got = queue.get(0, false, &mut fx).unwrap();
+    assert_eq!((got.qseq, delivery_count(got.message.view().properties)), (2, Some(2)));
+    queue.settle(0, Settle::Requeue, &[2], &mut fx);
+    assert_eq!(all(&mut queue, &mut fx), [1], "the other one came back too often");
+    assert_eq!(fx.dropped.len(), 2);
 }
