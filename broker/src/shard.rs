@@ -328,9 +328,9 @@ impl<'n> Turn<'n> {
             message = Arc::new(plain);
         }
         let properties = Properties::parse(message.view().properties).ok();
-        let priority = properties.as_ref().and_then(|properties| properties.priority()).unwrap_or(0);
+        let priority = properties.as_ref().and_then(Properties::priority).unwrap_or(0);
         // Checked when it was published; its time to live begins now.
-        let expiration = properties.as_ref().and_then(|properties| properties.expiration());
+        let expiration = properties.as_ref().and_then(Properties::expiration);
         let expiration_ms =
             expiration.and_then(|octets| std::str::from_utf8(octets).ok()).and_then(|text| text.parse().ok());
         let count = targets.len();

@@ -15,6 +15,7 @@ mod overview;
 mod parameters;
 mod permissions;
 mod policies;
+mod policy_check;
 mod queues;
 mod rates;
 mod reply;

@@ -3,39 +3,14 @@
 use super::Api;
 use super::caller::Caller;
 use super::listing::ListQuery;
+use super::policy_check;
 use super::reply::{Answer, Refusal, json, no_content, parse_body, put_status, required};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use broker_core::meta::access::Pattern;
-use broker_core::meta::options::Overflow;
 use broker_core::meta::{ApplyTo, MetaCommand, MetaReply, Policy, VhostState};
-use serde_json::{Map, Value, json as object};
+use serde_json::{Value, json as object};
 use std::sync::Arc;
-
-/// Keys a policy may have, and whether the value is a number.
-const KEYS: [(&str, bool); 21] = [
-    ("message-ttl", true),
-    ("expires", true),
-    ("max-length", true),
-    ("max-length-bytes", true),
-    ("max-in-memory-length", true),
-    ("max-in-memory-bytes", true),
-    ("delivery-limit", true),
-    ("consumer-timeout", true),
-    ("queue-version", true),
-    ("ha-sync-batch-size", true),
-    ("ha-mode", false),
-    ("ha-sync-mode", false),
-    ("ha-promote-on-shutdown", false),
-    ("ha-promote-on-failure", false),
-    ("queue-master-locator", false),
-    ("queue-mode", false),
-    ("dead-letter-exchange", false),
-    ("dead-letter-routing-key", false),
-    ("dead-letter-strategy", false),
-    ("alternate-exchange", false),
-    ("overflow", false),
-];
 
 pub(super) async fn all(
     caller: Caller,
@@ -137,12 +112,12 @@ async fn set(api: &Api, caller: &Caller, vhost: &str, name: &str, operator: bool
         Some(_) => return Err(invalid("definition must be an object")),
         None => return Err(Refusal::bad_request("[{key_missing,definition}]")),
     };
-    check_definition(definition)?;
+    policy_check::check(definition, operator).map_err(|reason| invalid(&reason))?;
     let apply_to = match body.get("apply-to") {
         None => ApplyTo::All,
         Some(word) => word.as_str().and_then(ApplyTo::from_name).ok_or_else(|| {
             invalid(&format!(
-                "apply-to '{}' unrecognised - must be one of: queues, exchanges, all",
+                "apply-to '{}' unrecognised; should be 'queues', 'exchanges' or 'all'",
                 text(word)
             ))
         })?,
@@ -168,44 +143,6 @@ async fn clear(api: &Api, caller: &Caller, vhost: &str, name: &str, operator: bo
     let command = MetaCommand::ClearPolicy { vhost: Arc::from(vhost), operator, name: Arc::from(name) };
     api.node.metadata.propose(command).await?;
     no_content()
-}
-
-/// Whether a policy says only things that mean something.
-fn check_definition(definition: &Map<String, Value>) -> Result<(), Refusal> {
-    if definition.is_empty() {
-        return Err(invalid("no policy provided"));
-    }
-    for (key, value) in definition {
-        let fine = match KEYS.iter().find(|(known, _)| known == key) {
-            None if key == "ha-params" => value.is_array() || value.is_u64(),
-            None => {
-                return Err(invalid(&format!(
-                    "[{{<<\"{key}\">>,{}}}] are not recognised policy settings",
-                    text(value)
-                )));
-            }
-            Some((_, true)) => value.as_u64().is_some_and(|number| key != "expires" || number > 0),
-            Some((_, false)) => value.is_string(),
-        };
-        let known_word = match (key.as_str(), value.as_str()) {
-            ("overflow", Some(word)) => Overflow::from_name(word).is_some(),
-            ("ha-mode", Some(word)) => ["all", "exactly", "nodes"].contains(&word),
-            ("ha-sync-mode", Some(word)) => ["automatic", "manual"].contains(&word),
-            ("queue-mode", Some(word)) => ["default", "lazy"].contains(&word),
-            _ => true,
-        };
-        if !fine || !known_word {
-            return Err(invalid(&format!("{} is not a valid value of {key}", text(value))));
-        }
-    }
-    match (definition.get("ha-mode").and_then(Value::as_str), definition.get("ha-params")) {
-        (Some("exactly"), Some(Value::Number(_))) | (Some("nodes"), Some(Value::Array(_))) => Ok(()),
-        (Some("exactly" | "nodes"), _) => {
-            Err(invalid("ha-mode exactly wants a number in ha-params, nodes a list"))
-        }
-        (None, Some(_)) => Err(invalid("ha-params makes sense with ha-mode only")),
-        _ => Ok(()),
-    }
 }
 
 fn text(value: &Value) -> String {

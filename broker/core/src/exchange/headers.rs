@@ -43,7 +43,7 @@ pub(super) fn validate(arguments: &FieldTable) -> Result<(), Exception> {
         Some(other) => format!(
             "Invalid x-match field type {} (value {}); expected longstr",
             other.type_name(),
-            equivalence::plain(other)
+            equivalence::inner(other)
         ),
     };
     Err(Exception::channel(reply_code::PRECONDITION_FAILED, text))

@@ -116,7 +116,11 @@ pub fn queue_for<'a>(
     name: &str,
     connection: ConnectionId,
 ) -> Result<&'a Queue, Exception> {
-    let name = strip_cr_lf(name);
+    // RabbitMQ takes the name as it is sent here, except in a delete.
+    let name = match permission {
+        Permission::Configure => strip_cr_lf(name),
+        _ => Cow::Borrowed(name),
+    };
     access.check_queue(sm, permission, &name)?;
     let queue = sm.existing_queue(access.vhost(), &name)?;
     exclusive_access(sm, queue, connection)?;

@@ -120,7 +120,7 @@ fn term(value: &FieldValue) -> String {
     format!("{{{},{}}}", value.type_name(), inner(value))
 }
 
-fn inner(value: &FieldValue) -> String {
+pub(crate) fn inner(value: &FieldValue) -> String {
     match value {
         FieldValue::LongStr(octets) | FieldValue::Binary(octets) => {
             let mut text = String::new();
