@@ -51,6 +51,11 @@ impl Alarms {
         self.blocked.subscribe()
     }
 
+    /// Octets of messages in memory above which queues write them into segments: long before the alarm.
+    pub(crate) fn paging_limit(&self) -> u64 {
+        self.memory_limit / 5 * 2
+    }
+
     /// Whether the disk, or the log on it, has little room.
     pub(crate) fn is_short_of_disk(&self) -> bool {
         let [_, disk, log] = *self.on.lock();

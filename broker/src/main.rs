@@ -9,6 +9,7 @@ mod listener;
 mod management;
 mod metadata;
 mod node;
+mod pager;
 mod proxy_protocol;
 mod shard;
 mod start;

@@ -8,6 +8,7 @@ use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal}
 use crate::connection::info::Connections;
 use crate::connection::outbox::Request;
 use crate::metadata::{Applied, Hook, Metadata};
+use crate::pager::{self, Pager, PagerInbox, Removal};
 use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
 use crate::tls::CertLogin;
 use amqp::table::Value;
@@ -21,12 +22,15 @@ use broker_core::meta::{
 };
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
 use broker_core::queue::delayed::Due;
-use broker_core::queue::{Effects, Overflow, Queue, QueueConfig};
+use broker_core::queue::paged::RestoredSegment;
+use broker_core::queue::{Effects, Overflow, PAGE_ABOVE_SHORT, Queue, QueueConfig};
+use broker_core::record::QseqRange;
 use broker_store::Lsn;
-use broker_store::recovery::QueueImage;
+use broker_store::recovery::{QueueImage, SegmentNote};
+use broker_store::segment::SegmentMeta;
 use broker_store::wal::Wal;
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -94,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) metadata: Metadata,
     /// The log.
     pub(crate) wal: LogHandle,
+    /// Segment files of queues that do not fit into memory.
+    pub(crate) pager: Arc<Pager>,
     /// Client connections.
     pub(crate) connections: Connections,
     authenticator: Arc<Authenticator>,
@@ -142,6 +148,7 @@ impl Node {
         metadata: Metadata,
         wal: Wal,
         images: Vec<QueueImage>,
+        (pager, paging): (Pager, PagerInbox),
     ) -> Arc<Node> {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let authenticator = Authenticator::new(LoopbackUsers(settings.loopback_users.clone()));
@@ -150,6 +157,7 @@ impl Node {
             settings,
             metadata,
             wal: LogHandle(wal),
+            pager: Arc::new(pager),
             connections: Connections::default(),
             authenticator: Arc::new(authenticator),
             runtime: tokio::runtime::Handle::current(),
@@ -171,6 +179,7 @@ impl Node {
         node.watch_log();
         tokio::spawn(run_timers(Arc::downgrade(&node)));
         tokio::spawn(run_jobs(Arc::downgrade(&node), inbox));
+        tokio::spawn(pager::run(Arc::downgrade(&node), paging));
         tokio::spawn(keep_house(Arc::downgrade(&node)));
         node
     }
@@ -185,7 +194,7 @@ impl Node {
         for known in sm.queues() {
             let mut queue = new_queue(&sm, known, now);
             if let Some(image) = images.remove(&known.id.0) {
-                restore(&mut queue, image);
+                self.restore(&mut queue, image);
             }
             queue.touch(now, &mut buffers);
             buffers.wake_at(known.id, now);
@@ -195,7 +204,7 @@ impl Node {
         for exchange in delaying {
             let mut store = new_store(&sm, exchange, now);
             if let Some(image) = images.remove(&store.id().0) {
-                restore(&mut store, image);
+                self.restore(&mut store, image);
             }
             buffers.wake_at(store.id(), now);
             self.lock_shard(self.shard_of(store.id())).insert(store);
@@ -208,6 +217,81 @@ impl Node {
             self.lock_shard(self.shard_of(queue)).add_timer(at, queue);
         }
         self.wake_timer(now);
+    }
+
+    /// Puts back what the log has for a queue.
+    fn restore(&self, queue: &mut LocalQueue, image: QueueImage) {
+        queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+        self.restore_segments(queue, image.segments);
+        for message in image.messages.into_values() {
+            let view = MessageView {
+                exchange: &message.exchange,
+                routing_key: &message.routing_key,
+                properties: &message.properties,
+                body: &message.body,
+            };
+            let stored = Arc::new(Message::copy_from(&view, true));
+            let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
+            let (returns, floor) = (message.delivery_count, message.lsn.saturating_sub(1));
+            queue.restore(message.qseq, stored, priority, expires, returns, floor);
+        }
+    }
+
+    /// Makes the segments of a queue known to it.
+    fn restore_segments(&self, queue: &mut LocalQueue, segments: BTreeMap<u64, SegmentNote>) {
+        for (first_qseq, note) in segments {
+            let SegmentNote { last_qseq, meta, dropped, requeued } = note;
+            let Some(known) = SegmentMeta::decode(queue.id().0, first_qseq, last_qseq, &meta) else {
+                tracing::error!(queue = %queue.id(), first_qseq, "the log's description of a segment is malformed");
+                continue;
+            };
+            let messages = u64::from(known.messages);
+            let whole = QseqRange { first: first_qseq, last: last_qseq };
+            let live = if last_qseq - first_qseq + 1 == messages {
+                dropped.missing(whole)
+            } else {
+                // Positions that never were in it may count as dropped.
+                let counted = self.pager.count_live(queue.id(), first_qseq, |qseq| dropped.contains(qseq));
+                counted.unwrap_or_else(|error| {
+                    tracing::error!(queue = %queue.id(), %error, "messages can not be counted");
+                    messages
+                })
+            };
+            let segment = RestoredSegment {
+                first_qseq,
+                last_qseq,
+                messages,
+                body_bytes: known.body_bytes,
+                meta,
+                dropped,
+                requeued,
+            };
+            queue.restore_segment(segment, live);
+        }
+    }
+
+    /// Octets of ready messages that lie in memory.
+    fn resident_bytes(&self) -> u64 {
+        let of_shard = |index| self.lock_shard(index).queues().map(LocalQueue::resident_bytes).sum::<u64>();
+        (0..SHARDS).map(of_shard).sum()
+    }
+
+    /// Moves messages out of memory when much of it is taken.
+    fn relieve_memory(&self) {
+        if self.resident_bytes() <= self.alarms.paging_limit() {
+            return;
+        }
+        let now = self.now_ms();
+        for index in 0..SHARDS {
+            let large = |queue: &&LocalQueue| queue.resident_bytes() > PAGE_ABOVE_SHORT;
+            let queues: Vec<QueueId> =
+                self.lock_shard(index).queues().filter(large).map(LocalQueue::id).collect();
+            let mut turn = Turn::new(self, TurnBuffers::default(), now);
+            for id in queues {
+                turn.queue(id, LocalQueue::page_out);
+            }
+            turn.finish();
+        }
     }
 
     fn watch_log(self: &Arc<Self>) {
@@ -520,23 +604,6 @@ fn new_store(sm: &MetaSm, exchange: &Exchange, now: u64) -> LocalQueue {
     Queue::new(id, vhost, Arc::clone(&exchange.name), exchange.durable, config, now).delaying()
 }
 
-/// Puts back what the log has for a queue.
-fn restore(queue: &mut LocalQueue, image: QueueImage) {
-    queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
-    for message in image.messages.into_values() {
-        let view = MessageView {
-            exchange: &message.exchange,
-            routing_key: &message.routing_key,
-            properties: &message.properties,
-            body: &message.body,
-        };
-        let stored = Arc::new(Message::copy_from(&view, true));
-        let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
-        let (returns, floor) = (message.delivery_count, message.lsn.saturating_sub(1));
-        queue.restore(message.qseq, stored, priority, expires, returns, floor);
-    }
-}
-
 /// Carries changes of the metadata over to the queues.
 struct QueueHook {
     node: Weak<Node>,
@@ -625,6 +692,7 @@ fn remove_queue(node: &Node, id: QueueId, now: u64) -> Option<LocalQueue> {
         }
     });
     turn.close();
+    node.pager.remove_later(node.wal.last_lsn(), Removal::Queue(id));
     node.lock_shard(node.shard_of(id)).remove(id)
 }
 
@@ -677,7 +745,9 @@ async fn keep_house(node: Weak<Node>) {
         let Some(node) = node.upgrade() else { return };
         let work = tokio::task::spawn_blocking(move || {
             node.alarms.check();
+            node.relieve_memory();
             node.reclaim_log();
+            node.pager.remove_due(node.wal.durable_lsn());
         });
         if let Err(error) = work.await {
             tracing::error!(%error, "housekeeping failed");

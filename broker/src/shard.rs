@@ -13,12 +13,14 @@
 use crate::connection::outbox::{ConsumerHandle, Outbox};
 use crate::firehose::Sighting;
 use crate::node::Node;
+use crate::pager::{Pager, PagingWork, Removal};
 use amqp::content::Properties;
 use broker_core::exchange::delayed;
 use broker_core::ids::QueueId;
 use broker_core::message::Publish;
 use broker_core::queue::dead_letter::{DeadLetter, Reason};
 use broker_core::queue::delayed::Due;
+use broker_core::queue::paged::{PageOut, Window, WindowRead};
 use broker_core::queue::{Delivered, Delivery, Effects, Queue};
 use broker_core::record::{At, DropReason, QseqRange, Record};
 use broker_store::Lsn;
@@ -120,6 +122,11 @@ pub(crate) struct TurnBuffers {
     /// Some vhost is traced.
     tracing: bool,
     sightings: Vec<Sighting>,
+    paging: PagingWork,
+    /// A queue that grows faster than its segments are written.
+    paging_behind: Option<QueueId>,
+    /// Where segments are read at once.
+    pager: Option<Arc<Pager>>,
 }
 
 impl TurnBuffers {
@@ -137,6 +144,11 @@ impl TurnBuffers {
     pub(crate) fn take_behind(&mut self, limit: usize) -> Option<(Arc<Outbox>, usize)> {
         let (behind, debt) = self.behind.take_if(|(_, debt)| *debt > limit)?;
         Some((behind.upgrade()?, debt))
+    }
+
+    /// A queue that these turns published to and that grows faster than its segments are written.
+    pub(crate) fn take_paging_behind(&mut self) -> Option<QueueId> {
+        self.paging_behind.take()
     }
 
     /// Timers that queues asked for outside of a turn.
@@ -162,6 +174,7 @@ impl<'n> Turn<'n> {
     /// Starts a turn. `now` is milliseconds since the epoch, read once for the whole turn.
     pub(crate) fn new(node: &'n Node, mut buffers: TurnBuffers, now: u64) -> Turn<'n> {
         buffers.tracing = node.is_tracing();
+        buffers.pager.get_or_insert_with(|| Arc::clone(&node.pager));
         Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
     }
 
@@ -221,6 +234,7 @@ impl<'n> Turn<'n> {
             return;
         }
         append(self.node, &mut self.buffers, &mut self.position);
+        self.node.pager.submit(&mut self.buffers.paging, self.node.wal.last_lsn());
         self.pinned = false;
         let mut earliest = None;
         for (index, mut shard) in self.open.drain(..) {
@@ -316,6 +330,9 @@ impl<'n> Turn<'n> {
         if count == 0 {
             self.log_letter_gone(letter.queue, letter.epoch, letter.logged_qseq);
             append(self.node, &mut self.buffers, &mut self.position);
+        }
+        if let Some(qseq) = letter.stored_qseq {
+            self.queue(letter.queue, |queue, _, fx| queue.letter_gone(qseq, fx));
         }
     }
 
@@ -461,6 +478,30 @@ impl Effects for TurnBuffers {
         if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(&slowest.outbox)) {
             *debt += octets;
         }
+    }
+
+    fn page_out(&mut self, page_out: PageOut) {
+        self.paging.page_outs.push(page_out);
+    }
+
+    fn paging_behind(&mut self, queue: QueueId) {
+        self.paging_behind = Some(queue);
+    }
+
+    fn read_ahead(&mut self, window: Window) {
+        self.paging.windows.push(window);
+    }
+
+    fn read_now(&mut self, window: &Window) -> Option<WindowRead> {
+        let read = self.pager.as_ref()?.read(window);
+        read.inspect_err(|error| {
+            tracing::error!(queue = %window.queue, %error, "messages can not be read from their segment");
+        })
+        .ok()
+    }
+
+    fn remove_segment(&mut self, queue: QueueId, first_qseq: u64, durable: bool) {
+        self.paging.removals.push(Removal::Segment { queue, first_qseq, durable });
     }
 
     fn log_floor(&self) -> u64 {

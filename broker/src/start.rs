@@ -59,9 +59,9 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let https_listeners = bind_tls(config.management_tls.as_ref(), "management.tls")?;
     let data = DataPlace::new(config.data.clone())?;
     let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
-    let Storage { directory, metadata, wal, images } = storage;
+    let Storage { directory, metadata, wal, images, segments } = storage;
     let alarms = Alarms::new(&config.limits, data.path());
-    let node = Node::start(settings(&config), alarms, metadata, wal, images);
+    let node = Node::start(settings(&config), alarms, metadata, wal, images, segments);
     bootstrap::bootstrap(&node.metadata, &config)
         .await
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
@@ -154,6 +154,7 @@ async fn stop(node: &Arc<Node>, accepting: Vec<JoinHandle<()>>, signals: &mut Si
         task.abort();
     }
     let wal = node.wal.clone();
+    node.pager.remove_due(wal.durable_lsn());
     match tokio::task::spawn_blocking(move || wal.stop()).await {
         Ok(Ok(_)) => tracing::info!("stopped"),
         Ok(Err(error)) => tracing::error!(%error, "the log could not be closed cleanly"),

@@ -34,9 +34,11 @@
 
 mod codec;
 mod lists;
+mod set;
 
 pub use codec::DecodeError;
 pub use lists::{QseqRange, Ranges, RangesIter, Target, Targets, TargetsIter};
+pub use set::QseqSet;
 
 /// One log record, borrowed from the caller (encoding) or from the log's bytes (decoding).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,79 +1,24 @@
-//! Crash enumeration over files that are written whole: checkpoints, bitmaps and the node's identity.
+//! Crash enumeration over the file that is written whole: the node's identity.
 //! After a crash the newest promised version, or a newer one, is there and right.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use broker_store::checkpoint::{Checkpoint, QueueState};
 use broker_store::datadir::Identity;
 use broker_store::disk::Disk;
-use broker_store::segment::AckBitmap;
 
 use crate::crash::{Crasher, Survivors};
 use crate::disk::SimDisk;
 use crate::mutant::{MutantDisk, Mutation};
 
 const DIR: &str = "/data";
-const UUID: [u8; 16] = *b"simulated store!";
 
 /// Versions of something on the disk.
 trait Versions {
     fn write(disk: &dyn Disk, version: u64) -> Result<(), String>;
     /// The version found, 0 for none.
     fn read(disk: &dyn Disk) -> Result<u64, String>;
-}
-
-struct Checkpoints;
-
-fn checkpoint(version: u64) -> Checkpoint {
-    let queue = |queue_id| QueueState { queue_id, next_qseq: version * queue_id, ..QueueState::default() };
-    Checkpoint { lsn: version, queues: (1..=version * 40).map(queue).collect() }
-}
-
-impl Versions for Checkpoints {
-    fn write(disk: &dyn Disk, version: u64) -> Result<(), String> {
-        checkpoint(version).write(disk, Path::new(DIR), &UUID).map_err(|error| error.to_string())
-    }
-
-    fn read(disk: &dyn Disk) -> Result<u64, String> {
-        let loaded =
-            Checkpoint::load_newest(disk, Path::new(DIR), &UUID).map_err(|error| error.to_string())?;
-        let Some(loaded) = loaded else { return Ok(0) };
-        let version = loaded.checkpoint.lsn;
-        if loaded.checkpoint != checkpoint(version) || !loaded.damaged.is_empty() {
-            return Err(format!("checkpoint {version} is not as written: damaged {:?}", loaded.damaged));
-        }
-        Ok(version)
-    }
-}
-
-struct Bitmaps;
-
-const SLOTS: usize = 9000;
-
-fn bitmap(version: u64) -> AckBitmap {
-    let mut bitmap = AckBitmap::new(SLOTS);
-    for slot in (0..SLOTS).step_by(version as usize) {
-        bitmap.set(slot);
-    }
-    bitmap
-}
-
-impl Versions for Bitmaps {
-    fn write(disk: &dyn Disk, version: u64) -> Result<(), String> {
-        bitmap(version).write(disk, Path::new(DIR), 7, version).map_err(|error| error.to_string())
-    }
-
-    fn read(disk: &dyn Disk) -> Result<u64, String> {
-        let read = AckBitmap::read(disk, Path::new(DIR), 7, SLOTS).map_err(|error| error.to_string())?;
-        let Some((found, version)) = read else { return Ok(0) };
-        if found == bitmap(version) {
-            Ok(version)
-        } else {
-            Err(format!("bitmap {version} is not as written"))
-        }
-    }
 }
 
 struct Identities;
@@ -125,25 +70,13 @@ fn enumerate<V: Versions>(mutation: Option<Mutation>) -> Result<u64, String> {
 }
 
 #[test]
-fn no_crash_loses_or_damages_a_checkpoint() {
-    assert!(enumerate::<Checkpoints>(None).unwrap() > 500);
-}
-
-#[test]
-fn no_crash_loses_or_damages_a_bitmap() {
-    assert!(enumerate::<Bitmaps>(None).unwrap() > 500);
-}
-
-#[test]
 fn no_crash_loses_or_damages_the_identity() {
     assert!(enumerate::<Identities>(None).unwrap() > 100);
 }
 
 #[test]
-fn a_missing_sync_of_any_of_them_is_noticed() {
+fn a_missing_sync_is_noticed() {
     for mutation in [Mutation::NoDataSync, Mutation::NoDirSync, Mutation::NoSyncBeforeRename] {
-        assert!(enumerate::<Checkpoints>(Some(mutation)).is_err(), "{mutation:?}");
-        assert!(enumerate::<Bitmaps>(Some(mutation)).is_err(), "{mutation:?}");
         assert!(enumerate::<Identities>(Some(mutation)).is_err(), "{mutation:?}");
     }
 }

@@ -140,9 +140,10 @@ fn a_message_in_transit_allocates_nothing() {
         runtime.block_on(async move {
             let environment = Environment { host: "test".to_owned(), ..Environment::default() };
             let config = Config::from_text("", "", &NodeArgs::default(), &environment).unwrap();
-            let Storage { directory, metadata, wal, images } = Storage::open(&data, "rabbit@test").unwrap();
+            let Storage { directory, metadata, wal, images, segments } =
+                Storage::open(&data, "rabbit@test").unwrap();
             let alarms = Alarms::new(&config.limits, &data);
-            let node = Node::start(crate::start::settings(&config), alarms, metadata, wal, images);
+            let node = Node::start(crate::start::settings(&config), alarms, metadata, wal, images, segments);
             bootstrap::bootstrap(&node.metadata, &config).await.unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap().port()).unwrap();

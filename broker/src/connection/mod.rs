@@ -21,7 +21,7 @@ mod slow;
 pub(crate) mod socket;
 
 use crate::node::Node;
-use crate::shard::{Turn, TurnBuffers};
+use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use crate::tls::TlsInfo;
 use amqp::frame;
 use amqp::method::{MethodFields, basic as basic_methods, channel as channel_methods, connection as methods};
@@ -29,6 +29,7 @@ use broker_core::channel::deliveries::Unacked;
 use broker_core::exception::{Exception, Scope};
 use broker_core::ids::QueueId;
 use broker_core::meta::{Access, RouteScratch};
+use broker_core::queue::PAGE_BEHIND;
 use broker_store::Lsn;
 use channel::{Channel, write_confirm};
 use frames::Next;
@@ -59,6 +60,8 @@ const PACE: Duration = Duration::from_millis(1);
 const PACE_IDLE: u32 = 5;
 /// How many looks end it in any case: a slow consumer slows publishers down, it does not stop them.
 const PACE_LOOKS: u32 = 50;
+/// How many looks a publisher waits for segments to be written. When they can not be, memory's alarm stops it.
+const PAGING_LOOKS: u32 = 1000;
 /// How often unsettled deliveries are looked at, at least.
 const CHECK: Duration = Duration::from_secs(60);
 /// A connection's leftover input is kept in its own buffer; larger ones are given back when empty.
@@ -385,6 +388,14 @@ impl Connection {
     /// Waits while consumers do not keep up with what is published here, until they have been sent as much as
     /// they are owed or do not get on at all: memory is better spent than on what they can not take yet.
     async fn pace(&mut self) {
+        if let Some(queue) = self.buffers.take_paging_behind() {
+            let large = |queue: &LocalQueue| queue.resident_bytes() > PAGE_BEHIND;
+            let mut looks = 0;
+            while looks < PAGING_LOOKS && self.node.with_queue(queue, large) == Some(true) {
+                looks += 1;
+                tokio::time::sleep(PACE).await;
+            }
+        }
         let Some((consumer, owed)) = self.buffers.take_behind(READ_SIZE) else { return };
         let mut sent = consumer.sent();
         let enough = sent + owed as u64;

@@ -5,13 +5,11 @@
 //! * [`recovery`]: folds the log's records into what each queue holds.
 //! * [`journal`]: a small durable log with snapshots for the metadata state machine.
 //! * [`segment`]: files for messages that outlive the log.
-//! * [`checkpoint`]: the state of all queues at a log position.
 //! * [`datadir`]: the data directory, its lock, its identity and its format version.
 //!
 //! Everything that touches a disk goes through [`disk::Disk`], so that the same code runs on the
 //! simulated disk that loses, tears and damages writes.
 
-pub mod checkpoint;
 pub mod datadir;
 pub mod disk;
 pub mod journal;

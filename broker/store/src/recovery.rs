@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+pub use broker_core::record::QseqSet;
 use broker_core::record::{At, DropReason, Enq, Message, PubRef, QseqRange, Record, Target};
 use bytes::Bytes;
 
@@ -83,46 +84,6 @@ pub struct SegmentNote {
     pub dropped: QseqSet,
     /// Messages that were returned after it was added, and how often, where that is counted.
     pub requeued: BTreeMap<u64, u32>,
-}
-
-/// A set of positions in a queue, as ranges.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct QseqSet(BTreeMap<u64, u64>);
-
-impl QseqSet {
-    /// Adds a range.
-    pub fn insert(&mut self, range: QseqRange) {
-        let QseqRange { mut first, mut last } = range;
-        // Join with the range before, if it reaches this one, and with those this one reaches.
-        if let Some((&before, &end)) = self.0.range(..=first).next_back()
-            && end.saturating_add(1) >= first
-        {
-            first = before;
-            last = last.max(end);
-        }
-        while let Some((&next, &end)) = self.0.range(first..=last.saturating_add(1)).next() {
-            self.0.remove(&next);
-            last = last.max(end);
-        }
-        self.0.insert(first, last);
-    }
-
-    /// Whether a position is in it.
-    #[must_use]
-    pub fn contains(&self, qseq: u64) -> bool {
-        self.0.range(..=qseq).next_back().is_some_and(|(_, &last)| last >= qseq)
-    }
-
-    /// The ranges, ascending, with gaps between them.
-    pub fn ranges(&self) -> impl Iterator<Item = QseqRange> + '_ {
-        self.0.iter().map(|(&first, &last)| QseqRange { first, last })
-    }
-
-    /// Whether nothing is in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl QueueImage {

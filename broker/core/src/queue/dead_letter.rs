@@ -64,6 +64,8 @@ pub struct DeadLetter {
     /// Its position there when the log knows it: the log must hear that it left, together with its arrival
     /// in the target queue.
     pub logged_qseq: Option<u64>,
+    /// Its position when a segment holds it: [`super::Queue::letter_gone`] has to hear that it left.
+    pub stored_qseq: Option<u64>,
 }
 
 /// A dead letter ready to be published.

@@ -100,6 +100,7 @@ impl<H> Queue<H> {
             priority: publish.priority,
             redelivered: false,
             logged,
+            stored: false,
         };
         if let Some(waiting) = &mut self.waiting {
             waiting.insert(entry);

@@ -3,6 +3,7 @@
 use super::consumers::ConsumerRef;
 use super::dead_letter::DeadLetter;
 use super::delayed::Due;
+use super::paged::{PageOut, Window, WindowRead};
 use crate::ids::QueueId;
 use crate::message::{Message, MessageView};
 use crate::record::Record;
@@ -34,6 +35,23 @@ pub trait Effects {
     /// A message joined a backlog although the queue has consumers: `slowest` can not take more now, and these
     /// octets are its share of the message. Whoever publishes may want to wait for a moment.
     fn backlog(&mut self, slowest: &Self::Handle, octets: usize);
+
+    /// Write these messages into a segment file; [`super::Queue::paged_out`] or
+    /// [`super::Queue::page_out_failed`] is called when that is done.
+    fn page_out(&mut self, page_out: PageOut);
+
+    /// More lies in memory than can be written out as fast: whoever publishes should wait for a moment.
+    fn paging_behind(&mut self, queue: QueueId);
+
+    /// Read these messages from a segment file; [`super::Queue::arrived`] or [`super::Queue::read_failed`] is
+    /// called when that is done.
+    fn read_ahead(&mut self, window: Window);
+
+    /// Reads these messages now: somebody waits for an answer. `None` when they can not be read.
+    fn read_now(&mut self, window: &Window) -> Option<WindowRead>;
+
+    /// A segment file is not needed any more, once everything logged so far is durable.
+    fn remove_segment(&mut self, queue: QueueId, first_qseq: u64, durable: bool);
 
     /// Log position below which everything appended so far lies; kept with each durable message so that old
     /// log files can be emptied.

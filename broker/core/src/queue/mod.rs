@@ -10,6 +10,8 @@ pub mod dead_letter;
 pub mod delayed;
 mod effects;
 mod log;
+pub mod paged;
+mod paging;
 mod quorum;
 mod ready;
 #[cfg(test)]
@@ -24,6 +26,8 @@ use dead_letter::{DeadLetter, Reason};
 use delayed::Waiting;
 pub use effects::{Delivered, Delivery, Effects, Got};
 use log::{Ranges, enqueue_record};
+use paged::Files;
+pub use paging::{PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
 pub use ready::Entry;
 use ready::Ready;
 use rustc_hash::FxHashMap;
@@ -109,6 +113,12 @@ pub struct Queue<H> {
     hwm: u64,
     hwm_step: u64,
     ready: Ready,
+    /// Segment files with messages of this queue.
+    files: Files,
+    /// Up to where recovery says that messages may have been delivered.
+    restored_hwm: u64,
+    /// Writing segments waits until then after a failure.
+    page_retry_ms: u64,
     held: FxHashMap<u64, Held>,
     held_bytes: u64,
     held_logged_bytes: u64,
@@ -141,6 +151,9 @@ impl<H> Queue<H> {
             next_off: 0,
             consumers: Consumers::new(config.single_active_consumer),
             ready: Ready::default(),
+            files: Files::new(),
+            restored_hwm: 0,
+            page_retry_ms: 0,
             config,
             next_qseq: 1,
             hwm: 0,
@@ -160,36 +173,6 @@ impl<H> Queue<H> {
     pub fn auto_delete(mut self, auto_delete: bool) -> Self {
         self.auto_delete = auto_delete;
         self
-    }
-
-    /// Puts back what recovery found: a message that was in the log and not dropped. Call in ascending
-    /// `qseq` order, before any consumer arrives.
-    pub fn restore(
-        &mut self,
-        qseq: u64,
-        message: Arc<Message>,
-        priority: u8,
-        expires_ms: u64,
-        returns: u32,
-        log_floor: u64,
-    ) {
-        self.next_qseq = self.next_qseq.max(qseq + 1);
-        let redelivered = qseq < self.hwm;
-        let entry =
-            Entry { qseq, message, expires_ms, log_floor, returns, priority, redelivered, logged: true };
-        match &mut self.waiting {
-            Some(waiting) => waiting.insert(entry),
-            None => self.ready.push_back(entry),
-        }
-    }
-
-    /// Sets what recovery knows about positions: the next one to hand out and the delivered mark. Call
-    /// before [`Queue::restore`].
-    pub fn restore_positions(&mut self, epoch: u32, next_off: u64, next_qseq: u64, hwm: u64) {
-        self.epoch = epoch;
-        self.next_off = next_off;
-        self.next_qseq = next_qseq.max(1);
-        self.hwm = hwm;
     }
 
     /// Identity of the queue.
@@ -256,7 +239,7 @@ impl<H> Queue<H> {
         if self.config.overflow != Overflow::DropHead && self.would_overflow(publish.view.body.len()) {
             if self.config.overflow == Overflow::RejectPublishDlx {
                 let message = publish.share();
-                self.dead_letter(None, &message, Reason::MaxLength, fx);
+                self.dead_letter(None, None, &message, Reason::MaxLength, fx);
             }
             return Published::Rejected;
         }
@@ -288,8 +271,10 @@ impl<H> Queue<H> {
             priority,
             redelivered: false,
             logged: durable,
+            stored: false,
         };
         self.ready.push_back(entry);
+        self.page_if_large(now, fx);
         if self.ready.len() > BACKLOG
             && let Some(slowest) = self.consumers.stalled()
         {
@@ -350,6 +335,7 @@ impl<H> Queue<H> {
                 priority,
                 redelivered: true,
                 logged: durable,
+                stored: false,
             };
             self.hold(entry, Some(reference));
             return Direct::Held;
@@ -359,6 +345,11 @@ impl<H> Queue<H> {
 
     /// Hands ready messages to consumers until one of the two runs out.
     pub fn drain<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.hand_out(now, fx);
+        self.read_ahead(fx);
+    }
+
+    fn hand_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         loop {
             self.expire_head(now, fx);
             let Some(entry) = self.ready.front() else { return };
@@ -402,12 +393,16 @@ impl<H> Queue<H> {
     pub fn get<E: Effects<Handle = H>>(&mut self, now: u64, no_ack: bool, fx: &mut E) -> Option<Got> {
         self.last_used_ms = now;
         self.expire_head(now, fx);
+        while self.ready.front().is_none() && self.read_now(fx) {
+            self.expire_head(now, fx);
+        }
         let Some(mut entry) = self.ready.pop_front() else {
             self.stats.get_empty += 1;
             return None;
         };
         // RabbitMQ: what has expired behind it does not count any more.
         self.expire_head(now, fx);
+        self.read_ahead(fx);
         let got = Got {
             qseq: entry.qseq,
             redelivered: entry.redelivered,
@@ -450,6 +445,9 @@ impl<H> Queue<H> {
                     self.stats.acked += 1;
                     if held.entry.logged {
                         gone.add(qseq);
+                    }
+                    if held.entry.stored {
+                        self.stored_gone(qseq, fx);
                     }
                 }
                 Settle::Requeue | Settle::Release if self.over_delivery_limit(&held.entry) => {
@@ -527,12 +525,24 @@ impl<H> Queue<H> {
     pub fn purge<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> u64 {
         let mut gone = Ranges::default();
         let count = self.ready.len() as u64;
+        let (entries, unread) = self.ready.drain();
+        let entries: Vec<(u64, bool, bool)> =
+            entries.map(|entry| (entry.qseq, entry.logged, entry.stored)).collect();
         let mut positions: Vec<u64> =
-            self.ready.drain().filter(|entry| entry.logged).map(|entry| entry.qseq).collect();
+            entries.iter().filter(|(_, logged, _)| *logged).map(|(qseq, ..)| *qseq).collect();
         positions.sort_unstable();
         positions.into_iter().for_each(|qseq| gone.add(qseq));
+        if self.durable {
+            gone.0.extend(unread.iter().map(|unread| unread.range));
+        }
         if !gone.0.is_empty() {
             self.log_drop(DropReason::Purged, &gone.0, fx);
+        }
+        for (qseq, ..) in entries.iter().filter(|(.., stored)| *stored) {
+            self.stored_gone(*qseq, fx);
+        }
+        for unread in unread {
+            self.unread_gone(&unread, fx);
         }
         count
     }
@@ -545,7 +555,9 @@ impl<H> Queue<H> {
         if self.waiting.is_some() {
             return self.release_due(now, fx);
         }
+        self.sweep(fx);
         self.expire_head(now, fx);
+        self.read_ahead(fx);
         if let Some(expires) = self.config.expires_ms
             && self.consumers.is_empty()
         {
@@ -594,7 +606,10 @@ impl<H> Queue<H> {
         let held = self.held.values_mut().map(|held| &mut held.entry);
         let entries = self.ready.iter_mut().chain(held).chain(waiting);
         let (mut moved, mut octets) = (0, 0);
-        for entry in entries.filter(|entry| entry.logged && entry.log_floor < floor).take(RELOCATE_STEP) {
+        for entry in entries
+            .filter(|entry| entry.logged && !entry.stored && entry.log_floor < floor)
+            .take(RELOCATE_STEP)
+        {
             entry.log_floor = fx.log_floor();
             off += 1;
             let at = At { queue_id, epoch, off };
@@ -618,10 +633,12 @@ impl<H> Queue<H> {
         moved
     }
 
-    /// Writes down the counters, so that they outlive the log files that hold the records they came from.
+    /// Writes down the counters and the segments, so that they outlive the log files that hold the records they
+    /// came from.
     pub fn log_open<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
         let (at, next_qseq, hwm) = (self.at(), self.next_qseq, self.hwm);
         fx.log(&Record::QOpen { at, next_qseq, hwm });
+        self.log_segments(fx);
     }
 
     /// Writes down that the queue is gone with everything in it.
@@ -722,7 +739,8 @@ impl<H> Queue<H> {
     fn discard<E: Effects<Handle = H>>(&mut self, entry: Entry, reason: Reason, fx: &mut E) {
         if self.config.dead_letter.is_some() {
             let qseq = entry.logged.then_some(entry.qseq);
-            self.dead_letter(qseq, &entry.message, reason, fx);
+            let stored = entry.stored.then_some(entry.qseq);
+            self.dead_letter(qseq, stored, &entry.message, reason, fx);
         } else {
             let reason = match reason {
                 Reason::Expired => DropReason::Expired,
@@ -736,6 +754,7 @@ impl<H> Queue<H> {
     fn dead_letter<E: Effects<Handle = H>>(
         &self,
         logged_qseq: Option<u64>,
+        stored_qseq: Option<u64>,
         message: &Arc<Message>,
         reason: Reason,
         fx: &mut E,
@@ -750,12 +769,16 @@ impl<H> Queue<H> {
             reason,
             message: Arc::clone(message),
             logged_qseq,
+            stored_qseq,
         });
     }
 
     fn log_gone<E: Effects<Handle = H>>(&mut self, entry: &Entry, reason: DropReason, fx: &mut E) {
         if entry.logged {
             self.log_drop(reason, &[QseqRange::one(entry.qseq)], fx);
+        }
+        if entry.stored {
+            self.stored_gone(entry.qseq, fx);
         }
     }
 

@@ -1,5 +1,9 @@
 //! The messages of a queue that wait for a consumer, highest priority first, by position inside a level.
+//!
+//! Of a long queue only the oldest and the newest are in memory ([`super::paged`]); the counts are of all.
 
+use super::paged::{Arrived, PageOut, Paged, UnreadRange, Window};
+use crate::ids::QueueId;
 use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +27,8 @@ pub struct Entry {
     pub redelivered: bool,
     /// Whether the log knows it.
     pub logged: bool,
+    /// Whether a segment file holds it.
+    pub stored: bool,
 }
 
 /// Ready messages, one first-in first-out list per priority level in use.
@@ -30,15 +36,22 @@ pub struct Entry {
 pub(super) struct Ready {
     /// Highest priority first. A queue without priorities has one level.
     levels: Vec<Level>,
+    /// What follows the only level, when it is too long to stay in memory.
+    paged: Option<Box<Paged>>,
     len: usize,
     bytes: u64,
     logged_bytes: u64,
+    memory: u64,
 }
 
 impl Entry {
     /// Octets that the log keeps for it, about.
     pub(super) fn logged_bytes(&self) -> u64 {
-        if self.logged { self.message.memory() as u64 } else { 0 }
+        if self.logged && !self.stored { self.message.memory() as u64 } else { 0 }
+    }
+
+    fn memory(&self) -> u64 {
+        (self.message.memory() + size_of::<Entry>()) as u64
     }
 }
 
@@ -70,21 +83,51 @@ impl Ready {
         self.logged_bytes
     }
 
+    /// Octets in memory.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// The next message to go out. `None` when there is none, or it has to be read first.
     pub(super) fn front(&self) -> Option<&Entry> {
         self.levels.iter().find_map(|level| level.entries.front())
     }
 
     pub(super) fn push_back(&mut self, entry: Entry) {
         self.count(&entry);
-        self.level(entry.priority).push_back(entry);
+        match &mut self.paged {
+            Some(paged) => paged.push_back(entry),
+            None => self.level(entry.priority).push_back(entry),
+        }
+        self.take_back();
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.levels.iter_mut().find_map(|level| level.entries.pop_front())?;
         self.len -= 1;
         self.bytes -= entry.message.body_len() as u64;
-        self.logged_bytes -= entry.logged_bytes();
+        self.leaves_memory(&entry);
+        self.take_back();
         Some(entry)
+    }
+
+    /// Goes on with what is in memory behind the front, once there is nothing before it.
+    fn take_back(&mut self) {
+        if self.paged.is_none() || self.front().is_some() {
+            return;
+        }
+        let Some(paged) = &mut self.paged else { return };
+        if let Some(back) = paged.take_back() {
+            if !back.is_empty() {
+                *self.level(0) = back;
+            }
+            self.paged = None;
+        }
+    }
+
+    fn leaves_memory(&mut self, entry: &Entry) {
+        self.logged_bytes -= entry.logged_bytes();
+        self.memory -= entry.memory();
     }
 
     /// Puts messages back at their own positions. Usually they are older than everything that is ready, and
@@ -94,6 +137,13 @@ impl Ready {
         let mut between = Vec::new();
         for entry in entries {
             self.count(&entry);
+            let entry = match &mut self.paged {
+                Some(paged) => match paged.put_back(entry) {
+                    Some(entry) => entry,
+                    None => continue,
+                },
+                None => entry,
+            };
             let level = self.level(entry.priority);
             if level.front().is_none_or(|front| entry.qseq < front.qseq) {
                 level.push_front(entry);
@@ -124,18 +174,111 @@ impl Ready {
     fn count(&mut self, entry: &Entry) {
         self.len += 1;
         self.bytes += entry.message.body_len() as u64;
+        self.enters_memory(entry);
+    }
+
+    fn enters_memory(&mut self, entry: &Entry) {
         self.logged_bytes += entry.logged_bytes();
+        self.memory += entry.memory();
     }
 
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + '_ {
-        self.len = 0;
-        self.bytes = 0;
-        self.logged_bytes = 0;
-        std::mem::take(&mut self.levels).into_iter().flat_map(|level| level.entries)
+    /// Empties it: the messages that were in memory, and the ranges that were not.
+    pub(super) fn drain(&mut self) -> (impl Iterator<Item = Entry>, Vec<UnreadRange>) {
+        let all = std::mem::take(self);
+        let (behind, unread) = all.paged.map(|paged| paged.into_parts()).unzip();
+        let front = all.levels.into_iter().flat_map(|level| level.entries);
+        (front.chain(behind.into_iter().flatten()), unread.unwrap_or_default())
     }
 
+    /// The messages in memory.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.levels.iter_mut().flat_map(|level| level.entries.iter_mut())
+        let behind = self.paged.iter_mut().flat_map(|paged| paged.iter_mut());
+        self.levels.iter_mut().flat_map(|level| level.entries.iter_mut()).chain(behind)
+    }
+
+    /// What lies behind the front, if anything does.
+    pub(super) fn paged(&mut self) -> Option<&mut Paged> {
+        self.paged.as_deref_mut()
+    }
+
+    /// A message that recovery found in the log.
+    pub(super) fn restore(&mut self, entry: Entry) {
+        if self.paged.is_some() {
+            self.put_back(vec![entry]);
+        } else {
+            self.push_back(entry);
+        }
+    }
+
+    /// A segment that recovery found, behind those before it.
+    pub(super) fn restore_segment(
+        &mut self,
+        first_qseq: u64,
+        last_qseq: u64,
+        messages: u64,
+        body_bytes: u64,
+    ) {
+        self.len += messages as usize;
+        self.bytes += body_bytes;
+        self.paged.get_or_insert_default().add_unread(first_qseq, last_qseq, messages, body_bytes);
+    }
+
+    /// What to read now so that consumers need not wait.
+    pub(super) fn window(&mut self, queue: QueueId, durable: bool) -> Option<Window> {
+        let paged = self.paged.as_deref_mut()?;
+        let front = self.levels.first().map_or(0, |level| level.entries.len());
+        // Messages of one queue are alike: the memory of those in front follows from their number.
+        let behind = paged.behind();
+        let share = self.memory as usize / (front + behind).max(1) * front;
+        paged.window(queue, durable, front, share)
+    }
+
+    /// What was read joins the front.
+    pub(super) fn arrived(&mut self, arrived: Arrived) {
+        let Arrived { read, between, missing: (messages, body_bytes) } = arrived;
+        self.len = self.len.saturating_sub(messages as usize);
+        self.bytes = self.bytes.saturating_sub(body_bytes);
+        // They were counted as messages while they were not in memory.
+        read.iter().for_each(|entry| self.enters_memory(entry));
+        let level = self.level(0);
+        level.extend(read);
+        if !between.is_empty() {
+            level.extend(between);
+            level.make_contiguous().sort_by_key(|entry| entry.qseq);
+        }
+        self.take_back();
+    }
+
+    /// Whether a segment is being written.
+    pub(super) fn is_paging_out(&self) -> bool {
+        self.paged.as_deref().is_some_and(Paged::is_writing)
+    }
+
+    /// The next segment to write, if there is more in memory than has to be.
+    pub(super) fn page_out(
+        &mut self,
+        queue: QueueId,
+        epoch: u32,
+        durable: bool,
+        held: u64,
+    ) -> Option<PageOut> {
+        if self.paged.is_none() {
+            let level = self.levels.first_mut()?;
+            let paged = Paged::split(&mut level.entries);
+            if paged.is_done() {
+                return None;
+            }
+            self.paged = Some(Box::new(paged));
+        }
+        self.paged.as_deref_mut()?.page_out(queue, epoch, durable, held)
+    }
+
+    /// A segment was written: its messages leave memory. They are given back, to be freed elsewhere.
+    pub(super) fn drop_written(&mut self, page_out: &PageOut) -> Vec<Entry> {
+        let Some(paged) = self.paged.as_deref_mut() else { return Vec::new() };
+        let entries = paged.drop_written(page_out);
+        entries.iter().for_each(|entry| self.leaves_memory(entry));
+        entries
     }
 
     fn level(&mut self, priority: u8) -> &mut VecDeque<Entry> {

@@ -3,8 +3,10 @@
 use super::consumers::NewConsumer;
 use super::dead_letter::DeadLetterTarget;
 use super::delayed::Due;
+use super::paged::{PageOut, Stored, Window, WindowRead};
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// Records what a queue asks for.
 #[derive(Default)]
@@ -23,6 +25,34 @@ struct Recorder {
     full: bool,
     backlog: usize,
     floor: u64,
+    page_outs: Vec<PageOut>,
+    behind: u32,
+    windows: Vec<Window>,
+    segments: Segments,
+}
+
+/// Segment files in memory: positions with their bodies' first octets.
+#[derive(Default)]
+struct Segments(BTreeMap<u64, Vec<(u64, Arc<Message>)>>);
+
+impl Segments {
+    fn write(&mut self, page_out: &PageOut) {
+        let messages = page_out.messages.iter().map(|it| (it.qseq, Arc::clone(&it.message))).collect();
+        assert!(self.0.insert(page_out.first_qseq(), messages).is_none(), "segments do not overlap");
+    }
+
+    fn read(&self, window: &Window) -> Option<WindowRead> {
+        let all = &self.0[&window.segment];
+        let from = all.partition_point(|(qseq, _)| *qseq < window.from);
+        let upto = all.len().min(from + window.messages);
+        let stored = |(qseq, message): &(u64, Arc<Message>)| Stored {
+            qseq: *qseq,
+            message: Arc::clone(message),
+            expires_ms: 0,
+            returns: 0,
+        };
+        Some(WindowRead { messages: all[from..upto].iter().map(stored).collect(), at_end: upto == all.len() })
+    }
 }
 
 impl Effects for Recorder {
@@ -69,6 +99,26 @@ impl Effects for Recorder {
 
     fn backlog(&mut self, _: &u32, octets: usize) {
         self.backlog += octets;
+    }
+
+    fn page_out(&mut self, page_out: PageOut) {
+        self.page_outs.push(page_out);
+    }
+
+    fn paging_behind(&mut self, _: QueueId) {
+        self.behind += 1;
+    }
+
+    fn read_ahead(&mut self, window: Window) {
+        self.windows.push(window);
+    }
+
+    fn read_now(&mut self, window: &Window) -> Option<WindowRead> {
+        self.segments.read(window)
+    }
+
+    fn remove_segment(&mut self, _: QueueId, first_qseq: u64, _: bool) {
+        self.segments.0.remove(&first_qseq).expect("a segment is removed once");
     }
 
     fn log_floor(&self) -> u64 {
@@ -481,6 +531,7 @@ fn a_dead_letter_key_longer_than_a_short_string_is_cut_in_the_message_only() {
         reason: Reason::Expired,
         message: Arc::new(Message::copy_from(&view, true)),
         logged_qseq: None,
+        stored_qseq: None,
     };
     let rewritten = letter.rewrite(0);
     assert_eq!(rewritten.routing_keys, [&*long]);
@@ -600,4 +651,110 @@ fn a_quorum_queue_goes_on_counting_after_a_restart() {
     queue.settle(0, Settle::Requeue, &[2], &mut fx);
     assert_eq!(all(&mut queue, &mut fx), [1], "the other one came back too often");
     assert_eq!(fx.dropped.len(), 2);
+}
+
+/// A publish of `size` octets.
+fn publish_large(queue: &mut Queue<u32>, size: usize, fx: &mut Recorder) {
+    let body = vec![7; size];
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: &body };
+    queue.publish(1, &mut Publish::borrowed(view, true, None, 0), fx);
+}
+
+/// Does what the shell would: writes segments and reads windows until nothing is asked for.
+fn serve(queue: &mut Queue<u32>, fx: &mut Recorder) {
+    loop {
+        if let Some(page_out) = fx.page_outs.pop() {
+            fx.segments.write(&page_out);
+            if queue.paged_out(1, &page_out, b"meta", fx).is_none() {
+                fx.segments.0.remove(&page_out.first_qseq());
+            }
+        } else if let Some(window) = fx.windows.pop() {
+            let read = fx.segments.read(&window).unwrap();
+            queue.arrived(1, &window, read, fx);
+        } else {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_long_queue_lies_in_segments_and_comes_back_in_order() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let count = 60_000;
+    for _ in 0..count {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(queue.resident_bytes() < 40 << 20, "{} octets stay in memory", queue.resident_bytes());
+    assert!(fx.segments.0.len() >= 4, "{} segments", fx.segments.0.len());
+    assert_eq!((queue.ready_count(), queue.ready_bytes()), (count, count * 2000));
+    let holder = queue.consume(1, consumer(1, false, 100, 0), &mut fx);
+    let mut next = 1;
+    while next <= count {
+        serve(&mut queue, &mut fx);
+        let got: Vec<u64> = deliveries(&mut fx).into_iter().map(|(_, qseq, _)| qseq).collect();
+        assert!(!got.is_empty(), "stuck at {next}");
+        for qseq in &got {
+            assert_eq!(*qseq, next);
+            next += 1;
+        }
+        queue.settle(1, Settle::Ack, &got, &mut fx);
+    }
+    assert_eq!((queue.ready_count(), queue.unacked_count(), queue.ready_bytes()), (0, 0, 0));
+    assert!(fx.segments.0.is_empty(), "files stay: {:?}", fx.segments.0.keys());
+    queue.cancel(1, holder, &mut fx);
+}
+
+#[test]
+fn messages_return_to_their_places_before_what_lies_in_segments() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    let first = queue.consume(1, consumer(1, false, 30_000, 0), &mut fx);
+    serve(&mut queue, &mut fx);
+    let taken: Vec<u64> = deliveries(&mut fx).into_iter().map(|(_, qseq, _)| qseq).collect();
+    assert_eq!(taken.len(), 30_000);
+    queue.cancel(1, first, &mut fx);
+    // Every other one comes back.
+    let (back, done): (Vec<u64>, Vec<u64>) = taken.iter().partition(|qseq| **qseq % 2 == 0);
+    queue.settle(1, Settle::Requeue, &back, &mut fx);
+    queue.settle(1, Settle::Ack, &done, &mut fx);
+    serve(&mut queue, &mut fx);
+    let got = queue.get(1, true, &mut fx).unwrap();
+    assert_eq!((got.qseq, got.redelivered), (2, true));
+    queue.consume(1, consumer(2, true, 0, 0), &mut fx);
+    serve(&mut queue, &mut fx);
+    let rest: Vec<(u64, bool)> =
+        deliveries(&mut fx).into_iter().map(|(_, qseq, redelivered)| (qseq, redelivered)).collect();
+    let expected: Vec<(u64, bool)> = (4..=30_000)
+        .step_by(2)
+        .map(|qseq| (qseq, true))
+        .chain((30_001..=40_000).map(|qseq| (qseq, false)))
+        .collect();
+    assert!(rest == expected, "{} of {}", rest.len(), expected.len());
+    assert!(fx.segments.0.is_empty(), "files stay: {:?}", fx.segments.0.keys());
+}
+
+#[test]
+fn a_purge_and_a_get_reach_what_lies_in_segments() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    // Without reading ahead being served: the get reads for itself.
+    for qseq in 1..=10_000 {
+        fx.windows.clear();
+        assert_eq!(queue.get(1, false, &mut fx).map(|got| got.qseq), Some(qseq));
+    }
+    assert_eq!(queue.purge(&mut fx), 30_000);
+    assert_eq!((queue.ready_count(), queue.unacked_count(), queue.ready_bytes()), (0, 10_000, 0));
+    let held: Vec<u64> = (1..=10_000).collect();
+    queue.settle(1, Settle::Ack, &held, &mut fx);
+    assert!(fx.segments.0.is_empty(), "files stay: {:?}", fx.segments.0.keys());
+    serve(&mut queue, &mut fx);
+    publish_large(&mut queue, 10, &mut fx);
+    assert_eq!(queue.get(1, true, &mut fx).map(|got| got.qseq), Some(40_001));
 }

@@ -4,7 +4,7 @@
 //! [`MOST_BYTES`] (a single larger message gets a file of its own). It is written whole: under a
 //! temporary name, synced, renamed, the directory synced. Only then may the log say so (`SEGADD`),
 //! and only when that record is durable may the log's copies be released. A segment never changes;
-//! which of its messages are gone is in the log, and at a checkpoint in an [`AckBitmap`] beside it.
+//! which of its messages are gone is in the log, which says so again before its old files are released.
 //!
 //! ```text
 //! <first_qseq>.dat, little endian
@@ -40,11 +40,11 @@
 //! 24  u64 latest expiry, 0 for none
 //! 32  u32 crc32c of the index
 //! 36  u32 crc32c of the header
-//! 40  u32 crc32c         over bytes 0..40
-//! 44  zero
+//! 40  u64 body bytes
+//! 48  u32 crc32c         over bytes 0..48
+//! 52  zero
 //! ```
 
-mod ack;
 mod read;
 
 use std::io;
@@ -53,7 +53,6 @@ use std::path::{Path, PathBuf};
 use broker_core::record::{Enq, Record};
 use thiserror::Error;
 
-pub use self::ack::AckBitmap;
 pub use self::read::{IndexEntry, Segment, SegmentIndex};
 use crate::disk::{self, Disk};
 
@@ -121,6 +120,8 @@ pub struct SegmentMeta {
     pub messages: u32,
     /// Bytes of messages.
     pub bytes: u64,
+    /// Bytes of bodies among them.
+    pub body_bytes: u64,
     /// The earliest expiry of a message, milliseconds since 1970.
     pub earliest_expiry_ms: Option<u64>,
 }
@@ -128,18 +129,19 @@ pub struct SegmentMeta {
 impl SegmentMeta {
     /// The description for `SEGADD`: what the record does not say itself.
     #[must_use]
-    pub fn encode(&self) -> [u8; 20] {
-        let mut bytes = [0; 20];
+    pub fn encode(&self) -> [u8; 28] {
+        let mut bytes = [0; 28];
         bytes[0..4].copy_from_slice(&self.messages.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.bytes.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.earliest_expiry_ms.unwrap_or(0).to_le_bytes());
+        bytes[20..28].copy_from_slice(&self.body_bytes.to_le_bytes());
         bytes
     }
 
     /// Reads it back out of a `SEGADD`; `None` when it is malformed.
     #[must_use]
     pub fn decode(queue_id: u64, first_qseq: u64, last_qseq: u64, meta: &[u8]) -> Option<Self> {
-        if meta.len() != 20 {
+        if meta.len() != 28 {
             return None;
         }
         let expiry = crate::le::u64_at(meta, 12);
@@ -149,6 +151,7 @@ impl SegmentMeta {
             last_qseq,
             messages: crate::le::u32_at(meta, 0),
             bytes: crate::le::u64_at(meta, 4),
+            body_bytes: crate::le::u64_at(meta, 20),
             earliest_expiry_ms: (expiry != 0).then_some(expiry),
         })
     }
@@ -161,6 +164,7 @@ pub struct SegmentBuilder {
     storage_uuid: [u8; 16],
     /// The header's room, then the messages.
     bytes: Vec<u8>,
+    body_bytes: u64,
     index: Vec<Slot>,
 }
 
@@ -177,7 +181,7 @@ impl SegmentBuilder {
     /// An empty segment of this queue.
     #[must_use]
     pub fn new(queue_id: u64, storage_uuid: [u8; 16]) -> Self {
-        Self { queue_id, storage_uuid, bytes: vec![0; HEADER_BYTES], index: Vec::new() }
+        Self { queue_id, storage_uuid, bytes: vec![0; HEADER_BYTES], body_bytes: 0, index: Vec::new() }
     }
 
     /// How many messages it has.
@@ -209,6 +213,7 @@ impl SegmentBuilder {
             }
         }
         let offset = self.bytes.len();
+        self.body_bytes += enq.message.body.len() as u64;
         self.bytes.extend_from_slice(&[0; 4]);
         Record::Enq(*enq).encode(&mut self.bytes);
         let crc = crc32c::crc32c(&self.bytes[offset + 4..]);
@@ -228,7 +233,26 @@ impl SegmentBuilder {
     ///
     /// # Errors
     /// When the disk fails or is full; then there is no segment.
-    pub fn write(mut self, disk: &dyn Disk, dir: &Path) -> Result<Option<SegmentMeta>, SegmentError> {
+    pub fn write(self, disk: &dyn Disk, dir: &Path) -> Result<Option<SegmentMeta>, SegmentError> {
+        self.write_by(disk, dir, disk::write_atomically)
+    }
+
+    /// As [`SegmentBuilder::write`], for messages that need not survive the process.
+    ///
+    /// # Errors
+    /// When the disk fails or is full; then there is no segment.
+    pub fn write_unsynced(self, disk: &dyn Disk, dir: &Path) -> Result<Option<SegmentMeta>, SegmentError> {
+        self.write_by(disk, dir, |disk, dir, name, content| {
+            disk.create(&dir.join(name)).and_then(|file| file.write_at(content, 0))
+        })
+    }
+
+    fn write_by(
+        mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        write: impl Fn(&dyn Disk, &Path, &str, &[u8]) -> io::Result<()>,
+    ) -> Result<Option<SegmentMeta>, SegmentError> {
         let (Some(first), Some(last)) = (self.index.first().copied(), self.index.last().copied()) else {
             return Ok(None);
         };
@@ -238,14 +262,17 @@ impl SegmentBuilder {
             last_qseq: last.qseq,
             messages: self.index.len() as u32,
             bytes: (self.bytes.len() - HEADER_BYTES) as u64,
+            body_bytes: self.body_bytes,
             earliest_expiry_ms: self.index.iter().filter_map(|slot| slot.expiry_ms).min(),
         };
         self.put_header(&meta);
         self.put_index(&meta);
         let name = data_name(first.qseq);
-        disk::write_atomically(disk, dir, &name, &self.bytes).map_err(|source| {
+        write(disk, dir, &name, &self.bytes).map_err(|source| {
             // What was written of it is space that others need.
-            let _ = disk.remove(&dir.join(format!("{name}.tmp")));
+            for left in [dir.join(format!("{name}.tmp")), dir.join(&name)] {
+                let _ = disk.remove(&left);
+            }
             SegmentError::Io { doing: "write", path: dir.join(&name), source }
         })?;
         Ok(Some(meta))
@@ -290,6 +317,7 @@ impl SegmentBuilder {
         self.bytes.extend_from_slice(&latest.to_le_bytes());
         self.bytes.extend_from_slice(&index_crc.to_le_bytes());
         self.bytes.extend_from_slice(&header_crc.to_le_bytes());
+        self.bytes.extend_from_slice(&meta.body_bytes.to_le_bytes());
         let crc = crc32c::crc32c(&self.bytes[footer..]);
         self.bytes.extend_from_slice(&crc.to_le_bytes());
         self.bytes.resize(footer + FOOTER_BYTES, 0);
@@ -316,23 +344,18 @@ pub fn create_queue_dir(disk: &dyn Disk, segments: &Path, queue_id: u64) -> Resu
     Ok(dir)
 }
 
-/// Removes a segment and its bitmap; one that is gone already is fine.
+/// Removes a segment; one that is gone already is fine.
 ///
 /// # Errors
 /// When the disk fails.
 pub fn remove(disk: &dyn Disk, dir: &Path, first_qseq: u64) -> Result<(), SegmentError> {
-    // The data first: a bitmap without data is left over, data without its bitmap would be alive again.
-    for name in [data_name(first_qseq), ack::name(first_qseq)] {
-        let path = dir.join(name);
-        match disk.remove(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(SegmentError::Io { doing: "remove", path, source });
-            }
-            _ => {}
+    let path = dir.join(data_name(first_qseq));
+    match disk.remove(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SegmentError::Io { doing: "remove", path, source })
         }
+        _ => Ok(()),
     }
-    let path = dir.to_owned();
-    disk.sync_dir(dir).map_err(|source| SegmentError::Io { doing: "sync the directory of", path, source })
 }
 
 /// The first messages of the segments in a queue's directory, ascending. Left-over temporary files

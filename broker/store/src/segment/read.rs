@@ -123,7 +123,7 @@ impl Segment {
             return Err(SegmentError::Foreign { path });
         }
         if &footer[..4] != FOOTER_MAGIC
-            || crc32c::crc32c(&footer[..40]) != u32_at(&footer, 40)
+            || crc32c::crc32c(&footer[..48]) != u32_at(&footer, 48)
             || crc32c::crc32c(&header) != u32_at(&footer, 36)
         {
             return Err(damaged("its footer"));
@@ -142,6 +142,7 @@ impl Segment {
             last_qseq: u64_at(&header, 24),
             messages,
             bytes: index_offset - HEADER_BYTES as u64,
+            body_bytes: u64_at(&footer, 40),
             earliest_expiry_ms: (earliest != 0).then_some(earliest),
         };
         let index_crc = u32_at(&footer, 32);

@@ -1,0 +1,429 @@
+//! The part of a queue that lies in segment files: what was paged out, what waits to be read back, and which
+//! files are still needed.
+//!
+//! ```text
+//!   next to go out                                                     newest
+//!   front (in memory) │ unread segments, ascending │ back (in memory)
+//!         ▲ read ahead of the consumers                │ written out when it is large
+//!         └────────────────────────────────────────────┘
+//! ```
+//!
+//! Everything in `front` is below the first unread position, everything in `back` above the last. A message
+//! that returns to a place between unread ones waits in `loose` until they are read. A segment's file stays
+//! until each of its messages is settled, wherever it is meanwhile.
+//!
+//! Only queues whose messages leave in order are paged, so that a segment holds every live message of its range:
+//! not those with priorities, nor quorum queues, where returned messages go elsewhere.
+
+use super::ready::Entry;
+use crate::ids::QueueId;
+use crate::message::Message;
+use crate::record::{QseqRange, QseqSet};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Most messages in one segment; the store's limit.
+pub const SEGMENT_MESSAGES: usize = 16_384;
+/// Octets of messages after which a segment is complete.
+pub const SEGMENT_BYTES: usize = 16 << 20;
+/// Messages that stay in front of what is paged out.
+const KEEP_MESSAGES: usize = 4096;
+/// Octets that stay in front.
+const KEEP_BYTES: usize = 4 << 20;
+/// Fewer ready messages than this in memory: more are read.
+const AHEAD_MESSAGES: usize = 2048;
+/// Octets in memory below which more is read.
+const AHEAD_BYTES: usize = 2 << 20;
+
+/// Messages to be read from a segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Whose.
+    pub queue: QueueId,
+    /// The segment's first message, which names its file.
+    pub segment: u64,
+    /// Read from this position on.
+    pub from: u64,
+    /// At most this many messages.
+    pub messages: usize,
+    /// About this many octets at most, but one message at least.
+    pub bytes: usize,
+    /// Lies with the segments that survive a restart.
+    pub durable: bool,
+    token: u64,
+}
+
+/// A message as it was read from a segment.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its place in the queue.
+    pub qseq: u64,
+    /// The message.
+    pub message: Arc<Message>,
+    /// Absolute expiry in milliseconds since the epoch, 0 for never.
+    pub expires_ms: u64,
+    /// How often it had been returned when it was written, where that is counted.
+    pub returns: u32,
+}
+
+/// What reading a window gave.
+#[derive(Debug)]
+pub struct WindowRead {
+    /// The messages, ascending; also those that are gone.
+    pub messages: Vec<Stored>,
+    /// The segment has no more behind them.
+    pub at_end: bool,
+}
+
+/// Messages to be written into a segment.
+#[derive(Debug)]
+pub struct PageOut {
+    /// Whose.
+    pub queue: QueueId,
+    /// The epoch in which the queue writes.
+    pub epoch: u32,
+    /// Has to survive a power loss.
+    pub durable: bool,
+    /// The messages, ascending.
+    pub messages: Vec<Stored>,
+    token: u64,
+}
+
+impl PageOut {
+    /// The segment's name.
+    pub fn first_qseq(&self) -> u64 {
+        self.messages.first().map_or(0, |message| message.qseq)
+    }
+}
+
+/// A segment that recovery found.
+#[derive(Debug)]
+pub struct RestoredSegment {
+    /// Its first message, which names its file.
+    pub first_qseq: u64,
+    /// Its last message.
+    pub last_qseq: u64,
+    /// How many it was written with.
+    pub messages: u64,
+    /// Octets of their bodies.
+    pub body_bytes: u64,
+    /// The store's description, to be logged again.
+    pub meta: Box<[u8]>,
+    /// What is gone of it.
+    pub dropped: QseqSet,
+    /// What was returned since it was written, and how often.
+    pub requeued: BTreeMap<u64, u32>,
+}
+
+/// A segment file that exists.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    pub(super) last_qseq: u64,
+    /// Messages that are not settled.
+    pub(super) live: u64,
+    pub(super) dropped: QseqSet,
+    /// Messages that the log does not know: after a restart they are gone.
+    pub(super) transient: QseqSet,
+    pub(super) requeued: BTreeMap<u64, u32>,
+    pub(super) meta: Box<[u8]>,
+}
+
+/// The files of a queue by their first message.
+pub(super) type Files = BTreeMap<u64, SegmentFile>;
+
+/// A segment that has messages which are not in memory.
+#[derive(Debug)]
+struct Unread {
+    first_qseq: u64,
+    last_qseq: u64,
+    /// Everything before it was read.
+    next_qseq: u64,
+    messages: u64,
+    body_bytes: u64,
+}
+
+/// What was never read of a segment.
+#[derive(Debug)]
+pub(super) struct UnreadRange {
+    pub(super) segment: u64,
+    pub(super) range: QseqRange,
+    pub(super) messages: u64,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Paged {
+    segments: VecDeque<Unread>,
+    back: VecDeque<Entry>,
+    loose: BTreeMap<u64, Entry>,
+    /// The window that is being read.
+    reading: Option<u64>,
+    /// The segment that is being written.
+    writing: Option<u64>,
+    next_token: u64,
+}
+
+/// What reading a window brought into memory.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    /// Messages that were read.
+    pub(super) read: Vec<Entry>,
+    /// Messages that waited in memory for a place among them.
+    pub(super) between: Vec<Entry>,
+    /// Messages and octets that were counted as unread and turn out not to be there.
+    pub(super) missing: (u64, u64),
+}
+
+impl Paged {
+    /// Takes over what stays in memory behind `front`, the oldest messages.
+    pub(super) fn split(front: &mut VecDeque<Entry>) -> Paged {
+        let mut octets = 0;
+        let fits = |entry: &&Entry| {
+            octets += entry.message.memory();
+            octets <= KEEP_BYTES
+        };
+        let keep = front.iter().take(KEEP_MESSAGES).take_while(fits).count();
+        Paged { back: front.split_off(keep.max(1).min(front.len())), ..Paged::default() }
+    }
+
+    pub(super) fn push_back(&mut self, entry: Entry) {
+        self.back.push_back(entry);
+    }
+
+    /// The front is empty: what follows it, when nothing has to be read first.
+    pub(super) fn take_back(&mut self) -> Option<VecDeque<Entry>> {
+        if !self.segments.is_empty() {
+            return None;
+        }
+        // What is being written now is wanted after all.
+        self.writing = None;
+        let mut back = std::mem::take(&mut self.back);
+        for (_, entry) in std::mem::take(&mut self.loose).into_iter().rev() {
+            back.push_front(entry);
+        }
+        back.make_contiguous().sort_by_key(|entry| entry.qseq);
+        Some(back)
+    }
+
+    /// Puts a message back that is not below the unread ones; gives it back if it is.
+    pub(super) fn put_back(&mut self, entry: Entry) -> Option<Entry> {
+        let below = match (self.segments.front(), self.back.front()) {
+            (Some(unread), _) => entry.qseq < unread.next_qseq,
+            (None, Some(back)) => entry.qseq < back.qseq,
+            (None, None) => true,
+        };
+        if below {
+            return Some(entry);
+        }
+        if self.segments.back().is_some_and(|unread| entry.qseq <= unread.last_qseq) {
+            self.loose.insert(entry.qseq, entry);
+        } else {
+            let at = self.back.partition_point(|other| other.qseq < entry.qseq);
+            self.back.insert(at, entry);
+        }
+        None
+    }
+
+    /// The entries that are in memory behind the front.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.loose.values_mut().chain(self.back.iter_mut())
+    }
+
+    /// How many entries that are.
+    pub(super) fn behind(&self) -> usize {
+        self.loose.len() + self.back.len()
+    }
+
+    /// Everything, for a purge: the entries in memory and what was not read of each segment.
+    pub(super) fn into_parts(self) -> (impl Iterator<Item = Entry>, Vec<UnreadRange>) {
+        let unread = self.segments.iter().map(|unread| UnreadRange {
+            segment: unread.first_qseq,
+            range: QseqRange { first: unread.next_qseq, last: unread.last_qseq },
+            messages: unread.messages,
+        });
+        let unread = unread.collect();
+        (self.loose.into_values().chain(self.back), unread)
+    }
+
+    /// A segment whose file is not needed any more.
+    pub(super) fn forget(&mut self, first_qseq: u64) {
+        self.segments.retain(|unread| unread.first_qseq != first_qseq);
+    }
+
+    /// Whether nothing is left that the front does not have.
+    pub(super) fn is_done(&self) -> bool {
+        self.segments.is_empty() && self.back.is_empty() && self.loose.is_empty()
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// What to read next, when little is left in front.
+    pub(super) fn window(
+        &mut self,
+        queue: QueueId,
+        durable: bool,
+        front: usize,
+        front_bytes: usize,
+    ) -> Option<Window> {
+        if self.reading.is_some() || (front >= AHEAD_MESSAGES || front_bytes >= AHEAD_BYTES) {
+            return None;
+        }
+        self.segments.front()?;
+        let token = self.token();
+        self.reading = Some(token);
+        self.next_window(queue, durable, token)
+    }
+
+    /// The next messages, to be read at once, whatever is being read already.
+    pub(super) fn window_now(&mut self, queue: QueueId, durable: bool) -> Option<Window> {
+        let token = self.token();
+        // What was under way is read again.
+        self.reading = Some(token);
+        self.next_window(queue, durable, token)
+    }
+
+    fn next_window(&self, queue: QueueId, durable: bool, token: u64) -> Option<Window> {
+        let unread = self.segments.front()?;
+        let (segment, from) = (unread.first_qseq, unread.next_qseq);
+        Some(Window { queue, segment, from, messages: KEEP_MESSAGES, bytes: KEEP_BYTES, durable, token })
+    }
+
+    /// Whether this is what was asked for last.
+    pub(super) fn awaits(&self, window: &Window) -> bool {
+        self.reading == Some(window.token)
+    }
+
+    /// The window could not be read; it is asked for again later.
+    pub(super) fn read_failed(&mut self) {
+        self.reading = None;
+    }
+
+    /// Takes what was read: messages up to the end of the window, without those that are gone.
+    pub(super) fn arrived(&mut self, read: WindowRead, hwm: u64, durable: bool, files: &Files) -> Arrived {
+        self.reading = None;
+        let Some(unread) = self.segments.front_mut() else { return Arrived::default() };
+        let file = files.get(&unread.first_qseq);
+        let gone = |qseq| file.is_none_or(|file| file.dropped.contains(qseq));
+        let mut arrived = Arrived::default();
+        for stored in read.messages {
+            if stored.qseq < unread.next_qseq {
+                continue;
+            }
+            unread.next_qseq = stored.qseq + 1;
+            if gone(stored.qseq) {
+                continue;
+            }
+            unread.messages = unread.messages.saturating_sub(1);
+            unread.body_bytes = unread.body_bytes.saturating_sub(stored.message.body_len() as u64);
+            let returned = file.and_then(|file| file.requeued.get(&stored.qseq)).copied().unwrap_or(0);
+            let returns = stored.returns.saturating_add(returned);
+            let redelivered = stored.qseq < hwm || returns > 0;
+            let transient = file.is_some_and(|file| file.transient.contains(stored.qseq));
+            arrived.read.push(Entry {
+                qseq: stored.qseq,
+                message: stored.message,
+                expires_ms: stored.expires_ms,
+                // It does not lie in the log.
+                log_floor: u64::MAX,
+                returns,
+                priority: 0,
+                redelivered,
+                logged: durable && !transient,
+                stored: true,
+            });
+        }
+        let (ended, upto) = (read.at_end || unread.messages == 0, unread.next_qseq);
+        if ended {
+            // Nothing of it is left, whatever was counted.
+            arrived.missing = (unread.messages, unread.body_bytes);
+            self.segments.pop_front();
+        }
+        // What waited for a place among them.
+        let limit = match self.segments.front() {
+            Some(next) if ended => next.next_qseq,
+            _ if ended => u64::MAX,
+            _ => upto,
+        };
+        let later = self.loose.split_off(&limit);
+        arrived.between = std::mem::replace(&mut self.loose, later).into_values().collect();
+        arrived
+    }
+
+    /// The next segment to write out of what waits behind, when nothing is being written.
+    pub(super) fn page_out(
+        &mut self,
+        queue: QueueId,
+        epoch: u32,
+        durable: bool,
+        held: u64,
+    ) -> Option<PageOut> {
+        // A message that is held has a place among those that follow it: they stay until it is settled.
+        let first = self.back.front()?;
+        if self.writing.is_some() || first.qseq <= held || first.stored {
+            return None;
+        }
+        let mut octets = 0;
+        let fits = |entry: &&Entry| {
+            octets += entry.message.memory();
+            octets <= SEGMENT_BYTES
+        };
+        // What is in a segment already stays in memory until it is settled.
+        let fresh = self.back.iter().take(SEGMENT_MESSAGES).take_while(|entry| !entry.stored);
+        let count = fresh.take_while(fits).count().max(1);
+        let messages: Vec<Stored> = self.back.iter().take(count).map(Stored::from).collect();
+        let token = self.token();
+        self.writing = Some(token);
+        Some(PageOut { queue, epoch, durable, messages, token })
+    }
+
+    /// Whether a segment is being written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Whether this segment is still what is wanted.
+    pub(super) fn wrote(&mut self, page_out: &PageOut) -> bool {
+        self.writing.take_if(|token| *token == page_out.token).is_some()
+    }
+
+    /// The segment is there: its messages leave memory.
+    pub(super) fn drop_written(&mut self, page_out: &PageOut) -> Vec<Entry> {
+        let last = page_out.messages.last().map_or(0, |message| message.qseq);
+        let count = self.back.partition_point(|entry| entry.qseq <= last);
+        debug_assert_eq!(count, page_out.messages.len(), "the back loses messages through its front only");
+        let rest = self.back.split_off(count);
+        let entries: Vec<Entry> = std::mem::replace(&mut self.back, rest).into();
+        self.add_unread(
+            page_out.first_qseq(),
+            last,
+            entries.len() as u64,
+            entries.iter().map(|entry| entry.message.body_len() as u64).sum(),
+        );
+        entries
+    }
+
+    /// Another segment behind those that are known.
+    pub(super) fn add_unread(&mut self, first_qseq: u64, last_qseq: u64, messages: u64, body_bytes: u64) {
+        self.segments.push_back(Unread {
+            first_qseq,
+            last_qseq,
+            next_qseq: first_qseq,
+            messages,
+            body_bytes,
+        });
+    }
+}
+
+impl From<&Entry> for Stored {
+    fn from(entry: &Entry) -> Stored {
+        Stored {
+            qseq: entry.qseq,
+            message: Arc::clone(&entry.message),
+            expires_ms: entry.expires_ms,
+            returns: entry.returns,
+        }
+    }
+}
