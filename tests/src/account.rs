@@ -99,6 +99,24 @@ pub fn balance(published: &Published, received: &Received) -> Balance {
     balance
 }
 
+/// Deliveries to one consumer that came before an older message of the same publisher, although neither was
+/// marked as redelivered. Ids are `PUBLISHER-NUMBER`.
+#[must_use]
+pub fn disordered(received: &Received) -> Vec<String> {
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (id, _) in received.deliveries.iter().filter(|(_, redelivered)| !redelivered) {
+        let Some((publisher, number)) = id.rsplit_once('-') else { continue };
+        let number = number.parse().unwrap_or(0);
+        let newest = last.entry(publisher).or_default();
+        if number < *newest {
+            wrong.push(id.clone());
+        }
+        *newest = number.max(*newest);
+    }
+    wrong
+}
+
 /// The whole lines of a record, cut into `N` words; shorter lines are left out.
 fn lines<const N: usize>(record: &str) -> impl Iterator<Item = [&str; N]> {
     let whole = record.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -133,6 +151,13 @@ mod tests {
         assert_eq!(found.invented, ["p-9"]);
         assert_eq!(found.repeated, ["p-1"]);
         assert_eq!((found.received, found.redelivered), (3, 2));
+    }
+
+    #[test]
+    fn only_unmarked_deliveries_must_be_in_order() {
+        let received = |record| disordered(&Received::read(record));
+        assert!(received("got a-1 1 0\ngot b-9 1 0\ngot a-2 1 0\ngot a-1 1 1\ngot a-3 1 0\n").is_empty());
+        assert_eq!(received("got a-2 1 0\ngot a-1 1 0\n"), ["a-1"]);
     }
 
     #[test]

@@ -130,6 +130,19 @@ fn only_against_rabbitmq() -> Result<()> {
     summary(&tally, &process::read_lossy(&skips()), false, start)
 }
 
+/// `cargo xtask test crash --kills N`: the broker is killed so often while messages go through it.
+fn crash(kills: usize) -> Result<()> {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    let _ = std::fs::remove_file(skips());
+    prepare(true)?;
+    build()?;
+    let mut command = end_to_end("broker", 1, true)?;
+    command.arg("every_confirmed_message_survives_kill_9").env("WARREN_KILLS", kills.to_string());
+    stage("crash", &mut command, &mut tally)?;
+    summary(&tally, &process::read_lossy(&skips()), true, start)
+}
+
 /// Installs what the end-to-end tests need. What is missing makes tests be skipped, which they say.
 fn prepare(strict: bool) -> Result<()> {
     let needs: Vec<_> = install::NETWORK.iter().chain(install::PEERS).copied().collect();
@@ -316,8 +329,9 @@ pub(crate) fn command(words: &[&str]) -> Result<()> {
         [] => run(None, false),
         ["--only", name] | [name] if !name.starts_with('-') => run(Some(name), false),
         [CONFORMANCE, "--against", "rabbitmq"] => only_against_rabbitmq(),
+        ["crash", "--kills", kills] => crash(kills.parse().with_context(|| format!("`{kills}` kills"))?),
         _ => bail!(
-            "`test` takes `GROUP` ({}), or `{CONFORMANCE} --against rabbitmq`, not `{}`",
+            "`test` takes `GROUP` ({}), `{CONFORMANCE} --against rabbitmq` or `crash --kills N`, not `{}`",
             STAGES.join(", "),
             words.join(" ")
         ),

@@ -1,6 +1,6 @@
 //! What survives a restart, in order or by `kill -9`.
 
-use harness::account::{Published, Received, balance};
+use harness::account::{Published, Received, balance, disordered};
 use harness::clients::{self, Client};
 use harness::node::Node;
 use harness::scratch::Scratch;
@@ -9,8 +9,13 @@ use std::time::Duration;
 use xtask::lab::wait::until_true;
 use xtask::stack::Place;
 
-/// How often the broker is killed in one test.
-const KILLS: usize = 5;
+/// How often the broker is killed in one test, unless `WARREN_KILLS` says otherwise
+/// (`cargo xtask test crash --kills N`).
+const KILLS: usize = 50;
+
+fn kills() -> usize {
+    std::env::var("WARREN_KILLS").ok().and_then(|number| number.parse().ok()).unwrap_or(KILLS)
+}
 
 #[test]
 fn durable_things_survive_an_orderly_restart() {
@@ -51,15 +56,19 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
         .iter()
         .map(|name| client("publish", name, &["--name", name, "--rate", "2000"]))
         .collect();
+    // One connection, so that the order of its deliveries means something.
+    let mut consumer = client("consume", "consumer", &["--connections", "1", "--idle", "3600"]);
+    let kills = kills();
     let confirmed = |client: &Client| Published::read(&client.record()).confirmed.len();
-    for round in 0..=KILLS {
+    for round in 1..=kills {
         let before: Vec<usize> = publishers.iter().map(confirmed).collect();
         until_true(Duration::from_secs(60), "confirms", || {
-            publishers.iter().zip(&before).all(|(client, before)| confirmed(client) >= before + 100)
+            publishers.iter().zip(&before).all(|(client, before)| confirmed(client) >= before + 50)
         })
         .unwrap();
-        if round < KILLS {
-            node = node.crash_and_restart().unwrap();
+        node = node.crash_and_restart().unwrap();
+        if round % 100 == 0 {
+            println!("{round} kills");
         }
     }
     let mut published = Published::default();
@@ -68,13 +77,20 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
         published.merge(Published::read(&publisher.record()));
     }
     node = node.crash_and_restart().unwrap();
-    let mut consumer = client("consume", "consumer", &["--connections", "2"]);
-    let found = || balance(&published, &Received::read(&consumer.record()));
+    let received = || Received::read(&consumer.record());
+    let found = || balance(&published, &received());
     let all = until_true(Duration::from_secs(60), "every confirmed message", || found().lost.is_empty());
-    let found = found();
+    let (found, disordered) = (found(), disordered(&received()));
     assert!(all.is_ok(), "{found:?}");
     assert!(found.invented.is_empty() && found.repeated.is_empty(), "{found:?}");
-    println!("{} kills: {} confirmed, {} received, 0 lost", KILLS + 1, found.confirmed, found.received);
+    assert!(disordered.is_empty(), "{disordered:?}");
+    println!(
+        "{} kills: {} confirmed, {} received, 0 lost, {} deliveries marked as redelivered",
+        kills + 1,
+        found.confirmed,
+        found.received,
+        found.redelivered
+    );
     consumer.finish().unwrap();
     drop(node);
     scratch.passed();
