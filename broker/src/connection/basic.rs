@@ -204,6 +204,7 @@ impl Connection {
             let text = format!("{title} does not support global qos");
             return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, text));
         }
+        check_consumer_arguments(consume.arguments, &title, quorum)?;
         let priority = consumer_priority(consume.arguments, &title)?;
         let tag: Arc<str> = match consume.consumer_tag {
             "" => Arc::from(self.node.unique_name("amq.ctag-")),
@@ -406,6 +407,24 @@ pub(crate) fn precondition(text: impl Into<String>) -> Exception {
 /// The queue went between looking it up and acting on it.
 pub(crate) fn gone(title: &str) -> Exception {
     Exception::channel(reply_code::NOT_FOUND, format!("no {title}"))
+}
+
+/// Arguments of a consumer that its queue knows nothing of. Others that nobody knows are ignored.
+fn check_consumer_arguments(arguments: Table<'_>, title: &str, quorum: bool) -> Result<(), Exception> {
+    let (kind, unknown): (_, &[&str]) = match quorum {
+        true => ("rabbit_quorum_queue", &["x-cancel-on-ha-failover", "x-stream-offset"]),
+        false => ("rabbit_classic_queue", &["x-stream-offset"]),
+    };
+    if let Some(name) = unknown.iter().find(|name| arguments.get(name).is_some()) {
+        return Err(precondition(format!("invalid arg '{name}' for {title} of queue type {kind}")));
+    }
+    match arguments.get("x-cancel-on-ha-failover") {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(value) => Err(precondition(format!(
+            "invalid arg 'x-cancel-on-ha-failover' for {title}: {{unacceptable_type,{}}}",
+            value.type_name()
+        ))),
+    }
 }
 
 /// `x-priority` of a consumer.

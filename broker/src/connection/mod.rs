@@ -163,7 +163,8 @@ pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
         stream,
         outbox,
         phase: Phase::Header,
-        frame_max: node.settings.frame_max.max(amqp::FRAME_MIN_SIZE),
+        // Until `tune-ok` (AMQP 0-9-1 section 4.2.3): who has not logged in can not make us keep much.
+        frame_max: amqp::FRAME_MIN_SIZE,
         channel_max: 0,
         heartbeat: Duration::ZERO,
         channels: FxHashMap::default(),

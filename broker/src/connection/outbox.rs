@@ -237,13 +237,14 @@ impl Outbox {
             return (Delivered::Full, false);
         }
         let Some(channel) = state.channels.get_mut(&to.channel) else { return (Delivered::Full, false) };
+        // RabbitMQ: a consumer that needs no acknowledgement waits for the channel-wide limit too, without counting.
+        if !channel.deliveries.has_credit() {
+            channel.stalled.push((delivery.queue, delivery.consumer));
+            return (Delivered::Full, false);
+        }
         let tag = if to.no_ack {
             channel.deliveries.tag_no_ack()
         } else {
-            if !channel.deliveries.has_credit() {
-                channel.stalled.push((delivery.queue, delivery.consumer));
-                return (Delivered::Full, false);
-            }
             let consumer = Some(delivery.consumer);
             channel.deliveries.tag(Unacked { queue: delivery.queue, qseq: delivery.qseq, consumer })
         };

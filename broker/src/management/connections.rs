@@ -100,6 +100,7 @@ pub(super) async fn consumers_of_vhost(
 
 /// The consumers of a queue.
 pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> {
+    let single_active = queue.options.single_active_consumer;
     let found = api.node.with_queue(queue.id, |live| {
         let consumers = live.consumers().iter().map(|consumer| {
             let handle = &consumer.handle;
@@ -110,6 +111,7 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
                 consumer.no_ack,
                 consumer.prefetch,
                 consumer.exclusive,
+                live.consumers().is_active(consumer.reference()),
             )
         });
         consumers.collect::<Vec<_>>()
@@ -122,7 +124,7 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
     found
         .into_iter()
         .flatten()
-        .map(|(outbox, channel, tag, no_ack, prefetch, exclusive)| {
+        .map(|(outbox, channel, tag, no_ack, prefetch, exclusive, active)| {
             let owner = connections.iter().find(|info| Arc::ptr_eq(&info.outbox, &outbox));
             json!({
                 "consumer_tag": &*tag,
@@ -131,8 +133,12 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
                 "ack_required": !no_ack,
                 "prefetch_count": prefetch,
                 "exclusive": exclusive,
-                "active": true,
-                "activity_status": "up",
+                "active": active,
+                "activity_status": match (active, single_active) {
+                    (true, true) => "single_active",
+                    (true, false) => "up",
+                    (false, _) => "waiting",
+                },
                 "arguments": {},
                 // rabbitmqadmin 2 insists on it.
                 "consumer_timeout": 0,

@@ -79,7 +79,9 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<TlsServer>>,
 ) -> std::io::Result<()> {
-    let service = router(api).into_make_service_with_connect_info::<Peer>();
+    // The path is looked at before it is routed, hence the router around the router.
+    let outer = Router::new().fallback_service(router(api)).layer(middleware::map_request(trim_slash));
+    let service = outer.into_make_service_with_connect_info::<Peer>();
     match tls {
         Some(tls) => axum::serve(TlsListener::new(listener, tls), service).await,
         None => axum::serve(listener, service).await,
@@ -204,6 +206,21 @@ fn health_checks() -> Router<Arc<Api>> {
         .route("/api/health/checks/certificate-expiration/{within}/{unit}", get(health::certificates))
         .route("/api/health/checks/port-listener/{port}", get(health::port))
         .route("/api/health/checks/protocol-listener/{protocol}", get(health::protocol))
+}
+
+/// RabbitMQ takes a path with a slash at its end for the one without; clients use both.
+async fn trim_slash(mut request: axum::extract::Request) -> axum::extract::Request {
+    let uri = request.uri();
+    if let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.is_empty()) {
+        let trimmed = match uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        if let Ok(trimmed) = trimmed.parse() {
+            *request.uri_mut() = trimmed;
+        }
+    }
+    request
 }
 
 /// Refuses changes that a page of another site asks a browser for: a browser adds the login by

@@ -22,10 +22,14 @@ use std::sync::Arc;
 pub(super) const NO_CONNECTION: ConnectionId = ConnectionId(0);
 
 /// What a queue's shard says about it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Live {
     snapshot: Snapshot,
     consumers: usize,
+    capacity: f64,
+    /// Tag of the single active consumer, or of the exclusive one.
+    single_active: Option<Arc<str>>,
+    exclusive: Option<Arc<str>>,
     ready_bytes: u64,
     unacked_bytes: u64,
 }
@@ -184,9 +188,17 @@ fn find(
 }
 
 fn live(queue: &crate::shard::LocalQueue) -> Live {
+    let consumers = queue.consumers();
+    let single_active = consumers.iter().find(|it| consumers.is_active(it.reference()));
+    let exclusive = consumers.iter().find(|consumer| consumer.exclusive);
     Live {
         snapshot: snapshot(queue),
-        consumers: queue.consumers().len(),
+        consumers: consumers.len(),
+        capacity: consumers.capacity(),
+        single_active: single_active
+            .filter(|_| consumers.is_single_active())
+            .map(|consumer| Arc::clone(&consumer.tag)),
+        exclusive: exclusive.map(|consumer| Arc::clone(&consumer.tag)),
         ready_bytes: queue.ready_bytes(),
         unacked_bytes: queue.unacked_bytes(),
     }
@@ -244,6 +256,10 @@ fn entry(api: &Api, sm: &MetaSm, book: &PolicyBook, queue: &Queue, live: Option<
     let (stats, lengths) = api.rates.json(&[(queue.id, live.snapshot)]);
     if let Value::Object(fields) = &mut shown {
         fields.insert("consumers".to_owned(), json!(live.consumers));
+        fields.insert("consumer_capacity".to_owned(), json!(live.capacity));
+        fields.insert("consumer_utilisation".to_owned(), json!(live.capacity));
+        fields.insert("single_active_consumer_tag".to_owned(), json!(live.single_active.as_deref()));
+        fields.insert("exclusive_consumer_tag".to_owned(), json!(live.exclusive.as_deref()));
         fields.insert("message_bytes".to_owned(), json!(live.ready_bytes + live.unacked_bytes));
         fields.insert("message_bytes_ready".to_owned(), json!(live.ready_bytes));
         fields.insert("message_bytes_unacknowledged".to_owned(), json!(live.unacked_bytes));

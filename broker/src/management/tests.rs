@@ -314,3 +314,13 @@ fn health_definitions_and_the_rest() {
     expect("DELETE", "/api/vhost-limits/%2F/max-queues", NULL, 204, NULL);
     expect("DELETE", "/api/connections/none", NULL, 404, NULL);
 }
+
+#[test]
+fn a_slash_at_the_end_of_a_path_changes_nothing() {
+    for path in ["/api/connections/", "/api/queues/%2F/", "/api/queues/?page=1"] {
+        assert_eq!(ask_as("guest:guest", "GET", path, "").status, 200, "{path}");
+    }
+    let paged = ask_as("guest:guest", "GET", "/api/queues/?page=1", "").body;
+    assert_eq!(paged["page"], 1, "the query is kept");
+    assert_eq!(ask_as("guest:guest", "GET", "/api/queues//", "").status, 404);
+}

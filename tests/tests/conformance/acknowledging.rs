@@ -4,6 +4,7 @@ use crate::client;
 use amqp::method::{Method, basic, queue};
 use harness::args;
 use harness::wire::Client;
+use std::time::Duration;
 
 /// A queue with the messages `0`, `1`, … in it.
 fn filled(client: &mut Client, count: u32) -> String {
@@ -250,6 +251,21 @@ fn no_limit_holds_for_get_and_for_consumers_without_acknowledgement() {
     client.get_unacked(1, &queue);
     client.consume(1, &queue, "a", true);
     client.deliveries(1, 4);
+}
+
+#[test]
+fn a_consumer_without_acknowledgement_waits_for_the_limit_of_its_channel() {
+    let mut client = client();
+    let (counted, free) = (filled(&mut client, 2), filled(&mut client, 2));
+    client.qos(1, 1, true);
+    client.consume(1, &counted, "counted", false);
+    client.deliveries(1, 1);
+    client.consume(1, &free, "free", true);
+    client.expect_silence(Duration::from_millis(300));
+    // It does not count itself: once there is room, it gets all there is.
+    client.cancel(1, "counted");
+    client.ack(1, 1);
+    client.deliveries(1, 2);
 }
 
 #[test]

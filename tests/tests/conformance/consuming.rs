@@ -2,8 +2,10 @@
 
 use crate::{client, node};
 use amqp::method::{Method, basic, channel, queue};
+use harness::api::encoded;
 use harness::args;
 use harness::wire::{Client, Login, name, queue_in};
+use std::time::Duration;
 
 fn consume<'a>(queue: &'a str, consumer_tag: &'a str) -> basic::Consume<'a> {
     basic::Consume { queue, consumer_tag, no_ack: true, ..Default::default() }
@@ -264,4 +266,51 @@ fn a_closing_channel_takes_its_consumers_along() {
     client.expect_on(2, "channel.close-ok");
     client.wait_ready(1, &queue, 1);
     assert_eq!(client.counts(1, &queue), (1, 0));
+}
+
+#[test]
+fn arguments_of_other_kinds_of_queues_are_406() {
+    let mut client = client();
+    let queue = client.own_queue();
+    let title = format!("queue '{queue}' in vhost '/'");
+    let rows = [
+        (
+            args! { "x-cancel-on-ha-failover" => "yes" },
+            format!("invalid arg 'x-cancel-on-ha-failover' for {title}: {{unacceptable_type,longstr}}"),
+        ),
+        (
+            args! { "x-stream-offset" => "first" },
+            format!("invalid arg 'x-stream-offset' for {title} of queue type rabbit_classic_queue"),
+        ),
+    ];
+    for (arguments, text) in &rows {
+        let consume = basic::Consume { arguments: arguments.table(), ..consume(&queue, "a") };
+        client.refused(1, consume, 406, text);
+    }
+    let arguments = args! { "x-cancel-on-ha-failover" => true, "x-anything" => 1 };
+    let consume = basic::Consume { arguments: arguments.table(), ..consume(&queue, "a") };
+    client.call(1, consume, "basic.consume-ok");
+}
+
+#[test]
+fn the_api_tells_which_consumer_is_active() {
+    let mut client = client();
+    let single = client.own_queue_with(&args! { "x-single-active-consumer" => true });
+    client.consume(1, &single, "first", false);
+    client.consume(1, &single, "second", false);
+    let path = format!("queues/%2F/{}", encoded(&single));
+    let seen = xtask::lab::wait::until(Duration::from_secs(20), "two consumers in the API", || {
+        let queue = node().api.get(&path);
+        let mut consumers: Vec<_> = queue["consumer_details"]
+            .as_array()?
+            .iter()
+            .map(|it| (it["consumer_tag"].clone(), it["active"].clone(), it["activity_status"].clone()))
+            .collect();
+        consumers.sort_by_key(|it| it.0.to_string());
+        (consumers.len() == 2).then_some((consumers, queue["single_active_consumer_tag"].clone()))
+    });
+    let (consumers, active) = seen.unwrap();
+    let expected = [("first", true, "single_active"), ("second", false, "waiting")];
+    assert_eq!(consumers, expected.map(|(tag, active, status)| (tag.into(), active.into(), status.into())));
+    assert_eq!(active, "first");
 }

@@ -1,7 +1,8 @@
 //! Frames that are wrong, or wrong where they are: 501, 503 and 505.
 
 use crate::{client, node};
-use amqp::method::{basic, channel, queue};
+use amqp::method::{basic, channel, connection, queue};
+use harness::args;
 use harness::wire::{Client, Login, ours_or_theirs};
 
 /// A publish to nowhere, without its content.
@@ -169,4 +170,26 @@ fn a_publish_wants_its_content() {
         },
         text,
     );
+}
+
+#[test]
+fn frames_before_the_end_of_the_negotiation_are_small() {
+    for (octets, accepted) in [(3_900, true), (4_100, false)] {
+        let mut client = node().stranger();
+        client.greet();
+        let filler = "x".repeat(octets);
+        let properties = args! { "filler" => filler.as_str() };
+        client.send(
+            0,
+            connection::StartOk {
+                client_properties: properties.table(),
+                mechanism: "PLAIN",
+                response: b"\0guest\0guest",
+                locale: "en_US",
+            },
+        );
+        let answer = client.receive().map(|it| it.name());
+        let refused = ours_or_theirs(Some("connection.close"), None);
+        assert_eq!(answer, if accepted { Some("connection.tune") } else { refused });
+    }
 }

@@ -8,6 +8,7 @@ use crate::ids::QueueId;
 use crate::message::{Message, MessageView};
 use amqp::content::{BasicProperties, Properties};
 use amqp::table::{FieldTable, FieldValue};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// `x-dead-letter-exchange` and `x-dead-letter-routing-key`.
@@ -133,8 +134,10 @@ impl DeadLetter {
         now_s: u64,
     ) {
         let reason = self.reason.as_str();
-        let mut history = match headers.remove("x-death") {
-            Some(FieldValue::Array(items)) => items,
+        let known = headers.remove("x-death");
+        let first = known.is_none();
+        let mut history = match known {
+            Some(FieldValue::Array(items)) => merged(items),
             _ => Vec::new(),
         };
         let same = history.iter().position(|item| {
@@ -164,12 +167,49 @@ impl DeadLetter {
         };
         history.insert(0, FieldValue::Table(death));
         headers.insert("x-death", FieldValue::Array(history));
-        if headers.get("x-first-death-reason").is_none() {
+        // RabbitMQ: a history that the publisher brought along is taken for one that has begun elsewhere.
+        if first {
             headers.insert("x-first-death-exchange", long(view.exchange));
             headers.insert("x-first-death-queue", long(&self.queue_name));
             headers.insert("x-first-death-reason", long(reason));
         }
     }
+}
+
+/// A history with one entry per queue and reason. Entries of RabbitMQ before 3.5.2, and of clients that imitate
+/// it, have no count and are repeated instead; the newest stays and counts for all.
+fn merged(history: Vec<FieldValue>) -> Vec<FieldValue> {
+    if history.len() < 2 {
+        return history;
+    }
+    let bytes = |value: Option<&FieldValue>| match value {
+        Some(FieldValue::LongStr(bytes)) => Some(bytes.clone()),
+        _ => None,
+    };
+    let mut places: HashMap<(Option<Vec<u8>>, Option<Vec<u8>>), usize> = HashMap::new();
+    let mut out: Vec<(FieldValue, i64)> = Vec::new();
+    for item in history {
+        let FieldValue::Table(table) = &item else {
+            out.push((item, 0));
+            continue;
+        };
+        let key = (bytes(table.get("queue")), bytes(table.get("reason")));
+        match places.get(&key) {
+            Some(&at) => out[at].1 += 1,
+            None => {
+                places.insert(key, out.len());
+                out.push((item, 1));
+            }
+        }
+    }
+    let counted = |(item, seen)| match item {
+        FieldValue::Table(mut table) if table.get("count").is_none() => {
+            table.insert("count", FieldValue::Long(seen));
+            FieldValue::Table(table)
+        }
+        item => item,
+    };
+    out.into_iter().map(counted).collect()
 }
 
 /// As much of a text as a short string holds (AMQP 0-9-1 section 4.2.5.3): queue arguments and policies are long

@@ -5,6 +5,8 @@ use super::dead_letter::DeadLetterTarget;
 use super::delayed::Due;
 use super::paged::{PageOut, Stored, Window, WindowRead};
 use super::*;
+use amqp::content::{BasicProperties, Properties};
+use amqp::table::{FieldTable, FieldValue};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -757,4 +759,83 @@ fn a_purge_and_a_get_reach_what_lies_in_segments() {
     serve(&mut queue, &mut fx);
     publish_large(&mut queue, 10, &mut fx);
     assert_eq!(queue.get(1, true, &mut fx).map(|got| got.qseq), Some(40_001));
+}
+
+/// The headers of a message with this history, dead lettered once more for its expiry in queue `q`.
+fn dead_lettered(headers: FieldTable) -> FieldTable {
+    let properties = BasicProperties { headers: Some(headers), ..BasicProperties::default() };
+    let mut raw = Vec::new();
+    properties.encode(&mut raw);
+    let view = MessageView { exchange: "x", routing_key: "k", properties: &raw, body: b"" };
+    let letter = DeadLetter {
+        queue: QueueId(1),
+        epoch: 1,
+        vhost: Arc::from("/"),
+        queue_name: Arc::from("q"),
+        target: DeadLetterTarget { exchange: Arc::from("dlx"), routing_key: None },
+        reason: Reason::Expired,
+        message: Arc::new(Message::copy_from(&view, false)),
+        logged_qseq: None,
+    };
+    let rewritten = letter.rewrite(7);
+    let properties = BasicProperties::from(Properties::parse(rewritten.message.view().properties).unwrap());
+    properties.headers.unwrap()
+}
+
+fn death(queue: &str, reason: &str, count: Option<i64>) -> FieldValue {
+    let mut table = FieldTable::new();
+    table.insert("queue", FieldValue::long_str(queue));
+    table.insert("reason", FieldValue::long_str(reason));
+    if let Some(count) = count {
+        table.insert("count", FieldValue::Long(count));
+    }
+    FieldValue::Table(table)
+}
+
+/// Queue, reason and count of the entries of `x-death`.
+fn history(headers: &FieldTable) -> Vec<(String, String, Option<i64>)> {
+    let Some(FieldValue::Array(items)) = headers.get("x-death") else { panic!("no x-death in {headers:?}") };
+    let entry = |item: &FieldValue| {
+        let table = item.as_table().unwrap();
+        let text = |name| table.get(name).and_then(FieldValue::as_str).unwrap().to_owned();
+        (text("queue"), text("reason"), table.get("count").and_then(FieldValue::as_i64))
+    };
+    items.iter().map(entry).collect()
+}
+
+#[test]
+fn repeated_entries_of_an_old_history_are_counted_together() {
+    let mut headers = FieldTable::new();
+    let old = vec![
+        death("q", "expired", None),
+        death("other", "expired", None),
+        death("q", "expired", None),
+        death("q", "rejected", None),
+        death("other", "expired", None),
+        death("counted", "expired", Some(9)),
+        death("counted", "expired", None),
+    ];
+    headers.insert("x-death", FieldValue::Array(old));
+    let entry = |queue: &str, reason: &str, count| (queue.to_owned(), reason.to_owned(), Some(count));
+    let expected = vec![
+        entry("q", "expired", 3),
+        entry("other", "expired", 2),
+        entry("q", "rejected", 1),
+        entry("counted", "expired", 9),
+    ];
+    assert_eq!(history(&dead_lettered(headers)), expected);
+}
+
+#[test]
+fn only_the_first_death_sets_the_headers_of_the_first_death() {
+    let first = dead_lettered(FieldTable::new());
+    assert_eq!(first.get("x-first-death-queue").and_then(FieldValue::as_str), Some("q"));
+    let mut headers = FieldTable::new();
+    headers.insert("x-death", FieldValue::Array(vec![death("elsewhere", "expired", Some(1))]));
+    assert!(dead_lettered(headers).get("x-first-death-queue").is_none());
+    // What a publisher left there without a history is not believed.
+    let mut headers = FieldTable::new();
+    headers.insert("x-first-death-reason", FieldValue::long_str("rejected"));
+    let found = dead_lettered(headers);
+    assert_eq!(found.get("x-first-death-reason").and_then(FieldValue::as_str), Some("expired"));
 }
