@@ -133,7 +133,7 @@ pub(super) async fn delete(
     let (id, title) = find(&api, &caller, &vhost, &name, Permission::Configure)?;
     let state = api.node.with_queue(id, live);
     let wanted = |flag: &Option<String>| flag.as_deref() == Some("true");
-    if wanted(&query.if_unused) && state.is_some_and(|live| live.consumers > 0) {
+    if wanted(&query.if_unused) && state.as_ref().is_some_and(|live| live.consumers > 0) {
         return Err(Refusal::bad_request(format!("{title} in use")));
     }
     if wanted(&query.if_empty) && state.is_some_and(|live| live.snapshot.ready > 0) {
