@@ -9,3 +9,4 @@ mod clients;
 mod durability;
 mod pressure;
 mod start;
+mod tls;

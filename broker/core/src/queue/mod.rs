@@ -10,6 +10,7 @@ pub mod dead_letter;
 pub mod delayed;
 mod effects;
 mod log;
+mod log_upkeep;
 pub mod paged;
 mod paging;
 mod quorum;
@@ -92,10 +93,6 @@ struct Held {
 const HWM_STEP: u64 = 4096;
 /// Ready messages from which on publishers hear that consumers do not keep up.
 const BACKLOG: usize = 2000;
-/// Messages that one step of relocating appends again.
-const RELOCATE_STEP: usize = 8192;
-/// Octets of messages after which such a step ends, so that it fits into one append to the log.
-const RELOCATE_BYTES: usize = 4 << 20;
 
 /// One queue. See the module's text.
 #[derive(Debug)]
@@ -596,55 +593,6 @@ impl<H> Queue<H> {
     /// Removes every consumer, for a queue that is being deleted.
     pub fn remove_consumers(&mut self) -> Vec<consumers::Consumer<H>> {
         self.consumers.remove_all()
-    }
-
-    /// Appends again what lies in the log below `floor`, ready or held, so that old log files become free. One
-    /// call is a step of bounded size; call until it returns 0. Returns the number of messages.
-    pub fn relocate<E: Effects<Handle = H>>(&mut self, now: u64, floor: u64, fx: &mut E) -> usize {
-        let (queue_id, epoch, mut off) = (self.id.0, self.epoch, self.next_off);
-        let waiting = self.waiting.iter_mut().flat_map(|waiting| waiting.iter_mut());
-        let held = self.held.values_mut().map(|held| &mut held.entry);
-        let entries = self.ready.iter_mut().chain(held).chain(waiting);
-        let (mut moved, mut octets) = (0, 0);
-        for entry in entries
-            .filter(|entry| entry.logged && !entry.stored && entry.log_floor < floor)
-            .take(RELOCATE_STEP)
-        {
-            entry.log_floor = fx.log_floor();
-            off += 1;
-            let at = At { queue_id, epoch, off };
-            let view = entry.message.view();
-            fx.log(&enqueue_record(
-                at,
-                now,
-                entry.qseq,
-                entry.expires_ms,
-                entry.priority,
-                entry.returns,
-                view,
-            ));
-            moved += 1;
-            octets += entry.message.memory();
-            if octets >= RELOCATE_BYTES {
-                break;
-            }
-        }
-        self.next_off = off;
-        moved
-    }
-
-    /// Writes down the counters and the segments, so that they outlive the log files that hold the records they
-    /// came from.
-    pub fn log_open<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        let (at, next_qseq, hwm) = (self.at(), self.next_qseq, self.hwm);
-        fx.log(&Record::QOpen { at, next_qseq, hwm });
-        self.log_segments(fx);
-    }
-
-    /// Writes down that the queue is gone with everything in it.
-    pub fn log_close<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        let at = self.at();
-        fx.log(&Record::QClose { at });
     }
 
     fn hold(&mut self, entry: Entry, consumer: Option<ConsumerRef>) {
