@@ -186,14 +186,14 @@ fn merged(history: Vec<FieldValue>) -> Vec<FieldValue> {
         Some(FieldValue::LongStr(bytes)) => Some(bytes.clone()),
         _ => None,
     };
-    let mut places: HashMap<(Option<Vec<u8>>, Option<Vec<u8>>), usize> = HashMap::new();
+    let mut places: HashMap<[Option<Vec<u8>>; 2], usize> = HashMap::new();
     let mut out: Vec<(FieldValue, i64)> = Vec::new();
     for item in history {
         let FieldValue::Table(table) = &item else {
             out.push((item, 0));
             continue;
         };
-        let key = (bytes(table.get("queue")), bytes(table.get("reason")));
+        let key = [bytes(table.get("queue")), bytes(table.get("reason"))];
         match places.get(&key) {
             Some(&at) => out[at].1 += 1,
             None => {

@@ -404,7 +404,7 @@ proptest! {
     #[test]
     fn a_random_walk_agrees_with_a_naive_model(steps in proptest::collection::vec(step(), 1..400)) {
         let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
-        let mut ready: std::collections::BTreeMap<u64, bool> = Default::default();
+        let mut ready: BTreeMap<u64, bool> = Default::default();
         let mut held: Vec<u64> = Vec::new();
         let mut persistent: std::collections::BTreeSet<u64> = Default::default();
         let mut live: std::collections::BTreeSet<u64> = Default::default();
@@ -542,10 +542,10 @@ fn a_dead_letter_key_longer_than_a_short_string_is_cut_in_the_message_only() {
 }
 
 fn delayed_publish(queue: &mut Queue<u32>, now: u64, delay: i64, fx: &mut Recorder) -> Published {
-    let mut headers = amqp::table::FieldTable::new();
+    let mut headers = FieldTable::new();
     headers.insert("x-delay", delay);
     let mut raw = Vec::new();
-    amqp::content::BasicProperties { headers: Some(headers), ..Default::default() }.encode(&mut raw);
+    BasicProperties { headers: Some(headers), ..Default::default() }.encode(&mut raw);
     let view = MessageView { exchange: "x", routing_key: "k", properties: &raw, body: b"body" };
     queue.publish(now, &mut Publish::borrowed(view, true, None, 0), fx)
 }
@@ -590,7 +590,7 @@ fn delayed_messages_come_back_from_the_log_and_the_overdue_ones_are_released_in_
 }
 
 fn delivery_count(properties: &[u8]) -> Option<i64> {
-    let headers = amqp::content::Properties::parse(properties).unwrap().headers()?;
+    let headers = Properties::parse(properties).unwrap().headers()?;
     headers.get("x-delivery-count")?.as_i64()
 }
 
@@ -776,6 +776,7 @@ fn dead_lettered(headers: FieldTable) -> FieldTable {
         reason: Reason::Expired,
         message: Arc::new(Message::copy_from(&view, false)),
         logged_qseq: None,
+        stored_qseq: None,
     };
     let rewritten = letter.rewrite(7);
     let properties = BasicProperties::from(Properties::parse(rewritten.message.view().properties).unwrap());
