@@ -2,6 +2,7 @@
 
 mod alarms;
 mod auth;
+mod cluster;
 mod config;
 mod connection;
 mod firehose;

@@ -1,11 +1,11 @@
-//! The node's metadata: the state machine behind a lock, and the journal that makes it durable.
+//! The node's metadata: the state machine behind a lock, driven by a replicated log.
 //!
 //! Everything that changes metadata goes through [`Metadata::propose`], one after the other:
 //!
 //! ```text
 //!                 plan            durable changes          commit, hook, answer
-//! propose ──┬──► (lock) ──► journal: write + fsync ──► (lock) ──────────────────►
-//!           │        many proposals share one fsync
+//! propose ──┬──► (lock) ──► one command for the log ──► (lock) ──────────────────►
+//!           │        many proposals share one round
 //!           └──► nothing durable in it and nothing in flight that matters: commit at once
 //! ```
 //!
@@ -13,41 +13,44 @@
 //! that looks at anything that a change in flight touches waits for the next round
 //! ([`footprint`]). What has not reached the disk is never seen by anyone.
 //!
+//! The log hands every command back when a majority has it ([`Machine::apply`]). The node that made it still
+//! has the plans and makes all of their changes, those that are not durable too; at a restart, and on other
+//! nodes, the durable changes in the command are made.
+//!
 //! The hook runs under the lock, in the order of the changes, after they are made and before
 //! anybody can see them: the node creates and stops queues there.
 
 pub(crate) mod bootstrap;
 pub(crate) mod definitions;
 mod footprint;
-mod journal;
 pub(crate) mod json;
+mod proposer;
 #[cfg(test)]
 mod tests;
+pub(crate) mod upgrade;
 
-#[cfg(test)]
-pub(crate) use journal::MemoryJournal;
-pub(crate) use journal::{FileJournal, Journal};
-
+use crate::cluster::{Machine, StartError};
 use broker_core::ids::QueueId;
 use broker_core::meta::policy::PolicyBook;
 use broker_core::meta::{BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan};
+use broker_store::disk::Disk;
+use broker_store::journal::JournalOptions;
+use broker_store::raft_log::{RaftLog, RaftLogOpenError};
 use footprint::{Footprint, InFlight};
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use proposer::Proposal;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
-/// Proposals that may wait for the journal; more make their senders wait.
+/// Proposals that may wait for the log; more make their senders wait.
 const INBOX: usize = 1024;
-/// Most proposals that share one fsync.
-const ROUND: usize = 512;
-/// Journal entries after which a snapshot replaces them.
-const ENTRIES_PER_SNAPSHOT: usize = 20_000;
-/// Octets of journal after which a snapshot replaces them.
-const BYTES_PER_SNAPSHOT: usize = 32 << 20;
+/// Version of the commands in the log.
+const COMMAND_FORMAT: u8 = 1;
 
 /// What was just made so.
 #[derive(Debug)]
@@ -64,24 +67,22 @@ pub(crate) struct Applied<'a> {
 pub(crate) trait Hook: Send + Sync {
     /// Changes were made.
     fn on_applied(&self, applied: &Applied<'_>);
-    /// The journal failed: nothing durable can be changed any more, and the node must stop.
+    /// The log failed: nothing durable can be changed any more, and the node must stop.
     fn on_journal_failure(&self, error: &str);
 }
 
 /// Why the metadata could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
+    /// The log on disk.
+    #[error(transparent)]
+    Log(#[from] RaftLogOpenError),
     /// The snapshot is not one.
     #[error(transparent)]
     Snapshot(#[from] broker_core::meta::snapshot::SnapshotError),
-    /// A journal entry is not one.
-    #[error("metadata journal entry {position} is damaged: {reason}")]
-    Entry {
-        /// Which, counted from the snapshot.
-        position: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The log could not be carried out.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The thread could not be started.
     #[error("failed to start the metadata thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -92,16 +93,16 @@ pub(crate) struct Metadata {
     shared: Arc<Shared>,
     /// `None` once closing.
     inbox: Option<mpsc::Sender<Proposal>>,
-    writer: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Metadata {
-    /// Waits until the journal is closed, so that the data directory can be given up.
+    /// Waits until the log is closed, so that the data directory can be given up.
     fn drop(&mut self) {
         self.inbox = None;
-        if let Some(writer) = self.writer.take() {
+        if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported when it happened.
-            let _ = writer.join();
+            let _ = thread.join();
         }
     }
 }
@@ -125,71 +126,81 @@ struct State {
     sm: MetaSm,
     book: PolicyBook,
     in_flight: InFlight,
+    /// The round that is being written.
+    round: Option<Round>,
     next_index: u64,
+    /// The log that was found at the start is carried out; policies are looked at only then.
+    caught_up: bool,
 }
 
-struct Proposal {
-    command: MetaCommand,
+/// Proposals that are written together.
+struct Round {
+    id: RoundId,
+    planned: Vec<Planned>,
+}
+
+/// A proposal whose changes are being written.
+struct Planned {
+    plan: Plan,
     reply: oneshot::Sender<Result<MetaReply, MetaError>>,
 }
 
-/// One journal entry.
+/// Tells a round of this process from all others. A command of the log begins with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct RoundId {
+    format: u8,
+    process: u64,
+    number: u64,
+}
+
+/// The durable changes of one proposal. A command of the log goes on with these, up to its end.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     index: u64,
     changes: Vec<Change>,
 }
 
-/// What a journal had when it was opened.
-#[derive(Default)]
-pub(crate) struct Recovered {
-    /// The newest snapshot.
-    pub(crate) snapshot: Option<Vec<u8>>,
-    /// The entries after it.
-    pub(crate) entries: Vec<Vec<u8>>,
-}
-
 impl Metadata {
-    /// Rebuilds the state from what the journal had and starts the thread that writes to it.
-    pub(crate) fn open(journal: Box<dyn Journal>, recovered: &Recovered) -> Result<Metadata, OpenError> {
-        let patterns = Arc::new(Patterns::default());
+    /// Opens the replicated log in `dir`, rebuilds the state from it, and starts the thread on which changes
+    /// are proposed and made. Blocks until the state is that of before.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: JournalOptions,
+        node_name: &str,
+    ) -> Result<Metadata, OpenError> {
         let mut sm = MetaSm::new();
-        if let Some(snapshot) = &recovered.snapshot {
-            sm.restore(snapshot)?;
-        }
-        for (position, octets) in recovered.entries.iter().enumerate() {
-            let entry: Entry = postcard::from_bytes(octets)
-                .map_err(|error| OpenError::Entry { position, reason: error.to_string() })?;
-            entry.changes.iter().for_each(|change| sm.commit(change));
-            sm.note_applied(entry.index);
-        }
-        let mut book = PolicyBook::new(Arc::clone(&patterns));
-        book.refresh_all(&mut sm);
+        let mut restored = Ok(());
+        let (log, report) = RaftLog::open(disk, dir, options, |state| restored = sm.restore(state))?;
+        restored?;
+        tracing::debug!(?report, "replicated log opened");
+        let patterns = Arc::new(Patterns::default());
         let shared = Arc::new(Shared {
             version: AtomicU64::new(sm.version()),
             state: RwLock::new(State {
                 next_index: sm.applied() + 1,
                 sm,
-                book,
+                book: PolicyBook::new(Arc::clone(&patterns)),
                 in_flight: InFlight::default(),
+                round: None,
+                caught_up: false,
             }),
             failed: AtomicBool::new(false),
             hook: OnceLock::new(),
             patterns,
         });
         let (inbox, proposals) = mpsc::channel(INBOX);
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            journal,
-            waiting: VecDeque::new(),
-            entries: recovered.entries.len(),
-            bytes: recovered.entries.iter().map(Vec::len).sum(),
-        };
-        let writer = std::thread::Builder::new()
+        let (ready, started) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
             .name("metadata".to_owned())
-            .spawn(move || writer.run(proposals))
+            .spawn({
+                let (shared, node_name) = (Arc::clone(&shared), node_name.to_owned());
+                move || proposer::run(&node_name, log, &shared, proposals, &ready)
+            })
             .map_err(OpenError::Thread)?;
-        Ok(Metadata { shared, inbox: Some(inbox), writer: Some(writer) })
+        let ended = |_| OpenError::Thread(std::io::Error::other("it ended at once"));
+        started.recv().map_err(ended)??;
+        Ok(Metadata { shared, inbox: Some(inbox), thread: Some(thread) })
     }
 
     /// Registers who is told about changes. To be called once, before the first proposal.
@@ -288,8 +299,36 @@ impl Shared {
         }
     }
 
+    /// Everything up to the end of the log is carried out.
+    fn catch_up(&self) {
+        let mut state = self.state.write();
+        let State { sm, book, .. } = &mut *state;
+        book.refresh_all(sm);
+        state.caught_up = true;
+        self.version.store(state.sm.version(), Ordering::Release);
+    }
+
+    /// Makes the changes of a round whose durable ones are on disk, and answers.
+    fn finish(&self, mut state: RwLockWriteGuard<'_, State>, planned: Vec<Planned>) {
+        for planned in &planned {
+            self.commit(&mut state, &planned.plan.changes);
+        }
+        state.in_flight = InFlight::default();
+        let last = state.next_index - 1;
+        state.sm.note_applied(last);
+        drop(state);
+        for planned in planned {
+            // Nobody may wait any more, if the connection ended.
+            let _ = planned.reply.send(Ok(planned.plan.reply));
+        }
+    }
+
     fn commit(&self, state: &mut State, changes: &[Change]) {
         if changes.is_empty() {
+            return;
+        }
+        if !state.caught_up {
+            changes.iter().for_each(|change| state.sm.commit(change));
             return;
         }
         let mut new_options = Vec::new();
@@ -330,129 +369,50 @@ impl State {
     }
 }
 
-/// The thread that writes to the journal.
-struct Writer {
-    shared: Arc<Shared>,
-    journal: Box<dyn Journal>,
-    waiting: VecDeque<Proposal>,
-    entries: usize,
-    bytes: usize,
-}
-
-/// A proposal whose changes are being written.
-struct Planned {
-    plan: Plan,
-    reply: oneshot::Sender<Result<MetaReply, MetaError>>,
-}
-
-impl Writer {
-    fn run(mut self, mut proposals: mpsc::Receiver<Proposal>) {
-        loop {
-            if self.waiting.is_empty() {
-                match proposals.blocking_recv() {
-                    Some(proposal) => self.waiting.push_back(proposal),
-                    None => break,
-                }
-            }
-            while self.waiting.len() < ROUND
-                && let Ok(proposal) = proposals.try_recv()
-            {
-                self.waiting.push_back(proposal);
-            }
-            self.round();
+impl Machine for Shared {
+    fn apply(&self, command: &[u8]) -> Result<(), String> {
+        let damaged = |error: postcard::Error| format!("a command of the log is damaged: {error}");
+        let (id, mut rest): (RoundId, &[u8]) = postcard::take_from_bytes(command).map_err(damaged)?;
+        if id.format != COMMAND_FORMAT {
+            let format = id.format;
+            return Err(format!(
+                "a command of the log has format {format}, which this version does not know"
+            ));
         }
-        self.journal.close();
+        let mut state = self.state.write();
+        if let Some(round) = state.round.take_if(|round| round.id == id) {
+            self.finish(state, round.planned);
+            return Ok(());
+        }
+        while !rest.is_empty() {
+            let entry: Entry;
+            (entry, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
+            self.commit(&mut state, &entry.changes);
+            state.sm.note_applied(entry.index);
+            state.next_index = state.next_index.max(entry.index + 1);
+        }
+        Ok(())
     }
 
-    /// Plans as many waiting proposals as fit together, writes them, makes them so.
-    fn round(&mut self) {
-        if self.shared.failed.load(Ordering::Acquire) {
-            for proposal in self.waiting.drain(..) {
-                let _ = proposal.reply.send(Err(failed()));
-            }
-            return;
-        }
-        let (planned, entries) = self.plan_round();
-        let written = if entries.is_empty() { Ok(()) } else { self.journal.append(&entries) };
-        self.entries += entries.len();
-        self.bytes += entries.iter().map(Vec::len).sum::<usize>();
-        if let Err(error) = written {
-            self.fail(planned, &error.to_string());
-            return;
-        }
-        {
-            let mut state = self.shared.state.write();
-            for planned in &planned {
-                self.shared.commit(&mut state, &planned.plan.changes);
-            }
+    fn snapshot(&self) -> Vec<u8> {
+        self.state.read().sm.snapshot()
+    }
+
+    fn on_failure(&self, error: &str) {
+        let first = !self.failed.swap(true, Ordering::AcqRel);
+        let round = {
+            let mut state = self.state.write();
             state.in_flight = InFlight::default();
-            let last = state.next_index - 1;
-            state.sm.note_applied(last);
-        }
-        for planned in planned {
-            // Nobody may wait any more, if the connection ended.
-            let _ = planned.reply.send(Ok(planned.plan.reply));
-        }
-        if self.entries >= ENTRIES_PER_SNAPSHOT || self.bytes >= BYTES_PER_SNAPSHOT {
-            self.snapshot();
-        }
-    }
-
-    fn plan_round(&mut self) -> (Vec<Planned>, Vec<Vec<u8>>) {
-        let mut planned = Vec::new();
-        let mut entries = Vec::new();
-        let mut state = self.shared.state.write();
-        while let Some(proposal) = self.waiting.pop_front() {
-            let plan = state.plan(&proposal.command);
-            let footprint = Footprint::new(&state.sm, &proposal.command, plan.as_ref().ok());
-            if state.in_flight.conflicts(&footprint) {
-                self.waiting.push_front(proposal);
-                break;
-            }
-            match plan {
-                Err(error) => {
-                    let _ = proposal.reply.send(Err(error));
-                }
-                Ok(plan) => {
-                    let durable: Vec<Change> =
-                        plan.changes.iter().filter(|change| change.is_durable()).cloned().collect();
-                    if !durable.is_empty() {
-                        let entry = Entry { index: state.next_index - 1, changes: durable };
-                        match postcard::to_stdvec(&entry) {
-                            Ok(octets) => entries.push(octets),
-                            Err(error) => {
-                                let _ = proposal.reply.send(Err(MetaError::Invalid(error.to_string())));
-                                continue;
-                            }
-                        }
-                    }
-                    state.in_flight.add(&footprint);
-                    planned.push(Planned { plan, reply: proposal.reply });
-                }
-            }
-        }
-        (planned, entries)
-    }
-
-    fn snapshot(&mut self) {
-        let octets = self.shared.state.read().sm.snapshot();
-        match self.journal.snapshot(&octets) {
-            Ok(()) => {
-                self.entries = 0;
-                self.bytes = 0;
-            }
-            Err(error) => self.fail(Vec::new(), &error.to_string()),
-        }
-    }
-
-    fn fail(&self, planned: Vec<Planned>, error: &str) {
-        tracing::error!(error, "metadata journal failed");
-        self.shared.failed.store(true, Ordering::Release);
-        self.shared.state.write().in_flight = InFlight::default();
-        for planned in planned {
+            state.round.take()
+        };
+        for planned in round.into_iter().flat_map(|round| round.planned) {
             let _ = planned.reply.send(Err(MetaError::Journal(error.to_owned())));
         }
-        if let Some(hook) = self.shared.hook.get() {
+        if !first {
+            return;
+        }
+        tracing::error!(error, "the log of metadata failed");
+        if let Some(hook) = self.hook.get() {
             hook.on_journal_failure(error);
         }
     }

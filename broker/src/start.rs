@@ -5,7 +5,8 @@ use crate::config::cli::{Environment, NodeArgs};
 use crate::config::{Config, TlsListeners};
 use crate::listener::{self, Entrance};
 use crate::management::{self, Api, Listening};
-use crate::metadata::bootstrap;
+use crate::metadata::upgrade::UpgradeError;
+use crate::metadata::{OpenError, bootstrap};
 use crate::node::{Node, Settings};
 use crate::storage::{Storage, StorageError};
 use crate::tls::TlsServer;
@@ -221,7 +222,8 @@ fn storage_failure(error: StorageError) -> Failure {
     let exit = match &error {
         StorageError::DataDir(DataDirError::InUse { .. }) => Exit::TempFail,
         StorageError::DataDir(DataDirError::OtherNode { .. }) => Exit::Config,
-        StorageError::Metadata(_) => Exit::DataError,
+        StorageError::Metadata(OpenError::Snapshot(_) | OpenError::Start(_)) => Exit::DataError,
+        StorageError::Upgrade(UpgradeError::Snapshot(_) | UpgradeError::Entry { .. }) => Exit::DataError,
         _ => Exit::Io,
     };
     Failure::new(exit, error.to_string())

@@ -1,11 +1,12 @@
-//! Opens what a node keeps on disk: the data directory, the metadata journal, the message log.
+//! Opens what a node keeps on disk: the data directory, the replicated log of metadata, the message log.
 
-use crate::metadata::{self, FileJournal, Metadata};
+use crate::metadata::upgrade::{self, UpgradeError};
+use crate::metadata::{self, Metadata};
 use crate::pager::{Pager, PagerInbox};
 use broker_core::ids::QueueId;
-use broker_store::datadir::{DataDir, DataDirError};
+use broker_store::datadir::{DataDir, DataDirError, META_JOURNAL_VERSION};
 use broker_store::disk::{Disk, RealDisk};
-use broker_store::journal::{JournalOpenError, JournalOptions};
+use broker_store::journal::JournalOptions;
 use broker_store::recovery::{LiveSet, QueueImage};
 use broker_store::wal::{OpenError, Wal, WalOptions};
 use std::path::Path;
@@ -21,10 +22,10 @@ pub(crate) enum StorageError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The metadata journal.
+    /// The metadata journal of an older version.
     #[error(transparent)]
-    Journal(#[from] JournalOpenError),
-    /// What is in the metadata journal.
+    Upgrade(#[from] UpgradeError),
+    /// The metadata.
     #[error(transparent)]
     Metadata(#[from] metadata::OpenError),
     /// The message log.
@@ -54,8 +55,13 @@ impl Storage {
         let (storage_uuid, in_use) = (directory.identity().storage_uuid, directory.identity().in_use);
 
         let options = JournalOptions { expect_existing: in_use, ..JournalOptions::new(storage_uuid) };
-        let (journal, recovered, _) = FileJournal::open(Arc::clone(&disk), &directory.meta(), options)?;
-        let metadata = Metadata::open(Box::new(journal), &recovered)?;
+        if directory.identity().format_version <= META_JOURNAL_VERSION {
+            // What an upgrade that was cut short left here; nothing was made by it yet.
+            directory.trash(Path::new("raft"))?;
+            upgrade::carry_over(&disk, &directory.meta(), &directory.raft(), options, node)?;
+        }
+        directory.finish_upgrade()?;
+        let metadata = Metadata::open(Arc::clone(&disk), &directory.raft(), options, node)?;
 
         let mut live = LiveSet::new();
         let options = WalOptions { expect_existing: in_use, ..WalOptions::new(storage_uuid) };
@@ -78,5 +84,39 @@ impl Storage {
             tracing::warn!(%error, "the trash could not be emptied");
         }
         Ok(Storage { directory, metadata, wal, images, segments })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker_store::datadir::FORMAT_VERSION;
+
+    #[test]
+    fn a_directory_of_format_1_is_carried_over_once() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path();
+        let node = "format_version = 1\nnode = \"rabbit@here\"\n\
+                    storage_uuid = \"91628dddccd0c311c0ed4bc73ab53b42\"\nin_use = false\n";
+        std::fs::write(path.join("node.toml"), node).unwrap();
+        std::fs::create_dir(path.join("meta")).unwrap();
+        let journal = include_bytes!("metadata/testdata/format-1.log");
+        std::fs::write(path.join("meta/journal-0000000000000001.log"), journal).unwrap();
+        // What an attempt left that lost its power half way.
+        std::fs::create_dir(path.join("raft")).unwrap();
+        std::fs::write(path.join("raft/journal-0000000000000001.log"), "half").unwrap();
+        for _ in 0..2 {
+            let storage = Storage::open(path, "rabbit@here").unwrap();
+            assert_eq!(storage.directory.identity().format_version, FORMAT_VERSION);
+            assert!(!path.join("meta").exists());
+            let sm = storage.metadata.read();
+            assert!(sm.queue_named(sm.vhost_id("/").unwrap(), "invoices").is_some());
+        }
+        let trash = std::fs::read_dir(path.join("trash")).unwrap();
+        let mut names: Vec<String> =
+            trash.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.iter_mut().for_each(|name| drop(name.drain(..=name.find('-').unwrap())));
+        names.sort();
+        assert_eq!(names, ["meta", "raft"]);
     }
 }

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 STOP = threading.Event()
 
@@ -44,7 +45,7 @@ def close(connection):
 
 
 # What a connection that breaks, refuses or falls silent raises.
-BROKEN = (pika.exceptions.AMQPError, OSError, socket.error, EOFError)
+BROKEN = (pika.exceptions.AMQPError, AMQPConnectorException, OSError, socket.error, EOFError)
 
 
 class Record:

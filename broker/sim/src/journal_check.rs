@@ -1,4 +1,4 @@
-//! Crash enumeration over the metadata journal.
+//! Crash enumeration over the journal.
 //!
 //! The promises checked after every crash: the journal opens; it holds every entry that was
 //! reported durable, either itself or in the snapshot; entries and snapshot are what was given to it;
@@ -17,7 +17,7 @@ use crate::mutant::{MutantDisk, Mutation};
 use crate::random::Random;
 
 /// Where the journal lives on the simulated disk.
-pub const DIR: &str = "/data/meta";
+pub const DIR: &str = "/data/journal";
 
 /// A run of the enumeration.
 #[derive(Debug, Clone, Copy)]

@@ -4,13 +4,14 @@
 //! prefix of that record and several choices of which unsynced writes had reached the disk (none,
 //! all, any subset, torn between sectors), [`crash::Crasher`] builds the disk a power loss would
 //! have left, the store recovers from it, and the promises are checked: [`wal_check`] for the
-//! write-ahead log, [`journal_check`] for the metadata journal. [`mutant`] breaks the store's
-//! assumptions on purpose, to show that the checks notice.
+//! write-ahead log, [`journal_check`] for the journal, [`raft_log_check`] for the replicated log in it.
+//! [`mutant`] breaks the store's assumptions on purpose, to show that the checks notice.
 
 pub mod crash;
 pub mod disk;
 pub mod journal_check;
 pub mod mutant;
+pub mod raft_log_check;
 pub mod random;
 pub mod wal_check;
 

@@ -361,6 +361,7 @@ impl Checker<'_> {
         {
             options.level.clone_from(level);
         }
+        options.quiet = &[crate::cluster::LIBRARY];
         options
     }
 

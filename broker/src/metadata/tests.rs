@@ -1,64 +1,133 @@
-//! The metadata with a journal that can be watched, slow or broken.
+//! The metadata on a disk that can be watched, slow or broken.
 
 use super::*;
 use crate::config::{Config, cli};
 use amqp::table::FieldTable;
 use broker_core::ids::{ConnectionId, VhostId};
 use broker_core::meta::{BindingRequest, DeclareExchange, DeclareQueue, Destination, DestinationName};
-use broker_store::disk::RealDisk;
-use broker_store::journal::JournalOptions;
+use broker_store::disk::{DiskFile, RealDisk};
+use broker_store::journal::Journal;
 use parking_lot::{Condvar, Mutex};
 use std::io;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
+use tempfile::TempDir;
 
-/// Keeps what was written, can be stopped before a write, and can fail.
-#[derive(Default)]
+const UUID: [u8; 16] = [7; 16];
+
+/// A directory whose syncs are counted, can be held up, and can fail.
 struct Tape {
-    writes: Mutex<Vec<Vec<Vec<u8>>>>,
-    closed: Mutex<bool>,
+    directory: TempDir,
+    syncs: AtomicUsize,
+    held: Mutex<bool>,
     gate: Condvar,
     broken: AtomicBool,
 }
 
-struct TapeJournal(Arc<Tape>);
-
-impl Journal for TapeJournal {
-    fn append(&mut self, entries: &[Vec<u8>]) -> io::Result<()> {
-        let mut closed = self.0.closed.lock();
-        while *closed {
-            self.0.gate.wait(&mut closed);
-        }
-        if self.0.broken.load(Ordering::Acquire) {
-            return Err(io::Error::other("no more tape"));
-        }
-        self.0.writes.lock().push(entries.to_vec());
-        Ok(())
+impl Tape {
+    fn hold(&self, held: bool) {
+        *self.held.lock() = held;
+        self.gate.notify_all();
     }
 
-    fn snapshot(&mut self, _state: &[u8]) -> io::Result<()> {
-        Ok(())
+    fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::Acquire)
     }
 }
 
-impl Tape {
-    fn recovered(&self) -> Recovered {
-        Recovered { snapshot: None, entries: self.writes.lock().iter().flatten().cloned().collect() }
+struct TapeDisk(Arc<Tape>);
+
+struct TapeFile {
+    file: Arc<dyn DiskFile>,
+    tape: Arc<Tape>,
+}
+
+impl TapeDisk {
+    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(TapeFile { file, tape: Arc::clone(&self.0) })
+    }
+}
+
+impl Disk for TapeDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.create(path).map(|file| self.wrap(file))
     }
 
-    fn hold(&self, closed: bool) {
-        *self.closed.lock() = closed;
-        self.gate.notify_all();
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path).map(|file| self.wrap(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
+    }
+}
+
+impl DiskFile for TapeFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(data, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut held = self.tape.held.lock();
+        while *held {
+            self.tape.gate.wait(&mut held);
+        }
+        if self.tape.broken.load(Ordering::Acquire) {
+            return Err(io::Error::other("no more tape"));
+        }
+        self.tape.syncs.fetch_add(1, Ordering::AcqRel);
+        // The system's cache is enough for these tests.
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
     }
 }
 
 fn metadata() -> (Arc<Metadata>, Arc<Tape>) {
-    let tape = Arc::new(Tape::default());
-    let metadata = Metadata::open(Box::new(TapeJournal(Arc::clone(&tape))), &Recovered::default()).unwrap();
-    (Arc::new(metadata), tape)
+    let tape = Arc::new(Tape {
+        directory: tempfile::tempdir().unwrap(),
+        syncs: AtomicUsize::new(0),
+        held: Mutex::new(false),
+        gate: Condvar::new(),
+        broken: AtomicBool::new(false),
+    });
+    (Arc::new(open(&tape, false)), tape)
 }
 
-fn reopened(tape: &Tape) -> Metadata {
-    Metadata::open(Box::new(MemoryJournal), &tape.recovered()).unwrap()
+fn reopened(tape: &Arc<Tape>) -> Metadata {
+    open(tape, true)
+}
+
+fn open(tape: &Arc<Tape>, expect_existing: bool) -> Metadata {
+    let options = JournalOptions { expect_existing, ..JournalOptions::new(UUID) };
+    let disk = Arc::new(TapeDisk(Arc::clone(tape)));
+    Metadata::open(disk, &tape.directory.path().join("raft"), options, "rabbit@here").unwrap()
 }
 
 async fn vhost(metadata: &Metadata, name: &str) -> VhostId {
@@ -164,7 +233,7 @@ async fn identities_are_not_reused_after_a_restart() {
 async fn proposals_that_wait_together_share_one_write() {
     let (metadata, tape) = metadata();
     let v = vhost(&metadata, "/").await;
-    let before = tape.writes.lock().len();
+    let before = tape.syncs();
     tape.hold(true);
     let tasks: Vec<_> = (0..100)
         .map(|number| {
@@ -179,8 +248,8 @@ async fn proposals_that_wait_together_share_one_write() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(metadata.read().queues().count(), 100);
-    let writes = tape.writes.lock().len() - before;
-    assert!(writes <= 4, "{writes} writes for 100 declares");
+    let syncs = tape.syncs() - before;
+    assert!(syncs <= 4, "{syncs} syncs for 100 declares");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,7 +340,7 @@ async fn a_failed_journal_refuses_everything_durable() {
     assert!(matches!(metadata.propose(queue(v, "q", true)).await, Err(MetaError::Journal(_))));
     assert!(matches!(metadata.propose(queue(v, "p", true)).await, Err(MetaError::Journal(_))));
     assert!(metadata.read().queues().next().is_none());
-    assert_eq!(*told.lock(), ["failed: no more tape"]);
+    assert_eq!(*told.lock(), ["failed: failed to sync the journal: no more tape"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -388,12 +457,10 @@ async fn a_new_node_gets_guest_and_the_configured_users_on_disk() {
                 permissions = [{ vhost = '/lagou', configure = '.*', write = '.*', read = '.*' }]\n";
     let environment = cli::Environment { host: "here".to_owned(), ..cli::Environment::default() };
     let config = Config::from_text(text, "", &cli::NodeArgs::default(), &environment).unwrap();
-    let options = |existing| JournalOptions { storage_uuid: [7; 16], expect_existing: existing };
     for round in 0..2 {
-        let (journal, recovered, _) =
-            FileJournal::open(Arc::new(RealDisk), &directory.path().join("meta"), options(round > 0))
-                .unwrap();
-        let metadata = Metadata::open(Box::new(journal), &recovered).unwrap();
+        let options = JournalOptions { storage_uuid: UUID, expect_existing: round > 0 };
+        let dir = directory.path().join("raft");
+        let metadata = Metadata::open(Arc::new(RealDisk), &dir, options, "rabbit@here").unwrap();
         assert_eq!(bootstrap::bootstrap(&metadata, &config).await.unwrap(), round == 0);
         let sm = metadata.read();
         let guest = sm.user("guest").unwrap();
@@ -404,4 +471,113 @@ async fn a_new_node_gets_guest_and_the_configured_users_on_disk() {
         assert!(sm.exchange_named(v, "amq.topic").is_some());
         assert!(sm.vhost(sm.vhost_id("/").unwrap()).unwrap().permissions_of("guest").is_some());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_takes_the_place_of_a_long_log() {
+    let (metadata, tape) = metadata();
+    let v = vhost(&metadata, "/").await;
+    // Few and large: the octets count here, not the entries.
+    let description = "x".repeat(3 << 20);
+    for round in 0..14 {
+        let command = MetaCommand::PutVhost {
+            name: "/".into(),
+            description: format!("{round}{description}"),
+            tags: Vec::new(),
+            tracing: false,
+            default_queue_type: None,
+        };
+        metadata.propose(command).await.unwrap();
+    }
+    metadata.propose(queue(v, "after", true)).await.unwrap();
+    let size = || -> u64 {
+        let files = std::fs::read_dir(tape.directory.path().join("raft")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    // It is written while others go on.
+    for _ in 0..500 {
+        if size() < 20 << 20 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(size() < 20 << 20, "{} octets for a state of 3 MiB", size());
+    drop(metadata);
+    let again = reopened(&tape);
+    assert!(again.read().queue_named(v, "after").is_some());
+    assert!(again.read().vhost(v).unwrap().vhost.description.starts_with("13x"));
+    again.propose(queue(v, "more", true)).await.unwrap();
+    drop(again);
+    assert!(reopened(&tape).read().queue_named(v, "more").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_in_the_log_apply_after_a_restart() {
+    let (metadata, tape) = metadata();
+    let v = vhost(&metadata, "/").await;
+    metadata.propose(queue(v, "orders", true)).await.unwrap();
+    let json = serde_json::json!({"policies": [
+        {"vhost": "/", "name": "low", "pattern": "^ord", "definition": {"max-length": 9}, "priority": 0},
+    ]});
+    definitions::import(&metadata, &json, None).await.unwrap();
+    drop(metadata);
+    let again = reopened(&tape);
+    assert_eq!(again.read().queue_named(v, "orders").unwrap().options.max_length, Some(9));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_of_another_version_is_refused() {
+    let (metadata, _) = metadata();
+    let refused = metadata.shared.apply(&[9, 1, 1]).unwrap_err();
+    assert!(refused.contains("format 9, which this version does not know"), "{refused}");
+    assert!(metadata.shared.apply(&[COMMAND_FORMAT, 1, 1, 7, 200]).unwrap_err().contains("damaged"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_of_format_1_is_carried_over() {
+    // What the version before wrote: an exchange, a queue bound to it, a user and a policy.
+    const OLD: &[u8] = include_bytes!("testdata/format-1.log");
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (directory.path().join("meta"), directory.path().join("raft"));
+    std::fs::create_dir(&old).unwrap();
+    std::fs::write(old.join("journal-0000000000000001.log"), OLD).unwrap();
+    let uuid = 0x9162_8ddd_ccd0_c311_c0ed_4bc7_3ab5_3b42_u128.to_be_bytes();
+    let options = JournalOptions { storage_uuid: uuid, expect_existing: true };
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    upgrade::carry_over(&disk, &old, &new, options, "rabbit@here").unwrap();
+    for _ in 0..2 {
+        let metadata = Metadata::open(Arc::clone(&disk), &new, options, "rabbit@here").unwrap();
+        let sm = metadata.read();
+        let v = sm.vhost_id("/").unwrap();
+        let invoices = sm.queue_named(v, "invoices").unwrap();
+        assert_eq!((invoices.options.max_length, invoices.options.message_ttl), (Some(10), Some(60_000)));
+        assert_eq!(sm.queues().count(), 1);
+        let orders = sm.exchange_named(v, "orders").unwrap().id;
+        assert_eq!(sm.bindings_from(orders).count(), 1);
+        assert!(sm.user("clerk").unwrap().has_tag("monitoring"));
+        assert!(crate::auth::verify(sm.user("clerk").unwrap().password.as_ref().unwrap(), b"secret"));
+        let id = invoices.id;
+        drop(sm);
+        // The identity of a deleted queue is not given again.
+        let name = format!("new-{}", metadata.read().queues().count());
+        metadata.propose(queue(v, &name, true)).await.unwrap();
+        let new = metadata.read().queue_named(v, &name).unwrap().id;
+        assert!(new > id, "{new} after {id}");
+        metadata.propose(MetaCommand::DeleteQueues { ids: vec![new] }).await.unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_journal_of_format_1_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (directory.path().join("meta"), directory.path().join("raft"));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (journal, _) = Journal::open(Arc::clone(&disk), &old, JournalOptions::new(UUID), |_| {}).unwrap();
+    journal.append(1, b"\xff\xff\xff").unwrap();
+    journal.close().unwrap();
+    drop(journal);
+    let options = JournalOptions { expect_existing: true, ..JournalOptions::new(UUID) };
+    let refused = upgrade::carry_over(&disk, &old, &new, options, "rabbit@here").unwrap_err().to_string();
+    assert!(refused.contains("metadata journal entry 1 is damaged"), "{refused}");
+    assert!(!new.exists());
 }

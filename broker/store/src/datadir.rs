@@ -4,10 +4,13 @@
 //! LOCK        locked (flock) by the running broker; says who that is
 //! node.toml   node name, storage id, format version
 //! wal/        the write-ahead log
-//! meta/       the metadata journal
+//! raft/       this node's part of the replicated log of metadata
 //! seg/        segment files
 //! trash/      what belongs to nobody any more, kept for a while
 //! ```
+//!
+//! Format version 1 kept the metadata in a journal of its own, `meta/`. Whoever opens such a directory
+//! carries it over and calls [`DataDir::finish_upgrade`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -22,11 +25,14 @@ use thiserror::Error;
 use crate::disk::{self, Disk, RealDisk};
 
 /// The layout this program reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+/// The last layout with a metadata journal in `meta/`.
+pub const META_JOURNAL_VERSION: u32 = 1;
 
 const LOCK: &str = "LOCK";
 const NODE: &str = "node.toml";
 const TRASH: &str = "trash";
+const META: &str = "meta";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
@@ -131,7 +137,7 @@ impl DataDir {
             .map_err(io("create data directory"))?;
         let lock = lock(path, node)?;
         let identity = Identity::load_or_create(&RealDisk, path, node)?;
-        for name in ["wal", "meta", "seg", TRASH] {
+        for name in ["wal", "raft", "seg", TRASH] {
             let dir = path.join(name);
             fs::create_dir_all(&dir).map_err(|source| DataDirError::Io {
                 doing: "create directory",
@@ -161,10 +167,16 @@ impl DataDir {
         self.path.join("wal")
     }
 
-    /// Where the metadata journal is.
+    /// Where the replicated log of metadata is.
+    #[must_use]
+    pub fn raft(&self) -> PathBuf {
+        self.path.join("raft")
+    }
+
+    /// Where the metadata journal was up to [`META_JOURNAL_VERSION`].
     #[must_use]
     pub fn meta(&self) -> PathBuf {
-        self.path.join("meta")
+        self.path.join(META)
     }
 
     /// Where segment files are.
@@ -185,6 +197,23 @@ impl DataDir {
         let identity = Identity { in_use: true, ..self.identity.clone() };
         identity.save(&RealDisk, &self.path)?;
         self.identity = identity;
+        Ok(())
+    }
+
+    /// Notes, durably, that the directory has the layout of [`FORMAT_VERSION`] now, and moves what only an
+    /// older one knew to the trash. Does nothing on a directory without such things.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn finish_upgrade(&mut self) -> Result<(), DataDirError> {
+        if self.identity.format_version < FORMAT_VERSION {
+            let identity = Identity { format_version: FORMAT_VERSION, ..self.identity.clone() };
+            identity.save(&RealDisk, &self.path)?;
+            self.identity = identity;
+        }
+        if self.meta().exists() {
+            self.trash(Path::new(META))?;
+        }
         Ok(())
     }
 
@@ -313,7 +342,7 @@ impl Identity {
     }
 
     fn create(disk: &dyn Disk, dir: &Path, node: &str) -> Result<Self, DataDirError> {
-        for part in ["wal", "meta", "seg"] {
+        for part in ["wal", "raft", META, "seg"] {
             // Never take "the identity is missing" for "there is nothing here".
             if let Some(found) = disk.list(&dir.join(part)).unwrap_or_default().first() {
                 let found = format!("{part}/{found}");

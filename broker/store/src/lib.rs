@@ -3,7 +3,8 @@
 //! * [`wal`]: one write-ahead log per node with group commit; what it reports as durable survives
 //!   `kill -9` and power loss.
 //! * [`recovery`]: folds the log's records into what each queue holds.
-//! * [`journal`]: a small durable log with snapshots for the metadata state machine.
+//! * [`journal`]: a small durable log with snapshots.
+//! * [`raft_log`]: the node's vote and its part of the replicated log of metadata, in a journal.
 //! * [`segment`]: files for messages that outlive the log.
 //! * [`datadir`]: the data directory, its lock, its identity and its format version.
 //!
@@ -14,6 +15,7 @@ pub mod datadir;
 pub mod disk;
 pub mod journal;
 mod le;
+pub mod raft_log;
 pub mod recovery;
 pub mod segment;
 pub mod wal;

@@ -52,6 +52,8 @@ pub struct LogOptions {
     pub level: String,
     /// Where lines go.
     pub target: LogTarget,
+    /// Libraries of which only warnings and errors are wanted, unless `level` names them.
+    pub quiet: &'static [&'static str],
 }
 
 /// The logging flags every daemon has; flatten it into the program's own arguments.
@@ -69,7 +71,7 @@ impl LogArgs {
     /// The options these flags mean, with lines going to `target`.
     #[must_use]
     pub fn options(&self, target: LogTarget) -> LogOptions {
-        LogOptions { format: self.log_format, level: self.log_level.clone(), target }
+        LogOptions { format: self.log_format, level: self.log_level.clone(), target, quiet: &[] }
     }
 }
 
@@ -92,7 +94,13 @@ pub enum LogError {
 /// When the level cannot be understood, or logging was started before.
 pub fn init(options: &LogOptions) -> Result<(), LogError> {
     let level = if options.level.is_empty() { "info" } else { options.level.as_str() };
-    let filter = EnvFilter::try_new(level).map_err(|_| LogError::Level(level.to_owned()))?;
+    let wrong = |_| LogError::Level(level.to_owned());
+    let mut filter = EnvFilter::try_new(level).map_err(wrong)?;
+    for library in options.quiet.iter().filter(|_| !["error", "off"].contains(&level)) {
+        if !level.contains(library) {
+            filter = filter.add_directive(format!("{library}=warn").parse().map_err(wrong)?);
+        }
+    }
     let terminal = match options.target {
         LogTarget::Stderr => std::io::stderr().is_terminal(),
         LogTarget::Stdout => std::io::stdout().is_terminal(),

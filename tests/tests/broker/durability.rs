@@ -95,3 +95,45 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
     drop(node);
     scratch.passed();
 }
+
+#[test]
+fn every_confirmed_declare_and_delete_survives_kill_9_again_and_again() {
+    if !ready("declares and kill -9", &[Needs::Python]) {
+        return;
+    }
+    let scratch = Scratch::new("declare-kill-9-loop").unwrap();
+    let mut node = Node::start(scratch.path()).unwrap();
+    let url = node.url();
+    let mut clients: Vec<Client> = ["d0", "d1", "d2"]
+        .iter()
+        .map(|name| {
+            let arguments = ["--url", &url, "--queue", name];
+            Client::start(&Place::Loopback, "declare", name, scratch.path(), &arguments).unwrap()
+        })
+        .collect();
+    let confirmed = |client: &Client| Published::read(&client.record()).confirmed.len();
+    for round in 0..=KILLS {
+        let before: Vec<usize> = clients.iter().map(confirmed).collect();
+        until_true(Duration::from_secs(60), "declares", || {
+            clients.iter().zip(&before).all(|(client, before)| confirmed(client) >= before + 30)
+        })
+        .unwrap();
+        if round < KILLS {
+            node = node.crash_and_restart().unwrap();
+        }
+    }
+    for client in &mut clients {
+        client.finish().unwrap();
+    }
+    node = node.crash_and_restart().unwrap();
+    for name in ["d0", "d1", "d2"] {
+        let record = scratch.path().join(format!("{name}.record"));
+        let record = record.to_string_lossy();
+        let found =
+            clients::run("declare", &["--url", &url, "--queue", name, "--out", &record, "--check"]).unwrap();
+        println!("{name}: {}", found.trim());
+        assert!(found.trim().ends_with(", 0 wrong"), "{found}");
+    }
+    drop(node);
+    scratch.passed();
+}

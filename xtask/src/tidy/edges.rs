@@ -50,6 +50,9 @@ const ALL: &[&str] = &[
     "xtask",
 ];
 
+/// Libraries that one file alone names, so that another can take their place.
+const BEHIND: &[(&str, &str)] = &[("openraft", "broker/src/cluster/raft.rs")];
+
 /// Checks every package.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -59,6 +62,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             manifest(owner, path, text, &mut findings);
         } else if path.ends_with(".rs") {
             uses(owner, path, text, &mut findings);
+            behind(path, text, &mut findings);
         }
     }
     findings
@@ -131,6 +135,21 @@ fn uses(owner: &Package, path: &str, text: &str, findings: &mut Vec<Finding>) {
         }
         if let Some(why) = forbidden(owner, &krate.replace('_', "-")) {
             findings.push(Finding::new(path, index + 1, why));
+        }
+    }
+}
+
+/// Names a library of [`BEHIND`] in another file's code. Comments may tell of it.
+fn behind(path: &str, text: &str, findings: &mut Vec<Finding>) {
+    // The rule itself has to name it.
+    if path.starts_with("xtask/src/tidy/") {
+        return;
+    }
+    for (index, line) in text.lines().enumerate() {
+        for (library, home) in BEHIND.iter().filter(|(_, home)| *home != path) {
+            if line.contains(library) && !line.trim_start().starts_with("//") {
+                findings.push(Finding::new(path, index + 1, format!("only {home} may name {library}")));
+            }
         }
     }
 }

@@ -39,6 +39,32 @@ fn a_newer_format_is_refused_even_if_it_has_other_keys() {
 }
 
 #[test]
+fn an_older_format_stays_until_it_is_carried_over() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path();
+    let text = format!(
+        "format_version = 1\nnode = \"rabbit@A\"\nstorage_uuid = \"{}\"\nin_use = true\n",
+        "0123456789abcdef".repeat(2)
+    );
+    fs::write(path.join(NODE), text).unwrap();
+    fs::create_dir(path.join("meta")).unwrap();
+    fs::write(path.join("meta/journal"), "x").unwrap();
+    for _ in 0..2 {
+        let dir = DataDir::open(path, "rabbit@A").unwrap();
+        assert_eq!((dir.identity().format_version, dir.identity().in_use), (META_JOURNAL_VERSION, true));
+        assert!(dir.meta().exists());
+    }
+    DataDir::open(path, "rabbit@A").unwrap().finish_upgrade().unwrap();
+    let mut dir = DataDir::open(path, "rabbit@A").unwrap();
+    assert_eq!(dir.identity().format_version, FORMAT_VERSION);
+    assert!(!dir.meta().exists());
+    let trashed = || fs::read_dir(path.join(TRASH)).unwrap().count();
+    assert_eq!(trashed(), 1);
+    dir.finish_upgrade().unwrap();
+    assert_eq!(trashed(), 1, "nothing left to do");
+}
+
+#[test]
 fn a_damaged_identity_names_the_line_and_a_missing_one_is_not_a_beginning() {
     let temporary = tempfile::tempdir().unwrap();
     fs::write(temporary.path().join(NODE), "format_version = 1\nnode = \"a\"\nstorage_uuid = \"12\"\n")

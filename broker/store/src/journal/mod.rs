@@ -1,12 +1,13 @@
-//! A small durable log with snapshots, for a state machine that lives in memory: the metadata.
+//! A small durable log with snapshots, for a state machine that lives in memory; see
+//! [`raft_log`](crate::raft_log).
 //!
 //! Entries are numbered from 1 without gaps. [`Journal::append`] takes an entry, [`Journal::sync`]
 //! makes everything taken so far durable; when several threads ask at once, one of them writes and
 //! syncs for all. [`Journal::install_snapshot`] replaces the entries up to an index by one blob.
 //!
 //! ```text
-//! meta/journal-<file_seq>.log   entries behind the snapshot the file's header names
-//! meta/snapshot-<index>.bin
+//! raft/journal-<file_seq>.log   entries behind the snapshot the file's header names
+//! raft/snapshot-<index>.bin
 //! ```
 //!
 //! A new journal file is written whole under another name, synced and renamed, so the one with the
@@ -166,7 +167,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::sync`].
-    pub fn close(self) -> Result<(), JournalError> {
+    pub fn close(&self) -> Result<(), JournalError> {
         let mut writer = self.writer.lock();
         self.flush(&mut writer)?;
         writer.mark()
