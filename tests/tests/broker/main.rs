@@ -5,6 +5,7 @@
     reason = "a test fails by panicking and prints what it measured"
 )]
 
+mod backlog;
 mod clients;
 mod durability;
 mod pressure;
