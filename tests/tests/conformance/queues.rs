@@ -424,6 +424,31 @@ fn auto_delete_queues_go_with_their_last_consumer() {
 }
 
 #[test]
+fn who_comes_after_the_last_consumer_of_an_auto_delete_queue_does_not_meet_it() {
+    let mut client = client();
+    let queue = name("q");
+    let declare = queue::Declare { auto_delete: true, ..shared(&queue) };
+    let consume = basic::Consume { queue: &queue, ..Default::default() };
+    for round in 0..50 {
+        client.declare(1, &declare);
+        client.consume(1, &queue, "c", true);
+        // In one write: nobody can be in between, and the deletion itself takes longer.
+        client.put(1, basic::Cancel { consumer_tag: "c", nowait: true });
+        if round % 2 == 0 {
+            client.refused(1, consume, 404, &format!("no {}", queue_in(&queue)));
+        } else {
+            // A declare makes a new one, which stays.
+            client.declare(1, &declare);
+            client.consume(1, &queue, "d", true);
+            client.publish(1, &queue, b"x");
+            assert_eq!(client.deliveries(1, 1), ["x"]);
+            client.cancel(1, "d");
+            client.wait_gone(1, &queue);
+        }
+    }
+}
+
+#[test]
 fn deleting_asks_for_conditions_and_counts() {
     let mut client = client();
     let queue = client.own_queue();
@@ -486,36 +511,6 @@ fn requests_without_an_answer_work_and_tell_their_errors() {
 }
 
 #[test]
-fn quorum_queues_refuse_what_they_cannot_be() {
-    let mut client = client();
-    let queue = name("q");
-    let quorum = args! { "x-queue-type" => "quorum" };
-    let declare = queue::Declare { durable: true, arguments: quorum.table(), ..shared(&queue) };
-    for (wrong, property) in [
-        (queue::Declare { durable: false, ..declare }, "non-durable"),
-        (queue::Declare { exclusive: true, ..declare }, "exclusive-owner"),
-        (queue::Declare { auto_delete: true, ..declare }, "auto-delete"),
-    ] {
-        client.refused(1, wrong, 406, &format!("invalid property '{property}' for {}", queue_in(&queue)));
-    }
-    let priorities = args! { "x-queue-type" => "quorum", "x-max-priority" => 5 };
-    let wrong = queue::Declare { arguments: priorities.table(), ..declare };
-    let text =
-        format!("invalid arg 'x-max-priority' for {} of queue type rabbit_quorum_queue", queue_in(&queue));
-    client.refused(1, wrong, 406, &text);
-    // The type is part of a declaration.
-    client.declare(1, &queue::Declare { durable: true, ..shared(&queue) });
-    let text = format!(
-        "inequivalent arg 'x-queue-type' for {}: received the value 'quorum' of type 'longstr' but current is none",
-        queue_in(&queue)
-    );
-    client.refused(1, declare, 406, &text);
-    let classic = args! { "x-queue-type" => "classic" };
-    client.declare(1, &queue::Declare { arguments: classic.table(), ..declare });
-    client.delete_queue(1, &queue);
-}
-
-#[test]
 fn streams_are_not_there() {
     let mut client = client();
     let queue = name("q");
@@ -532,26 +527,5 @@ fn streams_are_not_there() {
     client.refused(1, basic::Consume { queue: &queue, ..Default::default() }, 406, &text);
     let text = format!("basic.get not supported by stream queues {}", queue_in(&queue));
     client.fatal(1, basic::Get { queue: &queue, no_ack: true }, 540, &text);
-    crate::client().delete_queue(1, &queue);
-}
-
-#[test]
-fn quorum_queues_deliver_what_they_confirmed() {
-    let mut client = client();
-    let queue = name("q");
-    let quorum = args! { "x-queue-type" => "quorum" };
-    client.declare(1, &queue::Declare { durable: true, arguments: quorum.table(), ..shared(&queue) });
-    client.confirm(1);
-    let confirm = client.publish_confirmed(1, &queue, &Default::default(), b"1");
-    assert_eq!((confirm.name(), confirm.tag()), ("basic.ack", 1));
-    client.qos(1, 10, false);
-    client.consume(1, &queue, "t", false);
-    let delivered = client.delivery(1);
-    assert_eq!(delivered.text(), "1");
-    client.ack(1, delivered.tag());
-    client.open(2);
-    client.qos(2, 5, true);
-    let text = format!("{} does not support global qos", queue_in(&queue));
-    client.fatal(2, basic::Consume { queue: &queue, ..Default::default() }, 540, &text);
     crate::client().delete_queue(1, &queue);
 }
