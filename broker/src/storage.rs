@@ -100,7 +100,7 @@ mod tests {
                     storage_uuid = \"91628dddccd0c311c0ed4bc73ab53b42\"\nin_use = false\n";
         std::fs::write(path.join("node.toml"), node).unwrap();
         std::fs::create_dir(path.join("meta")).unwrap();
-        let journal = include_bytes!("metadata/testdata/format-1.log");
+        let journal = include_bytes!("metadata/testdata/format-1.journal");
         std::fs::write(path.join("meta/journal-0000000000000001.log"), journal).unwrap();
         // What an attempt left that lost its power half way.
         std::fs::create_dir(path.join("raft")).unwrap();

@@ -536,7 +536,7 @@ async fn a_command_of_another_version_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_of_format_1_is_carried_over() {
     // What the version before wrote: an exchange, a queue bound to it, a user and a policy.
-    const OLD: &[u8] = include_bytes!("testdata/format-1.log");
+    const OLD: &[u8] = include_bytes!("testdata/format-1.journal");
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (directory.path().join("meta"), directory.path().join("raft"));
     std::fs::create_dir(&old).unwrap();
