@@ -8,7 +8,7 @@ use std::fmt;
 pub(crate) enum Mechanism {
     /// RFC 4422 appendix A: the certificate of the TLS connection says who it is.
     External,
-    /// RFC 4616: `[authzid] NUL authcid NUL password`.
+    /// RFC 4616: `NUL authcid NUL password`; RabbitMQ takes no authzid before it.
     Plain,
     /// RabbitMQ's older one: a field table without its length, with LOGIN and PASSWORD.
     AmqPlain,
@@ -70,8 +70,9 @@ impl fmt::Debug for Credentials {
 
 fn plain(response: &[u8]) -> Option<Credentials> {
     let mut parts = response.split(|octet| *octet == 0);
-    let (_authzid, user, password) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
+    let (identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    // RabbitMQ: nobody acts for somebody else.
+    if parts.next().is_some() || !identity.is_empty() {
         return None;
     }
     Some(Credentials { user: String::from_utf8(user.to_vec()).ok()?, password: password.to_vec() })

@@ -77,9 +77,11 @@ impl Connection {
                 self.settle(turn, number, refuse(reject.requeue), reject.delivery_tag, false)
             }
             Method::BasicRecover(recover) => {
-                self.recover(turn, number, recover.requeue)?;
-                self.send(turn, number, &basic::RecoverOk);
-                Ok(())
+                if recover.requeue {
+                    // RabbitMQ: the answer comes before what is delivered again.
+                    self.send(turn, number, &basic::RecoverOk);
+                }
+                self.recover(turn, number, recover.requeue)
             }
             Method::BasicRecoverAsync(recover) => self.recover(turn, number, recover.requeue),
             Method::ConfirmSelect(select) => self.confirm_select(turn, number, select),
@@ -351,13 +353,14 @@ impl Connection {
 
     /// Lets consumers go on that waited for the channel's limit.
     pub(crate) fn resume_limited(&mut self, turn: &mut Turn<'_>, number: u16) {
-        let mut waiting = self.outbox.take_stalled_by_limit(number);
-        if waiting.len() > 1 {
-            // Whoever went first last time would take all the room again.
-            waiting.rotate_left(1);
-        }
-        for (queue, consumer) in waiting {
+        let mut waiting = self.outbox.take_stalled_by_limit(number).into_iter();
+        while let Some((queue, consumer)) = waiting.next() {
             turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
+            if !self.outbox.has_credit(number) {
+                // The others need not try; they come before whoever took the room.
+                self.outbox.stall_by_limit(number, waiting);
+                return;
+            }
         }
     }
 

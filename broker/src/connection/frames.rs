@@ -53,9 +53,10 @@ impl Connection {
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
         let mut used = 0;
-        let mut steps = 0u32;
+        // Looked at first once for each read: few large publishes can ask for much, too.
+        let mut steps = STEPS_PER_LOOK - 1;
         let next = loop {
-            steps += 1;
+            steps = steps.wrapping_add(1);
             if steps.is_multiple_of(STEPS_PER_LOOK) && self.outbox.is_overfull() {
                 break Next::HeldBack;
             }

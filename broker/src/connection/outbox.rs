@@ -207,6 +207,22 @@ impl Outbox {
         }
     }
 
+    /// Whether the channel-wide limit leaves room.
+    pub(crate) fn has_credit(&self, channel: u16) -> bool {
+        self.state.lock().channels.get(&channel).is_some_and(|out| out.deliveries.has_credit())
+    }
+
+    /// Consumers that go on waiting for the channel-wide limit, before those that began to wait since.
+    pub(crate) fn stall_by_limit(
+        &self,
+        channel: u16,
+        consumers: impl Iterator<Item = (QueueId, ConsumerRef)>,
+    ) {
+        if let Some(out) = self.state.lock().channels.get_mut(&channel) {
+            out.stalled.splice(..0, consumers);
+        }
+    }
+
     /// Consumers that waited for the socket, if there is room now.
     pub(crate) fn take_stalled(&self) -> Vec<(QueueId, ConsumerRef)> {
         let mut state = self.state.lock();

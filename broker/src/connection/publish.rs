@@ -14,6 +14,7 @@ use broker_core::channel::tx::TxPublish;
 use broker_core::exception::Exception;
 use broker_core::ids::QueueId;
 use broker_core::message::{Message, MessageView, Publish};
+use broker_core::meta::arguments::MAX_EXPIRY;
 use broker_core::meta::{RoutedMessage, checks};
 use broker_core::queue::Published;
 use std::borrow::Cow;
@@ -378,13 +379,13 @@ fn parse_expiration(value: &[u8]) -> Result<u64, Exception> {
     let digits = text
         .bytes()
         .enumerate()
-        .take_while(|(at, octet)| octet.is_ascii_digit() || (*at == 0 && *octet == b'-'));
+        .take_while(|(at, octet)| octet.is_ascii_digit() || (*at == 0 && matches!(octet, b'-' | b'+')));
     let digits = digits.count();
     let reason = match text[..digits].parse::<i128>() {
         Err(_) => "no_integer".to_owned(),
         Ok(_) if digits < text.len() => format!("{{leftover_string,\"{}\"}}", &text[digits..]),
         Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
-        Ok(number) if number > i128::from(u32::MAX) => format!("{{value_too_large,{number}}}"),
+        Ok(number) if number > i128::from(MAX_EXPIRY) => format!("{{value_too_large,{number}}}"),
         Ok(number) => return Ok(number as u64),
     };
     Err(Exception::channel(reply_code::PRECONDITION_FAILED, format!("invalid expiration '{text}': {reason}")))
@@ -398,8 +399,14 @@ mod tests {
     fn expirations_are_decimal_digits_and_the_refusals_are_rabbitmqs() {
         assert_eq!(parse_expiration(b"0"), Ok(0));
         assert_eq!(parse_expiration(b"60000"), Ok(60000));
+        assert_eq!(parse_expiration(b"+60000"), Ok(60000));
+        assert_eq!(parse_expiration(b"315360000000"), Ok(315_360_000_000));
         let text = |value: &[u8]| parse_expiration(value).unwrap_err().text;
         assert_eq!(text(b""), "invalid expiration '': no_integer");
+        assert_eq!(
+            text(b"315360000001"),
+            "invalid expiration '315360000001': {value_too_large,315360000001}"
+        );
         assert_eq!(text(b"abc"), "invalid expiration 'abc': no_integer");
         assert_eq!(text(b"-1"), "invalid expiration '-1': {value_negative,-1}");
         assert_eq!(text(b"1.5"), "invalid expiration '1.5': {leftover_string,\".5\"}");

@@ -300,18 +300,23 @@ impl Connection {
     /// `tx.commit`: routes, then does everything in one go at all shards concerned, so that the log has it in
     /// one piece; answers when that is durable.
     async fn commit(&mut self, number: u16) -> Result<(), Exception> {
-        let position = self.commit_at_shards(number)?;
+        let (position, rejected) = self.commit_at_shards(number)?;
         while self.node.wal.durable_lsn() < position {
             if self.durable.changed().await.is_err() {
                 return Err(Exception::connection(reply_code::INTERNAL_ERROR, "the log has failed"));
             }
         }
+        if rejected {
+            // RabbitMQ: what the other queues took stays there.
+            return Err(precondition("partial tx completion"));
+        }
         self.answer(number, false, &tx::CommitOk);
         Ok(())
     }
 
-    /// Does what the transaction holds. Returns the log position that has to become durable.
-    fn commit_at_shards(&mut self, number: u16) -> Result<Lsn, Exception> {
+    /// Does what the transaction holds. Returns the log position that has to become durable, and whether a queue
+    /// refused a message.
+    fn commit_at_shards(&mut self, number: u16) -> Result<(Lsn, bool), Exception> {
         let open = self.channel(number)?;
         let Some(transaction) = open.transaction.as_mut() else {
             return Err(precondition("channel is not transactional"));
@@ -323,9 +328,10 @@ impl Connection {
         let settled = transaction.settlements.iter().flat_map(|(_, settled)| settled);
         let touched = targets.copied().chain(settled.map(|(_, unacked)| unacked.queue));
         turn.pin(touched);
+        let mut rejected = false;
         for publish in &transaction.publishes {
             let mut incoming = Publish::of(&publish.message, publish.expiration_ms, publish.priority);
-            self.hand_over(&mut turn, number, &mut incoming, &publish.targets, publish.mandatory);
+            rejected |= self.hand_over(&mut turn, number, &mut incoming, &publish.targets, publish.mandatory);
         }
         for (how, mut settled) in transaction.settlements {
             super::channel::settle(&mut turn, how, &mut settled);
@@ -335,7 +341,7 @@ impl Connection {
         turn.close();
         let position = turn.position();
         self.end_turn(turn);
-        Ok(position)
+        Ok((position, rejected))
     }
 
     /// Reads the metadata with the user's permissions.

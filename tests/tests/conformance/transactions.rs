@@ -4,8 +4,8 @@ use crate::client;
 use amqp::content::BasicProperties;
 use amqp::method::{basic, tx};
 use amqp::table::FieldValue;
-use harness::table;
 use harness::wire::{Client, name};
+use harness::{args, table};
 
 /// A client with a queue, with channel 1 in a transaction and channel 2 to look on.
 fn selected() -> (Client, String) {
@@ -160,4 +160,19 @@ fn a_transaction_keeps_the_blind_copies_of_its_publishes() {
         assert_eq!(got.text(), "both");
         assert!(got.headers().get("BCC").is_none());
     }
+}
+
+#[test]
+fn a_commit_of_which_a_queue_refuses_a_part_says_so() {
+    let mut client = client();
+    let arguments = args! { "x-max-length" => 1, "x-overflow" => "reject-publish" };
+    let queue = client.own_queue_with(&arguments);
+    client.call(1, tx::Select, "tx.select-ok");
+    for body in [b"0", b"1", b"2"] {
+        client.publish(1, &queue, body);
+    }
+    client.send(1, tx::Commit);
+    client.expect_channel_close(1, 406, "partial tx completion", (90, 20));
+    client.open(2);
+    assert_eq!(client.get_soon(2, &queue).text(), "0");
 }

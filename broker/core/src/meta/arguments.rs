@@ -10,8 +10,8 @@ use amqp::reply_code;
 use amqp::table::{FieldTable, FieldValue};
 use std::sync::Arc;
 
-/// Longest time a timer of RabbitMQ takes, in milliseconds: 2^32 - 1.
-const MAX_EXPIRY: i64 = 0xFFFF_FFFF;
+/// Longest time to live that RabbitMQ takes, in milliseconds: ten years of 365 days.
+pub const MAX_EXPIRY: i64 = 315_360_000_000;
 
 /// Arguments whose value RabbitMQ compares when a queue is declared again, in its order.
 pub(super) const COMPARED: [&str; 22] = [

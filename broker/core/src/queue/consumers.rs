@@ -71,11 +71,15 @@ impl<H> Consumer<H> {
 #[derive(Debug)]
 pub struct Consumers<H> {
     slots: Vec<Option<Consumer<H>>>,
+    /// Slots that nobody has.
+    free: Vec<u32>,
     /// Those that can take a message now, by falling priority.
     rounds: Vec<(i32, VecDeque<u32>)>,
     count: usize,
     /// How many are stalled.
     stalled: usize,
+    /// How many want the queue for themselves: one at most, unless rules changed.
+    exclusive: usize,
     next_key: u64,
     single_active: bool,
     active: Option<ConsumerRef>,
@@ -85,6 +89,8 @@ impl<H> Consumers<H> {
     pub(super) fn new(single_active: bool) -> Self {
         Consumers {
             slots: Vec::new(),
+            free: Vec::new(),
+            exclusive: 0,
             rounds: Vec::new(),
             count: 0,
             stalled: 0,
@@ -106,7 +112,7 @@ impl<H> Consumers<H> {
 
     /// Whether one of them has the queue for itself.
     pub fn has_exclusive(&self) -> bool {
-        self.iter().any(|consumer| consumer.exclusive)
+        self.exclusive > 0
     }
 
     /// Whether only one consumer at a time gets messages.
@@ -133,13 +139,14 @@ impl<H> Consumers<H> {
     }
 
     pub(super) fn add(&mut self, new: NewConsumer<H>) -> ConsumerRef {
-        let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+        let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.slots.len() - 1
+            self.slots.len() as u32 - 1
         });
-        let reference = ConsumerRef { slot: slot as u32, key: self.next_key };
+        let reference = ConsumerRef { slot, key: self.next_key };
         self.next_key += 1;
-        self.slots[slot] = Some(Consumer {
+        self.exclusive += usize::from(new.exclusive);
+        self.slots[slot as usize] = Some(Consumer {
             handle: new.handle,
             tag: new.tag,
             no_ack: new.no_ack,
@@ -163,8 +170,10 @@ impl<H> Consumers<H> {
         self.get_mut(reference)?;
         self.leave_round(reference);
         let consumer = self.slots[reference.slot as usize].take()?;
+        self.free.push(reference.slot);
         self.count -= 1;
         self.stalled -= usize::from(consumer.stalled);
+        self.exclusive -= usize::from(consumer.exclusive);
         if self.active == Some(reference) {
             self.active = self.iter().min_by_key(|other| other.reference.key).map(Consumer::reference);
             if let Some(next) = self.active {
@@ -176,8 +185,10 @@ impl<H> Consumers<H> {
 
     pub(super) fn remove_all(&mut self) -> Vec<Consumer<H>> {
         self.rounds.clear();
+        self.free.clear();
         self.count = 0;
         self.stalled = 0;
+        self.exclusive = 0;
         self.active = None;
         std::mem::take(&mut self.slots).into_iter().flatten().collect()
     }
@@ -270,7 +281,11 @@ impl<H> Consumers<H> {
         consumer.in_round = false;
         let priority = consumer.priority;
         if let Some((_, round)) = self.rounds.iter_mut().find(|(level, _)| *level == priority) {
-            round.retain(|slot| *slot != reference.slot);
+            if round.front() == Some(&reference.slot) {
+                round.pop_front();
+            } else {
+                round.retain(|slot| *slot != reference.slot);
+            }
         }
         self.rounds.retain(|(_, round)| !round.is_empty());
     }
