@@ -10,7 +10,7 @@
 //! and one window being read, so what waits here is bounded by the number of queues.
 
 use crate::node::Node;
-use crate::shard::{Turn, TurnBuffers};
+use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use amqp::content::Properties;
 use broker_core::ids::QueueId;
 use broker_core::message::{Message, MessageView};
@@ -148,16 +148,24 @@ impl Pager {
                 if due { removals.pop_front() } else { None }
             };
             let Some((_, removal)) = due else { return };
-            if let Err(error) = self.remove(removal) {
-                tracing::error!(?removal, %error, "segment files could not be removed");
-            }
+            self.remove_now(removal);
+        }
+    }
+
+    fn remove_now(&self, removal: Removal) {
+        if let Err(error) = self.remove(removal) {
+            tracing::error!(?removal, %error, "segment files could not be removed");
         }
     }
 
     fn remove(&self, removal: Removal) -> std::io::Result<()> {
         match removal {
             Removal::Segment { queue, first_qseq, durable } => {
-                self.open.lock().remove_entry(&queue);
+                let mut open = self.open.lock();
+                if open.get(&queue).is_some_and(|open| open.first_qseq == first_qseq) {
+                    open.remove(&queue);
+                }
+                drop(open);
                 segment::remove(&*self.disk, &self.dir(queue, durable), first_qseq)
                     .map_err(std::io::Error::other)
             }
@@ -341,20 +349,23 @@ fn write(node: &Node, page_out: &PageOut) {
         Ok(meta) => {
             let meta = meta.encode();
             let outcome = turn.queue(id, |queue, now, fx| queue.paged_out(now, page_out, &meta, fx));
-            let known = outcome.is_some();
-            let freed = outcome.flatten();
-            turn.finish();
-            if freed.is_none() {
-                let unwanted = Removal::Segment { queue: id, first_qseq, durable };
-                node.pager.remove_later(0, if known { unwanted } else { Removal::Queue(id) });
+            turn.close();
+            match outcome {
+                // The messages are freed when nobody waits for the queue.
+                Some(Some(freed)) => drop(freed),
+                Some(None) => {
+                    node.pager.remove_now(Removal::Segment { queue: id, first_qseq, durable });
+                    turn.queue(id, |queue, now, fx| queue.page_out_removed(now, fx));
+                }
+                None => node.pager.remove_later(0, Removal::Queue(id)),
             }
         }
         Err(error) => {
             tracing::error!(queue = %id, %error, "messages stay in memory: a segment could not be written");
-            turn.queue(id, |queue, now, fx| queue.page_out_failed(now, page_out, fx));
-            turn.finish();
+            turn.queue(id, LocalQueue::page_out_failed);
         }
     }
+    turn.finish();
 }
 
 fn read(node: &Node, window: &Window) {

@@ -114,7 +114,9 @@ pub struct Queue<H> {
     files: Files,
     /// Up to where recovery says that messages may have been delivered.
     restored_hwm: u64,
-    /// Writing segments waits until then after a failure.
+    /// A segment is being written, or has been and is not removed yet.
+    paging_out: bool,
+    /// Writing segments waits until then when one could not be written.
     page_retry_ms: u64,
     held: FxHashMap<u64, Held>,
     held_bytes: u64,
@@ -150,6 +152,7 @@ impl<H> Queue<H> {
             ready: Ready::default(),
             files: Files::new(),
             restored_hwm: 0,
+            paging_out: false,
             page_retry_ms: 0,
             config,
             next_qseq: 1,

@@ -50,7 +50,6 @@ pub struct Window {
     pub bytes: usize,
     /// Lies with the segments that survive a restart.
     pub durable: bool,
-    token: u64,
 }
 
 /// A message as it was read from a segment.
@@ -86,7 +85,6 @@ pub struct PageOut {
     pub durable: bool,
     /// The messages, ascending.
     pub messages: Vec<Stored>,
-    token: u64,
 }
 
 impl PageOut {
@@ -156,11 +154,10 @@ pub(super) struct Paged {
     segments: VecDeque<Unread>,
     back: VecDeque<Entry>,
     loose: BTreeMap<u64, Entry>,
-    /// The window that is being read.
-    reading: Option<u64>,
-    /// The segment that is being written.
-    writing: Option<u64>,
-    next_token: u64,
+    /// The window that is being read: its segment, and from where. Positions never come again, so neither does this.
+    reading: Option<(u64, u64)>,
+    /// The first messages of `back` are being written into a segment.
+    writing: bool,
 }
 
 /// What reading a window brought into memory.
@@ -172,6 +169,8 @@ pub(super) struct Arrived {
     pub(super) between: Vec<Entry>,
     /// Messages and octets that were counted as unread and turn out not to be there.
     pub(super) missing: (u64, u64),
+    /// Octets of messages that are larger than what was counted for them: after a restart that is an estimate.
+    pub(super) larger: u64,
 }
 
 impl Paged {
@@ -196,7 +195,7 @@ impl Paged {
             return None;
         }
         // What is being written now is wanted after all.
-        self.writing = None;
+        self.writing = false;
         let mut back = std::mem::take(&mut self.back);
         for (_, entry) in std::mem::take(&mut self.loose).into_iter().rev() {
             back.push_front(entry);
@@ -255,11 +254,6 @@ impl Paged {
         self.segments.is_empty() && self.back.is_empty() && self.loose.is_empty()
     }
 
-    fn token(&mut self) -> u64 {
-        self.next_token += 1;
-        self.next_token
-    }
-
     /// What to read next, when little is left in front.
     pub(super) fn window(
         &mut self,
@@ -271,29 +265,20 @@ impl Paged {
         if self.reading.is_some() || (front >= AHEAD_MESSAGES || front_bytes >= AHEAD_BYTES) {
             return None;
         }
-        self.segments.front()?;
-        let token = self.token();
-        self.reading = Some(token);
-        self.next_window(queue, durable, token)
+        self.window_now(queue, durable)
     }
 
-    /// The next messages, to be read at once, whatever is being read already.
+    /// The next messages, to be read at once: what is under way is read again.
     pub(super) fn window_now(&mut self, queue: QueueId, durable: bool) -> Option<Window> {
-        let token = self.token();
-        // What was under way is read again.
-        self.reading = Some(token);
-        self.next_window(queue, durable, token)
-    }
-
-    fn next_window(&self, queue: QueueId, durable: bool, token: u64) -> Option<Window> {
         let unread = self.segments.front()?;
         let (segment, from) = (unread.first_qseq, unread.next_qseq);
-        Some(Window { queue, segment, from, messages: KEEP_MESSAGES, bytes: KEEP_BYTES, durable, token })
+        self.reading = Some((segment, from));
+        Some(Window { queue, segment, from, messages: KEEP_MESSAGES, bytes: KEEP_BYTES, durable })
     }
 
     /// Whether this is what was asked for last.
     pub(super) fn awaits(&self, window: &Window) -> bool {
-        self.reading == Some(window.token)
+        self.reading == Some((window.segment, window.from))
     }
 
     /// The window could not be read; it is asked for again later.
@@ -317,7 +302,9 @@ impl Paged {
                 continue;
             }
             unread.messages = unread.messages.saturating_sub(1);
-            unread.body_bytes = unread.body_bytes.saturating_sub(stored.message.body_len() as u64);
+            let octets = stored.message.body_len() as u64;
+            arrived.larger += octets.saturating_sub(unread.body_bytes);
+            unread.body_bytes = unread.body_bytes.saturating_sub(octets);
             let returned = file.and_then(|file| file.requeued.get(&stored.qseq)).copied().unwrap_or(0);
             let returns = stored.returns.saturating_add(returned);
             let redelivered = stored.qseq < hwm || returns > 0;
@@ -362,7 +349,7 @@ impl Paged {
     ) -> Option<PageOut> {
         // A message that is held has a place among those that follow it: they stay until it is settled.
         let first = self.back.front()?;
-        if self.writing.is_some() || first.qseq <= held || first.stored {
+        if self.writing || first.qseq <= held || first.stored {
             return None;
         }
         let mut octets = 0;
@@ -374,26 +361,26 @@ impl Paged {
         let fresh = self.back.iter().take(SEGMENT_MESSAGES).take_while(|entry| !entry.stored);
         let count = fresh.take_while(fits).count().max(1);
         let messages: Vec<Stored> = self.back.iter().take(count).map(Stored::from).collect();
-        let token = self.token();
-        self.writing = Some(token);
-        Some(PageOut { queue, epoch, durable, messages, token })
+        self.writing = true;
+        Some(PageOut { queue, epoch, durable, messages })
     }
 
-    /// Whether a segment is being written.
-    pub(super) fn is_writing(&self) -> bool {
-        self.writing.is_some()
+    /// The segment could not be written.
+    pub(super) fn write_failed(&mut self) {
+        self.writing = false;
     }
 
-    /// Whether this segment is still what is wanted.
-    pub(super) fn wrote(&mut self, page_out: &PageOut) -> bool {
-        self.writing.take_if(|token| *token == page_out.token).is_some()
-    }
-
-    /// The segment is there: its messages leave memory.
-    pub(super) fn drop_written(&mut self, page_out: &PageOut) -> Vec<Entry> {
-        let last = page_out.messages.last().map_or(0, |message| message.qseq);
+    /// The segment is there: its messages leave memory. `None` when they are wanted in memory by now.
+    pub(super) fn drop_written(&mut self, page_out: &PageOut) -> Option<Vec<Entry>> {
+        if !std::mem::take(&mut self.writing) {
+            return None;
+        }
+        let last = page_out.messages.last()?.qseq;
         let count = self.back.partition_point(|entry| entry.qseq <= last);
-        debug_assert_eq!(count, page_out.messages.len(), "the back loses messages through its front only");
+        if count != page_out.messages.len() {
+            debug_assert!(false, "the back loses messages through its front only");
+            return None;
+        }
         let rest = self.back.split_off(count);
         let entries: Vec<Entry> = std::mem::replace(&mut self.back, rest).into();
         self.add_unread(
@@ -402,7 +389,7 @@ impl Paged {
             entries.len() as u64,
             entries.iter().map(|entry| entry.message.body_len() as u64).sum(),
         );
-        entries
+        Some(entries)
     }
 
     /// Another segment behind those that are known.

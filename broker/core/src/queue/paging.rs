@@ -86,7 +86,8 @@ impl<H> Queue<H> {
     }
 
     /// The messages of `page_out` are in a segment, which `meta` describes. Returns what left memory, to be
-    /// freed where nobody waits; `None` when the segment is not wanted any more and has to be removed.
+    /// freed where nobody waits; `None` when the segment is not wanted any more: it has to be removed, and then
+    /// [`Queue::page_out_removed`] called, because another one may get its name.
     pub fn paged_out<E: Effects<Handle = H>>(
         &mut self,
         now: u64,
@@ -94,10 +95,8 @@ impl<H> Queue<H> {
         meta: &[u8],
         fx: &mut E,
     ) -> Option<Vec<Entry>> {
-        if !self.ready.paged()?.wrote(page_out) {
-            return None;
-        }
-        let entries = self.ready.drop_written(page_out);
+        let entries = self.ready.drop_written(page_out)?;
+        self.paging_out = false;
         let (first_qseq, last_qseq) = (page_out.first_qseq(), entries.last()?.qseq);
         let mut transient = QseqSet::default();
         for entry in entries.iter().filter(|entry| self.durable && !entry.logged) {
@@ -120,10 +119,17 @@ impl<H> Queue<H> {
         Some(entries)
     }
 
-    /// The messages of `page_out` could not be written; they stay in memory.
-    pub fn page_out_failed<E: Effects<Handle = H>>(&mut self, now: u64, page_out: &PageOut, fx: &mut E) {
+    /// A segment that was not wanted any more is removed.
+    pub fn page_out_removed<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.paging_out = false;
+        self.page_if_large(now, fx);
+    }
+
+    /// A segment could not be written; its messages stay in memory.
+    pub fn page_out_failed<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.paging_out = false;
         if let Some(paged) = self.ready.paged() {
-            paged.wrote(page_out);
+            paged.write_failed();
         }
         self.page_retry_ms = now.saturating_add(RETRY_MS);
         self.arm(self.page_retry_ms, fx);
@@ -172,12 +178,17 @@ impl<H> Queue<H> {
 
     fn start_page_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         let in_order = self.config.max_priority.is_none() && !self.config.quorum;
-        if !in_order || now < self.page_retry_ms || self.ready.is_paging_out() {
+        if !in_order || now < self.page_retry_ms || self.paging_out {
             return;
         }
         let held = self.held.keys().copied().max().unwrap_or(0);
-        if let Some(page_out) = self.ready.page_out(self.id, self.epoch, self.durable, held) {
-            fx.page_out(page_out);
+        match self.ready.page_out(self.id, self.epoch, self.durable, held) {
+            Some(page_out) => {
+                self.paging_out = true;
+                fx.page_out(page_out);
+            }
+            // What is in the way stays there for a while, and looking for it takes time.
+            None => self.page_retry_ms = now.saturating_add(RETRY_MS),
         }
     }
 

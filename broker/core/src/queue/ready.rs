@@ -235,9 +235,9 @@ impl Ready {
 
     /// What was read joins the front.
     pub(super) fn arrived(&mut self, arrived: Arrived) {
-        let Arrived { read, between, missing: (messages, body_bytes) } = arrived;
+        let Arrived { read, between, missing: (messages, body_bytes), larger } = arrived;
         self.len = self.len.saturating_sub(messages as usize);
-        self.bytes = self.bytes.saturating_sub(body_bytes);
+        self.bytes = self.bytes.saturating_sub(body_bytes) + larger;
         // They were counted as messages while they were not in memory.
         read.iter().for_each(|entry| self.enters_memory(entry));
         let level = self.level(0);
@@ -247,11 +247,6 @@ impl Ready {
             level.make_contiguous().sort_by_key(|entry| entry.qseq);
         }
         self.take_back();
-    }
-
-    /// Whether a segment is being written.
-    pub(super) fn is_paging_out(&self) -> bool {
-        self.paged.as_deref().is_some_and(Paged::is_writing)
     }
 
     /// The next segment to write, if there is more in memory than has to be.
@@ -273,12 +268,12 @@ impl Ready {
         self.paged.as_deref_mut()?.page_out(queue, epoch, durable, held)
     }
 
-    /// A segment was written: its messages leave memory. They are given back, to be freed elsewhere.
-    pub(super) fn drop_written(&mut self, page_out: &PageOut) -> Vec<Entry> {
-        let Some(paged) = self.paged.as_deref_mut() else { return Vec::new() };
-        let entries = paged.drop_written(page_out);
+    /// A segment was written: its messages leave memory. They are given back, to be freed elsewhere; `None` when they
+    /// are wanted in memory by now.
+    pub(super) fn drop_written(&mut self, page_out: &PageOut) -> Option<Vec<Entry>> {
+        let entries = self.paged.as_deref_mut()?.drop_written(page_out)?;
         entries.iter().for_each(|entry| self.leaves_memory(entry));
-        entries
+        Some(entries)
     }
 
     fn level(&mut self, priority: u8) -> &mut VecDeque<Entry> {

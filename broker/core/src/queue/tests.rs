@@ -669,6 +669,7 @@ fn serve(queue: &mut Queue<u32>, fx: &mut Recorder) {
             fx.segments.write(&page_out);
             if queue.paged_out(1, &page_out, b"meta", fx).is_none() {
                 fx.segments.0.remove(&page_out.first_qseq());
+                queue.page_out_removed(1, fx);
             }
         } else if let Some(window) = fx.windows.pop() {
             let read = fx.segments.read(&window).unwrap();
@@ -839,4 +840,61 @@ fn only_the_first_death_sets_the_headers_of_the_first_death() {
     headers.insert("x-first-death-reason", FieldValue::long_str("rejected"));
     let found = dead_lettered(headers);
     assert_eq!(found.get("x-first-death-reason").and_then(FieldValue::as_str), Some("expired"));
+}
+
+#[test]
+fn a_segment_of_messages_that_were_taken_meanwhile_is_not_mistaken_for_a_later_one() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let fill = |queue: &mut Queue<u32>, fx: &mut Recorder| {
+        for _ in 0..20_000 {
+            publish_large(queue, 2000, fx);
+        }
+    };
+    fill(&mut queue, &mut fx);
+    let old = fx.page_outs.pop().unwrap();
+    assert_eq!(queue.purge(&mut fx), 20_000);
+    fill(&mut queue, &mut fx);
+    assert!(fx.page_outs.is_empty(), "one at a time, wanted or not");
+    fx.segments.write(&old);
+    assert!(queue.paged_out(1, &old, b"meta", &mut fx).is_none());
+    fx.segments.0.remove(&old.first_qseq());
+    queue.page_out_removed(1, &mut fx);
+    serve(&mut queue, &mut fx);
+    assert!(!fx.segments.0.is_empty());
+    queue.consume(1, consumer(1, true, 0, 0), &mut fx);
+    serve(&mut queue, &mut fx);
+    let got: Vec<u64> = deliveries(&mut fx).into_iter().map(|(_, qseq, _)| qseq).collect();
+    assert!(got == (20_001..=40_000).collect::<Vec<u64>>(), "{} of 20000", got.len());
+    assert!(fx.segments.0.is_empty(), "files stay: {:?}", fx.segments.0.keys());
+}
+
+#[test]
+fn octets_add_up_although_a_restart_knows_them_only_about() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let message = |size: usize| {
+        let body = vec![7; size];
+        let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: &body };
+        Arc::new(Message::copy_from(&view, true))
+    };
+    // Small ones are gone, so that half of the octets is less than what is left has.
+    let messages = [(1, message(10)), (2, message(10)), (3, message(5000)), (4, message(5000))];
+    fx.segments.0.insert(1, messages.to_vec());
+    let mut dropped = crate::record::QseqSet::default();
+    dropped.insert(QseqRange { first: 1, last: 2 });
+    queue.restore_positions(1, 0, 5, 0);
+    let segment = paged::RestoredSegment {
+        first_qseq: 1,
+        last_qseq: 4,
+        messages: 4,
+        body_bytes: 10_020,
+        meta: Box::default(),
+        dropped,
+        requeued: BTreeMap::new(),
+    };
+    queue.restore_segment(segment, 2);
+    assert_eq!((queue.ready_count(), queue.ready_bytes()), (2, 5010));
+    for qseq in [3, 4] {
+        assert_eq!(queue.get(1, true, &mut fx).map(|got| got.qseq), Some(qseq));
+    }
+    assert_eq!((queue.ready_count(), queue.ready_bytes()), (0, 0));
 }
