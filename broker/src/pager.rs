@@ -355,7 +355,7 @@ fn write(node: &Node, page_out: &PageOut) {
                 Some(Some(freed)) => drop(freed),
                 Some(None) => {
                     node.pager.remove_now(Removal::Segment { queue: id, first_qseq, durable });
-                    turn.queue(id, |queue, now, fx| queue.page_out_removed(now, fx));
+                    turn.queue(id, LocalQueue::page_out_removed);
                 }
                 None => node.pager.remove_later(0, Removal::Queue(id)),
             }
