@@ -34,10 +34,12 @@
 
 mod codec;
 mod lists;
+mod segment;
 mod set;
 
 pub use codec::DecodeError;
 pub use lists::{QseqRange, Ranges, RangesIter, Target, Targets, TargetsIter};
+pub use segment::SegmentRecords;
 pub use set::QseqSet;
 
 /// One log record, borrowed from the caller (encoding) or from the log's bytes (decoding).

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 pub use broker_core::record::QseqSet;
-use broker_core::record::{At, DropReason, Enq, Message, PubRef, QseqRange, Record, Target};
+use broker_core::record::{At, Enq, Message, PubRef, QseqRange, Record, SegmentRecords, Target};
 use bytes::Bytes;
 
 use crate::Lsn;
@@ -98,26 +98,13 @@ impl QueueImage {
         }
     }
 
-    /// The records that keep this queue's segments when older records are released: `SEGADD` for each,
-    /// and `DROP` and `REQUEUE` for what happened to its messages since (`ranges` is scratch space).
-    pub fn segment_records<'a>(
-        &'a self,
-        ranges: &'a mut Vec<QseqRange>,
-        mut visitor: impl FnMut(Record<'_>),
-    ) {
+    /// The records that keep this queue's segments when older records are released.
+    pub fn segment_records(&self, mut visitor: impl FnMut(Record<'_>)) {
         let at = At { queue_id: self.queue_id, epoch: self.epoch, off: self.next_off };
         for (&first_qseq, note) in &self.segments {
-            visitor(Record::SegAdd { at, first_qseq, last_qseq: note.last_qseq, meta: &note.meta });
-            ranges.clear();
-            ranges.extend(note.dropped.ranges());
-            if !ranges.is_empty() {
-                let ranges = ranges.as_slice().into();
-                visitor(Record::Drop { at, reason: DropReason::Ack, ranges });
-            }
-            for (&qseq, &delivery_count_delta) in &note.requeued {
-                let ranges = QseqRange::one(qseq).into();
-                visitor(Record::Requeue { at, delivery_count_delta, ranges });
-            }
+            let SegmentNote { last_qseq, meta, dropped, requeued } = note;
+            let (last_qseq, gone) = (*last_qseq, &[dropped]);
+            SegmentRecords { at, first_qseq, last_qseq, meta, gone, requeued }.visit(&mut visitor);
         }
     }
 

@@ -4,7 +4,7 @@ use super::paged::{PageOut, RestoredSegment, SegmentFile, UnreadRange, Window, W
 use super::ready::Entry;
 use super::{Effects, Queue};
 use crate::message::Message;
-use crate::record::{DropReason, QseqRange, QseqSet, Record};
+use crate::record::{QseqRange, QseqSet, Record, SegmentRecords};
 use std::sync::Arc;
 
 /// Octets of ready messages in memory above which a queue writes segments.
@@ -276,17 +276,15 @@ impl<H> Queue<H> {
     fn log_segment<E: Effects<Handle = H>>(&mut self, first_qseq: u64, fx: &mut E) {
         let at = self.at();
         let Some(file) = self.files.get(&first_qseq) else { return };
-        fx.log(&Record::SegAdd { at, first_qseq, last_qseq: file.last_qseq, meta: &file.meta });
-        // A message that the log does not know would be alive after a restart otherwise.
-        for gone in [&file.dropped, &file.transient] {
-            let ranges: Vec<QseqRange> = gone.ranges().collect();
-            if !ranges.is_empty() {
-                fx.log(&Record::Drop { at, reason: DropReason::Ack, ranges: ranges.as_slice().into() });
-            }
-        }
-        for (&qseq, &delivery_count_delta) in &file.requeued {
-            let ranges = QseqRange::one(qseq).into();
-            fx.log(&Record::Requeue { at, delivery_count_delta, ranges });
-        }
+        let records = SegmentRecords {
+            at,
+            first_qseq,
+            last_qseq: file.last_qseq,
+            meta: &file.meta,
+            // A message that the log does not know would be alive after a restart otherwise.
+            gone: &[&file.dropped, &file.transient],
+            requeued: &file.requeued,
+        };
+        records.visit(|record| fx.log(&record));
     }
 }

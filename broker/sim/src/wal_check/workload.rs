@@ -278,7 +278,7 @@ impl<'a> Workload<'a> {
         }
         if self.broken != Broken::ReleaseWithoutRelocation {
             for image in super::fold(&self.history, self.history.last()) {
-                image.segment_records(&mut Vec::new(), |record| records.push(encode(&record)));
+                image.segment_records(|record| records.push(encode(&record)));
             }
         }
         if !records.is_empty() {

@@ -145,7 +145,7 @@ fn paged_out_messages_leave_the_log_and_what_happens_to_them_is_noted() {
     // Only the records that keep a queue are left; the segments are as before.
     let mut set = LiveSet::new();
     set.apply(1, image.state_record());
-    image.segment_records(&mut Vec::new(), |record| set.apply(2, record));
+    image.segment_records(|record| set.apply(2, record));
     let mut kept = set.finish().remove(0);
     assert_eq!(kept.segments, image.segments);
     kept.segments.clear();
