@@ -9,6 +9,7 @@
 
 pub mod crash;
 pub mod disk;
+pub mod enumeration;
 pub mod journal_check;
 pub mod mutant;
 pub mod raft_log_check;

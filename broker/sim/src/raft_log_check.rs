@@ -5,19 +5,15 @@
 //! reported durable. So a vote is never forgotten, an acknowledged entry never lost, and an entry that was
 //! taken back never comes back under a newer one. The log can then be written on, with the same promise.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use broker_store::disk::Disk;
 use broker_store::journal::JournalOptions;
 use broker_store::raft_log::{LogEntry, LogId, Payload, RaftLog, SnapshotHead, Vote};
 use bytes::Bytes;
 
-use crate::crash::{Crasher, Survivors};
 use crate::disk::SimDisk;
-use crate::journal_check::{Report, Setup};
-use crate::mutant::MutantDisk;
+use crate::enumeration::{self, Report, Setup, Subject};
 use crate::random::Random;
 
 /// Where the log lives on the simulated disk.
@@ -64,67 +60,28 @@ fn state_at(last: Option<LogId>) -> Vec<u8> {
 /// Runs a workload and recovers from every crash.
 #[must_use]
 pub fn enumerate(setup: &Setup) -> Report {
-    let mut report = Report::default();
-    let sim = Arc::new(SimDisk::new());
-    let history = match work(&sim, setup, History::default(), setup.steps) {
-        Ok(history) => history,
-        Err(error) => {
-            report.violations.push(format!("the workload itself failed: {error}"));
-            return report;
-        }
-    };
-    let ops = sim.ops();
-    let mut crasher = Crasher::new(BTreeMap::new(), sim.dirs(), &ops);
-    let mut random = Random::new(setup.seed ^ 0x7af7);
-    loop {
-        report.crash_points += 1;
-        let mut choices = vec![Survivors::None];
-        if crasher.is_unsettled() {
-            choices.push(Survivors::All);
-            choices.extend((0..setup.choices).map(|_| Survivors::Some(random.number())));
-        }
-        for survivors in choices {
-            report.images += 1;
-            let image = Arc::new(crasher.image(survivors));
-            match recover(setup, image, &history, crasher.promised(), &mut random) {
-                Ok(torn) => report.torn += u64::from(torn),
-                Err(error) => {
-                    let at = format!("seed {} operation {} {survivors:?}", setup.seed, crasher.at());
-                    report.violations.push(format!("{at}: {error}"));
-                }
-            }
-        }
-        if !crasher.step() || !report.violations.is_empty() {
-            return report;
-        }
-    }
+    enumeration::enumerate::<Changes>(setup)
 }
 
-/// Recovers and checks; sometimes goes on and crashes again. Says whether there was a torn tail.
-fn recover(
-    setup: &Setup,
-    image: Arc<SimDisk>,
-    history: &History,
-    promised: u64,
-    random: &mut Random,
-) -> Result<bool, String> {
-    let (before, dirs) = (image.files(), image.dirs());
-    let (_, found, torn) = open(setup, &image, history, promised)?;
-    if random.one_in(4) {
-        let seed = random.number();
-        let again = Setup { seed, ..*setup };
-        let continued = work(&image, &again, found, 5)?;
-        let ops = image.ops();
-        let mut crasher = Crasher::new(before, dirs, &ops);
-        let stop = random.below(ops.len() as u64 + 1);
-        for _ in 0..stop {
-            crasher.step();
-        }
-        let image = Arc::new(crasher.image(Survivors::Some(random.number())));
-        open(setup, &image, &continued, promised.max(crasher.promised()))
-            .map_err(|error| format!("then operation {stop} of seed {seed}: {error}"))?;
+struct Changes;
+
+impl Subject for Changes {
+    type History = History;
+    const SALT: u64 = 0x7af7;
+
+    fn work(sim: &Arc<SimDisk>, setup: &Setup, history: History, steps: u32) -> Result<History, String> {
+        work(sim, setup, history, steps)
     }
-    Ok(torn)
+
+    fn check(
+        setup: &Setup,
+        sim: &Arc<SimDisk>,
+        history: &History,
+        promised: u64,
+    ) -> Result<(History, bool), String> {
+        let (_, found, torn) = open(setup, sim, history, promised)?;
+        Ok((found, torn))
+    }
 }
 
 /// Opens the log and finds out after which change it is; returns it with the history up to there, and whether
@@ -135,15 +92,12 @@ fn open(
     history: &History,
     promised: u64,
 ) -> Result<(RaftLog, History, bool), String> {
-    let disk: Arc<dyn Disk> = match setup.mutation {
-        Some(mutation) => Arc::new(MutantDisk::new(Arc::<SimDisk>::clone(sim), mutation)),
-        None => Arc::<SimDisk>::clone(sim),
-    };
     let options =
         JournalOptions { expect_existing: promised > 0, ..JournalOptions::new(*b"simulated store!") };
     let mut state = None;
-    let (log, report) = RaftLog::open(disk, Path::new(DIR), options, |octets| state = Some(octets.to_vec()))
-        .map_err(|error| format!("does not open: {error}"))?;
+    let (log, report) =
+        RaftLog::open(setup.disk(sim), Path::new(DIR), options, |octets| state = Some(octets.to_vec()))
+            .map_err(|error| format!("does not open: {error}"))?;
     let (purged, last) = log.ends();
     if let Some(head) = log.snapshot_head()
         && (head.last != purged || state != Some(state_at(head.last)) || head.members != members(head.last))

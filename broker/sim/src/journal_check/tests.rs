@@ -1,6 +1,7 @@
 //! The metadata journal under every crash, and proof that the enumeration notices mistakes.
 
 use super::*;
+use crate::mutant::Mutation;
 
 fn setup(seed: u64, mutation: Option<Mutation>) -> Setup {
     Setup { seed, steps: 60, choices: 3, mutation }
@@ -45,7 +46,7 @@ fn last_index_after_a_torn_pair(mutation: Option<Mutation>) -> u64 {
     let setup = setup(1, mutation);
     let sim = Arc::new(SimDisk::new());
     let open = |sim: &Arc<SimDisk>| {
-        Journal::open(disk(sim, &setup), Path::new(DIR), options(false), |_| {}).unwrap().0
+        Journal::open(setup.disk(sim), Path::new(DIR), options(false), |_| {}).unwrap().0
     };
     let journal = open(&sim);
     let first_at = first_entry_at();
@@ -83,7 +84,7 @@ fn every_flipped_bit_in_a_closed_journal_is_reported_or_harmless() {
     let sim = Arc::new(SimDisk::new());
     let setup = setup(3, None);
     let history = work(&sim, &setup, History::default(), 60).unwrap();
-    Journal::open(disk(&sim, &setup), Path::new(DIR), options(true), |_| {}).unwrap().0.close().unwrap();
+    Journal::open(setup.disk(&sim), Path::new(DIR), options(true), |_| {}).unwrap().0.close().unwrap();
     let (files, dirs) = (sim.files(), sim.dirs());
     let mut random = Random::new(7);
     let mut reported = 0;

@@ -26,6 +26,7 @@ use broker_store::wal::{Wal, WalOptions};
 
 use crate::crash::{Crasher, Survivors};
 use crate::disk::SimDisk;
+use crate::enumeration::{Crash, every_crash};
 use crate::mutant::{MutantDisk, Mutation};
 use crate::random::Random;
 pub use workload::{History, Workload};
@@ -108,40 +109,26 @@ pub fn enumerate(setup: &Setup) -> Report {
             return report;
         }
     };
-    let ops = sim.ops();
-    let mut crasher = Crasher::new(BTreeMap::new(), sim.dirs(), &ops);
     let mut random = Random::new(setup.seed ^ 0xc4a5);
     let mut folds = Folds::default();
-    loop {
-        report.crash_points += 1;
-        let mut choices = vec![Survivors::None];
-        if crasher.is_unsettled() {
-            choices.push(Survivors::All);
-            choices.extend((0..setup.choices).map(|_| Survivors::Some(random.number())));
-        }
-        for survivors in choices {
-            let image = Arc::new(crasher.image(survivors));
-            let at = format!("seed {} operation {} {survivors:?}", setup.seed, crasher.at());
-            recover(setup, image, &history, crasher.promised(), &mut folds, &mut random, &mut report, &at);
-        }
-        if !crasher.step() || !report.violations.is_empty() {
-            return report;
-        }
-    }
+    report.crash_points = every_crash(&sim, setup.choices, &mut random, |crash, random| {
+        recover(setup, crash, &history, &mut folds, random, &mut report);
+        report.violations.is_empty()
+    });
+    report
 }
 
 /// Recovers from a crash and checks; sometimes goes on from there and crashes again.
-#[expect(clippy::too_many_arguments, reason = "the state of one loop, split off for its length")]
 fn recover(
     setup: &Setup,
-    image: Arc<SimDisk>,
+    crash: Crash,
     history: &History,
-    promised: Lsn,
     folds: &mut Folds,
     random: &mut Random,
     report: &mut Report,
-    at: &str,
 ) {
+    let Crash { image, promised, at } = crash;
+    let at = format!("seed {} {at}", setup.seed);
     report.images += 1;
     let again = random.one_in(8);
     let (before, dirs) = if again { (image.files(), image.dirs()) } else { Default::default() };
