@@ -58,3 +58,12 @@ class Record:
     def note(self, event, ident="-", more=""):
         with self._lock:
             self._file.write(f"{event} {ident} {time.monotonic():.6f} {more}\n")
+
+
+def again_and_again(act, options):
+    """Acts over one connection after another until told to stop; `act` is given a number and returns the next one."""
+    stop_on_signals()
+    record = Record(options.out)
+    number = 0
+    while not STOP.is_set():
+        number = act(options, record, number)

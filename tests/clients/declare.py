@@ -11,7 +11,7 @@ binding, and every one that is gone must be gone.
 import time
 
 import pika
-from common import BROKEN, STOP, Record, arguments, close, connect, stop_on_signals
+from common import BROKEN, STOP, again_and_again, arguments, close, connect
 
 EXCHANGE = "amq.direct"
 # Of so many queues one is deleted again.
@@ -76,11 +76,7 @@ def main():
     if options.check:
         check(options)
         return
-    stop_on_signals()
-    record = Record(options.out)
-    number = 0
-    while not STOP.is_set():
-        number = declare(options, record, number)
+    again_and_again(declare, options)
 
 
 if __name__ == "__main__":

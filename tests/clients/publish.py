@@ -9,7 +9,7 @@ Every attempt has a new id, so that a message that comes twice was sent twice by
 import time
 
 import pika
-from common import BROKEN, STOP, Record, arguments, close, connect, stop_on_signals
+from common import BROKEN, STOP, again_and_again, arguments, close, connect
 
 
 def publish(options, record, start):
@@ -48,11 +48,7 @@ def main():
     parser.add_argument("--name", required=True, help="begins every id")
     parser.add_argument("--rate", type=float, default=100)
     options = parser.parse_args()
-    stop_on_signals()
-    record = Record(options.out)
-    number = 0
-    while not STOP.is_set():
-        number = publish(options, record, number)
+    again_and_again(publish, options)
 
 
 if __name__ == "__main__":
