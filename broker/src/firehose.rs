@@ -11,7 +11,7 @@ use broker_core::ids::{QueueId, VhostId};
 use broker_core::message::{Message, MessageView};
 use broker_core::meta::{RouteScratch, RoutedMessage};
 use broker_core::queue::Delivery;
-use broker_core::queue::dead_letter::string_list;
+use broker_core::queue::dead_letter::{short, string_list};
 use std::sync::Arc;
 
 /// Where the copies go.
@@ -158,13 +158,4 @@ fn as_table(properties: BasicProperties) -> FieldTable {
 
 fn text(text: &str) -> FieldValue {
     FieldValue::LongStr(text.as_bytes().to_vec())
-}
-
-/// As much of a key as a short string holds (AMQP 0-9-1 section 4.2.5.3).
-fn short(key: &str) -> &str {
-    let mut end = key.len().min(usize::from(u8::MAX));
-    while !key.is_char_boundary(end) {
-        end -= 1;
-    }
-    &key[..end]
 }

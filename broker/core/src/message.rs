@@ -4,6 +4,7 @@
 //! message that stays in a queue is copied out into a [`Message`] of its own, because a slice would
 //! keep its whole read buffer alive.
 
+use amqp::content::BasicProperties;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -67,6 +68,14 @@ impl Message {
             properties_len: properties_len as u32,
             persistent,
         }
+    }
+
+    /// A copy with other properties.
+    pub fn with_properties(&self, properties: &BasicProperties) -> Message {
+        let view = self.view();
+        let mut raw = Vec::with_capacity(view.properties.len() + 32);
+        properties.encode(&mut raw);
+        Message::copy_from(&MessageView { properties: &raw, ..view }, self.persistent)
     }
 
     /// The message as consumers see it.

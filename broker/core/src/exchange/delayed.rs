@@ -7,7 +7,7 @@
 use super::ExchangeType;
 use crate::exception::Exception;
 use crate::ids::QueueId;
-use crate::message::{Message, MessageView};
+use crate::message::Message;
 use crate::meta::ExchangeId;
 use amqp::content::{BasicProperties, Properties};
 use amqp::reply_code;
@@ -90,28 +90,22 @@ pub fn negated(message: &Message) -> Message {
             None => drop(headers.insert(HEADER, value)),
         }
     }
-    encoded(&view, &properties, message.persistent)
+    message.with_properties(&properties)
 }
 
 /// The message without its `BCC` header, which only routing looks at.
 pub fn without_bcc(message: &Message) -> Option<Message> {
-    let view = message.view();
-    let parsed = Properties::parse(view.properties).ok()?;
+    let parsed = Properties::parse(message.view().properties).ok()?;
     parsed.headers()?.get("BCC")?;
     let mut properties = BasicProperties::from(parsed);
     properties.headers.as_mut()?.remove("BCC");
-    Some(encoded(&view, &properties, message.persistent))
-}
-
-fn encoded(view: &MessageView<'_>, properties: &BasicProperties, persistent: bool) -> Message {
-    let mut raw = Vec::with_capacity(view.properties.len() + 16);
-    properties.encode(&mut raw);
-    Message::copy_from(&MessageView { properties: &raw, ..*view }, persistent)
+    Some(message.with_properties(&properties))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::MessageView;
 
     fn message(headers: FieldTable) -> Message {
         let mut raw = Vec::new();

@@ -214,7 +214,7 @@ fn merged(history: Vec<FieldValue>) -> Vec<FieldValue> {
 
 /// As much of a text as a short string holds (AMQP 0-9-1 section 4.2.5.3): queue arguments and policies are long
 /// strings, but exchange and routing key of a message are short ones.
-fn short(text: &str) -> &str {
+pub fn short(text: &str) -> &str {
     let mut end = text.len().min(usize::from(u8::MAX));
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -6,7 +6,7 @@
 use super::log::Ranges;
 use super::ready::Entry;
 use super::{Effects, Queue, Settle};
-use crate::message::{Message, MessageView};
+use crate::message::Message;
 use crate::record::Record;
 use amqp::content::{BasicProperties, Properties};
 use amqp::table::FieldValue;
@@ -42,11 +42,9 @@ impl<H> Queue<H> {
 
 /// The message as consumers see it: with `x-delivery-count`.
 pub(super) fn with_delivery_count(message: &Message, returns: u32) -> Message {
-    let view = message.view();
-    let mut properties = Properties::parse(view.properties).map(BasicProperties::from).unwrap_or_default();
+    let parsed = Properties::parse(message.view().properties);
+    let mut properties = parsed.map(BasicProperties::from).unwrap_or_default();
     let headers = properties.headers.get_or_insert_default();
     headers.insert("x-delivery-count", FieldValue::Long(i64::from(returns)));
-    let mut raw = Vec::with_capacity(view.properties.len() + 32);
-    properties.encode(&mut raw);
-    Message::copy_from(&MessageView { properties: &raw, ..view }, message.persistent)
+    message.with_properties(&properties)
 }
