@@ -7,6 +7,7 @@ use crate::config::{Limits, MemoryLimit};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// What can be short.
@@ -25,6 +26,8 @@ pub(crate) enum Resource {
 pub(crate) struct Alarms {
     on: Mutex<[bool; 3]>,
     blocked: watch::Sender<Option<Arc<str>>>,
+    /// Resident memory when it was measured last, octets.
+    resident: AtomicU64,
     memory_limit: u64,
     disk_limit: u64,
     data: PathBuf,
@@ -40,6 +43,7 @@ impl Alarms {
         Alarms {
             on: Mutex::new([false; 3]),
             blocked: watch::Sender::new(None),
+            resident: AtomicU64::new(0),
             memory_limit,
             disk_limit: limits.disk_free,
             data: data.to_owned(),
@@ -49,6 +53,11 @@ impl Alarms {
     /// Follows why publishers are held up, if they are.
     pub(crate) fn blocked(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.blocked.subscribe()
+    }
+
+    /// Resident memory of the process when it was measured last, octets.
+    pub(crate) fn resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
     }
 
     /// Octets of messages in memory above which queues write them into segments: long before the alarm.
@@ -87,6 +96,7 @@ impl Alarms {
     /// Measures memory and disk.
     pub(crate) fn check(&self) {
         if let Some(resident) = resident_memory() {
+            self.resident.store(resident, Ordering::Relaxed);
             self.set(Resource::Memory, resident > self.memory_limit);
         }
         if let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) {

@@ -278,7 +278,9 @@ impl Node {
 
     /// Moves messages out of memory when much of it is taken.
     fn relieve_memory(&self) {
-        if self.resident_bytes() <= self.alarms.paging_limit() {
+        // Every queue is asked; only when the process is large.
+        let limit = self.alarms.paging_limit();
+        if self.alarms.resident() <= limit || self.resident_bytes() <= limit {
             return;
         }
         let now = self.now_ms();
@@ -532,7 +534,7 @@ impl Node {
                 let mut turn = Turn::new(self, TurnBuffers::default(), now);
                 // Bounded steps: a queue with many old messages lets others in between.
                 while turn
-                    .queue(id, |queue, now, fx| queue.relocate(now, floor, fx))
+                    .any_queue(id, |queue, now, fx| queue.relocate(now, floor, fx))
                     .is_some_and(|count| count > 0)
                 {
                     turn.close();
@@ -544,7 +546,7 @@ impl Node {
                         return;
                     }
                 }
-                turn.queue(id, |queue, _, fx| {
+                turn.any_queue(id, |queue, _, fx| {
                     if queue.is_durable() {
                         queue.log_open(fx);
                     }

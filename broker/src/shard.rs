@@ -319,18 +319,9 @@ impl<'n> Turn<'n> {
         if forced {
             targets.retain(|(_, name)| !rewritten.is_cycle(name));
         }
-        let count = targets.len();
-        for (index, (queue, _)) in targets.into_iter().enumerate() {
-            let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
-            self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
-            if index + 1 == count {
-                self.log_letter_gone(letter.queue, letter.epoch, letter.logged_qseq);
-            }
-        }
-        if count == 0 {
-            self.log_letter_gone(letter.queue, letter.epoch, letter.logged_qseq);
-            append(self.node, &mut self.buffers, &mut self.position);
-        }
+        let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
+        let gone = gone_record(letter.queue, letter.epoch, letter.logged_qseq);
+        self.hand_on(&mut publish, targets.into_iter().map(|(queue, _)| queue), gone);
         if let Some(qseq) = letter.stored_qseq {
             self.queue(letter.queue, |queue, _, fx| queue.letter_gone(qseq, fx));
         }
@@ -350,35 +341,40 @@ impl<'n> Turn<'n> {
         let expiration = properties.as_ref().and_then(Properties::expiration);
         let expiration_ms =
             expiration.and_then(|octets| std::str::from_utf8(octets).ok()).and_then(|text| text.parse().ok());
-        let count = targets.len();
-        for (index, queue) in targets.into_iter().enumerate() {
-            let mut publish = Publish::of(&message, expiration_ms, priority);
-            self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
-            if index + 1 == count {
-                self.log_letter_gone(due.store, due.epoch, due.logged_qseq);
-            }
-        }
-        if count == 0 {
-            self.log_letter_gone(due.store, due.epoch, due.logged_qseq);
-            append(self.node, &mut self.buffers, &mut self.position);
-        }
+        let mut publish = Publish::of(&message, expiration_ms, priority);
+        let gone = gone_record(due.store, due.epoch, due.logged_qseq);
+        self.hand_on(&mut publish, targets.into_iter(), gone);
     }
 
     fn publish_sighting(&mut self, sighting: &Sighting) {
         self.close();
         let Some((message, targets)) = self.node.trace(sighting) else { return };
         let message = Arc::new(message);
-        for queue in targets {
-            let mut publish = Publish::of(&message, None, 0);
-            self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
-        }
+        self.hand_on(&mut Publish::of(&message, None, 0), targets.into_iter(), None);
     }
 
-    fn log_letter_gone(&mut self, queue: QueueId, epoch: u32, logged_qseq: Option<u64>) {
-        let Some(qseq) = logged_qseq else { return };
-        let at = At { queue_id: queue.0, epoch, off: 0 };
-        let ranges = QseqRange::one(qseq).into();
-        self.buffers.log(&Record::Drop { at, reason: DropReason::DeadLettered, ranges });
+    /// Gives a message to queues; `gone` is logged together with its arrival in the last one.
+    fn hand_on(
+        &mut self,
+        publish: &mut Publish<'_>,
+        targets: impl ExactSizeIterator<Item = QueueId>,
+        gone: Option<Record<'static>>,
+    ) {
+        let mut left = targets.len();
+        for queue in targets {
+            self.queue(queue, |queue, now, fx| queue.publish(now, publish, fx));
+            left -= 1;
+            if left == 0
+                && let Some(gone) = &gone
+            {
+                self.buffers.log(gone);
+                return;
+            }
+        }
+        if let Some(gone) = &gone {
+            self.buffers.log(gone);
+            append(self.node, &mut self.buffers, &mut self.position);
+        }
     }
 
     /// Locks a shard, letting go of another one. Returns where it is in `open`.
@@ -399,6 +395,13 @@ impl<'n> Turn<'n> {
         self.open.push((index, self.node.lock_shard(index)));
         0
     }
+}
+
+/// What the log has to hear of a message that left its queue to be routed, if it knows it.
+fn gone_record(queue: QueueId, epoch: u32, logged_qseq: Option<u64>) -> Option<Record<'static>> {
+    let at = At { queue_id: queue.0, epoch, off: 0 };
+    let ranges = QseqRange::one(logged_qseq?).into();
+    Some(Record::Drop { at, reason: DropReason::DeadLettered, ranges })
 }
 
 /// Appends what the queues logged. Called while their shard is locked.

@@ -56,7 +56,7 @@ impl Connection {
         // Looked at first once for each read: few large publishes can ask for much, too.
         let mut steps = STEPS_PER_LOOK - 1;
         let next = loop {
-            steps = steps.wrapping_add(1);
+            steps += 1;
             if steps.is_multiple_of(STEPS_PER_LOOK) && self.outbox.is_overfull() {
                 break Next::HeldBack;
             }
