@@ -1,5 +1,5 @@
 //! The frame of a crash enumeration: run a workload, cut the power everywhere, recover, and sometimes go on and
-//! cut it again. What is worked on, and what must hold, is a [`Subject`]'s.
+//! cut it again. What is worked on, and what must hold, is a `Subject`'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

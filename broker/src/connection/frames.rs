@@ -103,11 +103,15 @@ impl Connection {
                 return Err((0, Exception::connection(reply_code::FRAME_ERROR, error.explanation(data))));
             }
         };
-        if self.phase != Phase::Running {
-            return match frame.kind {
-                FrameKind::Method => Ok(Step::Slow),
-                _ => Ok(Step::Used(size)),
-            };
+        match self.phase {
+            Phase::Running => {}
+            Phase::Start | Phase::Tune | Phase::Open => return self.login_frame(frame, size),
+            Phase::Header | Phase::Closing | Phase::Done => {
+                return match frame.kind {
+                    FrameKind::Method => Ok(Step::Slow),
+                    _ => Ok(Step::Used(size)),
+                };
+            }
         }
         self.current_channel = frame.channel;
         if frame.channel == 0 {
@@ -135,6 +139,26 @@ impl Connection {
                 self.body_frame(turn, frame).map(|()| Step::Used(size)).map_err(fail)
             }
         }
+    }
+
+    /// A frame before the connection is open.
+    fn login_frame(&mut self, frame: Frame<'_>, size: usize) -> Result<Step, (usize, Exception)> {
+        match frame.kind {
+            FrameKind::Method | FrameKind::Heartbeat if frame.channel == 0 => {
+                self.connection_frame(frame, size)
+            }
+            _ if self.phase == Phase::Open => Err((size, unexpected(frame.unexpected_explanation()))),
+            _ => {
+                self.end_login(&frame.unexpected_explanation());
+                Ok(Step::Used(size))
+            }
+        }
+    }
+
+    /// Ends the connection without a word. RabbitMQ: who is not logged in yet is not told what was wrong.
+    pub(crate) fn end_login(&mut self, reason: &str) {
+        tracing::warn!(connection = %self.info.name(), reason, "out of order during login");
+        self.phase = Phase::Done;
     }
 
     fn connection_frame(&mut self, frame: Frame<'_>, size: usize) -> Result<Step, (usize, Exception)> {

@@ -121,22 +121,28 @@ impl Connection {
                 self.phase = Phase::Done;
                 Ok(())
             }
-            (Phase::Closing, _) => Ok(()),
             (Phase::Running, Method::ConnectionUpdateSecret(_)) => {
                 // RabbitMQ: a password does not run out, so the internal back end takes any new secret.
                 self.write_now(&methods::UpdateSecretOk);
                 Ok(())
             }
-            (Phase::Running, _) => Err(Exception::connection(
-                reply_code::CHANNEL_ERROR,
-                "unexpected method in connection state running",
-            )),
-            _ => {
-                tracing::warn!(connection = %self.info.name(), method = method.name(), "method out of order during login");
-                self.phase = Phase::Done;
-                Ok(())
-            }
+            _ => self.out_of_order(method),
         }
+    }
+
+    /// A method that has no place on channel 0 in this phase.
+    pub(crate) fn out_of_order(&mut self, method: &Method<'_>) -> Result<(), Exception> {
+        let state = match self.phase {
+            Phase::Running => "running",
+            Phase::Open => "opening",
+            Phase::Closing => return Ok(()),
+            Phase::Header | Phase::Start | Phase::Tune | Phase::Done => {
+                self.end_login(method.name());
+                return Ok(());
+            }
+        };
+        let text = format!("unexpected method in connection state {state}");
+        Err(Exception::connection(reply_code::CHANNEL_ERROR, text))
     }
 
     async fn start_ok(&mut self, start: &methods::StartOk<'_>) -> Result<(), Exception> {

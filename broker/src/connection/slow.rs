@@ -28,12 +28,10 @@ impl Connection {
                 let (class_id, method_id) = (method.class_id(), method.method_id());
                 let done = match method.class_id() {
                     10 => self.connection_method(number, &method).await,
-                    _ if self.phase != Phase::Running => Err(unimplemented_method()),
-                    _ if number == 0 => Err(Exception::connection(
-                        reply_code::CHANNEL_ERROR,
-                        "unexpected method in connection state running",
-                    )),
-                    _ => self.slow_method(number, &method).await,
+                    _ if self.phase == Phase::Running && number != 0 => {
+                        self.slow_method(number, &method).await
+                    }
+                    _ => self.out_of_order(&method),
                 };
                 done.map_err(|error| error.at(class_id, method_id))
             }

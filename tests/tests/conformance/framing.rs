@@ -33,6 +33,46 @@ fn frames_of_the_wrong_kind_or_on_the_wrong_channel() {
     fatal_frames(&[(3, 0, b"abc")], 505, r#"type 3, all octets = <<"abc">>"#, (0, 0));
 }
 
+/// Frames (kind, channel, payload) that have no place before the connection is open.
+const EARLY: [(u8, u16, &[u8]); 4] =
+    [(1, 1, &[0, 20, 0, 10, 0]), (8, 1, b""), (2, 0, &[0; 14]), (3, 1, b"abc")];
+
+#[test]
+fn frames_between_tune_ok_and_open_are_505_and_methods_504() {
+    let tuned = || {
+        let mut client = Client::connect(node().port);
+        client.authenticate(&Login::default()).unwrap();
+        client.put(0, Login::default().tune_ok());
+        client
+    };
+    let octets = ["<<0,20,0,10,0>>", "<<>>", "<<0,0,0,0,0,0,0,0,0,0,0,0,0,0>>", r#"<<"abc">>"#];
+    for ((kind, number, payload), octets) in EARLY.into_iter().zip(octets) {
+        let mut client = tuned();
+        client.put_frame(kind, number, payload);
+        client.flush();
+        client.expect_connection_close(505, &format!("type {kind}, all octets = {octets}"), (0, 0));
+    }
+    let mut client = tuned();
+    client.send(0, channel::Open);
+    client.expect_connection_close(504, "unexpected method in connection state opening", (20, 10));
+}
+
+#[test]
+fn frames_out_of_order_during_the_login_end_the_connection() {
+    for (kind, number, payload) in EARLY {
+        let mut client = Client::connect(node().port);
+        client.greet();
+        client.put_frame(kind, number, payload);
+        client.flush();
+        client.expect_end();
+        let mut client = Client::connect(node().port);
+        client.authenticate(&Login::default()).unwrap();
+        client.put_frame(kind, number, payload);
+        client.flush();
+        client.expect_end();
+    }
+}
+
 #[test]
 fn a_heartbeat_with_a_payload_is_one() {
     let mut client = client();
