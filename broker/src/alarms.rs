@@ -19,12 +19,17 @@ pub(crate) enum Resource {
     Disk,
     /// The log could not be written for lack of room.
     Log,
+    /// Messages of a long queue could not be written into a segment for lack of room.
+    Segments,
 }
+
+/// Free octets with which a segment will find room again: more than the largest.
+const SEGMENT_ROOM: u64 = 64 << 20;
 
 /// Alarms that are on now.
 #[derive(Debug)]
 pub(crate) struct Alarms {
-    on: Mutex<[bool; 3]>,
+    on: Mutex<[bool; 4]>,
     blocked: watch::Sender<Option<Arc<str>>>,
     /// Resident memory when it was measured last, octets.
     resident: AtomicU64,
@@ -41,7 +46,7 @@ impl Alarms {
             MemoryLimit::Share(share) => (machine_memory() as f64 * share) as u64,
         };
         Alarms {
-            on: Mutex::new([false; 3]),
+            on: Mutex::new([false; 4]),
             blocked: watch::Sender::new(None),
             resident: AtomicU64::new(0),
             memory_limit,
@@ -65,10 +70,10 @@ impl Alarms {
         self.memory_limit / 5 * 2
     }
 
-    /// Whether the disk, or the log on it, has little room.
+    /// Whether the disk, or what is written to it, has little room.
     pub(crate) fn is_short_of_disk(&self) -> bool {
-        let [_, disk, log] = *self.on.lock();
-        disk || log
+        let [_, disk, log, segments] = *self.on.lock();
+        disk || log || segments
     }
 
     /// Turns an alarm on or off.
@@ -82,9 +87,9 @@ impl Alarms {
         } else {
             tracing::info!(?resource, "resource alarm cleared");
         }
-        let [memory, disk, log] = *all;
+        let [memory, disk, log, segments] = *all;
         // RabbitMQ's reasons.
-        let reason = match (memory, disk || log) {
+        let reason = match (memory, disk || log || segments) {
             (false, false) => None,
             (true, false) => Some("low on memory"),
             (false, true) => Some("low on disk"),
@@ -102,6 +107,10 @@ impl Alarms {
         if let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             self.set(Resource::Disk, free < self.disk_limit);
+            if free >= SEGMENT_ROOM {
+                // Whose segment it was may need none by now.
+                self.set(Resource::Segments, false);
+            }
         }
     }
 }
@@ -147,7 +156,10 @@ mod tests {
         alarms.set(Resource::Memory, false);
         assert_eq!(reason().as_deref(), Some("low on disk"));
         assert!(alarms.is_short_of_disk());
+        alarms.set(Resource::Segments, true);
         alarms.set(Resource::Log, false);
+        assert!(alarms.is_short_of_disk());
+        alarms.set(Resource::Segments, false);
         assert_eq!(reason(), None);
     }
 

@@ -1,6 +1,7 @@
 //! The broker program: an AMQP 0-9-1 broker that RabbitMQ's clients use unchanged.
 
 mod alarms;
+mod allocator;
 mod auth;
 mod cluster;
 mod config;
@@ -20,11 +21,6 @@ mod tls;
 use clap::Parser;
 use config::cli::NodeArgs;
 use std::process::ExitCode;
-
-// The unit tests count allocations instead.
-#[cfg(not(test))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An AMQP 0-9-1 broker. Without arguments it starts a working node.
 #[derive(Debug, Parser)]

@@ -99,6 +99,7 @@ pub(crate) struct Metadata {
 impl Drop for Metadata {
     /// Waits until the log is closed, so that the data directory can be given up.
     fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
         self.inbox = None;
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported when it happened.
@@ -118,6 +119,8 @@ struct Shared {
     /// [`MetaSm::version`], readable without the lock.
     version: AtomicU64,
     failed: AtomicBool,
+    /// The node stops.
+    closing: AtomicBool,
     hook: OnceLock<Box<dyn Hook>>,
     patterns: Arc<Patterns>,
 }
@@ -186,6 +189,7 @@ impl Metadata {
                 caught_up: false,
             }),
             failed: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             hook: OnceLock::new(),
             patterns,
         });
@@ -396,6 +400,10 @@ impl Machine for Shared {
 
     fn snapshot(&self) -> Vec<u8> {
         self.state.read().sm.snapshot()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     fn on_failure(&self, error: &str) {

@@ -750,6 +750,7 @@ async fn keep_house(node: Weak<Node>) {
             node.relieve_memory();
             node.reclaim_log();
             node.pager.remove_due(node.wal.durable_lsn());
+            crate::allocator::give_back();
         });
         if let Err(error) = work.await {
             tracing::error!(%error, "housekeeping failed");

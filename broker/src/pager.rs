@@ -9,6 +9,7 @@
 //! The work is done on threads for blocking work, few at a time. A queue has at most one segment being written
 //! and one window being read, so what waits here is bounded by the number of queues.
 
+use crate::alarms::Resource;
 use crate::node::Node;
 use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use amqp::content::Properties;
@@ -347,6 +348,7 @@ fn write(node: &Node, page_out: &PageOut) {
     let (id, durable, first_qseq) = (page_out.queue, page_out.durable, page_out.first_qseq());
     match written {
         Ok(meta) => {
+            node.alarms.set(Resource::Segments, false);
             let meta = meta.encode();
             let outcome = turn.queue(id, |queue, now, fx| queue.paged_out(now, page_out, &meta, fx));
             turn.close();
@@ -361,7 +363,12 @@ fn write(node: &Node, page_out: &PageOut) {
             }
         }
         Err(error) => {
-            tracing::error!(queue = %id, %error, "messages stay in memory: a segment could not be written");
+            if error.is_full() {
+                tracing::debug!(queue = %id, %error, "messages stay in memory: no room for a segment");
+                node.alarms.set(Resource::Segments, true);
+            } else {
+                tracing::error!(queue = %id, %error, "messages stay in memory: a segment could not be written");
+            }
             turn.queue(id, LocalQueue::page_out_failed);
         }
     }

@@ -15,6 +15,7 @@ pub mod programs;
 pub mod rivals;
 pub mod scratch;
 pub mod shared;
+pub mod small_disk;
 pub mod wire;
 pub mod world;
 

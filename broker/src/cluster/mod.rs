@@ -35,6 +35,9 @@ pub(crate) trait Machine: Send + Sync + 'static {
     /// The state after the commands so far.
     fn snapshot(&self) -> Vec<u8>;
 
+    /// Whether the node stops: then nothing that takes its time is waited for.
+    fn is_closing(&self) -> bool;
+
     /// The log failed: nothing can be written any more. May be called more than once.
     fn on_failure(&self, error: &str);
 }

@@ -29,6 +29,10 @@ impl Machine for Notes {
         self.commands.lock().join(",").into_bytes()
     }
 
+    fn is_closing(&self) -> bool {
+        false
+    }
+
     fn on_failure(&self, error: &str) {
         self.failures.lock().push(error.to_owned());
     }

@@ -9,11 +9,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long a full disk is waited for before the node gives up.
-const FULL_DISK_PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is tried again meanwhile.
+/// How often a full disk is tried again.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(250);
 /// Work that may wait; more makes who asks for it wait.
 const INBOX: usize = 256;
@@ -63,11 +61,11 @@ fn run(log: &RaftLog, machine: &dyn Machine, inbox: &Receiver<Work>) {
             }
         }
         if !waiting.is_empty() {
-            let result = report(machine, patiently(|| log.sync()));
+            let result = report(machine, patiently(machine, || log.sync()));
             waiting.drain(..).for_each(|done| done(copy(&result)));
         }
         for (head, state, done) in snapshots {
-            done(report(machine, patiently(|| log.install_snapshot(&head, &state))));
+            done(report(machine, patiently(machine, || log.install_snapshot(&head, &state))));
         }
     }
     if let Err(error) = log.close() {
@@ -76,7 +74,9 @@ fn run(log: &RaftLog, machine: &dyn Machine, inbox: &Receiver<Work>) {
 }
 
 fn report(machine: &dyn Machine, result: io::Result<()>) -> io::Result<()> {
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !machine.is_closing()
+    {
         machine.on_failure(&error.to_string());
     }
     result
@@ -91,13 +91,15 @@ fn copy(result: &io::Result<()>) -> io::Result<()> {
 
 /// Tries again while the disk is full: what was appended can not be taken back, so the answer to
 /// who asked for it has to wait.
-fn patiently(mut attempt: impl FnMut() -> Result<(), JournalError>) -> io::Result<()> {
-    let deadline = Instant::now() + FULL_DISK_PATIENCE;
+fn patiently(machine: &dyn Machine, mut attempt: impl FnMut() -> Result<(), JournalError>) -> io::Result<()> {
+    let mut waited = false;
     loop {
         match attempt() {
             Ok(()) => return Ok(()),
-            Err(JournalError::Full) if Instant::now() < deadline => {
-                tracing::error!("the disk is full; changes of metadata wait");
+            Err(JournalError::Full) if !machine.is_closing() => {
+                if !std::mem::replace(&mut waited, true) {
+                    tracing::error!("the disk is full; changes of metadata wait for room");
+                }
                 std::thread::sleep(FULL_DISK_RETRY);
             }
             Err(error) => return Err(io::Error::other(error)),

@@ -8,6 +8,7 @@
 mod backlog;
 mod clients;
 mod durability;
+mod full_disk;
 mod pressure;
 mod start;
 mod tls;

@@ -3,7 +3,9 @@
 use amqp::method::Method;
 use harness::node::{Node, Setup};
 use harness::scratch::Scratch;
+use harness::small_disk::SmallDisk;
 use harness::wire::{Client, Login};
+use harness::{Needs, ready};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -49,5 +51,45 @@ fn publishers_learn_that_they_are_held_up_and_stay_connected() {
     let own = consumer.own_queue();
     assert!(consumer.get(1, &own).is_none());
     drop(node);
+    scratch.passed();
+}
+
+#[test]
+fn publishers_go_on_when_the_disk_has_room_again() {
+    if !ready("a disk alarm that clears", &[Needs::Network]) {
+        return;
+    }
+    let scratch = Scratch::new("room-again").unwrap();
+    let folder = scratch.path().join("disk");
+    let disk = SmallDisk::mount(&folder, 512).unwrap();
+    let setup = Setup::configured("[limits]\ndisk_free = \"200MB\"\n", "disk_free_limit.absolute = 200MB\n");
+    let node = Node::start_with(&folder, &setup).unwrap();
+    let mut publisher = Client::new(node.port);
+    let queue = publisher.own_queue();
+    publisher.confirm(1);
+    publisher.publish(1, &queue, b"before");
+    publisher.expect("basic.ack");
+    disk.fill(100 << 20).unwrap();
+    // The disk is looked at now and then.
+    let mut sent: u64 = 1;
+    let reason = loop {
+        publisher.publish(1, &queue, b"meanwhile");
+        sent += 1;
+        let next = publisher.receive().unwrap();
+        match next.method() {
+            Method::ConnectionBlocked(blocked) => break blocked.reason.to_owned(),
+            _ => assert_eq!(next.name(), "basic.ack"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(reason, "low on disk");
+    publisher.publish(1, &queue, b"held up");
+    sent += 1;
+    publisher.expect_silence(Duration::from_millis(300));
+    disk.relieve().unwrap();
+    publisher.expect("connection.unblocked");
+    while publisher.expect("basic.ack").tag() < sent {}
+    drop(node);
+    drop(disk);
     scratch.passed();
 }

@@ -107,6 +107,14 @@ pub enum SegmentError {
     },
 }
 
+impl SegmentError {
+    /// Whether it could not be written for lack of room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, SegmentError::Io { source, .. } if disk::is_full(source))
+    }
+}
+
 /// What is remembered of a segment without opening it; goes into the log with `SEGADD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentMeta {
