@@ -45,29 +45,30 @@ pub(crate) type LocalQueue = Queue<ConsumerHandle>;
 /// Some of the node's queues.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    queues: FxHashMap<QueueId, LocalQueue>,
+    /// Boxed, because a table is mostly half empty.
+    queues: FxHashMap<QueueId, Box<LocalQueue>>,
     timers: BinaryHeap<Reverse<(u64, QueueId)>>,
 }
 
 impl Shard {
     /// Adds a queue.
     pub(crate) fn insert(&mut self, queue: LocalQueue) {
-        self.queues.insert(queue.id(), queue);
+        self.queues.insert(queue.id(), Box::new(queue));
     }
 
     /// Removes a queue.
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<LocalQueue> {
-        self.queues.remove(&id)
+        self.queues.remove(&id).map(|queue| *queue)
     }
 
     /// Looks at a queue.
     pub(crate) fn get(&self, id: QueueId) -> Option<&LocalQueue> {
-        self.queues.get(&id)
+        self.queues.get(&id).map(Box::as_ref)
     }
 
     /// All queues here.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &LocalQueue> {
-        self.queues.values()
+        self.queues.values().map(Box::as_ref)
     }
 
     /// Adds a timer of a queue.

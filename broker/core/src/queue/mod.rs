@@ -462,7 +462,7 @@ impl<H> Queue<H> {
         }
         if !back.is_empty() {
             if self.config.quorum {
-                self.return_to_quorum(back, how, fx);
+                self.return_to_quorum(now, back, how, fx);
             } else {
                 self.ready.put_back(back);
             }

@@ -12,8 +12,8 @@
 //! that returns to a place between unread ones waits in `loose` until they are read. A segment's file stays
 //! until each of its messages is settled, wherever it is meanwhile.
 //!
-//! Only queues whose messages leave in order are paged, so that a segment holds every live message of its range:
-//! not those with priorities, nor quorum queues, where returned messages go elsewhere.
+//! Only queues without priorities are paged, so that a segment holds every live message of its range. The messages
+//! that were returned to a quorum queue wait apart, in memory.
 
 use super::ready::Entry;
 use crate::ids::QueueId;

@@ -55,7 +55,7 @@ impl<H> Queue<H> {
         log_floor: u64,
     ) {
         self.next_qseq = self.next_qseq.max(qseq + 1);
-        let redelivered = qseq < self.hwm;
+        let redelivered = qseq < self.hwm || returns > 0;
         let entry = Entry {
             qseq,
             message,
@@ -177,8 +177,7 @@ impl<H> Queue<H> {
     }
 
     fn start_page_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        let in_order = self.config.max_priority.is_none() && !self.config.quorum;
-        if !in_order || now < self.page_retry_ms || self.paging_out {
+        if self.config.max_priority.is_some() || now < self.page_retry_ms || self.paging_out {
             return;
         }
         let held = self.held.keys().copied().max().unwrap_or(0);

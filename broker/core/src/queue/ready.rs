@@ -36,7 +36,7 @@ pub struct Entry {
 pub(super) struct Ready {
     /// Highest priority first. A queue without priorities has one level.
     levels: Vec<Level>,
-    /// What follows the only level, when it is too long to stay in memory.
+    /// What follows the lowest level, 0, when it is too long to stay in memory.
     paged: Option<Box<Paged>>,
     len: usize,
     bytes: u64,
@@ -96,8 +96,8 @@ impl Ready {
     pub(super) fn push_back(&mut self, entry: Entry) {
         self.count(&entry);
         match &mut self.paged {
-            Some(paged) => paged.push_back(entry),
-            None => self.level(entry.priority).push_back(entry),
+            Some(paged) if entry.priority == 0 => paged.push_back(entry),
+            _ => self.level(entry.priority).push_back(entry),
         }
         self.take_back();
     }
@@ -138,11 +138,11 @@ impl Ready {
         for entry in entries {
             self.count(&entry);
             let entry = match &mut self.paged {
-                Some(paged) => match paged.put_back(entry) {
+                Some(paged) if entry.priority == 0 => match paged.put_back(entry) {
                     Some(entry) => entry,
                     None => continue,
                 },
-                None => entry,
+                _ => entry,
             };
             let level = self.level(entry.priority);
             if level.front().is_none_or(|front| entry.qseq < front.qseq) {
@@ -226,7 +226,7 @@ impl Ready {
     /// What to read now so that consumers need not wait.
     pub(super) fn window(&mut self, queue: QueueId, durable: bool) -> Option<Window> {
         let paged = self.paged.as_deref_mut()?;
-        let front = self.levels.first().map_or(0, |level| level.entries.len());
+        let front: usize = self.levels.iter().map(|level| level.entries.len()).sum();
         // Messages of one queue are alike: the memory of those in front follows from their number.
         let behind = paged.behind();
         let share = self.memory as usize / (front + behind).max(1) * front;
@@ -258,7 +258,7 @@ impl Ready {
         held: u64,
     ) -> Option<PageOut> {
         if self.paged.is_none() {
-            let level = self.levels.first_mut()?;
+            let level = self.levels.last_mut().filter(|level| level.priority == 0)?;
             let paged = Paged::split(&mut level.entries);
             if paged.is_done() {
                 return None;

@@ -605,10 +605,11 @@ fn all(queue: &mut Queue<u32>, fx: &mut Recorder) -> Vec<u64> {
 
 #[test]
 fn a_quorum_queue_puts_what_a_client_returns_last_unless_it_has_a_limit() {
-    for (limit, how, order) in [
-        (None, Settle::Requeue, [4, 5, 2, 1, 3]),
-        (Some(9), Settle::Requeue, [2, 1, 3, 4, 5]),
-        (None, Settle::Release, [2, 1, 3, 4, 5]),
+    // What goes last gets new positions.
+    for (limit, how, order, moved) in [
+        (None, Settle::Requeue, [4, 5, 6, 7, 8], [(2, 6), (1, 7), (3, 8)].as_slice()),
+        (Some(9), Settle::Requeue, [2, 1, 3, 4, 5], &[]),
+        (None, Settle::Release, [2, 1, 3, 4, 5], &[]),
     ] {
         let (mut queue, mut fx) = (quorum(limit), Recorder::default());
         for _ in 0..5 {
@@ -619,9 +620,13 @@ fn a_quorum_queue_puts_what_a_client_returns_last_unless_it_has_a_limit() {
         }
         queue.settle(0, how, &[2], &mut fx);
         queue.settle(0, how, &[1, 3], &mut fx);
+        let (old, new): (Vec<u64>, Vec<u64>) = moved.iter().copied().unzip();
+        let gone: Vec<(u64, u64)> = old.iter().map(|qseq| (*qseq, *qseq)).collect();
+        assert_eq!(fx.dropped, gone);
         assert_eq!(all(&mut queue, &mut fx), order, "{limit:?} {how:?}");
         assert_eq!(fx.requeued.is_empty(), limit.is_none(), "counts are logged where they limit");
-        assert_eq!(fx.enqueued, [1, 2, 3, 4, 5], "everything is kept, transient or not");
+        assert_eq!(fx.enqueued[..5], [1, 2, 3, 4, 5], "everything is kept, transient or not");
+        assert_eq!(fx.enqueued[5..], new);
     }
 }
 
@@ -630,13 +635,13 @@ fn a_quorum_queue_tells_consumers_how_often_a_message_came_back() {
     let (mut queue, mut fx) = (quorum(None), Recorder::default());
     queue.consume(0, consumer(1, false, 1, 0), &mut fx);
     publish(&mut queue, 0, true, None, &mut fx);
-    for _ in 0..2 {
-        queue.settle(0, Settle::Requeue, &[1], &mut fx);
+    for qseq in 1..=2 {
+        queue.settle(0, Settle::Requeue, &[qseq], &mut fx);
     }
     assert_eq!(fx.counts, [None, Some(1), Some(2)]);
-    queue.settle(0, Settle::Discard, &[1], &mut fx);
+    queue.settle(0, Settle::Discard, &[3], &mut fx);
     publish(&mut queue, 0, true, None, &mut fx);
-    queue.settle(0, Settle::Release, &[2], &mut fx);
+    queue.settle(0, Settle::Release, &[4], &mut fx);
     assert_eq!(fx.counts[3..], [None, Some(1)], "the count is the message's own");
 }
 
@@ -706,6 +711,31 @@ fn a_long_queue_lies_in_segments_and_comes_back_in_order() {
     assert_eq!((queue.ready_count(), queue.unacked_count(), queue.ready_bytes()), (0, 0, 0));
     assert!(fx.segments.0.is_empty(), "files stay: {:?}", fx.segments.0.keys());
     queue.cancel(1, holder, &mut fx);
+}
+
+#[test]
+fn a_long_quorum_queue_lies_in_segments_between_what_was_returned() {
+    let (mut queue, mut fx) = (quorum(None), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(queue.resident_bytes() < 40 << 20, "{} octets stay in memory", queue.resident_bytes());
+    for _ in 0..6 {
+        queue.get(1, false, &mut fx);
+    }
+    queue.settle(1, Settle::Release, &[2, 1], &mut fx);
+    queue.settle(1, Settle::Requeue, &[4, 3], &mut fx);
+    queue.settle(1, Settle::Ack, &[5, 6], &mut fx);
+    assert_eq!(queue.ready_count(), 39_998);
+    queue.consume(1, consumer(1, true, 0, 0), &mut fx);
+    serve(&mut queue, &mut fx);
+    let got: Vec<(u64, bool)> =
+        deliveries(&mut fx).into_iter().map(|(_, qseq, redelivered)| (qseq, redelivered)).collect();
+    let order = [2, 1].into_iter().chain(7..=40_002);
+    let expected: Vec<(u64, bool)> = order.map(|qseq| (qseq, qseq < 3 || qseq > 40_000)).collect();
+    assert!(got == expected, "{:?} … {:?}", &got[..4], got.last());
+    assert!(fx.segments.0.is_empty(), "files stay: {:?}", fx.segments.0.keys());
 }
 
 #[test]
