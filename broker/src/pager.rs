@@ -200,6 +200,8 @@ impl Pager {
     fn write(&self, page_out: &PageOut, now: u64) -> Result<SegmentMeta, SegmentError> {
         let dir = self.make_dir(page_out.queue, page_out.durable)?;
         let mut builder = SegmentBuilder::new(page_out.queue.0, self.storage_uuid);
+        let octets = page_out.messages.iter().map(|stored| stored.message.memory()).sum();
+        builder.reserve(page_out.messages.len(), octets);
         for stored in &page_out.messages {
             let view = stored.message.view();
             let message = record::Message {

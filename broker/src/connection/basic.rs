@@ -2,7 +2,7 @@
 //! 1.9).
 
 use super::Connection;
-use super::channel::{Channel, ChannelConsumer, settle};
+use super::channel::{Channel, ChannelConsumer, settle, settle_with};
 use super::frames::unimplemented_method;
 use super::outbox::ConsumerHandle;
 use super::reply_to::REPLY_TO;
@@ -69,12 +69,14 @@ impl Connection {
                 Ok(())
             }
             Method::BasicGet(get) => self.get(turn, number, get),
-            Method::BasicAck(ack) => self.settle(turn, number, Settle::Ack, ack.delivery_tag, ack.multiple),
+            Method::BasicAck(ack) => {
+                self.settle_one(turn, number, Settle::Ack, ack.delivery_tag, ack.multiple)
+            }
             Method::BasicNack(nack) => {
-                self.settle(turn, number, refuse(nack.requeue), nack.delivery_tag, nack.multiple)
+                self.settle_one(turn, number, refuse(nack.requeue), nack.delivery_tag, nack.multiple)
             }
             Method::BasicReject(reject) => {
-                self.settle(turn, number, refuse(reject.requeue), reject.delivery_tag, false)
+                self.settle_one(turn, number, refuse(reject.requeue), reject.delivery_tag, false)
             }
             Method::BasicRecover(recover) => {
                 if recover.requeue {
@@ -306,7 +308,7 @@ impl Connection {
         Ok(())
     }
 
-    fn settle(
+    fn settle_one(
         &mut self,
         turn: &mut Turn<'_>,
         number: u16,
@@ -314,29 +316,34 @@ impl Connection {
         tag: u64,
         multiple: bool,
     ) -> Result<(), Exception> {
+        self.settle(turn, number, how, &[tag], multiple).map_err(|(_, error)| error)
+    }
+
+    /// Settles deliveries by their tags, or with `multiple` everything up to each. Of a tag that is not known it
+    /// returns the place; what comes before it is settled.
+    pub(crate) fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        how: Settle,
+        tags: &[u64],
+        multiple: bool,
+    ) -> Result<(), (usize, Exception)> {
         let mut settled = std::mem::take(&mut self.settled);
         settled.clear();
-        let taken = self.outbox.take(number, tag, multiple, &mut settled);
-        if let Err(UnknownTag(tag)) = taken {
-            self.settled = settled;
-            return Err(precondition(format!("unknown delivery tag {tag}")));
-        }
+        let taken = self.outbox.take(number, tags, multiple, &mut settled);
         let open = self.channels.get_mut(&number);
         if let Some(transaction) = open.and_then(|open| open.transaction.as_mut()) {
             if !settled.is_empty() {
                 transaction.settlements.push((how, std::mem::take(&mut settled)));
             }
-        } else {
+        } else if !settled.is_empty() {
             self.info.counters.acknowledged.add(settled.len() as u64);
-            if let [(_, unacked)] = settled.as_slice() {
-                turn.queue(unacked.queue, |queue, now, fx| queue.settle(now, how, &[unacked.qseq], fx));
-            } else {
-                settle(turn, how, &mut settled);
-            }
+            settle_with(turn, how, &mut settled, &mut self.positions);
             self.resume_limited(turn, number);
         }
         self.settled = settled;
-        Ok(())
+        taken.map_err(|(index, UnknownTag(tag))| (index, precondition(format!("unknown delivery tag {tag}"))))
     }
 
     /// `basic.recover`: everything unsettled on the channel goes back to its queues.

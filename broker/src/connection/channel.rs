@@ -71,12 +71,21 @@ impl Channel {
 
 /// Settles deliveries at their queues, those of one queue together and in order.
 pub(crate) fn settle(turn: &mut Turn<'_>, how: Settle, deliveries: &mut [(u64, Unacked)]) {
-    let mut positions = Vec::with_capacity(deliveries.len());
-    deliveries.sort_by_key(|(tag, unacked)| (unacked.queue, *tag));
+    settle_with(turn, how, deliveries, &mut Vec::new());
+}
+
+/// As [`settle`], with a buffer for positions that is used again.
+pub(crate) fn settle_with(
+    turn: &mut Turn<'_>,
+    how: Settle,
+    deliveries: &mut [(u64, Unacked)],
+    positions: &mut Vec<u64>,
+) {
+    deliveries.sort_unstable_by_key(|(tag, unacked)| (unacked.queue, *tag));
     for group in deliveries.chunk_by(|(_, one), (_, other)| one.queue == other.queue) {
         positions.clear();
         positions.extend(group.iter().map(|(_, unacked)| unacked.qseq));
-        turn.queue(group[0].1.queue, |queue, now, fx| queue.settle(now, how, &positions, fx));
+        turn.queue(group[0].1.queue, |queue, now, fx| queue.settle(now, how, positions, fx));
     }
 }
 

@@ -13,6 +13,7 @@ use amqp::reply_code;
 use broker_core::channel::content::Assembly;
 use broker_core::exception::{Exception, Scope};
 use broker_core::message::MessageView;
+use broker_core::queue::Settle;
 use std::sync::Arc;
 
 /// What a look at the read buffer led to.
@@ -28,6 +29,11 @@ pub(crate) enum Next {
 
 /// Frames after which the output is looked at: a client that asks for much and reads nothing has to wait.
 const STEPS_PER_LOOK: u32 = 16;
+
+/// Acknowledgements that are settled together: what they let out to consumers comes before the next frame.
+const ACKS_AT_ONCE: usize = 256;
+/// Octets of a frame with `basic.ack`.
+const ACK_OCTETS: usize = 21;
 
 /// What one step did.
 enum Step {
@@ -176,6 +182,9 @@ impl Connection {
         size: usize,
         data: &[u8],
     ) -> Result<Step, (usize, Exception)> {
+        if single_ack(frame.payload).is_some() {
+            return self.acks(turn, frame.channel, data);
+        }
         let method = decode(frame.payload).map_err(|error| (size, error))?;
         let (class_id, method_id) = (method.class_id(), method.method_id());
         let name = |error: Exception| error.at(class_id, method_id);
@@ -198,6 +207,25 @@ impl Connection {
         }
         self.fast_method(turn, frame.channel, &method).map_err(|error| (size, name(error)))?;
         Ok(Step::Used(size))
+    }
+
+    /// Acknowledgements of single deliveries that follow each other on a channel: they are settled together.
+    fn acks(&mut self, turn: &mut Turn<'_>, channel: u16, data: &[u8]) -> Result<Step, (usize, Exception)> {
+        let mut tags = std::mem::take(&mut self.tags);
+        tags.clear();
+        while tags.len() < ACKS_AT_ONCE
+            && let Ok(Some((frame, _))) = frame::parse(&data[tags.len() * ACK_OCTETS..], self.frame_max)
+            && (frame.kind, frame.channel) == (FrameKind::Method, channel)
+            && let Some(tag) = single_ack(frame.payload)
+        {
+            tags.push(tag);
+        }
+        let used = tags.len() * ACK_OCTETS;
+        let settled = self.settle(turn, channel, Settle::Ack, &tags, false);
+        self.tags = tags;
+        settled
+            .map(|()| Step::Used(used))
+            .map_err(|(index, error)| ((index + 1) * ACK_OCTETS, error.at(60, 80)))
     }
 
     fn header_frame(&mut self, turn: &mut Turn<'_>, frame: Frame<'_>) -> Result<(), Exception> {
@@ -280,6 +308,12 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// The delivery tag of a `basic.ack` that means one delivery.
+fn single_ack(payload: &[u8]) -> Option<u64> {
+    let tag = payload.strip_prefix(&[0, 60, 0, 80])?.strip_suffix(&[0])?;
+    Some(u64::from_be_bytes(tag.try_into().ok()?))
 }
 
 /// Header and body that follow a publish, when they lie there whole and in at most one body frame. Returns the

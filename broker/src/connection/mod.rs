@@ -112,6 +112,10 @@ pub(crate) struct Connection {
     route_scratch: RouteScratch,
     targets: Vec<QueueId>,
     settled: Vec<(u64, Unacked)>,
+    /// Their positions in a queue, reused.
+    positions: Vec<u64>,
+    /// Tags of acknowledgements that follow each other, reused.
+    tags: Vec<u64>,
     buffers: TurnBuffers,
     durable: watch::Receiver<Lsn>,
     /// Some channel published with confirms in this turn, or waits for the log.
@@ -177,6 +181,8 @@ pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
         route_scratch: RouteScratch::default(),
         targets: Vec::new(),
         settled: Vec::new(),
+        positions: Vec::new(),
+        tags: Vec::new(),
         buffers: TurnBuffers::default(),
         durable,
         confirming: false,

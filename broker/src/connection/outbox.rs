@@ -188,13 +188,20 @@ impl Outbox {
     pub(crate) fn take(
         &self,
         channel: u16,
-        tag: u64,
+        tags: &[u64],
         multiple: bool,
         out: &mut Vec<(u64, Unacked)>,
-    ) -> Result<(), UnknownTag> {
+    ) -> Result<(), (usize, UnknownTag)> {
         let mut state = self.state.lock();
-        let Some(channel) = state.channels.get_mut(&channel) else { return Err(UnknownTag(tag)) };
-        channel.deliveries.take(tag, multiple, out)
+        let mut channel = state.channels.get_mut(&channel);
+        for (index, &tag) in tags.iter().enumerate() {
+            match &mut channel {
+                Some(channel) => channel.deliveries.take(tag, multiple, out),
+                None => Err(UnknownTag(tag)),
+            }
+            .map_err(|unknown| (index, unknown))?;
+        }
+        Ok(())
     }
 
     /// Consumers that waited for the channel-wide limit, if there is room now.

@@ -50,6 +50,22 @@ fn a_delivery_is_settled_once() {
 }
 
 #[test]
+fn of_many_acknowledgements_those_before_an_unknown_tag_count() {
+    let mut client = client();
+    let queue = filled(&mut client, 5);
+    let last = (0..5).map(|_| client.get_unacked(1, &queue).tag()).last().unwrap();
+    // In one write: in any order, with one that nobody has in between.
+    for delivery_tag in [2, 1, 4, 99, 3] {
+        client.put(1, basic::Ack { delivery_tag, multiple: false });
+    }
+    client.put(1, basic::Ack { delivery_tag: last, multiple: true });
+    client.flush();
+    client.expect_channel_close(1, 406, "unknown delivery tag 99", (60, 80));
+    client.wait_ready(1, &queue, 2);
+    assert_eq!(client.drain(1, &queue), ["2", "4"]);
+}
+
+#[test]
 fn another_channel_cannot_settle_a_delivery() {
     let mut client = client();
     let queue = filled(&mut client, 1);

@@ -67,6 +67,8 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 64;
 const FOOTER_BYTES: usize = 64;
 const INDEX_BYTES: usize = 16;
+/// What a message takes beside what it consists of, about.
+const ROOM_EACH: usize = 48;
 const HAS_EXPIRY: u8 = 1;
 const HAS_PRIORITY: u8 = 2;
 
@@ -190,6 +192,12 @@ impl SegmentBuilder {
     #[must_use]
     pub fn new(queue_id: u64, storage_uuid: [u8; 16]) -> Self {
         Self { queue_id, storage_uuid, bytes: vec![0; HEADER_BYTES], body_bytes: 0, index: Vec::new() }
+    }
+
+    /// Makes room at once for so many more messages, with so many octets of properties, keys and bodies together.
+    pub fn reserve(&mut self, messages: usize, octets: usize) {
+        self.bytes.reserve(messages * (ROOM_EACH + INDEX_BYTES) + octets + FOOTER_BYTES);
+        self.index.reserve(messages);
     }
 
     /// How many messages it has.
