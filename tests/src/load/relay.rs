@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Octets for one read, and the longest message.
@@ -22,6 +23,9 @@ const BUFFER: usize = 1 << 19;
 
 /// A consumer that lags this many octets behind is waited for, so that TCP slows its publisher down.
 const HIGH_WATER: usize = 1 << 20;
+
+/// Octets of the journal: more than one turn can bring.
+const JOURNAL: u64 = 1 << 26;
 
 /// The tag of every consumer.
 const CONSUMER_TAG: &str = "c";
@@ -36,8 +40,8 @@ pub fn serve(port: u16, journal: &Path) -> Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
     let door = listener.as_raw_fd() as usize;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, door as u64))?;
-    let journal = File::create(journal).with_context(|| format!("create {}", journal.display()))?;
-    let mut relay = Relay { peers: Vec::new(), queues: HashMap::new(), journal, pending: Vec::new() };
+    let journal = Journal::create(journal).with_context(|| format!("create {}", journal.display()))?;
+    let mut relay = Relay { peers: Vec::new(), queues: HashMap::new(), journal };
     let mut events = [EpollEvent::empty(); 256];
     loop {
         let count = epoll.wait(&mut events, EpollTimeout::NONE)?;
@@ -63,9 +67,7 @@ struct Relay {
     peers: Vec<Option<Peer>>,
     /// The consumers of each queue.
     queues: HashMap<String, Vec<usize>>,
-    journal: File,
-    /// What this turn adds to the journal.
-    pending: Vec<u8>,
+    journal: Journal,
 }
 
 struct Peer {
@@ -153,7 +155,7 @@ impl Relay {
 
     fn forward(&mut self, from: &mut Peer, key: &str, content: &[u8]) -> Result<()> {
         if from.confirms {
-            self.pending.extend_from_slice(content);
+            self.journal.pending.extend_from_slice(content);
         }
         from.published += 1;
         let known = from.last.as_ref().filter(|(last, _)| last == key).map(|(_, id)| *id);
@@ -209,11 +211,7 @@ impl Relay {
 
     /// The journal first, then confirms, then one write for each peer.
     fn flush(&mut self, epoll: &Epoll) -> Result<()> {
-        if !self.pending.is_empty() {
-            self.journal.write_all(&self.pending).context("write the journal")?;
-            self.journal.sync_data().context("sync the journal")?;
-            self.pending.clear();
-        }
+        self.journal.sync().context("write the journal")?;
         for (id, place) in self.peers.iter_mut().enumerate() {
             let Some(peer) = place else { continue };
             if peer.confirms && peer.published > peer.confirmed {
@@ -255,6 +253,38 @@ impl Peer {
             epoll.modify(&self.stream, &mut EpollEvent::new(EpollFlags::EPOLLIN | room, id as u64))?;
         }
         Ok(())
+    }
+}
+
+/// A file that is full from the beginning and written round and round: a sync has octets to write, but no
+/// length and no place on the disk.
+struct Journal {
+    file: File,
+    at: u64,
+    /// What this turn adds.
+    pending: Vec<u8>,
+}
+
+impl Journal {
+    fn create(path: &Path) -> std::io::Result<Self> {
+        let mut file = File::create(path)?;
+        let zeros = vec![0; 1 << 20];
+        (0..JOURNAL >> 20).try_for_each(|_| file.write_all(&zeros))?;
+        file.sync_all()?;
+        Ok(Self { file, at: 0, pending: Vec::new() })
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if self.at + self.pending.len() as u64 > JOURNAL {
+            self.at = 0;
+        }
+        self.file.write_all_at(&self.pending, self.at)?;
+        self.at += self.pending.len() as u64;
+        self.pending.clear();
+        self.file.sync_data()
     }
 }
 

@@ -40,7 +40,7 @@ const KIB_EACH: Figure = figure("kib_each", "KiB each");
 /// Ours, theirs, and the relay where it can.
 const ALL: [usize; 3] = [3, 3, 3];
 const BOTH: [usize; 3] = [3, 3, 0];
-/// What takes RabbitMQ long to prepare.
+/// What takes RabbitMQ long to prepare or to end.
 const SLOW: [usize; 3] = [3, 1, 0];
 const ONCE: [usize; 3] = [1, 1, 0];
 
@@ -68,7 +68,7 @@ pub(super) const BROKER: &[Load] = &[
         "fanout to 10 queues, 10 consumers, transient, 1 KiB, auto-ack: deliveries",
         &["queues=10", "fanout"],
         &[RATE, cpu(2.0)],
-        BOTH,
+        SLOW,
     ),
     messages(
         "topic exchange, 10,000 bindings, 10 queues, transient, 1 KiB, auto-ack",
@@ -89,13 +89,13 @@ pub(super) const BROKER: &[Load] = &[
     messages(
         "20,000 messages/s, transient, 1 KiB, auto-ack: from due to delivered",
         &["rate=20000"],
-        &[CPU, P50, P99],
+        &[RATE, CPU, P50, P99],
         ALL,
     ),
     messages(
         "20,000 messages/s, persistent, 1 KiB, confirmed, each acknowledged: from due to delivered",
         &["rate=20000", "persistent", "window=1000", "ack"],
-        &[CPU, P50, P99],
+        &[RATE, CPU, P50, P99],
         ALL,
     ),
     Load {

@@ -16,7 +16,7 @@ Ours: a confirm and a tx.commit-ok are sent after the log that holds the message
 for all messages that wait. RabbitMQ 3.10, classic queue: a confirm and a tx.commit-ok are sent after its queue \
 index or message store was synced, which it also does for many messages at once. The relay only parses frames and \
 forwards them, in one thread; it is no broker but the bound that one could reach. What a publisher with confirms \
-sends it appends to a journal and syncs (fdatasync) once for all that came in a turn before it confirms.";
+sends it writes over an old journal and syncs (fdatasync) once for all that came in a turn before it confirms.";
 
 /// What both balancers do.
 pub(super) const RELAYING: &str = "Both relay between the client and the same echo server, on the same configuration \
