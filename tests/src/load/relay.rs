@@ -41,7 +41,7 @@ pub fn serve(port: u16, journal: &Path) -> Result<()> {
     let door = listener.as_raw_fd() as usize;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, door as u64))?;
     let journal = Journal::create(journal).with_context(|| format!("create {}", journal.display()))?;
-    let mut relay = Relay { peers: Vec::new(), queues: HashMap::new(), journal };
+    let mut relay = Relay { peers: Vec::new(), queues: HashMap::new(), journal, spare: Vec::new() };
     let mut events = [EpollEvent::empty(); 256];
     loop {
         let count = epoll.wait(&mut events, EpollTimeout::NONE)?;
@@ -68,6 +68,8 @@ struct Relay {
     /// The consumers of each queue.
     queues: HashMap<String, Vec<usize>>,
     journal: Journal,
+    /// The buffers of peers that are gone.
+    spare: Vec<Vec<u8>>,
 }
 
 struct Peer {
@@ -94,7 +96,7 @@ impl Relay {
         }
         self.peers[id] = Some(Peer {
             stream,
-            buffer: vec![0; BUFFER],
+            buffer: self.spare.pop().unwrap_or_else(|| vec![0; BUFFER]),
             end: 0,
             out: Vec::new(),
             written: 0,
@@ -220,7 +222,7 @@ impl Relay {
             }
             peer.write(epoll, id)?;
             if peer.gone {
-                *place = None;
+                self.spare.extend(place.take().map(|peer| peer.buffer));
                 self.queues.values_mut().for_each(|consumers| consumers.retain(|it| *it != id));
             }
         }

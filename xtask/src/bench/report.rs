@@ -9,6 +9,8 @@ pub(crate) struct Report {
     /// The columns; the first is ours, the second theirs.
     sides: &'static [&'static str],
     remark: &'static str,
+    /// The machine's load average before the first load: more than about 0.5 means that others used it too.
+    busy: String,
     rows: Vec<Row>,
 }
 
@@ -22,7 +24,9 @@ struct Row {
 
 impl Report {
     pub(super) fn new(subject: &'static str, sides: &'static [&'static str], remark: &'static str) -> Self {
-        Self { subject, sides, remark, rows: Vec::new() }
+        let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let busy = busy.split(' ').next().unwrap_or_default().to_owned();
+        Self { subject, sides, remark, busy, rows: Vec::new() }
     }
 
     /// Adds what the generator printed for one load: for each side a line of `name=value` words a round.
@@ -76,9 +80,10 @@ impl Report {
         let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let model = model.trim_start_matches([' ', '\t', ':']);
         format!(
-            "{}\n\nWritten by `cargo xtask bench {} --write` on {cores} cores ({model}).\n\n{}",
+            "{}\n\nWritten by `cargo xtask bench {} --write` on {cores} cores ({model}), load average {} before.\n\n{}",
             self.subject,
             self.subject,
+            self.busy,
             self.text()
         )
     }
