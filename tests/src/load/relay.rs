@@ -8,6 +8,7 @@
 use amqp::method::{basic, channel, confirm, connection, queue};
 use amqp::{ContentHeader, Method, PROTOCOL_HEADER, frame};
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::HashMap;
@@ -44,7 +45,10 @@ pub fn serve(port: u16, journal: &Path) -> Result<()> {
     let mut relay = Relay { peers: Vec::new(), queues: HashMap::new(), journal, spare: Vec::new() };
     let mut events = [EpollEvent::empty(); 256];
     loop {
-        let count = epoll.wait(&mut events, EpollTimeout::NONE)?;
+        let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            count => count?,
+        };
         for event in &events[..count] {
             let id = event.data() as usize;
             if id == door {

@@ -94,8 +94,9 @@ type Key = (&'static str, &'static str);
 
 const INTRODUCTION: &str = "# Benchmarks\n\nLoad generator and servers are on the same machine and share its \
 cores: the processor time is that of the server alone. Each figure is the median of rounds in alternation. A \
-ratio below 1 is good for times, memory and CPU, above 1 for rates. `-`: there is no such figure. Where the \
-broker's time goes: [profile.md](profile.md).\n";
+ratio below 1 is good for times, memory and CPU, above 1 for rates. `-`: there is no such figure. On a \
+machine that others use too (a load average above about 0.5 before) rates are lower, and where one message waits for \
+another 4 ms are a slice of the scheduler. Where the broker's time goes: [profile.md](profile.md).\n";
 
 /// The document for `docs/benchmarks.md`: sections of subjects that were not measured stay as they are.
 pub(super) fn document(before: &str, reports: &[Report]) -> String {
