@@ -16,13 +16,18 @@ use anyhow::{Context, Result, bail};
 use harness::load::figures::Line;
 use harness::load::plan::Plan;
 use harness::load::{Target, messages, population, relay, tcp};
+use std::net::TcpListener;
 use std::time::Duration;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match &words[..] {
-        ["relay", port, journal] => relay::serve(port.parse().context("PORT")?, journal.as_ref())?,
+        ["relay", port, journal] => {
+            let port: u16 = port.parse().context("PORT")?;
+            let listener = TcpListener::bind(("127.0.0.1", port)).context("listen")?;
+            relay::serve(&listener, journal.as_ref())?;
+        }
         ["echo", port] => tcp::echo(port.parse().context("PORT")?)?,
         ["tcp", address, pid, mode, clients, time] => {
             let mode = if *mode == "connect" { tcp::Mode::Connect } else { tcp::Mode::Ask };

@@ -97,3 +97,32 @@ impl Part {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::relay;
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_relay_takes_what_a_run_sends_and_loses_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let journal = std::env::temp_dir().join(format!("relay-{}", std::process::id()));
+        let path = journal.clone();
+        std::thread::spawn(move || relay::serve(&listener, &path).unwrap());
+        let guest = || "guest".to_owned();
+        let pid = std::process::id();
+        let target = Target { address, user: guest(), password: guest(), vhost: "/".to_owned(), pid };
+        for words in [
+            &["seconds=0.1"][..],
+            &["seconds=0.1", "queues=2", "persistent", "window=10", "ack"],
+            &["seconds=0.1", "rate=1000", "size=16"],
+            &["seconds=0.1", "window=1", "publish"],
+        ] {
+            let line = run(&target, &Plan::parse(words).unwrap()).unwrap().to_string();
+            assert!(line.starts_with("rate=") && !line.contains("NaN"), "{words:?}: {line}");
+        }
+        let _ = std::fs::remove_file(journal);
+    }
+}

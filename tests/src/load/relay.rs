@@ -31,16 +31,14 @@ const JOURNAL: u64 = 1 << 26;
 /// The tag of every consumer.
 const CONSUMER_TAG: &str = "c";
 
-/// Serves a port for ever.
+/// Serves those who connect, for ever.
 ///
 /// # Errors
-/// The port is taken, or the journal cannot be written.
-pub fn serve(port: u16, journal: &Path) -> Result<()> {
-    let listener =
-        TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("listen on port {port}"))?;
+/// The journal cannot be written.
+pub fn serve(listener: &TcpListener, journal: &Path) -> Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
     let door = listener.as_raw_fd() as usize;
-    epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, door as u64))?;
+    epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, door as u64))?;
     let journal = Journal::create(journal).with_context(|| format!("create {}", journal.display()))?;
     let mut relay = Relay { peers: Vec::new(), queues: HashMap::new(), journal, spare: Vec::new() };
     let mut events = [EpollEvent::empty(); 256];
