@@ -1,51 +1,69 @@
 //! The load generator as a program, for `cargo xtask bench`. Prints one line of `name=value` words.
 //!
 //! ```text
-//! load amqp ADDRESS USER PASSWORD VHOST PAIRS SECONDS SIZE WINDOW persistent|transient [PID…]
-//! load tcp ADDRESS connect|ask CLIENTS SECONDS [PID…]
+//! load messages ADDRESS PID USER PASSWORD VHOST [WORD…]       the words are those of Plan::parse
+//! load churn ADDRESS PID USER PASSWORD VHOST CLIENTS SECONDS
+//! load connections ADDRESS PID USER PASSWORD VHOST COUNT
+//! load queues ADDRESS PID USER PASSWORD VHOST transient|durable SECONDS
+//! load idle-queues ADDRESS PID USER PASSWORD VHOST COUNT
+//! load tcp ADDRESS PID connect|ask CLIENTS SECONDS
+//! load relay PORT JOURNAL
 //! load echo PORT
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its result")]
 
 use anyhow::{Context, Result, bail};
-use harness::load::{amqp, tcp};
+use harness::load::figures::Line;
+use harness::load::plan::Plan;
+use harness::load::{Target, messages, population, relay, tcp};
+use std::net::TcpListener;
 use std::time::Duration;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match &words[..] {
-        ["amqp", address, user, password, vhost, pairs, seconds, size, window, kind, pids @ ..] => {
-            let plan = amqp::Plan {
-                target: amqp::Target {
-                    address: (*address).to_owned(),
-                    user: (*user).to_owned(),
-                    password: (*password).to_owned(),
-                    vhost: (*vhost).to_owned(),
-                },
-                pairs: pairs.parse().context("PAIRS")?,
-                time: Duration::from_secs_f64(seconds.parse().context("SECONDS")?),
-                size: size.parse().context("SIZE")?,
-                window: window.parse().context("WINDOW")?,
-                persistent: *kind == "persistent",
-                pids: numbers(pids)?,
-            };
-            println!("{}", amqp::run(&plan)?);
-        }
-        ["tcp", address, mode, clients, seconds, pids @ ..] => {
-            let mode = if *mode == "connect" { tcp::Mode::Connect } else { tcp::Mode::Ask };
-            let time = Duration::from_secs_f64(seconds.parse().context("SECONDS")?);
-            println!(
-                "{}",
-                tcp::run(address, mode, clients.parse().context("CLIENTS")?, time, &numbers(pids)?)?
-            );
+        ["relay", port, journal] => {
+            let port: u16 = port.parse().context("PORT")?;
+            let listener = TcpListener::bind(("127.0.0.1", port)).context("listen")?;
+            relay::serve(&listener, journal.as_ref())?;
         }
         ["echo", port] => tcp::echo(port.parse().context("PORT")?)?,
-        _ => bail!("usage: load amqp|tcp|echo …; see the head of its source"),
+        ["tcp", address, pid, mode, clients, time] => {
+            let mode = if *mode == "connect" { tcp::Mode::Connect } else { tcp::Mode::Ask };
+            let pids = [pid.parse().context("PID")?];
+            println!("{}", tcp::run(address, mode, count(clients)?, seconds(time)?, &pids)?);
+        }
+        [mode, address, pid, user, password, vhost, rest @ ..] => {
+            let target = Target {
+                address: (*address).to_owned(),
+                user: (*user).to_owned(),
+                password: (*password).to_owned(),
+                vhost: (*vhost).to_owned(),
+                pid: pid.parse().context("PID")?,
+            };
+            println!("{}", broker(mode, &target, rest)?);
+        }
+        _ => bail!("see the head of its source for what `load` takes"),
     }
     Ok(())
 }
 
-fn numbers(words: &[&str]) -> Result<Vec<u32>> {
-    words.iter().map(|word| word.parse().with_context(|| format!("process id `{word}`"))).collect()
+fn broker(mode: &str, target: &Target, words: &[&str]) -> Result<Line> {
+    match (mode, words) {
+        ("messages", words) => messages::run(target, &Plan::parse(words)?),
+        ("churn", [clients, time]) => population::churn(target, count(clients)?, seconds(time)?),
+        ("connections", [number]) => population::connections(target, count(number)?),
+        ("queues", [kind, time]) => population::queues(target, *kind == "durable", seconds(time)?),
+        ("idle-queues", [number]) => population::idle_queues(target, count(number)?),
+        _ => bail!("there is no load `{mode}` with {} words", words.len()),
+    }
+}
+
+fn count(word: &str) -> Result<usize> {
+    word.parse().with_context(|| format!("read the number `{word}`"))
+}
+
+fn seconds(word: &str) -> Result<Duration> {
+    Ok(Duration::from_secs_f64(word.parse().with_context(|| format!("read the seconds `{word}`"))?))
 }

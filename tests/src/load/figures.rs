@@ -1,8 +1,28 @@
-//! What is measured: latencies, and the processor time of a server from /proc.
+//! What is measured: latencies, and the processor time and memory of a server from /proc.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use xtask::lab::process::descendants;
+
+/// The time base of the stamps of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since the start.
+    pub(super) fn nanos(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The time since then.
+    pub(super) fn since(self, nanos: u64) -> Duration {
+        Duration::from_nanos(self.nanos().saturating_sub(nanos))
+    }
+}
 
 /// Latencies in microseconds.
 #[derive(Debug, Default)]
@@ -14,6 +34,17 @@ impl Latencies {
     /// Adds one.
     pub fn add(&mut self, latency: Duration) {
         self.micros.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    /// Adds one in nanoseconds.
+    pub fn add_nanos(&mut self, latency: u64) {
+        self.add(Duration::from_nanos(latency));
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.micros.len()
     }
 
     /// Adds those of another thread.
@@ -44,6 +75,17 @@ pub fn cpu_seconds(pids: &[u32]) -> f64 {
     descendants(pids).iter().map(ticks).sum::<u64>() as f64 / TICKS_PER_SECOND
 }
 
+/// The resident memory of these processes and their descendants, in KiB.
+#[must_use]
+pub fn resident_kib(pids: &[u32]) -> f64 {
+    let one = |pid: &u32| -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    descendants(pids).iter().filter_map(one).sum::<u64>() as f64
+}
+
 /// One result: names and numbers, printed as `name=value` words on a line.
 #[derive(Debug, Default)]
 pub struct Line(Vec<(&'static str, f64)>);
@@ -52,6 +94,13 @@ impl Line {
     /// Adds a number.
     pub fn add(&mut self, name: &'static str, value: f64) {
         self.0.push((name, value));
+    }
+
+    /// Adds median and 99th percentile, in milliseconds.
+    pub fn add_latencies(&mut self, median: &'static str, high: &'static str, latencies: &mut Latencies) {
+        for (name, share) in [(median, 0.5), (high, 0.99)] {
+            self.add(name, f64::from(latencies.at(share)) / 1e3);
+        }
     }
 }
 
@@ -83,7 +132,7 @@ mod tests {
     fn work_shows_up_as_processor_time() {
         let me = [std::process::id()];
         let before = cpu_seconds(&me);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let mut sum = 0_u64;
         while start.elapsed() < Duration::from_secs(10) && cpu_seconds(&me) < before + 0.05 {
             sum = (0..100_000).fold(sum, |sum, it| sum.wrapping_mul(31).wrapping_add(it));

@@ -2,7 +2,14 @@
 //!
 //! Blocking sockets and one thread for each connection: the generator shall cost little beside the server.
 
-pub mod amqp;
 mod connection;
+mod consumer;
 pub mod figures;
+pub mod messages;
+pub mod plan;
+pub mod population;
+mod publisher;
+pub mod relay;
 pub mod tcp;
+
+pub use connection::Target;

@@ -64,8 +64,7 @@ pub fn run(address: &str, mode: Mode, clients: usize, time: Duration, pids: &[u3
     let mut line = Line::default();
     line.add("rate", count as f64 / seconds);
     line.add("cpu_per_thousand", cpu / count as f64 * 1e3);
-    line.add("latency_p50_ms", f64::from(latencies.at(0.5)) / 1e3);
-    line.add("latency_p99_ms", f64::from(latencies.at(0.99)) / 1e3);
+    line.add_latencies("latency_p50_ms", "latency_p99_ms", &mut latencies);
     Ok(line)
 }
 

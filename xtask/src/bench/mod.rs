@@ -1,62 +1,19 @@
 //! `cargo xtask bench`: the same load on our program and on the one it replaces, in alternation.
 //!
-//! A benchmark tells; it never fails a build. Both servers run on loopback with their own ports and data,
+//! A benchmark tells; it never fails a build. All servers run on loopback with their own ports and data,
 //! side by side, and only one is under load at a time. Of each figure the median over the rounds is shown.
 
+mod loads;
 mod report;
 mod rivals;
 
 use anyhow::{Result, bail, ensure};
+use loads::Load;
 use report::Report;
 use rivals::{Rival, Scratch};
 use std::process::Command;
 use xtask::lab::process;
 use xtask::{install, root, target};
-
-/// How often each side is measured.
-const ROUNDS: usize = 3;
-
-/// A load: its heading, and the arguments of the load generator around the server's address.
-struct Load {
-    heading: &'static str,
-    mode: &'static str,
-    arguments: &'static [&'static str],
-}
-
-/// Pairs of publisher and consumer, seconds, octets, window, kind.
-const BROKER: &[Load] = &[
-    Load {
-        heading: "persistent, 1 KiB, at most 1000 unconfirmed, acknowledged",
-        mode: "amqp",
-        arguments: &["1", "4", "1024", "1000", "persistent"],
-    },
-    Load {
-        heading: "persistent, 4 queues, 1 KiB, at most 1000 unconfirmed each, acknowledged",
-        mode: "amqp",
-        arguments: &["4", "4", "1024", "1000", "persistent"],
-    },
-    Load {
-        heading: "persistent, 1 KiB, one at a time",
-        mode: "amqp",
-        arguments: &["1", "4", "1024", "1", "persistent"],
-    },
-    Load {
-        heading: "transient, 1 KiB, no confirms, no acknowledgements",
-        mode: "amqp",
-        arguments: &["1", "4", "1024", "0", "transient"],
-    },
-];
-
-/// What is done, clients, seconds.
-const PROXY: &[Load] = &[
-    Load { heading: "short connections, 4 clients", mode: "tcp", arguments: &["connect", "4", "4"] },
-    Load { heading: "question and answer, 64 octets, 1 client", mode: "tcp", arguments: &["ask", "1", "4"] },
-    Load {
-        heading: "question and answer, 64 octets, 50 clients",
-        mode: "tcp",
-        arguments: &["ask", "50", "4"],
-    },
-];
 
 /// `cargo xtask bench [broker|proxy] [--write]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
@@ -74,7 +31,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if write {
         let path = root().join("docs/benchmarks.md");
         std::fs::create_dir_all(root().join("docs"))?;
-        std::fs::write(&path, report::document(&reports))?;
+        std::fs::write(&path, report::document(&process::read_lossy(&path), &reports))?;
         println!("wrote {}", path.display());
     }
     Ok(())
@@ -84,10 +41,15 @@ fn broker() -> Result<Report> {
     install::packages(install::RABBITMQ)?;
     build(&["broker"])?;
     let scratch = Scratch::new("bench-broker")?;
-    let rivals = [rivals::broker(&scratch)?, rivals::rabbitmq(&scratch)?];
-    let mut report =
-        Report::new("broker", "RabbitMQ", rivals::DURABILITY, "cpu_per_million", "CPU s per million");
-    measure(&rivals, BROKER, &mut report)?;
+    let mut report = Report::new("broker", &["ours", "RabbitMQ", "relay"], rivals::DURABILITY);
+    measure(&scratch, &[rivals::broker, rivals::rabbitmq, rivals::relay], loads::BROKER, &mut report)?;
+    report.divide(
+        "time of a transaction by that of a confirm",
+        (loads::CONFIRM, "messages/s"),
+        (loads::TRANSACTION, "messages/s"),
+        2.0,
+    );
+    println!("\n{}", report.text());
     Ok(report)
 }
 
@@ -96,10 +58,9 @@ fn proxy() -> Result<Report> {
     build(&["proxy"])?;
     let scratch = Scratch::new("bench-proxy")?;
     let _echo = rivals::echo(&scratch)?;
-    let rivals = [rivals::proxy(&scratch)?, rivals::haproxy(&scratch)?];
-    let mut report =
-        Report::new("proxy", "HAProxy", rivals::RELAYING, "cpu_per_thousand", "CPU s per thousand");
-    measure(&rivals, PROXY, &mut report)?;
+    let mut report = Report::new("proxy", &["ours", "HAProxy"], rivals::RELAYING);
+    measure(&scratch, &[rivals::proxy, rivals::haproxy], loads::PROXY, &mut report)?;
+    println!("\n{}", report.text());
     Ok(report)
 }
 
@@ -116,28 +77,40 @@ fn build(programs: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Puts each load on each rival, in turn, and prints as it goes.
-fn measure(rivals: &[Rival; 2], loads: &[Load], report: &mut Report) -> Result<()> {
+/// Puts each load on each side, in turn, and prints as it goes.
+fn measure(
+    scratch: &Scratch,
+    sides: &[fn(&Scratch) -> Result<Rival>],
+    loads: &[Load],
+    report: &mut Report,
+) -> Result<()> {
+    let start = || sides.iter().map(|side| side(scratch)).collect::<Result<Vec<Rival>>>();
+    let mut rivals = start()?;
     for load in loads {
         println!("{}", load.heading);
-        let mut results = [Vec::new(), Vec::new()];
-        for round in 0..ROUNDS {
-            // Who begins changes, so that neither always meets the machine as the other left it.
-            for index in [round % 2, 1 - round % 2] {
-                let line = one(&rivals[index], load)?;
-                println!("  {:9} {line}", rivals[index].name);
-                results[index].push(line);
+        if load.fresh {
+            rivals.clear();
+            rivals = start()?;
+        }
+        let mut results = vec![Vec::new(); rivals.len()];
+        for round in 0..load.rounds.into_iter().max().unwrap_or(0) {
+            // Who begins changes, so that none always meets the machine as the same other left it.
+            for index in (0..rivals.len()).map(|it| (it + round) % rivals.len()) {
+                if round < load.rounds[index] {
+                    let line = one(&rivals[index], load)?;
+                    println!("  {:9} {line}", rivals[index].name);
+                    results[index].push(line);
+                }
             }
         }
-        report.add(load.heading, &results);
+        report.add(load, &results);
     }
-    println!("\n{}", report.text());
     Ok(())
 }
 
 fn one(rival: &Rival, load: &Load) -> Result<String> {
     let mut command = Command::new(target().join("release/load"));
-    command.arg(load.mode).arg(&rival.address).args(&rival.login).args(load.arguments);
-    command.arg(rival.process.pid().to_string());
+    command.args([load.mode, &rival.address, &rival.process.pid().to_string()]);
+    command.args(rival.login).args(load.arguments);
     Ok(process::run(&mut command)?.trim().to_owned())
 }

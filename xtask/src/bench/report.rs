@@ -1,91 +1,116 @@
-//! Tables of medians: ours, theirs, and the ratio.
+//! A table of medians: ours, theirs, the ratio, and what ours should at most be.
 
+use super::loads::Load;
 use std::fmt::Write as _;
 
 /// What was measured of one subject.
 pub(crate) struct Report {
     subject: &'static str,
-    theirs: &'static str,
+    /// The columns; the first is ours, the second theirs.
+    sides: &'static [&'static str],
     remark: &'static str,
-    /// The name of the processor time among the figures, and its heading.
-    cpu: (&'static str, &'static str),
-    tables: Vec<(String, Vec<Row>)>,
+    /// The machine's load average before the first load: more than about 0.5 means that others used it too.
+    busy: String,
+    rows: Vec<Row>,
 }
 
-/// A figure: heading, ours, theirs.
-type Row = (String, f64, f64);
+/// A figure of a load: a value for each side, NaN where there is none.
+struct Row {
+    load: &'static str,
+    title: &'static str,
+    values: Vec<f64>,
+    most: Option<f64>,
+}
 
 impl Report {
-    pub(super) fn new(
-        subject: &'static str,
-        theirs: &'static str,
-        remark: &'static str,
-        cpu: &'static str,
-        cpu_heading: &'static str,
-    ) -> Self {
-        Self { subject, theirs, remark, cpu: (cpu, cpu_heading), tables: Vec::new() }
+    pub(super) fn new(subject: &'static str, sides: &'static [&'static str], remark: &'static str) -> Self {
+        let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let busy = busy.split(' ').next().unwrap_or_default().to_owned();
+        Self { subject, sides, remark, busy, rows: Vec::new() }
     }
 
-    /// Adds the lines of both sides for one load: `name=value` words, in rounds.
-    pub(super) fn add(&mut self, heading: &str, results: &[Vec<String>; 2]) {
-        let names: Vec<String> = results[0]
-            .first()
-            .map(|line| {
-                line.split(' ')
-                    .filter_map(|word| word.split_once('='))
-                    .map(|(name, _)| name.to_owned())
-                    .collect()
-            })
-            .unwrap_or_default();
-        let row = |name: &String| {
-            let title = match name.as_str() {
-                "rate" => "per second".to_owned(),
-                cpu if cpu == self.cpu.0 => self.cpu.1.to_owned(),
-                other => other.replace("_ms", ", ms").replace('_', " "),
-            };
-            (title, median(&results[0], name), median(&results[1], name))
-        };
-        self.tables.push((heading.to_owned(), names.iter().map(row).collect()));
+    /// Adds what the generator printed for one load: for each side a line of `name=value` words a round.
+    pub(super) fn add(&mut self, load: &Load, results: &[Vec<String>]) {
+        for figure in load.figures {
+            let values = results.iter().map(|lines| median(lines, figure.name)).collect();
+            self.rows.push(Row { load: load.heading, title: figure.title, values, most: figure.most });
+        }
     }
 
-    /// The tables as Markdown.
+    /// Adds one figure divided by another, each given by its load and its title.
+    pub(super) fn divide(&mut self, heading: &'static str, above: Key, below: Key, most: f64) {
+        let find = |(load, title): Key| self.rows.iter().find(|row| row.load == load && row.title == title);
+        if let (Some(above), Some(below)) = (find(above), find(below)) {
+            let values = above.values.iter().zip(&below.values).map(|(above, below)| above / below).collect();
+            self.rows.push(Row { load: heading, title: "ratio", values, most: Some(most) });
+        }
+    }
+
+    /// The table as Markdown.
     pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        for (heading, rows) in &self.tables {
-            let _ = writeln!(text, "### {}: {heading}\n", self.subject);
-            let _ =
-                writeln!(text, "| | ours | {} | ours / theirs |\n| --- | ---: | ---: | ---: |", self.theirs);
-            for (title, ours, theirs) in rows {
-                let _ = writeln!(
-                    text,
-                    "| {title} | {} | {} | {} |",
-                    number(*ours),
-                    number(*theirs),
-                    ratio(*ours, *theirs)
-                );
+        let bounded = self.rows.iter().any(|row| row.most.is_some());
+        let (head, line) = if bounded { (" ours at most |", " ---: |") } else { ("", "") };
+        let columns = self.sides.join(" | ");
+        let mut text = format!("| load | | {columns} | ours / {} |{head}\n", self.sides[1]);
+        let _ = writeln!(text, "| --- | --- | {}---: |{line}", "---: | ".repeat(self.sides.len()));
+        let mut above = "";
+        for row in &self.rows {
+            // The name of a load is told once.
+            let load = if row.load == above { "" } else { row.load };
+            above = row.load;
+            let values: Vec<String> = row.values.iter().map(|value| number(*value)).collect();
+            let ratio = number(row.values[0] / row.values[1]);
+            let _ = write!(text, "| {load} | {} | {} | {ratio} |", row.title, values.join(" | "));
+            if let Some(most) = row.most {
+                let verdict = if row.values[0] <= most { "met" } else { "**missed**" };
+                let _ = write!(text, " {} {verdict} |", number(most));
+            } else if bounded {
+                text.push_str("  |");
             }
             text.push('\n');
         }
-        let _ = writeln!(text, "{}", self.remark);
+        let _ = writeln!(text, "\n{}", self.remark);
         text
+    }
+
+    /// The table with its heading, the command that made it and the machine.
+    fn section(&self) -> String {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        let model = model.trim_start_matches([' ', '\t', ':']);
+        format!(
+            "{}\n\nWritten by `cargo xtask bench {} --write` on {cores} cores ({model}), load average {} before.\n\n{}",
+            self.subject,
+            self.subject,
+            self.busy,
+            self.text()
+        )
     }
 }
 
-/// The whole document for `docs/benchmarks.md`.
-pub(super) fn document(reports: &[Report]) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    let mut text = format!(
-        "# Benchmarks\n\nWritten by `cargo xtask bench --write` on {cores} cores ({model}), load generator and servers \
-         on the same machine.\nEach figure is the median of rounds in alternation. A ratio below 1 is good for \
-         times and CPU, above 1 for rates.\n\n"
-    );
+/// A load's heading and a figure's title.
+type Key = (&'static str, &'static str);
+
+const INTRODUCTION: &str = "# Benchmarks\n\nLoad generator and servers are on the same machine and share its \
+cores: the processor time is that of the server alone. Each figure is the median of rounds in alternation. A \
+ratio below 1 is good for times, memory and CPU, above 1 for rates. `-`: there is no such figure. On a \
+machine that others use too (a load average above about 0.5 before) rates are lower, and where one message waits for \
+another 4 ms are a slice of the scheduler. Where the broker's time goes: [profile.md](profile.md).\n";
+
+/// The document for `docs/benchmarks.md`: sections of subjects that were not measured stay as they are.
+pub(super) fn document(before: &str, reports: &[Report]) -> String {
+    let subject = |section: &str| section.lines().next().unwrap_or_default().to_owned();
+    let mut sections: Vec<String> =
+        before.split("\n## ").skip(1).map(|section| section.trim_end().to_owned()).collect();
     for report in reports {
-        let _ = writeln!(text, "## {}\n\n{}", report.subject, report.text());
+        let section = report.section().trim_end().to_owned();
+        match sections.iter_mut().find(|it| subject(it) == report.subject) {
+            Some(old) => *old = section,
+            None => sections.push(section),
+        }
     }
-    text
+    sections.iter().fold(INTRODUCTION.to_owned(), |text, section| text + "\n## " + section + "\n")
 }
 
 fn median(lines: &[String], name: &str) -> f64 {
@@ -100,27 +125,47 @@ fn median(lines: &[String], name: &str) -> f64 {
 
 fn number(value: f64) -> String {
     match value.abs() {
+        it if !it.is_finite() => "-".to_owned(),
         it if it >= 100.0 => format!("{value:.0}"),
         it if it >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
 }
 
-fn ratio(ours: f64, theirs: f64) -> String {
-    if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { "-".to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::loads::BROKER;
     use super::*;
 
+    fn measured() -> Report {
+        let mut report = Report::new("broker", &["ours", "RabbitMQ", "relay"], "Remark.");
+        let lines = |values: [&str; 3]| values.map(|it| format!("rate={it} cpu_per_million=2.1")).to_vec();
+        report.add(&BROKER[0], &[lines(["100", "300", "200"]), lines(["50", "10", "90"]), Vec::new()]);
+        report
+    }
+
     #[test]
-    fn a_table_holds_medians_and_ratios() {
-        let mut report = Report::new("broker", "RabbitMQ", "Remark.", "cpu_per_million", "CPU s per million");
-        let lines = |values: [&str; 3]| values.map(|it| format!("rate={it} cpu_per_million=2.0")).to_vec();
-        report.add("a load", &[lines(["100", "300", "200"]), lines(["50", "10", "90"])]);
+    fn a_table_holds_medians_ratios_and_verdicts() {
+        let mut report = measured();
+        let rate = (BROKER[0].heading, "messages/s");
+        report.divide("one by itself", rate, rate, 2.0);
         let text = report.text();
-        assert!(text.contains("| per second | 200 | 50.00 | 4.00 |"), "{text}");
-        assert!(text.contains("| CPU s per million | 2.00 | 2.00 | 1.00 |"), "{text}");
+        assert!(text.contains("| messages/s | 200 | 50.00 | - | 4.00 |  |"), "{text}");
+        assert!(
+            text.contains("|  | CPU s per million | 2.10 | 2.10 | - | 1.00 | 2.00 **missed** |"),
+            "{text}"
+        );
+        assert!(text.contains("| one by itself | ratio | 1.00 | 1.00 | - | 1.00 | 2.00 met |"), "{text}");
+        let cells = |line: &str| line.matches('|').count();
+        assert!(text.lines().take(5).all(|line| cells(line) == 8), "{text}");
+    }
+
+    #[test]
+    fn what_was_not_measured_stays() {
+        let before = "# Old\n\n## broker\n\nold\n\n## proxy\n\nkept\n";
+        let text = document(before, &[measured()]);
+        assert!(text.contains("\n## proxy\n\nkept\n") && !text.contains("old"), "{text}");
+        assert_eq!(document(&text, &[measured()]), text);
+        assert!(document("", &[measured()]).contains("\n## broker\n"));
     }
 }

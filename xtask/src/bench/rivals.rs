@@ -11,15 +11,20 @@ use xtask::stack::rabbitmq_environment;
 use xtask::target;
 
 /// What each broker does before it confirms a persistent message.
-pub(super) const DURABILITY: &str = "Durability. Ours: a confirm is sent after the log that holds the message was \
-synced (fdatasync), one sync for all messages that wait. RabbitMQ 3.10, classic queue: a confirm is sent after its \
-queue index or message store was synced, which it also does for many messages at once. Both write to the same disk.";
+pub(super) const DURABILITY: &str = "Durability. All write to the same disk, and none syncs for transient messages. \
+Ours: a confirm and a tx.commit-ok are sent after the log that holds the messages was synced (fdatasync), one sync \
+for all messages that wait. RabbitMQ 3.10, classic queue: a confirm and a tx.commit-ok are sent after its queue \
+index or message store was synced, which it also does for many messages at once. The relay only parses frames and \
+forwards them, in one thread; it is no broker but the bound that one could reach. What a publisher with confirms \
+sends it writes over an old journal and syncs (fdatasync) once for all that came in a turn before it confirms.";
 
 /// What both balancers do.
 pub(super) const RELAYING: &str = "Both relay between the client and the same echo server, on the same configuration \
 file, without health checks and logs.";
 
-const PORTS: [u16; 5] = [15_901, 15_902, 15_903, 15_904, 15_905];
+const PORTS: [u16; 6] = [15_901, 15_902, 15_903, 15_904, 15_905, 15_908];
+/// User, password and virtual host of every broker.
+const LOGIN: &[&str] = &["guest", "guest", "/"];
 const ECHO_PORT: u16 = 15_906;
 const MAPPER_PORT: u16 = 15_907;
 
@@ -29,7 +34,7 @@ pub(super) struct Rival {
     pub(super) process: Process,
     pub(super) address: String,
     /// User, password and virtual host, for brokers.
-    pub(super) login: Vec<&'static str>,
+    pub(super) login: &'static [&'static str],
     /// What it needs beside itself.
     _helper: Option<Process>,
 }
@@ -45,8 +50,10 @@ impl Scratch {
         Ok(Self(path))
     }
 
+    /// An empty folder in it.
     fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path)?;
         Ok(path)
     }
@@ -68,7 +75,7 @@ fn start(
     name: &'static str,
     command: Command,
     port: u16,
-    login: &[&'static str],
+    login: &'static [&'static str],
     log: &Path,
 ) -> Result<Rival> {
     let mut process = Process::spawn(name, command, log)?;
@@ -79,7 +86,7 @@ fn start(
         !alive || listens.is_ok_and(|text| !text.trim().is_empty())
     })?;
     ensure!(alive, "{name} ended:\n{}", process.log());
-    Ok(Rival { name, process, address: format!("127.0.0.1:{port}"), login: login.to_vec(), _helper: None })
+    Ok(Rival { name, process, address: format!("127.0.0.1:{port}"), login, _helper: None })
 }
 
 pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
@@ -87,7 +94,7 @@ pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
     let mut command = guarded(target().join("release/broker"));
     command.arg("--data").arg(folder.join("data")).args(["--bind", "127.0.0.1", "--node", "rabbit@bench"]);
     command.args(["--port", &PORTS[0].to_string(), "--management-port", &PORTS[1].to_string()]);
-    start("ours", command, PORTS[0], &["guest", "guest", "/"], &folder.join("server.log"))
+    start("ours", command, PORTS[0], LOGIN, &folder.join("server.log"))
 }
 
 pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
@@ -100,9 +107,16 @@ pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
     rabbitmq_environment(&mut command, &folder, "bench");
     command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", PORTS[2].to_string());
     command.env("RABBITMQ_DIST_PORT", PORTS[3].to_string()).env("ERL_EPMD_PORT", MAPPER_PORT.to_string());
-    let rabbitmq =
-        start("RabbitMQ", command, PORTS[2], &["guest", "guest", "/"], &folder.join("server.log"))?;
+    let rabbitmq = start("RabbitMQ", command, PORTS[2], LOGIN, &folder.join("server.log"))?;
     Ok(Rival { _helper: Some(mapper.process), ..rabbitmq })
+}
+
+/// The bound: see the load generator's `relay`.
+pub(super) fn relay(scratch: &Scratch) -> Result<Rival> {
+    let folder = scratch.folder("relay")?;
+    let mut command = guarded(target().join("release/load"));
+    command.args(["relay", &PORTS[5].to_string()]).arg(folder.join("journal"));
+    start("relay", command, PORTS[5], LOGIN, &folder.join("server.log"))
 }
 
 fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> {

@@ -1,0 +1,144 @@
+//! The loads: what the generator is asked for, which of its figures are shown, and how much ours may cost.
+
+/// A load, and how often it is put on each side.
+pub(super) struct Load {
+    pub(super) heading: &'static str,
+    pub(super) mode: &'static str,
+    /// The arguments of the generator behind the server's.
+    pub(super) arguments: &'static [&'static str],
+    pub(super) figures: &'static [Figure],
+    /// Rounds for each side, in the order of the sides; what has no rounds is not measured.
+    pub(super) rounds: [usize; 3],
+    /// Whether the servers start anew for it, so that none has memory of earlier loads at hand.
+    pub(super) fresh: bool,
+}
+
+/// A number that the generator prints: its name, its title, and the most that ours should have.
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) most: Option<f64>,
+}
+
+const fn figure(name: &'static str, title: &'static str) -> Figure {
+    Figure { name, title, most: None }
+}
+
+const fn cpu(most: f64) -> Figure {
+    Figure { most: Some(most), ..CPU }
+}
+
+const RATE: Figure = figure("rate", "messages/s");
+const CPU: Figure = figure("cpu_per_million", "CPU s per million");
+const P50: Figure = figure("latency_p50_ms", "p50, ms");
+const P99: Figure = figure("latency_p99_ms", "p99, ms");
+const RECEIPT_P50: Figure = figure("receipt_p50_ms", "p50, ms");
+const RECEIPT_P99: Figure = figure("receipt_p99_ms", "p99, ms");
+const CPU_PER_THOUSAND: Figure = figure("cpu_per_thousand", "CPU s per thousand");
+const KIB_EACH: Figure = figure("kib_each", "KiB each");
+
+/// Ours, theirs, and the relay where it can.
+const ALL: [usize; 3] = [3, 3, 3];
+const BOTH: [usize; 3] = [3, 3, 0];
+/// What takes RabbitMQ long to prepare or to end.
+const SLOW: [usize; 3] = [3, 1, 0];
+const ONCE: [usize; 3] = [1, 1, 0];
+
+/// The loads whose rates are compared: a transaction, and a confirm.
+pub(super) const TRANSACTION: &str = "persistent, 1 KiB, a transaction for each, no consumer";
+pub(super) const CONFIRM: &str = "persistent, 1 KiB, a confirm for each before the next, no consumer";
+
+pub(super) const BROKER: &[Load] = &[
+    messages("transient, 1 KiB, auto-ack", &[], &[RATE, cpu(2.0)], ALL),
+    messages("transient, 16 octets, auto-ack", &["size=16"], &[RATE, cpu(1.2)], ALL),
+    messages("transient, 1 KiB, each acknowledged", &["ack"], &[RATE, cpu(2.5)], ALL),
+    messages(
+        "persistent, 1 KiB, at most 1000 unconfirmed, each acknowledged",
+        &["persistent", "window=1000", "ack"],
+        &[RATE, cpu(3.5)],
+        ALL,
+    ),
+    messages(
+        "persistent, 1 KiB, 4 producers, 4 queues, 4 consumers, at most 1000 unconfirmed, each acknowledged",
+        &["queues=4", "persistent", "window=1000", "ack"],
+        &[RATE, cpu(4.0)],
+        ALL,
+    ),
+    messages(
+        "fanout to 10 queues, 10 consumers, transient, 1 KiB, auto-ack: deliveries",
+        &["queues=10", "fanout"],
+        &[RATE, cpu(2.0)],
+        SLOW,
+    ),
+    messages(
+        "topic exchange, 10,000 bindings, 10 queues, transient, 1 KiB, auto-ack",
+        &["queues=10", "topic=10000"],
+        &[RATE, cpu(4.0)],
+        SLOW,
+    ),
+    Load {
+        heading: "connect, open a channel, close; 4 clients",
+        mode: "churn",
+        arguments: &["4", "3"],
+        figures: &[figure("rate", "cycles/s"), Figure { most: Some(0.15), ..CPU_PER_THOUSAND }],
+        rounds: ALL,
+        fresh: false,
+    },
+    messages(CONFIRM, &["persistent", "window=1", "publish"], &[RATE, CPU, RECEIPT_P50, RECEIPT_P99], ALL),
+    messages(TRANSACTION, &["persistent", "tx", "publish"], &[RATE, CPU, RECEIPT_P50, RECEIPT_P99], BOTH),
+    messages(
+        "20,000 messages/s, transient, 1 KiB, auto-ack: from due to delivered",
+        &["rate=20000"],
+        &[RATE, CPU, P50, P99],
+        ALL,
+    ),
+    messages(
+        "20,000 messages/s, persistent, 1 KiB, confirmed, each acknowledged: from due to delivered",
+        &["rate=20000", "persistent", "window=1000", "ack"],
+        &[RATE, CPU, P50, P99],
+        ALL,
+    ),
+    Load {
+        heading: "queue.declare and queue.delete, transient, one after the other",
+        mode: "queues",
+        arguments: &["transient", "3"],
+        figures: &[figure("rate", "pairs/s"), CPU_PER_THOUSAND],
+        rounds: BOTH,
+        fresh: false,
+    },
+    Load {
+        heading: "queue.declare and queue.delete, durable, one after the other",
+        mode: "queues",
+        arguments: &["durable", "3"],
+        figures: &[figure("rate", "pairs/s"), CPU_PER_THOUSAND],
+        rounds: BOTH,
+        fresh: false,
+    },
+    population("5,000 idle connections with a channel each", "connections", &["5000"]),
+    population("10,000 idle durable queues", "idle-queues", &["10000"]),
+];
+
+pub(super) const PROXY: &[Load] = &[
+    tcp("short connections, 4 clients", &["connect", "4", "4"]),
+    tcp("question and answer, 64 octets, 1 client", &["ask", "1", "4"]),
+    tcp("question and answer, 64 octets, 50 clients", &["ask", "50", "4"]),
+];
+
+const fn messages(
+    heading: &'static str,
+    arguments: &'static [&'static str],
+    figures: &'static [Figure],
+    rounds: [usize; 3],
+) -> Load {
+    Load { heading, mode: "messages", arguments, figures, rounds, fresh: false }
+}
+
+const fn population(heading: &'static str, mode: &'static str, arguments: &'static [&'static str]) -> Load {
+    Load { heading, mode, arguments, figures: &[KIB_EACH], rounds: ONCE, fresh: true }
+}
+
+/// What is done, clients, seconds.
+const fn tcp(heading: &'static str, arguments: &'static [&'static str]) -> Load {
+    const FIGURES: &[Figure] = &[figure("rate", "per second"), CPU_PER_THOUSAND, P50, P99];
+    Load { heading, mode: "tcp", arguments, figures: FIGURES, rounds: BOTH, fresh: false }
+}
