@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// Pause after a failed accept (out of file descriptors, usually): the backlog keeps the clients.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often what connections that ended leave behind is cleared away: waking up for each would take longer.
+const REAP: Duration = Duration::from_secs(1);
 /// How long a client may take until AMQP begins.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,6 +40,8 @@ pub(crate) async fn accept(
     mut stop: ShutdownToken,
 ) {
     let mut connections = JoinSet::new();
+    let mut reap = tokio::time::interval(REAP);
+    reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -52,7 +56,11 @@ pub(crate) async fn accept(
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
-            Some(ended) = connections.join_next() => report(ended),
+            _ = reap.tick(), if !connections.is_empty() => {
+                while let Some(ended) = connections.try_join_next() {
+                    report(ended);
+                }
+            }
             _ = stop.requested() => break,
         }
     }
@@ -81,9 +89,6 @@ async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, entrance: E
 
 /// Brings a client to where AMQP begins.
 async fn enter(mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance) -> io::Result<Arrived> {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
-    }
     let named = if entrance.proxy_protocol { proxy_protocol::read_header(&mut stream).await? } else { None };
     let (peer, local) = match named {
         Some(ends) => ends,

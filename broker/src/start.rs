@@ -211,7 +211,7 @@ fn bind_all(addresses: &[SocketAddr], flag: &str) -> Result<Vec<TcpListener>, Fa
 /// Listens on all of them. `advice` says how to take another port.
 fn bind(addresses: &[SocketAddr], advice: impl Fn(u16) -> String) -> Result<Vec<TcpListener>, Failure> {
     let bind = |address: &SocketAddr| {
-        let listener = bind_tcp(*address, &ListenOptions::default())
+        let listener = bind_tcp(*address, &ListenOptions { nodelay: true, ..ListenOptions::default() })
             .map_err(|error| Failure::from(error).detail("try", advice(address.port().saturating_add(1))))?;
         TcpListener::from_std(listener).map_err(|error| Failure::new(Exit::OsError, error.to_string()))
     };

@@ -174,6 +174,7 @@ impl Process {
                     backlog: Some(bind.backlog.unwrap_or_else(|| frontend.limit.clamp(128, 65_535))),
                     transparent: bind.transparent,
                     freebind: false,
+                    nodelay: false,
                 };
                 let socket = bind_tcp(bind.address, &options).map_err(|error| {
                     let failure = Failure::from(error);

@@ -31,6 +31,8 @@ pub struct ListenOptions {
     pub transparent: bool,
     /// Bind although the address is not (yet) on an interface (`IP_FREEBIND`), as for a virtual address.
     pub freebind: bool,
+    /// Connections send what is written at once (`TCP_NODELAY`): on Linux they have it from their listener.
+    pub nodelay: bool,
 }
 
 /// A listening TCP socket, non-blocking, ready for `tokio::net::TcpListener::from_std`.
@@ -43,6 +45,9 @@ pub fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> Result<std::net
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     socket.set_reuse_address(true).map_err(failed)?;
+    if options.nodelay {
+        socket.set_tcp_nodelay(true).map_err(failed)?;
+    }
     if options.reuse_port {
         socket.set_reuse_port(true).map_err(failed)?;
     }
