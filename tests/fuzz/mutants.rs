@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 pub(crate) type Seed = (String, Vec<u8>);
 
 fn folder(target: &str) -> PathBuf {
-    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("tests/fuzz/corpus"));
+    let mut above =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("tests/fuzz/corpus"));
     above.find(|dir| dir.is_dir()).expect("the corpus is in the repository").join(target)
 }
 

@@ -10,12 +10,15 @@
 pub mod crash;
 pub mod disk;
 pub mod enumeration;
+pub mod fuzz;
 pub mod journal_check;
 pub mod mutant;
 pub mod raft_log_check;
 pub mod random;
 pub mod wal_check;
 
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -606,7 +606,7 @@ impl<H> Queue<H> {
 
     /// Where the next record of this queue stands.
     fn at(&mut self) -> At {
-        self.next_off += 1;
+        self.next_off = self.next_off.saturating_add(1);
         At { queue_id: self.id.0, epoch: self.epoch, off: self.next_off }
     }
 
@@ -630,8 +630,8 @@ impl<H> Queue<H> {
 
     /// Reserves the delivered mark ahead of the deliveries, so that a restart marks what may have been seen.
     fn reserve_hwm<E: Effects<Handle = H>>(&mut self, qseq: u64, fx: &mut E) {
-        if qseq + self.hwm_step / 2 >= self.hwm {
-            self.hwm = self.hwm.max(qseq + self.hwm_step);
+        if qseq.saturating_add(self.hwm_step / 2) >= self.hwm {
+            self.hwm = self.hwm.max(qseq.saturating_add(self.hwm_step));
             self.hwm_step = (self.hwm_step * 2).min(HWM_STEP);
             let (at, hwm) = (self.at(), self.hwm);
             fx.log(&Record::Hwm { at, hwm });

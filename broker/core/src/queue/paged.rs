@@ -297,7 +297,7 @@ impl Paged {
             if stored.qseq < unread.next_qseq {
                 continue;
             }
-            unread.next_qseq = stored.qseq + 1;
+            unread.next_qseq = stored.qseq.saturating_add(1);
             if gone(stored.qseq) {
                 continue;
             }

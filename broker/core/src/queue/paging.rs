@@ -32,7 +32,7 @@ impl<H> Queue<H> {
     pub fn restore_segment(&mut self, segment: RestoredSegment, live: u64) {
         let RestoredSegment { first_qseq, last_qseq, messages, body_bytes, meta, dropped, requeued } =
             segment;
-        self.next_qseq = self.next_qseq.max(last_qseq + 1);
+        self.next_qseq = self.next_qseq.max(last_qseq.saturating_add(1));
         if live > 0 {
             // How large each of them is shows when they are read.
             let share = u128::from(body_bytes) * u128::from(live) / u128::from(messages.max(1));
@@ -54,7 +54,7 @@ impl<H> Queue<H> {
         returns: u32,
         log_floor: u64,
     ) {
-        self.next_qseq = self.next_qseq.max(qseq + 1);
+        self.next_qseq = self.next_qseq.max(qseq.saturating_add(1));
         let redelivered = qseq < self.hwm;
         let entry = Entry {
             qseq,

@@ -36,7 +36,7 @@ pub(crate) const ALIGN: usize = 8;
 
 const FILE_MAGIC: &[u8; 4] = b"RWL1";
 const VERSION: u16 = 1;
-const FRAME_MAGIC: u32 = 0x314D_5246;
+pub(super) const FRAME_MAGIC: u32 = 0x314D_5246;
 
 /// Why the header of a log file is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

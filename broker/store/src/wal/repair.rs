@@ -105,6 +105,10 @@ fn cut_out(
     let from = usize::try_from(corruption.offset).unwrap_or(old.len()).min(old.len());
     // Without a frame behind the damage nothing says how far it goes: one position is lost for sure.
     let last_lsn = corruption.last_lsn.unwrap_or(corruption.first_lsn);
+    // However damaged, every record took some of the bytes that are there.
+    if last_lsn - corruption.first_lsn >= bytes_of_all(disk, dir)? {
+        return Err(RepairError::Stuck(Box::new(corruption.clone())));
+    }
     let mut new = old[..from].to_vec();
     put_lost(&mut new, seed, seq, corruption.first_lsn, last_lsn);
     let mut next_lsn = last_lsn + 1;
@@ -113,7 +117,7 @@ fn cut_out(
         match format::parse(&old[at..], seed, seq) {
             Some(frame) if frame.head.first_lsn >= next_lsn => {
                 new.extend_from_slice(&old[at..at + frame.size]);
-                next_lsn = frame.head.first_lsn + u64::from(frame.head.n_records);
+                next_lsn = frame.head.first_lsn.saturating_add(u64::from(frame.head.n_records));
                 at += frame.size;
             }
             _ => at += ALIGN,
@@ -181,6 +185,16 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, RepairError> {
     disk.open(path)
         .and_then(|file| disk::read_file(&*file, &mut bytes))
         .map_err(|source| RepairError::Io { doing: "read", path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+/// Bytes of all log files.
+fn bytes_of_all(disk: &dyn Disk, dir: &Path) -> Result<u64, RepairError> {
+    let io = |source| RepairError::Io { doing: "measure the files in", path: dir.to_owned(), source };
+    let mut bytes = 0;
+    for name in disk.list(dir).map_err(io)?.iter().filter(|name| seq_of(name).is_some()) {
+        bytes += disk.open(&dir.join(name)).and_then(|file| file.len()).map_err(io)?;
+    }
     Ok(bytes)
 }
 

@@ -408,7 +408,7 @@ fn for_each_record(
     let mut rest = frame.payload;
     let mut count = 0;
     while !rest.is_empty() {
-        let lsn = frame.head.first_lsn + count;
+        let lsn = frame.head.first_lsn.saturating_add(count);
         let (record, used) = Record::decode(rest).map_err(|source| (lsn, source))?;
         visitor(lsn, record);
         rest = &rest[used..];
