@@ -92,7 +92,8 @@ fn live_set_seeds() -> Vec<Seed> {
     named([("life", encoded(&life)), ("paged", encoded(&life[..8])), ("closed", encoded(&life[12..]))])
 }
 
-/// The files of a log with one frame per record; `more` of them after it was opened again.
+/// The files of a log with one frame per record; `more` of them after it was opened again. When they were made is
+/// left out: the clock tells it, and seeds stay the same.
 fn wal_dir(records: &[Record<'_>], more: usize) -> BTreeMap<String, Vec<u8>> {
     let disk = Arc::new(SimDisk::new());
     let options = WalOptions { file_bytes: 4096 + 640, background: false, ..WalOptions::new(STORAGE_UUID) };
@@ -101,11 +102,15 @@ fn wal_dir(records: &[Record<'_>], more: usize) -> BTreeMap<String, Vec<u8>> {
     for records in [first, later] {
         let wal = open();
         for record in records {
-            wal.append(&encoded(&[*record]), 1, Urgency::Urgent);
+            wal.append(&encoded(&[*record]), 1, Urgency::Now);
             wal.run_once();
         }
     }
-    files(&disk)
+    let mut files = files(&disk);
+    for file in files.iter_mut().filter(|(name, _)| name.ends_with(".log")) {
+        file.1[32..44].fill(0);
+    }
+    files
 }
 
 fn wal_seeds() -> Vec<Seed> {
@@ -131,10 +136,10 @@ fn frame_seeds() -> Vec<Seed> {
 
 fn header_seeds() -> Vec<Seed> {
     let dir = wal_dir(&[], 0);
-    let header = &dir["wal-0000000000000001.log"][..44];
-    let mut newer = header.to_vec();
+    let header = dir["wal-0000000000000001.log"][..44].to_vec();
+    let mut newer = header.clone();
     newer[4] = 2;
-    named([("header", header.to_vec()), ("newer", newer), ("cut", header[..20].to_vec())])
+    named([("header", header.clone()), ("newer", newer), ("cut", header[..20].to_vec())])
 }
 
 fn control_seeds() -> Vec<Seed> {

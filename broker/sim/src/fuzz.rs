@@ -83,7 +83,7 @@ pub fn wal(octets: &[u8]) {
 fn goes_on(disk: &Arc<SimDisk>, wal: Wal, mut records: Vec<(u64, Vec<u8>)>) {
     let mut octets = Vec::new();
     Record::QClose { at: At { queue_id: 77, epoch: 1, off: 1 } }.encode(&mut octets);
-    let lsn = wal.append(&octets, 1, Urgency::Urgent);
+    let lsn = wal.append(&octets, 1, Urgency::Now);
     wal.run_once();
     assert_eq!((wal.durable_lsn(), wal.failed().is_none()), (lsn, true));
     records.push((lsn, octets));
