@@ -127,7 +127,7 @@ fn cut_out(
             }
             // What is missing behind `last_lsn` is found, and told, when the log is read again.
             if next <= last_lsn {
-                put_lost(&mut new, seed, seq, next, frame.head.first_lsn - 1);
+                put_lost(&mut new, seed, seq, next, last_lsn.min(frame.head.first_lsn - 1));
             }
             new.extend_from_slice(frame.octets);
             next = frame.head.first_lsn.saturating_add(u64::from(frame.head.n_records));
