@@ -22,4 +22,6 @@ mod corpus;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod queue_model;
+#[cfg(test)]
 mod whole_files;

@@ -24,7 +24,8 @@ impl<H> Queue<H> {
         self.next_off = next_off;
         self.next_qseq = next_qseq.max(1);
         self.hwm = hwm;
-        self.restored_hwm = hwm;
+        // The mark is reserved ahead: what is published from now on has been seen by nobody.
+        self.restored_hwm = hwm.min(self.next_qseq);
     }
 
     /// Puts back a segment that recovery found. Call in ascending order, after [`Queue::restore_positions`] and
@@ -39,8 +40,9 @@ impl<H> Queue<H> {
             let body_bytes = u64::try_from(share).unwrap_or(body_bytes);
             self.ready.restore_segment(first_qseq, last_qseq, live, body_bytes);
         }
-        let transient = QseqSet::default();
-        self.files.insert(first_qseq, SegmentFile { last_qseq, live, dropped, transient, requeued, meta });
+        let (transient, redelivered) = (QseqSet::default(), QseqSet::default());
+        let file = SegmentFile { last_qseq, live, dropped, transient, redelivered, requeued, meta };
+        self.files.insert(first_qseq, file);
     }
 
     /// Puts back what recovery found: a message that was in the log and not dropped. Call in ascending
@@ -102,11 +104,16 @@ impl<H> Queue<H> {
         for entry in entries.iter().filter(|entry| self.durable && !entry.logged) {
             transient.insert(QseqRange::one(entry.qseq));
         }
+        let mut redelivered = QseqSet::default();
+        for entry in entries.iter().filter(|entry| entry.redelivered) {
+            redelivered.insert(QseqRange::one(entry.qseq));
+        }
         let file = SegmentFile {
             last_qseq,
             live: entries.len() as u64,
             dropped: QseqSet::default(),
             transient,
+            redelivered,
             requeued: Default::default(),
             meta: meta.into(),
         };

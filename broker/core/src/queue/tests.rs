@@ -898,3 +898,20 @@ fn octets_add_up_although_a_restart_knows_them_only_about() {
     }
     assert_eq!((queue.ready_count(), queue.ready_bytes()), (0, 0));
 }
+
+#[test]
+fn messages_that_came_back_are_redelivered_from_their_segment_too() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..10_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+    }
+    let taken: Vec<u64> = (0..9000).map(|_| queue.get(1, false, &mut fx).unwrap().qseq).collect();
+    queue.settle(1, Settle::Requeue, &taken, &mut fx);
+    for _ in 0..10_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(!fx.segments.0.is_empty());
+    let seen = (0..20_000).map(|_| queue.get(1, true, &mut fx).unwrap().redelivered);
+    assert_eq!(seen.filter(|redelivered| *redelivered).count(), 9000);
+}
