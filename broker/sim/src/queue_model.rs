@@ -336,18 +336,12 @@ impl Run {
         self.world.read_now_fails = self.random.one_in(5);
         let got = self.queue.get(self.now, no_ack, &mut self.world);
         // What expired went before it, what expired behind it after it.
-        let mut expired = std::mem::take(&mut self.world.events);
         let Some(got) = got else {
-            self.world.events = expired;
             self.follow(&mut VecDeque::new(), None);
             assert!(self.ready.is_empty() || self.world.read_now_fails);
             return;
         };
-        let before = expired.iter().position(|event| {
-            matches!(event, Event::Left { reason: Reason::Expired, .. })
-                && self.first().is_some_and(|first| first == got.qseq)
-        });
-        let _ = before;
+        let mut expired = std::mem::take(&mut self.world.events);
         while self.first().is_some_and(|first| first != got.qseq) {
             assert!(!expired.is_empty(), "got {} where {:?} is first", got.qseq, self.first());
             self.world.events = vec![expired.remove(0)];
@@ -506,6 +500,8 @@ impl Run {
 
     /// Says again what old records say, and forgets those.
     fn release_log(&mut self) {
+        // As the node does: nothing is released while a dead letter is on its way.
+        self.letters_arrive();
         let floor = self.world.log_floor();
         while self.queue.relocate(self.now, floor, &mut self.world) > 0 {}
         self.queue.log_open(&mut self.world);

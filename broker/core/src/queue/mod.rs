@@ -393,7 +393,7 @@ impl<H> Queue<H> {
     pub fn get<E: Effects<Handle = H>>(&mut self, now: u64, no_ack: bool, fx: &mut E) -> Option<Got> {
         self.last_used_ms = now;
         self.expire_head(now, fx);
-        while self.ready.front().is_none() && self.read_now(fx) {
+        while self.ready.front().is_none() && self.read_now(now, fx) {
             self.expire_head(now, fx);
         }
         let Some(mut entry) = self.ready.pop_front() else {
@@ -676,7 +676,10 @@ impl<H> Queue<H> {
         while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)
             || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() > max)
         {
-            let Some(entry) = self.ready.pop_front() else { return };
+            let Some(entry) = self.ready.pop_front() else {
+                // It goes on when they are there.
+                return self.read_ahead(fx);
+            };
             self.discard(entry, Reason::MaxLength, fx);
         }
     }

@@ -207,7 +207,7 @@ impl<H> Queue<H> {
     }
 
     /// Reads the next messages while somebody waits. `false` when there is nothing to read.
-    pub(super) fn read_now<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> bool {
+    pub(super) fn read_now<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) -> bool {
         let (id, durable) = (self.id, self.durable);
         let Some(window) = self.ready.paged().and_then(|paged| paged.window_now(id, durable)) else {
             return false;
@@ -215,9 +215,7 @@ impl<H> Queue<H> {
         match fx.read_now(&window) {
             Some(read) => self.take_in(&window, read),
             None => {
-                if let Some(paged) = self.ready.paged() {
-                    paged.read_failed();
-                }
+                self.read_failed(now, &window, fx);
                 false
             }
         }

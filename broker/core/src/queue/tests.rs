@@ -44,7 +44,7 @@ impl Segments {
     }
 
     fn read(&self, window: &Window) -> Option<WindowRead> {
-        let all = &self.0[&window.segment];
+        let all = self.0.get(&window.segment)?;
         let from = all.partition_point(|(qseq, _)| *qseq < window.from);
         let upto = all.len().min(from + window.messages);
         let stored = |(qseq, message): &(u64, Arc<Message>)| Stored {
@@ -914,4 +914,39 @@ fn messages_that_came_back_are_redelivered_from_their_segment_too() {
     assert!(!fx.segments.0.is_empty());
     let seen = (0..20_000).map(|_| queue.get(1, true, &mut fx).unwrap().redelivered);
     assert_eq!(seen.filter(|redelivered| *redelivered).count(), 9000);
+}
+
+#[test]
+fn a_limit_reaches_what_lies_in_segments() {
+    let config = QueueConfig { max_length: Some(30_000), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    for _ in 0..30_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(!fx.segments.0.is_empty());
+    // More than stays in front of them, and not enough for another segment.
+    for _ in 0..6000 {
+        publish_large(&mut queue, 10, &mut fx);
+    }
+    serve(&mut queue, &mut fx);
+    assert_eq!(queue.ready_count(), 30_000);
+}
+
+#[test]
+fn a_get_that_can_not_read_leaves_nobody_waiting_for_ever() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    let files = std::mem::take(&mut fx.segments.0);
+    while queue.get(1, true, &mut fx).is_some() {}
+    fx.segments.0 = files;
+    let at = *fx.wakes.last().expect("it is tried again");
+    fx.windows.clear();
+    queue.consume(at, consumer(1, true, 0, 0), &mut fx);
+    queue.tick(at, &mut fx);
+    serve(&mut queue, &mut fx);
+    assert_eq!(queue.ready_count(), 0);
 }
