@@ -393,7 +393,9 @@ impl<H> Queue<H> {
     pub fn get<E: Effects<Handle = H>>(&mut self, now: u64, no_ack: bool, fx: &mut E) -> Option<Got> {
         self.last_used_ms = now;
         self.expire_head(now, fx);
+        let mut read = false;
         while self.ready.front().is_none() && self.read_now(now, fx) {
+            read = true;
             self.expire_head(now, fx);
         }
         let Some(mut entry) = self.ready.pop_front() else {
@@ -424,6 +426,11 @@ impl<H> Queue<H> {
             }
             entry.redelivered = true;
             self.hold(entry, None);
+        }
+        if read {
+            // What consumers or a limit waited for came along, and does not come again.
+            self.trim(fx);
+            self.drain(now, fx);
         }
         Some(got)
     }

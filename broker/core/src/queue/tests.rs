@@ -950,3 +950,18 @@ fn a_get_that_can_not_read_leaves_nobody_waiting_for_ever() {
     serve(&mut queue, &mut fx);
     assert_eq!(queue.ready_count(), 0);
 }
+
+#[test]
+fn a_get_that_reads_for_itself_leaves_the_consumers_what_came_along() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    queue.consume(1, consumer(1, true, 0, 0), &mut fx);
+    let last = deliveries(&mut fx).last().expect("what is in memory goes at once").1;
+    assert_eq!(queue.get(1, true, &mut fx).map(|got| got.qseq), Some(last + 1));
+    assert_eq!(deliveries(&mut fx).first().map(|(_, qseq, _)| *qseq), Some(last + 2));
+    serve(&mut queue, &mut fx);
+    assert_eq!(queue.ready_count(), 0);
+}
