@@ -225,7 +225,7 @@ fn raft_items(snapshot: bool) -> Vec<Vec<u8>> {
     let mut items = Vec::new();
     let note = |item: JournalItem<'_>| match item {
         JournalItem::Snapshot { content, .. } | JournalItem::Entry { content, .. } => {
-            items.push(content.to_vec())
+            items.push(content.to_vec());
         }
     };
     Journal::open(Arc::new(disk), Path::new(DIR), JournalOptions::new(STORAGE_UUID), note).unwrap();
@@ -338,7 +338,7 @@ fn control_files_survive_the_corpus_and_its_mutations() {
 
 #[test]
 fn logs_survive_the_corpus_and_its_mutations() {
-    mutants::run("store_wal", 1500, TELLING, fuzz::wal);
+    mutants::run("store_wal", 200, TELLING, fuzz::wal);
 }
 
 #[test]

@@ -40,7 +40,10 @@ fn check_refused(error: &dyn std::error::Error, disk: &SimDisk, before: &BTreeMa
     assert!(disk.files() == *before, "refused and changed: {error}");
 }
 
-fn open_wal(disk: &Arc<SimDisk>) -> Result<(Wal, Vec<(u64, Vec<u8>)>), OpenError> {
+/// Positions and what stands there.
+type Records = Vec<(u64, Vec<u8>)>;
+
+fn open_wal(disk: &Arc<SimDisk>) -> Result<(Wal, Records), OpenError> {
     let options = WalOptions {
         file_bytes: FILE_BYTES,
         expect_existing: true,
@@ -80,7 +83,7 @@ pub fn wal(octets: &[u8]) {
 }
 
 /// What opened takes a record, and has it when it is opened again.
-fn goes_on(disk: &Arc<SimDisk>, wal: Wal, mut records: Vec<(u64, Vec<u8>)>) {
+fn goes_on(disk: &Arc<SimDisk>, wal: Wal, mut records: Records) {
     let mut octets = Vec::new();
     Record::QClose { at: At { queue_id: 77, epoch: 1, off: 1 } }.encode(&mut octets);
     let lsn = wal.append(&octets, 1, Urgency::Now);
@@ -96,7 +99,7 @@ fn goes_on(disk: &Arc<SimDisk>, wal: Wal, mut records: Vec<(u64, Vec<u8>)>) {
 pub fn journal(octets: &[u8]) {
     let disk = disk(&fuzz::journal_files(octets));
     let before = disk.files();
-    let open = |items: &mut Vec<(u64, Vec<u8>)>| {
+    let open = |items: &mut Records| {
         let options = JournalOptions { expect_existing: true, ..JournalOptions::new(STORAGE_UUID) };
         let note = |item: JournalItem<'_>| match item {
             JournalItem::Snapshot { index, content } | JournalItem::Entry { index, content } => {
@@ -133,7 +136,7 @@ pub fn raft_log(octets: &[u8]) {
     let open = |state: &mut Option<Vec<u8>>| {
         let options = JournalOptions { expect_existing: true, ..JournalOptions::new(STORAGE_UUID) };
         RaftLog::open(Arc::clone(&disk) as _, Path::new(DIR), options, |octets| {
-            *state = Some(octets.to_vec())
+            *state = Some(octets.to_vec());
         })
     };
     let mut state = None;

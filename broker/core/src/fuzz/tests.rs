@@ -31,15 +31,13 @@ fn record_seeds() -> Vec<Seed> {
     seeds
 }
 
-/// Commands that leave something of every kind.
-fn commands() -> Vec<MetaCommand> {
-    let text = |text: &str| -> Arc<str> { text.into() };
-    let (vhost, vhost_id) = (text("/"), VhostId(1 << BATCH_BITS));
-    let arguments = || {
-        let mut table = FieldTable::new();
-        table.insert("x-max-length", 10i64);
-        Arc::new(table)
-    };
+fn text(text: &str) -> Arc<str> {
+    text.into()
+}
+
+/// Commands that leave a vhost and something of every kind around it.
+fn access_commands() -> Vec<MetaCommand> {
+    let vhost = text("/");
     let user = |name: &str| User {
         name: name.into(),
         password: Some(PasswordHash { algorithm: HashAlgorithm::Sha256, hash: "aGFzaA==".to_owned() }),
@@ -51,34 +49,6 @@ fn commands() -> Vec<MetaCommand> {
         apply_to: ApplyTo::All,
         priority: 1,
         definition: r#"{"max-length":5,"alternate-exchange":"x"}"#.to_owned(),
-    };
-    let bind = |source: &str, destination| {
-        MetaCommand::Bind(BindingRequest {
-            vhost: vhost_id,
-            source: source.into(),
-            destination,
-            routing_key: text("a.#"),
-            arguments: arguments(),
-            connection: None,
-        })
-    };
-    let exchange = |name: &str, kind| {
-        let (name, arguments) = (name.into(), arguments());
-        let (durable, auto_delete, internal) = (true, false, false);
-        let declare =
-            DeclareExchange { vhost: vhost_id, name, kind, durable, auto_delete, internal, arguments };
-        MetaCommand::DeclareExchange(declare)
-    };
-    let queue = |name: &str, owner: Option<ConnectionId>| {
-        let (name, arguments, durable) = (name.into(), arguments(), owner.is_none());
-        MetaCommand::DeclareQueue(DeclareQueue {
-            vhost: vhost_id,
-            name,
-            durable,
-            auto_delete: false,
-            owner,
-            arguments,
-        })
     };
     vec![
         MetaCommand::PutVhost {
@@ -117,6 +87,46 @@ fn commands() -> Vec<MetaCommand> {
             user: text("guest"),
             limits: UserLimits { max_connections: None, max_channels: Some(3) },
         },
+    ]
+}
+
+/// Commands that leave something of every kind in the vhost.
+fn entity_commands() -> Vec<MetaCommand> {
+    let vhost_id = VhostId(1 << BATCH_BITS);
+    let arguments = || {
+        let mut table = FieldTable::new();
+        table.insert("x-max-length", 10i64);
+        Arc::new(table)
+    };
+    let bind = |source: &str, destination| {
+        MetaCommand::Bind(BindingRequest {
+            vhost: vhost_id,
+            source: source.into(),
+            destination,
+            routing_key: text("a.#"),
+            arguments: arguments(),
+            connection: None,
+        })
+    };
+    let exchange = |name: &str, kind| {
+        let (name, arguments) = (name.into(), arguments());
+        let (durable, auto_delete, internal) = (true, false, false);
+        let declare =
+            DeclareExchange { vhost: vhost_id, name, kind, durable, auto_delete, internal, arguments };
+        MetaCommand::DeclareExchange(declare)
+    };
+    let queue = |name: &str, owner: Option<ConnectionId>| {
+        let (name, arguments, durable) = (name.into(), arguments(), owner.is_none());
+        MetaCommand::DeclareQueue(DeclareQueue {
+            vhost: vhost_id,
+            name,
+            durable,
+            auto_delete: false,
+            owner,
+            arguments,
+        })
+    };
+    vec![
         exchange("topic", ExchangeType::Topic),
         exchange("x", ExchangeType::Headers),
         queue("q", None),
@@ -130,7 +140,7 @@ fn commands() -> Vec<MetaCommand> {
 fn meta() -> (MetaSm, Vec<Change>) {
     let mut sm = MetaSm::new();
     let mut changes = Vec::new();
-    for (command, index) in commands().iter().zip(1..) {
+    for (command, index) in access_commands().iter().chain(&entity_commands()).zip(1..) {
         changes.extend(sm.plan(index << BATCH_BITS, command).unwrap().changes);
         sm.apply(index, command).unwrap();
     }

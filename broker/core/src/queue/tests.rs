@@ -672,8 +672,10 @@ fn serve(queue: &mut Queue<u32>, fx: &mut Recorder) {
                 queue.page_out_removed(1, fx);
             }
         } else if let Some(window) = fx.windows.pop() {
-            let read = fx.segments.read(&window).unwrap();
-            queue.arrived(1, &window, read, fx);
+            match fx.segments.read(&window) {
+                Some(read) => queue.arrived(1, &window, read, fx),
+                None => queue.read_failed(1, &window, fx),
+            }
         } else {
             return;
         }
