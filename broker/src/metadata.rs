@@ -32,7 +32,9 @@ pub(crate) mod upgrade;
 use crate::cluster::{Machine, StartError};
 use broker_core::ids::QueueId;
 use broker_core::meta::policy::PolicyBook;
-use broker_core::meta::{BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan};
+use broker_core::meta::{
+    BATCH_BITS, Change, LAST_INDEX, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan,
+};
 use broker_store::disk::Disk;
 use broker_store::journal::JournalOptions;
 use broker_store::raft_log::{RaftLog, RaftLogOpenError};
@@ -391,6 +393,9 @@ impl Machine for Shared {
         while !rest.is_empty() {
             let entry: Entry;
             (entry, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
+            if entry.index > LAST_INDEX {
+                return Err("a command of the log is damaged: its number is out of range".to_owned());
+            }
             self.commit(&mut state, &entry.changes);
             state.sm.note_applied(entry.index);
             state.next_index = state.next_index.max(entry.index + 1);

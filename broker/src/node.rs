@@ -247,7 +247,7 @@ impl Node {
             };
             let messages = u64::from(known.messages);
             let whole = QseqRange { first: first_qseq, last: last_qseq };
-            let live = if last_qseq - first_qseq + 1 == messages {
+            let live = if last_qseq - first_qseq == messages - 1 {
                 dropped.missing(whole)
             } else {
                 // Positions that never were in it may count as dropped.

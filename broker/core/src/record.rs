@@ -4,7 +4,8 @@
 //! varint len | u8 kind | u8 flags | varint queue_id | varint epoch | varint off | fields
 //! ```
 //!
-//! `len` counts what follows it. Integers are LEB128 varints, at most ten bytes. Encoding appends to
+//! `len` counts what follows it. Integers are LEB128 varints, at most ten bytes and none too many, so that a record
+//! has one encoding only. Encoding appends to
 //! the caller's buffer and allocates nothing else; decoding borrows from the caller's bytes, is
 //! bounded by them and never panics, whatever they hold. Framing, checksums and positions are the
 //! store's business (`broker-store`); this module knows single records only.
@@ -249,4 +250,4 @@ impl<'a> Record<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@
 pub mod crash;
 pub mod disk;
 pub mod enumeration;
+pub mod fuzz;
 pub mod journal_check;
 pub mod mutant;
 pub mod raft_log_check;
@@ -17,6 +18,10 @@ pub mod random;
 pub mod wal_check;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod queue_model;
 #[cfg(test)]
 mod whole_files;

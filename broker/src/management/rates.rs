@@ -44,16 +44,15 @@ pub(super) fn counts(stats: &Stats) -> Counts {
 }
 
 /// What a queue is like at a moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) counts: Counts,
     pub(super) ready: u64,
     pub(super) unacked: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Sample {
-    at: Instant,
     snapshot: Snapshot,
     /// Per second: counters, then ready and unacked.
     rates: [f64; COUNTERS.len()],
@@ -61,43 +60,43 @@ struct Sample {
     unacked_rate: f64,
 }
 
-/// The last sample of each queue.
+/// The last sample of each queue that ever had something to do: thousands of idle ones cost nothing.
 #[derive(Debug, Default)]
-pub(super) struct Rates {
-    samples: Mutex<HashMap<QueueId, Sample>>,
+pub(super) struct Rates(Mutex<Samples>);
+
+#[derive(Debug, Default)]
+struct Samples {
+    taken: Option<Instant>,
+    queues: HashMap<QueueId, Sample>,
 }
 
 impl Rates {
-    fn take(&self, now: Instant, all: impl Iterator<Item = (QueueId, Snapshot)>) {
-        let mut samples = self.samples.lock();
-        let mut next = HashMap::with_capacity(samples.len());
-        for (id, snapshot) in all {
-            let mut sample = Sample {
-                at: now,
-                snapshot,
-                rates: [0.0; COUNTERS.len()],
-                ready_rate: 0.0,
-                unacked_rate: 0.0,
-            };
-            if let Some(old) = samples.get(&id) {
-                let seconds = now.duration_since(old.at).as_secs_f64().max(0.001);
+    /// Takes a sample of the queues that had something to do, `busy`.
+    fn take(&self, now: Instant, busy: impl Iterator<Item = (QueueId, Snapshot)>) {
+        let mut samples = self.0.lock();
+        let before = samples.taken.replace(now);
+        let mut next = HashMap::with_capacity(samples.queues.len());
+        for (id, snapshot) in busy {
+            let mut sample = Sample { snapshot, ..Sample::default() };
+            if let Some(before) = before {
+                let old = samples.queues.get(&id).map(|sample| sample.snapshot).unwrap_or_default();
+                let seconds = now.duration_since(before).as_secs_f64().max(0.001);
                 let change = |new: u64, old: u64| (new as f64 - old as f64) / seconds;
-                for (rate, (new, old)) in
-                    sample.rates.iter_mut().zip(snapshot.counts.iter().zip(old.snapshot.counts))
+                for (rate, (new, old)) in sample.rates.iter_mut().zip(snapshot.counts.iter().zip(old.counts))
                 {
                     *rate = change(*new, old);
                 }
-                sample.ready_rate = change(snapshot.ready, old.snapshot.ready);
-                sample.unacked_rate = change(snapshot.unacked, old.snapshot.unacked);
+                sample.ready_rate = change(snapshot.ready, old.ready);
+                sample.unacked_rate = change(snapshot.unacked, old.unacked);
             }
             next.insert(id, sample);
         }
-        *samples = next;
+        samples.queues = next;
     }
 
     /// `message_stats` and the details of `messages*` for some queues together.
     pub(super) fn json(&self, queues: &[(QueueId, Snapshot)]) -> (Map<String, Value>, Map<String, Value>) {
-        let samples = self.samples.lock();
+        let samples = self.0.lock();
         let mut totals = [0_u64; COUNTERS.len()];
         let mut rates = [0.0_f64; COUNTERS.len()];
         let (mut ready, mut unacked, mut ready_rate, mut unacked_rate) = (0, 0, 0.0, 0.0);
@@ -105,7 +104,7 @@ impl Rates {
             totals.iter_mut().zip(snapshot.counts).for_each(|(total, count)| *total += count);
             ready += snapshot.ready;
             unacked += snapshot.unacked;
-            if let Some(sample) = samples.get(id) {
+            if let Some(sample) = samples.queues.get(id) {
                 rates.iter_mut().zip(sample.rates).for_each(|(total, rate)| *total += rate);
                 ready_rate += sample.ready_rate;
                 unacked_rate += sample.unacked_rate;
@@ -141,11 +140,13 @@ pub(super) async fn sample(api: Weak<Api>) {
     loop {
         ticks.tick().await;
         let Some(api) = api.upgrade() else { return };
-        let mut all = Vec::new();
+        let mut busy = Vec::new();
         for shard in 0..api.node.shard_count() {
-            all.extend(api.node.lock_shard(shard).queues().map(|queue| (queue.id(), snapshot(queue))));
+            let shard = api.node.lock_shard(shard);
+            let all = shard.queues().map(|queue| (queue.id(), snapshot(queue)));
+            busy.extend(all.filter(|(_, snapshot)| *snapshot != Snapshot::default()));
         }
-        api.rates.take(Instant::now(), all.into_iter());
+        api.rates.take(Instant::now(), busy.into_iter());
     }
 }
 

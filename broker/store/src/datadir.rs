@@ -24,6 +24,8 @@ use thiserror::Error;
 
 use crate::disk::{self, Disk, RealDisk};
 
+pub(crate) mod fuzz;
+
 /// The layout this program reads and writes.
 pub const FORMAT_VERSION: u32 = 2;
 /// The last layout with a metadata journal in `meta/`.
@@ -395,6 +397,7 @@ impl Identity {
                 value
                     .strip_prefix('"')
                     .and_then(|rest| rest.strip_suffix('"'))
+                    .filter(|quoted| !quoted.contains('"'))
                     .ok_or_else(|| bad("not quoted"))
             };
             match key.trim() {

@@ -13,6 +13,7 @@
 
 pub mod datadir;
 pub mod disk;
+pub mod fuzz;
 pub mod journal;
 mod le;
 pub mod raft_log;

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use crate::Lsn;
 use crate::segment::MOST_MESSAGES;
 
+pub(crate) mod fuzz;
+
 /// A message that is still in its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveMessage {

@@ -176,6 +176,10 @@ impl MetaSm {
     }
 
     fn put_exchange(&mut self, spec: &ExchangeSpec) {
+        // Its bindings count on the one there is.
+        if self.exchanges.contains_key(&spec.id) {
+            return;
+        }
         let Some(state) = self.vhosts.get_mut(&spec.vhost) else { return };
         state.exchanges.insert(Arc::clone(&spec.name), spec.id);
         let exchange = Exchange {
@@ -204,6 +208,9 @@ impl MetaSm {
     }
 
     fn put_queue(&mut self, spec: &QueueSpec) {
+        if self.queues.contains_key(&spec.id) {
+            return;
+        }
         let Some(state) = self.vhosts.get_mut(&spec.vhost) else { return };
         state.queues.insert(Arc::clone(&spec.name), spec.id);
         if let Some(owner) = spec.owner {

@@ -402,6 +402,9 @@ impl VhostState {
 /// index by so many.
 pub const BATCH_BITS: u32 = 10;
 
+/// The last index that identities can be made from: shifted, it leaves the bit of [`TRANSIENT`] alone.
+pub const LAST_INDEX: u64 = (TRANSIENT >> BATCH_BITS) - 1;
+
 fn first_key(source: ExchangeId) -> BindingKey {
     BindingKey {
         source,

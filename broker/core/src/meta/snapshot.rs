@@ -1,7 +1,7 @@
 //! Snapshots: the state as the list of changes that makes it.
 
 use super::entities::BindingSpec;
-use super::{Change, MetaSm};
+use super::{Change, LAST_INDEX, MetaSm};
 use serde::{Deserialize, Serialize};
 
 /// Format of snapshots. A snapshot of another format is refused, never guessed at.
@@ -51,34 +51,39 @@ impl MetaSm {
 
     /// Replaces the state by that of a snapshot. On an error the state is empty.
     pub fn restore(&mut self, octets: &[u8]) -> Result<(), SnapshotError> {
-        let damaged = |error: postcard::Error| SnapshotError::Damaged(error.to_string());
         let (version, access, policy) = (self.version(), self.access_version(), self.policy_version());
         *self = MetaSm::new();
+        let outcome = self.commit_all(octets);
+        match outcome {
+            Ok(()) => self.raise_versions(version, access, policy),
+            Err(_) => *self = MetaSm::new(),
+        }
+        outcome
+    }
+
+    fn commit_all(&mut self, octets: &[u8]) -> Result<(), SnapshotError> {
+        let damaged = |error: postcard::Error| SnapshotError::Damaged(error.to_string());
+        let wrong = |what: &str| SnapshotError::Damaged(what.to_owned());
         let (header, mut rest): (Header, &[u8]) = postcard::take_from_bytes(octets).map_err(damaged)?;
         if header.format != FORMAT {
             return Err(SnapshotError::Format(header.format));
         }
+        if header.applied > LAST_INDEX {
+            return Err(wrong("the number of its last command is out of range"));
+        }
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
-            let Some((record, after)) = after.split_at_checked(length) else {
-                *self = MetaSm::new();
-                return Err(SnapshotError::Damaged("a record ends too early".to_owned()));
-            };
-            match postcard::from_bytes::<Change>(record) {
-                Ok(change) => self.commit(&change),
-                Err(error) => {
-                    *self = MetaSm::new();
-                    return Err(damaged(error));
-                }
+            let record = after.split_at_checked(length).ok_or_else(|| wrong("a record ends too early"))?;
+            match postcard::take_from_bytes::<Change>(record.0).map_err(damaged)? {
+                (change, []) => self.commit(&change),
+                _ => return Err(wrong("octets behind a change")),
             }
-            rest = after;
+            rest = record.1;
         }
         if !rest.is_empty() {
-            *self = MetaSm::new();
-            return Err(SnapshotError::Damaged("octets behind the last record".to_owned()));
+            return Err(wrong("octets behind the last record"));
         }
         self.note_applied(header.applied);
-        self.raise_versions(version, access, policy);
         Ok(())
     }
 

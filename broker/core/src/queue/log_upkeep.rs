@@ -23,7 +23,7 @@ impl<H> Queue<H> {
             .take(RELOCATE_STEP)
         {
             entry.log_floor = fx.log_floor();
-            off += 1;
+            off = off.saturating_add(1);
             let at = At { queue_id, epoch, off };
             let view = entry.message.view();
             fx.log(&enqueue_record(

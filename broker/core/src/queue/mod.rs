@@ -393,7 +393,9 @@ impl<H> Queue<H> {
     pub fn get<E: Effects<Handle = H>>(&mut self, now: u64, no_ack: bool, fx: &mut E) -> Option<Got> {
         self.last_used_ms = now;
         self.expire_head(now, fx);
-        while self.ready.front().is_none() && self.read_now(fx) {
+        let mut read = false;
+        while self.ready.front().is_none() && self.read_now(now, fx) {
+            read = true;
             self.expire_head(now, fx);
         }
         let Some(mut entry) = self.ready.pop_front() else {
@@ -424,6 +426,11 @@ impl<H> Queue<H> {
             }
             entry.redelivered = true;
             self.hold(entry, None);
+        }
+        if read {
+            // What consumers or a limit waited for came along, and does not come again.
+            self.trim(fx);
+            self.drain(now, fx);
         }
         Some(got)
     }
@@ -606,7 +613,7 @@ impl<H> Queue<H> {
 
     /// Where the next record of this queue stands.
     fn at(&mut self) -> At {
-        self.next_off += 1;
+        self.next_off = self.next_off.saturating_add(1);
         At { queue_id: self.id.0, epoch: self.epoch, off: self.next_off }
     }
 
@@ -630,8 +637,8 @@ impl<H> Queue<H> {
 
     /// Reserves the delivered mark ahead of the deliveries, so that a restart marks what may have been seen.
     fn reserve_hwm<E: Effects<Handle = H>>(&mut self, qseq: u64, fx: &mut E) {
-        if qseq + self.hwm_step / 2 >= self.hwm {
-            self.hwm = self.hwm.max(qseq + self.hwm_step);
+        if qseq.saturating_add(self.hwm_step / 2) >= self.hwm {
+            self.hwm = self.hwm.max(qseq.saturating_add(self.hwm_step));
             self.hwm_step = (self.hwm_step * 2).min(HWM_STEP);
             let (at, hwm) = (self.at(), self.hwm);
             fx.log(&Record::Hwm { at, hwm });
@@ -676,7 +683,10 @@ impl<H> Queue<H> {
         while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)
             || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() > max)
         {
-            let Some(entry) = self.ready.pop_front() else { return };
+            let Some(entry) = self.ready.pop_front() else {
+                // It goes on when they are there.
+                return self.read_ahead(fx);
+            };
             self.discard(entry, Reason::MaxLength, fx);
         }
     }

@@ -122,6 +122,8 @@ pub(super) struct SegmentFile {
     pub(super) dropped: QseqSet,
     /// Messages that the log does not know: after a restart they are gone.
     pub(super) transient: QseqSet,
+    /// Messages that consumers may have seen before they were written; after a restart the delivered mark tells.
+    pub(super) redelivered: QseqSet,
     pub(super) requeued: BTreeMap<u64, u32>,
     pub(super) meta: Box<[u8]>,
 }
@@ -297,7 +299,7 @@ impl Paged {
             if stored.qseq < unread.next_qseq {
                 continue;
             }
-            unread.next_qseq = stored.qseq + 1;
+            unread.next_qseq = stored.qseq.saturating_add(1);
             if gone(stored.qseq) {
                 continue;
             }
@@ -307,7 +309,8 @@ impl Paged {
             unread.body_bytes = unread.body_bytes.saturating_sub(octets);
             let returned = file.and_then(|file| file.requeued.get(&stored.qseq)).copied().unwrap_or(0);
             let returns = stored.returns.saturating_add(returned);
-            let redelivered = stored.qseq < hwm || returns > 0;
+            let seen = file.is_some_and(|file| file.redelivered.contains(stored.qseq));
+            let redelivered = seen || stored.qseq < hwm || returns > 0;
             let transient = file.is_some_and(|file| file.transient.contains(stored.qseq));
             arrived.read.push(Entry {
                 qseq: stored.qseq,

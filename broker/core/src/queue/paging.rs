@@ -24,7 +24,8 @@ impl<H> Queue<H> {
         self.next_off = next_off;
         self.next_qseq = next_qseq.max(1);
         self.hwm = hwm;
-        self.restored_hwm = hwm;
+        // The mark is reserved ahead: what is published from now on has been seen by nobody.
+        self.restored_hwm = hwm.min(self.next_qseq);
     }
 
     /// Puts back a segment that recovery found. Call in ascending order, after [`Queue::restore_positions`] and
@@ -32,15 +33,16 @@ impl<H> Queue<H> {
     pub fn restore_segment(&mut self, segment: RestoredSegment, live: u64) {
         let RestoredSegment { first_qseq, last_qseq, messages, body_bytes, meta, dropped, requeued } =
             segment;
-        self.next_qseq = self.next_qseq.max(last_qseq + 1);
+        self.next_qseq = self.next_qseq.max(last_qseq.saturating_add(1));
         if live > 0 {
             // How large each of them is shows when they are read.
             let share = u128::from(body_bytes) * u128::from(live) / u128::from(messages.max(1));
             let body_bytes = u64::try_from(share).unwrap_or(body_bytes);
             self.ready.restore_segment(first_qseq, last_qseq, live, body_bytes);
         }
-        let transient = QseqSet::default();
-        self.files.insert(first_qseq, SegmentFile { last_qseq, live, dropped, transient, requeued, meta });
+        let (transient, redelivered) = (QseqSet::default(), QseqSet::default());
+        let file = SegmentFile { last_qseq, live, dropped, transient, redelivered, requeued, meta };
+        self.files.insert(first_qseq, file);
     }
 
     /// Puts back what recovery found: a message that was in the log and not dropped. Call in ascending
@@ -54,7 +56,7 @@ impl<H> Queue<H> {
         returns: u32,
         log_floor: u64,
     ) {
-        self.next_qseq = self.next_qseq.max(qseq + 1);
+        self.next_qseq = self.next_qseq.max(qseq.saturating_add(1));
         let redelivered = qseq < self.hwm || returns > 0;
         let entry = Entry {
             qseq,
@@ -102,11 +104,16 @@ impl<H> Queue<H> {
         for entry in entries.iter().filter(|entry| self.durable && !entry.logged) {
             transient.insert(QseqRange::one(entry.qseq));
         }
+        let mut redelivered = QseqSet::default();
+        for entry in entries.iter().filter(|entry| entry.redelivered) {
+            redelivered.insert(QseqRange::one(entry.qseq));
+        }
         let file = SegmentFile {
             last_qseq,
             live: entries.len() as u64,
             dropped: QseqSet::default(),
             transient,
+            redelivered,
             requeued: Default::default(),
             meta: meta.into(),
         };
@@ -199,7 +206,7 @@ impl<H> Queue<H> {
     }
 
     /// Reads the next messages while somebody waits. `false` when there is nothing to read.
-    pub(super) fn read_now<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> bool {
+    pub(super) fn read_now<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) -> bool {
         let (id, durable) = (self.id, self.durable);
         let Some(window) = self.ready.paged().and_then(|paged| paged.window_now(id, durable)) else {
             return false;
@@ -207,9 +214,7 @@ impl<H> Queue<H> {
         match fx.read_now(&window) {
             Some(read) => self.take_in(&window, read),
             None => {
-                if let Some(paged) = self.ready.paged() {
-                    paged.read_failed();
-                }
+                self.read_failed(now, &window, fx);
                 false
             }
         }

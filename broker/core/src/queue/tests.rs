@@ -44,7 +44,7 @@ impl Segments {
     }
 
     fn read(&self, window: &Window) -> Option<WindowRead> {
-        let all = &self.0[&window.segment];
+        let all = self.0.get(&window.segment)?;
         let from = all.partition_point(|(qseq, _)| *qseq < window.from);
         let upto = all.len().min(from + window.messages);
         let stored = |(qseq, message): &(u64, Arc<Message>)| Stored {
@@ -677,8 +677,10 @@ fn serve(queue: &mut Queue<u32>, fx: &mut Recorder) {
                 queue.page_out_removed(1, fx);
             }
         } else if let Some(window) = fx.windows.pop() {
-            let read = fx.segments.read(&window).unwrap();
-            queue.arrived(1, &window, read, fx);
+            match fx.segments.read(&window) {
+                Some(read) => queue.arrived(1, &window, read, fx),
+                None => queue.read_failed(1, &window, fx),
+            }
         } else {
             return;
         }
@@ -927,4 +929,71 @@ fn octets_add_up_although_a_restart_knows_them_only_about() {
         assert_eq!(queue.get(1, true, &mut fx).map(|got| got.qseq), Some(qseq));
     }
     assert_eq!((queue.ready_count(), queue.ready_bytes()), (0, 0));
+}
+
+#[test]
+fn messages_that_came_back_are_redelivered_from_their_segment_too() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..10_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+    }
+    let taken: Vec<u64> = (0..9000).map(|_| queue.get(1, false, &mut fx).unwrap().qseq).collect();
+    queue.settle(1, Settle::Requeue, &taken, &mut fx);
+    for _ in 0..10_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(!fx.segments.0.is_empty());
+    let seen = (0..20_000).map(|_| queue.get(1, true, &mut fx).unwrap().redelivered);
+    assert_eq!(seen.filter(|redelivered| *redelivered).count(), 9000);
+}
+
+#[test]
+fn a_limit_reaches_what_lies_in_segments() {
+    let config = QueueConfig { max_length: Some(30_000), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    for _ in 0..30_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(!fx.segments.0.is_empty());
+    // More than stays in front of them, and not enough for another segment.
+    for _ in 0..6000 {
+        publish_large(&mut queue, 10, &mut fx);
+    }
+    serve(&mut queue, &mut fx);
+    assert_eq!(queue.ready_count(), 30_000);
+}
+
+#[test]
+fn a_get_that_can_not_read_leaves_nobody_waiting_for_ever() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    let files = std::mem::take(&mut fx.segments.0);
+    while queue.get(1, true, &mut fx).is_some() {}
+    fx.segments.0 = files;
+    let at = *fx.wakes.last().expect("it is tried again");
+    fx.windows.clear();
+    queue.consume(at, consumer(1, true, 0, 0), &mut fx);
+    queue.tick(at, &mut fx);
+    serve(&mut queue, &mut fx);
+    assert_eq!(queue.ready_count(), 0);
+}
+
+#[test]
+fn a_get_that_reads_for_itself_leaves_the_consumers_what_came_along() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..40_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    queue.consume(1, consumer(1, true, 0, 0), &mut fx);
+    let last = deliveries(&mut fx).last().expect("what is in memory goes at once").1;
+    assert_eq!(queue.get(1, true, &mut fx).map(|got| got.qseq), Some(last + 1));
+    assert_eq!(deliveries(&mut fx).first().map(|(_, qseq, _)| *qseq), Some(last + 2));
+    serve(&mut queue, &mut fx);
+    assert_eq!(queue.ready_count(), 0);
 }

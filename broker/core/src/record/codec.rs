@@ -23,6 +23,9 @@ const HAS_PUB_REF: u8 = 4;
 const HAS_DELIVERY_COUNT: u8 = 8;
 const MESSAGE_FLAGS: u8 = HAS_EXPIRY | HAS_PRIORITY | HAS_PUB_REF | HAS_DELIVERY_COUNT;
 
+/// Exchange names and routing keys are short strings (AMQP 0-9-1 section 4.2.5.3).
+const LONGEST_NAME: usize = u8::MAX as usize;
+
 /// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -244,6 +247,9 @@ fn content_of(content: &[u8]) -> Result<Record<'_>, DecodeError> {
 /// Reads the fields of a record of known `kind`; `None` when they are malformed.
 fn read_fields<'a>(kind: u8, flags: u8, reader: &mut Reader<'a>) -> Option<Record<'a>> {
     let at = At { queue_id: reader.varint()?, epoch: reader.varint_u32()?, off: reader.varint()? };
+    if matches!(kind, ENQ_MULTI | CKPT) && at != At::default() {
+        return None;
+    }
     Some(match kind {
         ENQ => Record::Enq(Enq {
             queue_id: at.queue_id,
@@ -288,15 +294,16 @@ fn read_message<'a>(flags: u8, reader: &mut Reader<'a>) -> Option<Message<'a>> {
     } else {
         None
     };
-    let delivery_count = if flags & HAS_DELIVERY_COUNT != 0 { reader.varint_u32()? } else { 0 };
+    let delivery_count =
+        if flags & HAS_DELIVERY_COUNT != 0 { reader.varint_u32().filter(|&count| count != 0)? } else { 0 };
     Some(Message {
         enq_ms,
         expiry_ms,
         priority,
         pub_ref,
         delivery_count,
-        exchange: str::from_utf8(reader.prefixed()?).ok()?,
-        routing_key: str::from_utf8(reader.prefixed()?).ok()?,
+        exchange: reader.name()?,
+        routing_key: reader.name()?,
         properties: reader.prefixed()?,
         body: reader.take(reader.rest().len())?,
     })
@@ -328,8 +335,8 @@ impl<'a> Reader<'a> {
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit only.
-            if shift == 63 && bits > 1 {
+            // The tenth byte has room for one bit only, and nobody writes more bytes than a number needs.
+            if (shift == 63 && bits > 1) || (shift > 0 && byte == 0) {
                 return None;
             }
             value |= bits << shift;
@@ -348,6 +355,11 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at_checked(len)?;
         self.rest = rest;
         Some(taken)
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        let name = self.prefixed()?;
+        str::from_utf8(name).ok().filter(|name| name.len() <= LONGEST_NAME)
     }
 
     fn prefixed(&mut self) -> Option<&'a [u8]> {

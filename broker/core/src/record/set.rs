@@ -40,9 +40,14 @@ impl QseqSet {
         if from > range.last {
             return 0;
         }
-        let taken: u64 =
-            self.0.range(from..=range.last).map(|(&first, &last)| last.min(range.last) - first + 1).sum();
-        range.last - from + 1 - taken
+        // All positions there are would be one too many for a number.
+        let counted = |sum: u64, span: u64| sum.saturating_add(span).saturating_add(1);
+        let taken: u64 = self
+            .0
+            .range(from..=range.last)
+            .map(|(&first, &last)| last.min(range.last) - first)
+            .fold(0, counted);
+        counted(0, range.last - from).saturating_sub(taken)
     }
 
     /// The ranges, ascending, with gaps between them.

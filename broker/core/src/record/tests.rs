@@ -16,7 +16,7 @@ fn sample() -> Message<'static> {
     }
 }
 
-fn all_kinds() -> Vec<Record<'static>> {
+pub(crate) fn all_kinds() -> Vec<Record<'static>> {
     const RANGES: &[QseqRange] = &[QseqRange { first: 0, last: 0 }, QseqRange { first: 7, last: u64::MAX }];
     const TARGETS: &[Target] = &[
         Target { queue_id: 1, epoch: 2, off: 3, qseq: 4 },
@@ -82,6 +82,19 @@ fn unknown_kinds_and_flags_are_named() {
 }
 
 const HWM_KIND: u8 = 5;
+
+#[test]
+fn a_name_that_is_no_short_string_and_a_second_encoding_are_refused() {
+    let long = "x".repeat(256);
+    let message = Message { exchange: &long, ..Message::default() };
+    let mut bytes = Vec::new();
+    Record::Enq(Enq { queue_id: 1, epoch: 1, off: 1, qseq: 1, message }).encode(&mut bytes);
+    assert_eq!(Record::decode(&bytes), Err(DecodeError::Malformed(1)));
+    // A mark of 1, written with two bytes; a checkpoint that stands in a queue; a delivery count of 0.
+    assert_eq!(Record::decode(&[7, HWM_KIND, 0, 1, 1, 1, 0x81, 0]), Err(DecodeError::Malformed(HWM_KIND)));
+    assert_eq!(Record::decode(&[6, 11, 0, 1, 0, 0, 9]), Err(DecodeError::Malformed(11)));
+    assert_eq!(Record::decode(&[11, 1, 8, 1, 1, 1, 1, 0, 0, 0, 0, 0]), Err(DecodeError::Malformed(1)));
+}
 
 #[test]
 fn a_claimed_count_costs_no_more_than_its_bytes() {

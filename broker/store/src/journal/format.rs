@@ -43,6 +43,8 @@ const SNAPSHOT_MAGIC: &[u8; 4] = b"RWS1";
 const FRAME_MAGIC: u32 = 0x464A_5752;
 const VERSION: u16 = 1;
 const SNAPSHOT_HEADER_BYTES: usize = 44;
+/// Numbers of files and entries stay below this, so that counting on from them never overflows.
+const LIMIT: u64 = 1 << 62;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +142,7 @@ fn check_head(
     if &bytes[16..32] != storage_uuid {
         return Err(Unacceptable::Foreign);
     }
-    if u64_at(bytes, 8) == number { Ok(()) } else { Err(Unacceptable::Damaged) }
+    if u64_at(bytes, 8) == number && number < LIMIT { Ok(()) } else { Err(Unacceptable::Damaged) }
 }
 
 /// A frame found in a file.

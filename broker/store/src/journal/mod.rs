@@ -16,6 +16,7 @@
 //! of kind "mark", written when the journal is opened and closed, says so for the last entries.
 
 mod format;
+pub(crate) mod fuzz;
 mod open;
 
 use std::path::PathBuf;

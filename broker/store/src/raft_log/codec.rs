@@ -114,7 +114,8 @@ pub(super) fn item(octets: &[u8]) -> Result<Item, String> {
             let kind = rest.octet()?;
             let octets = Bytes::copy_from_slice(std::mem::take(&mut rest.0));
             let payload = match kind {
-                BLANK => Payload::Blank,
+                BLANK if octets.is_empty() => Payload::Blank,
+                BLANK => return Err(format!("{} octets in an entry that says nothing", octets.len())),
                 COMMAND => Payload::Command(octets),
                 MEMBERS => Payload::Members(octets),
                 kind => return Err(format!("kind of entry {kind} is unknown to this version")),
@@ -210,6 +211,8 @@ impl<'a> Rest<'a> {
     }
 
     fn id(&mut self) -> Result<LogId, String> {
-        Ok(LogId { term: self.number64()?, node: self.number64()?, index: self.number64()? })
+        let id = LogId { term: self.number64()?, node: self.number64()?, index: self.number64()? };
+        // Counting on from it must not overflow.
+        if id.index < u64::MAX { Ok(id) } else { Err("the number of an entry is out of range".to_owned()) }
     }
 }

@@ -8,6 +8,7 @@
 //! state in it does not include yet.
 
 mod codec;
+pub(crate) mod fuzz;
 
 use crate::disk::Disk;
 use crate::journal::{Journal, JournalError, JournalItem, JournalOpenError, JournalOptions, JournalReport};

@@ -45,6 +45,7 @@
 //! 52  zero
 //! ```
 
+pub(crate) mod fuzz;
 mod read;
 
 use std::io;
@@ -155,7 +156,7 @@ impl SegmentMeta {
             return None;
         }
         let expiry = crate::le::u64_at(meta, 12);
-        Some(Self {
+        let decoded = Self {
             queue_id,
             first_qseq,
             last_qseq,
@@ -163,7 +164,19 @@ impl SegmentMeta {
             bytes: crate::le::u64_at(meta, 4),
             body_bytes: crate::le::u64_at(meta, 20),
             earliest_expiry_ms: (expiry != 0).then_some(expiry),
-        })
+        };
+        decoded.is_possible().then_some(decoded)
+    }
+
+    /// Whether there can be such a segment: counters are made from what it says.
+    fn is_possible(&self) -> bool {
+        // Where the last message starts, and how long it is, are numbers of 32 bits.
+        const MOST: u64 = 2 * u32::MAX as u64;
+        let spanned = self.last_qseq.checked_sub(self.first_qseq);
+        self.messages > 0
+            && spanned.is_some_and(|spanned| spanned >= u64::from(self.messages) - 1)
+            && self.body_bytes <= self.bytes
+            && self.bytes <= MOST
     }
 }
 

@@ -145,6 +145,9 @@ impl Segment {
             body_bytes: u64_at(&footer, 40),
             earliest_expiry_ms: (earliest != 0).then_some(earliest),
         };
+        if !meta.is_possible() {
+            return Err(damaged("its footer"));
+        }
         let index_crc = u32_at(&footer, 32);
         Ok(Self { path, file, meta, index_offset, index_crc })
     }
@@ -173,7 +176,9 @@ impl Segment {
         });
         let ends =
             entries.last().map_or(HEADER_BYTES as u64, |last| u64::from(last.offset) + u64::from(last.len));
-        if !ordered || ends != self.index_offset || entries.iter().any(|entry| entry.len < 4) {
+        let edges = [entries.first(), entries.last()].map(|entry| entry.map(|entry| entry.qseq));
+        let whole = edges == [Some(self.meta.first_qseq), Some(self.meta.last_qseq)];
+        if !ordered || !whole || ends != self.index_offset || entries.iter().any(|entry| entry.len < 4) {
             return Err(self.damaged("its index".to_owned()));
         }
         Ok(SegmentIndex { entries })

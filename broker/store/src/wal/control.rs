@@ -23,6 +23,8 @@ use crate::le::{u32_at, u64_at};
 const MAGIC: &[u8; 4] = b"RWC1";
 const SLOT_BYTES: usize = 4096;
 const USED: usize = 56;
+/// Positions and file numbers stay below this, so that counting on from them never overflows.
+const LIMIT: u64 = 1 << 62;
 /// The control file's name.
 pub(crate) const NAME: &str = "control";
 
@@ -94,7 +96,7 @@ impl Control {
     }
 }
 
-fn slot(storage_uuid: &[u8; 16], counter: u64, state: State) -> Vec<u8> {
+pub(super) fn slot(storage_uuid: &[u8; 16], counter: u64, state: State) -> Vec<u8> {
     let mut slot = Vec::with_capacity(SLOT_BYTES);
     slot.extend_from_slice(MAGIC);
     slot.extend_from_slice(&[0; 4]);
@@ -109,12 +111,14 @@ fn slot(storage_uuid: &[u8; 16], counter: u64, state: State) -> Vec<u8> {
     slot
 }
 
-fn parse_slot(slot: &[u8]) -> Option<(u64, [u8; 16], State)> {
+pub(super) fn parse_slot(slot: &[u8]) -> Option<(u64, [u8; 16], State)> {
     if slot.len() < USED || &slot[..4] != MAGIC || crc32c::crc32c(&slot[8..USED]) != u32_at(slot, 4) {
         return None;
     }
     let uuid = slot[16..32].try_into().ok()?;
     let state =
         State { first_file_seq: u64_at(slot, 32), first_lsn: u64_at(slot, 40), synced_lsn: u64_at(slot, 48) };
-    Some((u64_at(slot, 8), uuid, state))
+    let counter = u64_at(slot, 8);
+    let counts = [counter, state.first_file_seq, state.first_lsn, state.synced_lsn.saturating_add(1)];
+    counts.iter().all(|count| (1..LIMIT).contains(count)).then_some((counter, uuid, state))
 }

@@ -36,7 +36,7 @@ pub(crate) const ALIGN: usize = 8;
 
 const FILE_MAGIC: &[u8; 4] = b"RWL1";
 const VERSION: u16 = 1;
-const FRAME_MAGIC: u32 = 0x314D_5246;
+pub(super) const FRAME_MAGIC: u32 = 0x314D_5246;
 
 /// Why the header of a log file is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -136,6 +136,8 @@ pub(crate) fn unseal(frame: &mut Vec<u8>, payload_len: usize) {
 pub(crate) struct Frame<'a> {
     pub(crate) head: FrameHead,
     pub(crate) payload: &'a [u8],
+    /// All of it.
+    pub(crate) octets: &'a [u8],
     /// Bytes it takes in the file.
     pub(crate) size: usize,
 }
@@ -166,5 +168,10 @@ pub(crate) fn parse(bytes: &[u8], seed: u32, file_seq: u64) -> Option<Frame<'_>>
         synced_lsn: u64_at(frame, 24),
         n_records: u32_at(frame, 32),
     };
-    Some(Frame { head, payload: &frame[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + payload_len], size })
+    Some(Frame {
+        head,
+        payload: &frame[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + payload_len],
+        octets: frame,
+        size,
+    })
 }

@@ -21,6 +21,7 @@
 mod control;
 mod files;
 mod format;
+pub(crate) mod fuzz;
 mod open;
 mod repair;
 mod scan;

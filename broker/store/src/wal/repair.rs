@@ -1,7 +1,7 @@
 //! Making a damaged log usable again, when an operator accepts that what is damaged is lost.
 //!
-//! A file with damage is written anew, whole or not at all: the frames before the damage, a frame
-//! that stands for the lost positions, and the right frames behind it (a frame does not depend on its
+//! A file with damage is written anew, whole or not at all: the frames before the damage, frames
+//! that stand for the lost positions, and the right frames behind it (a frame does not depend on its
 //! place in the file). The damaged file is kept beside it as `<name>.damaged`.
 
 use std::io;
@@ -11,7 +11,7 @@ use broker_core::record::{At, Record};
 use thiserror::Error;
 
 use super::control::{Control, ControlError};
-use super::format::{self, ALIGN, FRAME_HEADER_BYTES, FrameHead, HEADER_BYTES, HeaderError};
+use super::format::{self, ALIGN, FRAME_HEADER_BYTES, Frame, FrameHead, HEADER_BYTES, HeaderError};
 use super::scan::{Corruption, OpenError, Scan, name_of, path_of, seq_of};
 use crate::Lsn;
 use crate::disk::{self, Disk};
@@ -54,8 +54,9 @@ pub fn accept_loss(
         match scan(disk, dir, storage_uuid) {
             Ok(()) => return Ok(losses),
             Err(OpenError::Corrupt(corruption)) => {
-                // Each round gets further, or there is no end.
-                if losses.last().is_some_and(|last| last.first_lsn >= corruption.first_lsn) {
+                // Each round gets past the frame behind what it cut out, or there is no end.
+                let cut = |last: &Corruption| last.last_lsn.unwrap_or(last.first_lsn);
+                if losses.last().is_some_and(|last| corruption.first_lsn <= cut(last) + 1) {
                     return Err(RepairError::Stuck(corruption));
                 }
                 cut_out(disk, dir, storage_uuid, &corruption)?;
@@ -93,35 +94,100 @@ fn scan(disk: &dyn Disk, dir: &Path, storage_uuid: [u8; 16]) -> Result<(), OpenE
     Ok(())
 }
 
+/// Writes the damaged file anew, and those behind it up to the one in which the log goes on: that one may be damaged
+/// at its beginning, which shows only where the file before it ends.
 fn cut_out(
     disk: &dyn Disk,
     dir: &Path,
     storage_uuid: [u8; 16],
     corruption: &Corruption,
 ) -> Result<(), RepairError> {
-    let seq = file_seq(&corruption.path);
-    let old = read(disk, &corruption.path)?;
-    let seed = format::seed(&storage_uuid, seq);
-    let from = usize::try_from(corruption.offset).unwrap_or(old.len()).min(old.len());
     // Without a frame behind the damage nothing says how far it goes: one position is lost for sure.
     let last_lsn = corruption.last_lsn.unwrap_or(corruption.first_lsn);
-    let mut new = old[..from].to_vec();
-    put_lost(&mut new, seed, seq, corruption.first_lsn, last_lsn);
-    let mut next_lsn = last_lsn + 1;
-    let mut at = from.next_multiple_of(ALIGN);
-    while at < old.len() {
-        match format::parse(&old[at..], seed, seq) {
-            Some(frame) if frame.head.first_lsn >= next_lsn => {
-                new.extend_from_slice(&old[at..at + frame.size]);
-                next_lsn = frame.head.first_lsn + u64::from(frame.head.n_records);
-                at += frame.size;
+    // However damaged, every record took some of the bytes that are there.
+    if last_lsn - corruption.first_lsn >= bytes_of_all(disk, dir)? {
+        return Err(RepairError::Stuck(Box::new(corruption.clone())));
+    }
+    let damaged = file_seq(&corruption.path);
+    let mut next = corruption.first_lsn;
+    for seq in damaged.. {
+        let path = path_of(dir, seq);
+        let old = read(disk, &path)?;
+        let from = if seq == damaged {
+            usize::try_from(corruption.offset).unwrap_or(old.len())
+        } else {
+            HEADER_BYTES
+        };
+        let from = from.min(old.len());
+        let mut new = old[..from].to_vec();
+        let seed = format::seed(&storage_uuid, seq);
+        for frame in right_frames(&old, from, seed, seq) {
+            if frame.head.first_lsn < next {
+                continue;
             }
-            _ => at += ALIGN,
+            // What is missing behind `last_lsn` is found, and told, when the log is read again.
+            if next <= last_lsn {
+                put_lost(&mut new, seed, seq, next, last_lsn.min(frame.head.first_lsn - 1));
+            }
+            new.extend_from_slice(frame.octets);
+            next = frame.head.first_lsn.saturating_add(u64::from(frame.head.n_records));
+        }
+        if next <= last_lsn {
+            let goes_on = goes_on_behind(disk, dir, storage_uuid, seq, next)?;
+            // A file in which nothing is right has to hold something, or the ones behind it are not read.
+            if !goes_on || (seq != damaged && new.len() == from) {
+                let upto = if goes_on { next } else { last_lsn };
+                put_lost(&mut new, seed, seq, next, upto);
+                next = upto + 1;
+            }
+        }
+        // At least as long as before: it may be the file that the log goes on in.
+        new.resize(new.len().max(old.len()), 0);
+        if new != old {
+            replace(disk, dir, &path, seq, &old, &new)?;
+        }
+        if next > last_lsn {
+            break;
         }
     }
-    // At least as long as before: it may be the file that the log goes on in.
-    new.resize(new.len().max(old.len()), 0);
-    replace(disk, dir, &corruption.path, seq, &old, &new)
+    Ok(())
+}
+
+/// The right frames of a file at or behind `from`.
+fn right_frames(bytes: &[u8], from: usize, seed: u32, seq: u64) -> impl Iterator<Item = Frame<'_>> {
+    let mut at = from.next_multiple_of(ALIGN);
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            if let Some(frame) = format::parse(&bytes[at..], seed, seq) {
+                at += frame.size;
+                return Some(frame);
+            }
+            at += ALIGN;
+        }
+        None
+    })
+}
+
+/// Whether a file behind this one has a right frame at or behind position `next`.
+fn goes_on_behind(
+    disk: &dyn Disk,
+    dir: &Path,
+    storage_uuid: [u8; 16],
+    seq: u64,
+    next: Lsn,
+) -> Result<bool, RepairError> {
+    for seq in seq + 1.. {
+        let path = path_of(dir, seq);
+        if disk.open(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            break;
+        }
+        let bytes = read(disk, &path)?;
+        let seed = format::seed(&storage_uuid, seq);
+        if right_frames(&bytes, HEADER_BYTES, seed, seq).any(|frame| frame.head.first_lsn >= next) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Frames that stand for lost positions. Their records close queue 0, which does not exist.
@@ -181,6 +247,16 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, RepairError> {
     disk.open(path)
         .and_then(|file| disk::read_file(&*file, &mut bytes))
         .map_err(|source| RepairError::Io { doing: "read", path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+/// Bytes of all log files.
+fn bytes_of_all(disk: &dyn Disk, dir: &Path) -> Result<u64, RepairError> {
+    let io = |source| RepairError::Io { doing: "measure the files in", path: dir.to_owned(), source };
+    let mut bytes = 0;
+    for name in disk.list(dir).map_err(io)?.iter().filter(|name| seq_of(name).is_some()) {
+        bytes += disk.open(&dir.join(name)).and_then(|file| file.len()).map_err(io)?;
+    }
     Ok(bytes)
 }
 

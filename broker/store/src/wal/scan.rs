@@ -408,7 +408,7 @@ fn for_each_record(
     let mut rest = frame.payload;
     let mut count = 0;
     while !rest.is_empty() {
-        let lsn = frame.head.first_lsn + count;
+        let lsn = frame.head.first_lsn.saturating_add(count);
         let (record, used) = Record::decode(rest).map_err(|source| (lsn, source))?;
         visitor(lsn, record);
         rest = &rest[used..];
@@ -425,7 +425,7 @@ enum Later<'a> {
     Nothing,
     /// Right frames, written together with what stands at the bad place.
     Unfinished,
-    /// A frame that was written when what stood at the bad place was durable.
+    /// The first of them; one was written when what stood at the bad place was durable.
     Durable(Frame<'a>),
 }
 
@@ -433,17 +433,17 @@ impl<'a> Later<'a> {
     /// Looks for right frames of this file at or behind `from`, where position `expected` is missing.
     /// All of them are asked: those next to the bad place may have been written together with it.
     fn search(bytes: &'a [u8], from: usize, seed: u32, seq: u64, expected: Lsn) -> Result<Self, Imitated> {
-        let mut later = Later::Nothing;
+        let mut first = None;
         let mut budget = MOST_CHECKED;
         let mut from = from;
         while let Some((at, frame)) = find_frame(bytes, from, seed, seq, &mut budget)? {
+            let first = *first.get_or_insert(frame);
             if frame.head.synced_lsn >= expected {
-                return Ok(Later::Durable(frame));
+                return Ok(Later::Durable(first));
             }
-            later = Later::Unfinished;
             from = at + frame.size;
         }
-        Ok(later)
+        Ok(if first.is_some() { Later::Unfinished } else { Later::Nothing })
     }
 }
 

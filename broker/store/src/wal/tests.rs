@@ -309,3 +309,23 @@ fn accepting_the_loss_keeps_everything_that_can_be_read() {
     drop(wal);
     assert_eq!(open(dir.path(), options()).1.len(), 298);
 }
+
+#[test]
+fn accepting_the_loss_of_a_files_first_frame_keeps_the_others_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, ..) = open(dir.path(), options());
+    for qseq in 1..=300 {
+        wal.append(&enq(qseq, &[7; 500]), 1, Urgency::Now);
+        wal.sync_blocking().unwrap();
+    }
+    wal.stop().unwrap();
+    let second = wal.closed_files()[1];
+    drop(wal);
+    damage(&dir.path().join(scan::name_of(second.seq)), 4096 + 60);
+    let losses = accept_loss(&RealDisk, dir.path(), UUID).unwrap();
+    let lost: Vec<(Lsn, Option<Lsn>)> = losses.iter().map(|loss| (loss.first_lsn, loss.last_lsn)).collect();
+    assert_eq!(lost, [(second.first_lsn, Some(second.first_lsn))]);
+    let (_, seen, report) = open(dir.path(), options());
+    assert_eq!(seen, (1..=300).filter(|&qseq| qseq != second.first_lsn).collect::<Vec<u64>>());
+    assert_eq!(report.last_lsn, 300);
+}

@@ -3,7 +3,8 @@
 //! The corpus has the seeds below, which `UPDATE_FUZZ_CORPUS=1 cargo test -p amqp seeds` writes, and whatever a
 //! fuzzer found worth keeping.
 
-use std::path::{Path, PathBuf};
+#[path = "../../../../tests/fuzz/mutants.rs"]
+mod mutants;
 
 use crate::content::{BasicProperties, ContentHeader, Properties};
 use crate::frame;
@@ -11,13 +12,12 @@ use crate::fuzz;
 use crate::method::{Method, basic, connection, queue};
 use crate::table::{FieldTable, FieldValue, Table};
 use crate::tests::sample;
+use mutants::Seed;
 
 /// Mutants per decoder. About a second for all of them in a debug build.
 const MUTANTS: u64 = 40_000;
-
-fn folder(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus").join(target)
-}
+/// Octets that mean something: frame types and their end, types of fields, small numbers.
+const TELLING: &[u8] = b"\0\0\0\x01\x02\x03\x04\x08\x0a\x3c\x7f\x80\xce\xff\xfftbBsuIilLfdDSxTAFV";
 
 /// A table with a field of every type, one of them nested.
 fn table_of_everything() -> FieldTable {
@@ -72,7 +72,7 @@ fn all_properties() -> BasicProperties {
     }
 }
 
-fn method_seeds() -> Vec<(String, Vec<u8>)> {
+fn method_seeds() -> Vec<Seed> {
     let table = table_of_everything().to_bytes();
     let arguments = Table::parse(&table).unwrap();
     let rich: [Method<'_>; 6] = [
@@ -115,7 +115,7 @@ fn method_seeds() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-fn table_seeds() -> Vec<(String, Vec<u8>)> {
+fn table_seeds() -> Vec<Seed> {
     let nested = |depth| {
         (0..depth).fold(Vec::new(), |inner: Vec<u8>, _| {
             [b"\x01kF", &(inner.len() as u32).to_be_bytes()[..], &inner].concat()
@@ -136,7 +136,7 @@ fn table_seeds() -> Vec<(String, Vec<u8>)> {
     .into()
 }
 
-fn properties_seeds() -> Vec<(String, Vec<u8>)> {
+fn properties_seeds() -> Vec<Seed> {
     let mut all = Vec::new();
     all_properties().encode(&mut all);
     [
@@ -150,7 +150,7 @@ fn properties_seeds() -> Vec<(String, Vec<u8>)> {
     .into()
 }
 
-fn content_header_seeds() -> Vec<(String, Vec<u8>)> {
+fn content_header_seeds() -> Vec<Seed> {
     let header = |class_id, body_size, raw: &[u8]| {
         let mut octets = Vec::new();
         let properties = Properties::parse(raw).unwrap();
@@ -164,7 +164,7 @@ fn content_header_seeds() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-fn frame_seeds() -> Vec<(String, Vec<u8>)> {
+fn frame_seeds() -> Vec<Seed> {
     let mut publish = Vec::new();
     let routing_key = "q";
     frame::write_fields(&mut publish, 1, &basic::Publish { routing_key, ..Default::default() });
@@ -189,10 +189,8 @@ fn frame_seeds() -> Vec<(String, Vec<u8>)> {
     .into()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test reads and writes its corpus")]
 #[test]
 fn the_stored_corpus_has_all_seeds() {
-    let update = std::env::var_os("UPDATE_FUZZ_CORPUS").is_some();
     for (target, seeds) in [
         ("amqp_frame", frame_seeds()),
         ("amqp_method", method_seeds()),
@@ -200,114 +198,12 @@ fn the_stored_corpus_has_all_seeds() {
         ("amqp_content_header", content_header_seeds()),
         ("amqp_properties", properties_seeds()),
     ] {
-        for (name, octets) in seeds {
-            let path = folder(target).join(name);
-            if update {
-                std::fs::create_dir_all(folder(target)).unwrap();
-                std::fs::write(&path, &octets).unwrap();
-            }
-            assert!(std::fs::read(&path).is_ok_and(|stored| stored == octets), "{} is stale", path.display());
-        }
-    }
-}
-
-/// The corpus of a target in a fixed order.
-#[expect(clippy::disallowed_methods, reason = "a test reads its corpus")]
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 5, "the corpus of {target} is missing");
-    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
-}
-
-/// SplitMix64: mutations must be the same on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    /// An octet, more often than not one that means something to a decoder.
-    fn octet(&mut self) -> u8 {
-        const TELLING: &[u8] = b"\0\0\0\x01\x02\x03\x04\x08\x0a\x3c\x7f\x80\xce\xff\xfftbBsuIilLfdDSxTAFV";
-        match self.below(3) {
-            0 => self.next() as u8,
-            _ => TELLING[self.below(TELLING.len())],
-        }
-    }
-}
-
-fn mutate(octets: &mut Vec<u8>, other: &[u8], random: &mut Random) {
-    let at = random.below(octets.len() + 1);
-    match random.below(7) {
-        0 => octets.truncate(at),
-        1 => octets.insert(at, random.octet()),
-        2 if at < octets.len() => drop(octets.remove(at)),
-        3 if at < octets.len() => octets[at] ^= 1 << random.below(8),
-        4 => {
-            // The rest of another one.
-            octets.truncate(at);
-            octets.extend_from_slice(&other[random.below(other.len() + 1)..]);
-        }
-        5 => {
-            // A piece of another one in the middle.
-            let start = random.below(other.len() + 1);
-            let end = start + random.below(other.len() - start + 1);
-            octets.splice(at..at, other[start..end].iter().copied());
-        }
-        _ if at < octets.len() => octets[at] = random.octet(),
-        _ => {}
-    }
-}
-
-/// Prints what broke a decoder, so that it can be kept as a seed.
-struct Culprit<'a>(&'a [u8]);
-
-impl Drop for Culprit<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("input: b\"{}\"", self.0.escape_ascii());
-        }
+        mutants::check_seeds(target, &seeds);
     }
 }
 
 fn run(target: &str, body: fn(&[u8])) {
-    let corpus = corpus(target);
-    let check = |octets: &[u8]| {
-        let _culprit = Culprit(octets);
-        body(octets);
-    };
-    for octets in &corpus {
-        check(octets);
-        for end in 0..octets.len().min(600) {
-            check(&octets[..end]);
-        }
-    }
-    let mut random = Random(0xa3_9b);
-    for _ in 0..MUTANTS {
-        let mut octets = corpus[random.below(corpus.len())].clone();
-        for _ in 0..=random.below(4) {
-            let other = &corpus[random.below(corpus.len())];
-            mutate(&mut octets, other, &mut random);
-        }
-        octets.truncate(16_384);
-        check(&octets);
-    }
-    for _ in 0..MUTANTS / 4 {
-        let length = random.below(64);
-        let octets: Vec<_> = (0..length).map(|_| random.octet()).collect();
-        check(&octets);
-    }
+    mutants::run(target, MUTANTS, TELLING, body);
 }
 
 #[test]

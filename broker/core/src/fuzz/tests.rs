@@ -1,0 +1,201 @@
+//! The decoders of records and metadata over the stored fuzz corpus (`tests/fuzz/corpus`) and mutations of it.
+//!
+//! `UPDATE_FUZZ_CORPUS=1 cargo test -p broker-core seeds` puts the seeds below into the corpus.
+
+#[path = "../../../../tests/fuzz/mutants.rs"]
+mod mutants;
+
+use super::*;
+use crate::exchange::ExchangeType;
+use crate::ids::{ConnectionId, VhostId};
+use crate::meta::{
+    ApplyTo, BATCH_BITS, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm,
+    MetaCommand, PasswordHash, PermissionPatterns, Policy, TopicPatterns, User, UserLimits, VhostLimits,
+};
+use amqp::table::FieldTable;
+use mutants::Seed;
+
+/// Octets that mean something: small numbers, the largest ones, flags.
+const TELLING: &[u8] = b"\0\0\0\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x7f\x80\x80\xff\xff\xff";
+
+fn record_seeds() -> Vec<Seed> {
+    let encode = |record: Record<'_>| {
+        let mut octets = Vec::new();
+        record.encode(&mut octets);
+        octets
+    };
+    let each: Vec<Vec<u8>> = crate::record::tests::all_kinds().into_iter().map(encode).collect();
+    let mut seeds =
+        vec![("all".to_owned(), each.concat()), ("unknown-kind".to_owned(), vec![5, 12, 0, 1, 1, 1])];
+    seeds.extend(each.into_iter().enumerate().map(|(at, octets)| (format!("kind-{at}"), octets)));
+    seeds
+}
+
+fn text(text: &str) -> Arc<str> {
+    text.into()
+}
+
+/// Commands that leave a vhost and something of every kind around it.
+fn access_commands() -> Vec<MetaCommand> {
+    let vhost = text("/");
+    let user = |name: &str| User {
+        name: name.into(),
+        password: Some(PasswordHash { algorithm: HashAlgorithm::Sha256, hash: "aGFzaA==".to_owned() }),
+        tags: vec!["administrator".to_owned()],
+    };
+    let policy = Policy {
+        name: text("p"),
+        pattern: text("^q"),
+        apply_to: ApplyTo::All,
+        priority: 1,
+        definition: r#"{"max-length":5,"alternate-exchange":"x"}"#.to_owned(),
+    };
+    vec![
+        MetaCommand::PutVhost {
+            name: vhost.clone(),
+            description: "d".to_owned(),
+            tags: vec!["t".to_owned()],
+            tracing: true,
+            default_queue_type: Some("classic".to_owned()),
+        },
+        MetaCommand::AddUser { user: user("guest") },
+        MetaCommand::SetPermissions {
+            user: text("guest"),
+            vhost: vhost.clone(),
+            patterns: PermissionPatterns { configure: text(".*"), write: text(""), read: text("^a") },
+        },
+        MetaCommand::SetTopicPermissions {
+            user: text("guest"),
+            vhost: vhost.clone(),
+            exchange: text("topic"),
+            patterns: TopicPatterns { write: text("^a"), read: text(".*") },
+        },
+        MetaCommand::SetPolicy { vhost: vhost.clone(), operator: false, policy: policy.clone() },
+        MetaCommand::SetPolicy { vhost: vhost.clone(), operator: true, policy },
+        MetaCommand::SetParameter {
+            vhost: vhost.clone(),
+            component: text("shovel"),
+            name: text("s"),
+            value: "{}".to_owned(),
+        },
+        MetaCommand::SetGlobalParameter { name: text("g"), value: "1".to_owned() },
+        MetaCommand::SetVhostLimits {
+            vhost: vhost.clone(),
+            limits: VhostLimits { max_connections: Some(9), max_queues: None },
+        },
+        MetaCommand::SetUserLimits {
+            user: text("guest"),
+            limits: UserLimits { max_connections: None, max_channels: Some(3) },
+        },
+    ]
+}
+
+/// Commands that leave something of every kind in the vhost.
+fn entity_commands() -> Vec<MetaCommand> {
+    let vhost_id = VhostId(1 << BATCH_BITS);
+    let arguments = || {
+        let mut table = FieldTable::new();
+        table.insert("x-max-length", 10i64);
+        Arc::new(table)
+    };
+    let bind = |source: &str, destination| {
+        MetaCommand::Bind(BindingRequest {
+            vhost: vhost_id,
+            source: source.into(),
+            destination,
+            routing_key: text("a.#"),
+            arguments: arguments(),
+            connection: None,
+        })
+    };
+    let exchange = |name: &str, kind| {
+        let (name, arguments) = (name.into(), arguments());
+        let (durable, auto_delete, internal) = (true, false, false);
+        let declare =
+            DeclareExchange { vhost: vhost_id, name, kind, durable, auto_delete, internal, arguments };
+        MetaCommand::DeclareExchange(declare)
+    };
+    let queue = |name: &str, owner: Option<ConnectionId>| {
+        let (name, arguments, durable) = (name.into(), arguments(), owner.is_none());
+        MetaCommand::DeclareQueue(DeclareQueue {
+            vhost: vhost_id,
+            name,
+            durable,
+            auto_delete: false,
+            owner,
+            arguments,
+        })
+    };
+    vec![
+        exchange("topic", ExchangeType::Topic),
+        exchange("x", ExchangeType::Headers),
+        queue("q", None),
+        queue("mine", Some(ConnectionId(3))),
+        bind("topic", DestinationName::Queue(text("q"))),
+        bind("topic", DestinationName::Exchange(text("x"))),
+        bind("x", DestinationName::Queue(text("mine"))),
+    ]
+}
+
+fn meta() -> (MetaSm, Vec<Change>) {
+    let mut sm = MetaSm::new();
+    let mut changes = Vec::new();
+    for (command, index) in access_commands().iter().chain(&entity_commands()).zip(1..) {
+        changes.extend(sm.plan(index << BATCH_BITS, command).unwrap().changes);
+        sm.apply(index, command).unwrap();
+    }
+    (sm, changes)
+}
+
+fn meta_snapshot_seeds() -> Vec<Seed> {
+    let (sm, _) = meta();
+    let empty = MetaSm::new().snapshot();
+    vec![
+        ("durable".to_owned(), sm.snapshot()),
+        ("full".to_owned(), sm.full_snapshot()),
+        ("empty".to_owned(), empty),
+    ]
+}
+
+fn meta_change_seeds() -> Vec<Seed> {
+    let encode = |change: &Change| postcard::to_stdvec(change).unwrap();
+    let (_, changes) = meta();
+    let all = changes.iter().flat_map(encode).collect();
+    let removals = [
+        Change::RemoveExchange { id: crate::meta::ExchangeId(11 << BATCH_BITS), durable: true },
+        Change::RemoveQueue { id: crate::ids::QueueId(13 << BATCH_BITS), durable: true },
+        Change::RemoveUser { name: "guest".into() },
+        Change::RemoveVhost { id: VhostId(1 << BATCH_BITS), name: "/".into() },
+    ];
+    let gone = changes.iter().chain(&removals).flat_map(encode).collect();
+    let mut seeds = vec![("all".to_owned(), all), ("gone".to_owned(), gone)];
+    let large = changes.iter().filter(|change| !matches!(change, Change::PutExchange(_)));
+    seeds.extend(large.zip(0..).map(|(change, at)| (format!("change-{at}"), encode(change))));
+    seeds
+}
+
+#[test]
+fn the_stored_corpus_has_all_seeds() {
+    for (target, seeds) in [
+        ("core_record", record_seeds()),
+        ("core_meta_snapshot", meta_snapshot_seeds()),
+        ("core_meta_change", meta_change_seeds()),
+    ] {
+        mutants::check_seeds(target, &seeds);
+    }
+}
+
+#[test]
+fn records_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_record", 40_000, TELLING, record);
+}
+
+#[test]
+fn snapshots_of_metadata_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_meta_snapshot", 1500, TELLING, meta_snapshot);
+}
+
+#[test]
+fn changes_of_metadata_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_meta_change", 4000, TELLING, meta_change);
+}

@@ -1,0 +1,4 @@
+//! A snapshot of the metadata; the body is shared with the ordinary tests of `broker-core`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| broker_core::fuzz::meta_snapshot(octets));

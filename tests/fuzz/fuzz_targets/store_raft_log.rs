@@ -1,0 +1,4 @@
+//! The replicated log on a simulated disk; the body is shared with the ordinary tests of `broker-sim`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| broker_sim::fuzz::raft_log(octets));

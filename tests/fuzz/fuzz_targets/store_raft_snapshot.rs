@@ -1,0 +1,4 @@
+//! A snapshot of the replicated log; the body is shared with the ordinary tests of `broker-sim`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| broker_store::fuzz::raft_snapshot(octets));
