@@ -21,7 +21,7 @@ use broker_core::message::Publish;
 use broker_core::queue::dead_letter::{DeadLetter, Reason};
 use broker_core::queue::delayed::Due;
 use broker_core::queue::paged::{PageOut, Window, WindowRead};
-use broker_core::queue::{Delivered, Delivery, Effects, Queue};
+use broker_core::queue::{Crowd, Delivered, Delivery, Effects, Queue};
 use broker_core::record::{At, DropReason, QseqRange, Record};
 use broker_store::Lsn;
 use broker_store::wal::Urgency;
@@ -124,8 +124,8 @@ pub(crate) struct TurnBuffers {
     tracing: bool,
     sightings: Vec<Sighting>,
     paging: PagingWork,
-    /// A queue that grows faster than its segments are written.
-    paging_behind: Option<QueueId>,
+    /// A queue that holds more than it should, and why.
+    crowded: Option<(QueueId, Crowd)>,
     /// Where segments are read at once.
     pager: Option<Arc<Pager>>,
 }
@@ -147,9 +147,9 @@ impl TurnBuffers {
         Some((behind.upgrade()?, debt))
     }
 
-    /// A queue that these turns published to and that grows faster than its segments are written.
-    pub(crate) fn take_paging_behind(&mut self) -> Option<QueueId> {
-        self.paging_behind.take()
+    /// A queue that these turns published to and that holds more than it should, and why.
+    pub(crate) fn take_crowded(&mut self) -> Option<(QueueId, Crowd)> {
+        self.crowded.take()
     }
 
     /// Timers that queues asked for outside of a turn.
@@ -488,8 +488,10 @@ impl Effects for TurnBuffers {
         self.paging.page_outs.push(page_out);
     }
 
-    fn paging_behind(&mut self, queue: QueueId) {
-        self.paging_behind = Some(queue);
+    fn crowded(&mut self, queue: QueueId, crowd: Crowd) {
+        if crowd == Crowd::Paged || self.crowded.is_none() {
+            self.crowded = Some((queue, crowd));
+        }
     }
 
     fn read_ahead(&mut self, window: Window) {

@@ -13,7 +13,7 @@ use broker_core::message::{Message, MessageView};
 use broker_core::queue::dead_letter::DeadLetter;
 use broker_core::queue::delayed::Due;
 use broker_core::queue::paged::{PageOut, RestoredSegment, Window, WindowRead};
-use broker_core::queue::{Delivered, Delivery, Effects, Queue, QueueConfig};
+use broker_core::queue::{Crowd, Delivered, Delivery, Effects, Queue, QueueConfig};
 use broker_core::record::{At, QseqRange, Record};
 use broker_store::datadir::{DataDirError, Identity};
 use broker_store::fuzz::{self, STORAGE_UUID};
@@ -289,7 +289,7 @@ impl Effects for Nothing {
 
     fn page_out(&mut self, _: PageOut) {}
 
-    fn paging_behind(&mut self, _: QueueId) {}
+    fn crowded(&mut self, _: QueueId, _: Crowd) {}
 
     fn read_ahead(&mut self, _: Window) {}
 

@@ -15,7 +15,9 @@ use broker_core::queue::consumers::{ConsumerRef, NewConsumer};
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Reason};
 use broker_core::queue::delayed::Due;
 use broker_core::queue::paged::{PageOut, RestoredSegment, Stored, Window, WindowRead};
-use broker_core::queue::{Delivered, Delivery, Effects, Overflow, Published, Queue, QueueConfig, Settle};
+use broker_core::queue::{
+    Crowd, Delivered, Delivery, Effects, Overflow, Published, Queue, QueueConfig, Settle,
+};
 use broker_core::record::{self, At, DropReason, Enq, QseqRange, Record};
 use broker_store::recovery::LiveSet;
 use broker_store::segment::SegmentMeta;
@@ -169,7 +171,7 @@ impl Effects for World {
         self.page_outs.push(page_out);
     }
 
-    fn paging_behind(&mut self, _: QueueId) {}
+    fn crowded(&mut self, _: QueueId, _: Crowd) {}
 
     fn read_ahead(&mut self, window: Window) {
         self.windows.push(window);

@@ -29,7 +29,7 @@ use broker_core::channel::deliveries::Unacked;
 use broker_core::exception::{Exception, Scope};
 use broker_core::ids::QueueId;
 use broker_core::meta::{Access, RouteScratch};
-use broker_core::queue::PAGE_BEHIND;
+use broker_core::queue::{CROWDED_ABOVE, Crowd, PAGE_BEHIND};
 use broker_store::Lsn;
 use channel::{Channel, write_confirm};
 use frames::Next;
@@ -395,13 +395,8 @@ impl Connection {
     /// Waits while consumers do not keep up with what is published here, until they have been sent as much as
     /// they are owed or do not get on at all: memory is better spent than on what they can not take yet.
     async fn pace(&mut self) {
-        if let Some(queue) = self.buffers.take_paging_behind() {
-            let large = |queue: &LocalQueue| queue.resident_bytes() > PAGE_BEHIND;
-            let mut looks = 0;
-            while looks < PAGING_LOOKS && self.node.with_queue(queue, large) == Some(true) {
-                looks += 1;
-                tokio::time::sleep(PACE).await;
-            }
+        if let Some((queue, crowd)) = self.buffers.take_crowded() {
+            self.wait_in_crowd(queue, crowd).await;
         }
         let Some((consumer, owed)) = self.buffers.take_behind(READ_SIZE) else { return };
         let mut sent = consumer.sent();
@@ -413,6 +408,25 @@ impl Connection {
             let now = consumer.sent();
             idle = if now == sent { idle + 1 } else { 0 };
             sent = now;
+        }
+    }
+
+    /// Waits until a queue holds less in memory, or it makes no sense to wait.
+    async fn wait_in_crowd(&self, queue: QueueId, crowd: Crowd) {
+        let (enough, most_looks, most_idle) = match crowd {
+            Crowd::Consumed => (CROWDED_ABOVE / 2, PACE_LOOKS, PACE_IDLE),
+            Crowd::Paged => (PAGE_BEHIND, PAGING_LOOKS, PAGING_LOOKS),
+        };
+        let (mut before, mut idle, mut looks) = (u64::MAX, 0, 0);
+        while looks < most_looks
+            && idle < most_idle
+            && let Some(octets) = self.node.with_queue(queue, LocalQueue::resident_bytes)
+            && octets > enough
+        {
+            idle = if octets < before { 0 } else { idle + 1 };
+            before = octets;
+            looks += 1;
+            tokio::time::sleep(PACE).await;
         }
     }
 

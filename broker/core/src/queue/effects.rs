@@ -40,8 +40,8 @@ pub trait Effects {
     /// [`super::Queue::page_out_failed`] is called when that is done.
     fn page_out(&mut self, page_out: PageOut);
 
-    /// More lies in memory than can be written out as fast: whoever publishes should wait for a moment.
-    fn paging_behind(&mut self, queue: QueueId);
+    /// More lies in memory than should: whoever publishes should wait for a moment.
+    fn crowded(&mut self, queue: QueueId, crowd: Crowd);
 
     /// Read these messages from a segment file; [`super::Queue::arrived`] or [`super::Queue::read_failed`] is
     /// called when that is done.
@@ -56,6 +56,15 @@ pub trait Effects {
     /// Log position below which everything appended so far lies; kept with each durable message so that old
     /// log files can be emptied.
     fn log_floor(&self) -> u64;
+}
+
+/// Why publishers should wait, and for what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crowd {
+    /// The consumers are about to empty the queue: until little of it is left, or they do not get on.
+    Consumed,
+    /// Segments are written more slowly than messages come: until no more than [`super::PAGE_BEHIND`] are in memory.
+    Paged,
 }
 
 /// One message on its way to one consumer.

@@ -11,6 +11,7 @@ pub mod delayed;
 mod effects;
 mod log;
 mod log_upkeep;
+mod pace;
 pub mod paged;
 mod paging;
 mod quorum;
@@ -25,10 +26,11 @@ pub use config::{Overflow, QueueConfig};
 use consumers::{ConsumerRef, Consumers};
 use dead_letter::{DeadLetter, Reason};
 use delayed::Waiting;
-pub use effects::{Delivered, Delivery, Effects, Got};
+pub use effects::{Crowd, Delivered, Delivery, Effects, Got};
 use log::{Ranges, enqueue_record};
+use pace::Pace;
 use paged::Files;
-pub use paging::{PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
+pub use paging::{CROWDED_ABOVE, PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
 pub use ready::Entry;
 use ready::Ready;
 use rustc_hash::FxHashMap;
@@ -112,6 +114,7 @@ pub struct Queue<H> {
     ready: Ready,
     /// Segment files with messages of this queue.
     files: Files,
+    pace: Pace,
     /// Up to where recovery says that messages may have been delivered.
     restored_hwm: u64,
     /// A segment is being written, or has been and is not removed yet.
@@ -151,6 +154,7 @@ impl<H> Queue<H> {
             consumers: Consumers::new(config.single_active_consumer),
             ready: Ready::default(),
             files: Files::new(),
+            pace: Pace::default(),
             restored_hwm: 0,
             paging_out: false,
             page_retry_ms: 0,

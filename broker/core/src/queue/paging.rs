@@ -2,11 +2,14 @@
 
 use super::paged::{PageOut, RestoredSegment, SegmentFile, UnreadRange, Window, WindowRead};
 use super::ready::Entry;
-use super::{Effects, Queue};
+use super::{Crowd, Effects, Queue};
 use crate::message::Message;
 use crate::record::{QseqRange, QseqSet, Record, SegmentRecords};
 use std::sync::Arc;
 
+/// Octets of ready messages in memory above which publishers wait for consumers that are about to empty the queue:
+/// memory is better spent than on what goes to the disk and comes back at once.
+pub const CROWDED_ABOVE: u64 = 16 << 20;
 /// Octets of ready messages in memory above which a queue writes segments.
 pub const PAGE_ABOVE: u64 = 32 << 20;
 /// Octets above which it writes them when the node is short of memory.
@@ -171,15 +174,18 @@ impl<H> Queue<H> {
         self.stored_gone(stored_qseq, fx);
     }
 
-    /// Writes a segment when much lies in memory. Called for each message that waits.
+    /// Has publishers wait, or writes a segment, when much lies in memory. Called for each message that waits.
     pub(super) fn page_if_large<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.pace.look(now, self.stats.acked + self.stats.delivered_no_ack + self.stats.got_no_ack);
         let memory = self.ready.memory();
-        if memory <= PAGE_ABOVE {
-            return;
+        if memory > CROWDED_ABOVE && self.pace.empties_soon(self.ready.len() as u64) {
+            fx.crowded(self.id, Crowd::Consumed);
         }
-        self.start_page_out(now, fx);
+        if memory > PAGE_ABOVE {
+            self.start_page_out(now, fx);
+        }
         if memory > PAGE_BEHIND {
-            fx.paging_behind(self.id);
+            fx.crowded(self.id, Crowd::Paged);
         }
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use amqp::content::{BasicProperties, Properties};
 use amqp::table::{FieldTable, FieldValue};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Records what a queue asks for.
 #[derive(Default)]
@@ -28,7 +28,7 @@ struct Recorder {
     backlog: usize,
     floor: u64,
     page_outs: Vec<PageOut>,
-    behind: u32,
+    crowds: Vec<Crowd>,
     windows: Vec<Window>,
     segments: Segments,
 }
@@ -107,8 +107,8 @@ impl Effects for Recorder {
         self.page_outs.push(page_out);
     }
 
-    fn paging_behind(&mut self, _: QueueId) {
-        self.behind += 1;
+    fn crowded(&mut self, _: QueueId, crowd: Crowd) {
+        self.crowds.push(crowd);
     }
 
     fn read_ahead(&mut self, window: Window) {
@@ -665,6 +665,27 @@ fn publish_large(queue: &mut Queue<u32>, size: usize, fx: &mut Recorder) {
     let body = vec![7; size];
     let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: &body };
     queue.publish(1, &mut Publish::borrowed(view, true, None, 0), fx);
+}
+
+#[test]
+fn publishers_wait_for_consumers_that_are_about_to_empty_a_large_queue_and_not_for_slow_ones() {
+    for (acked, waits) in [(100, true), (1, false)] {
+        let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+        queue.consume(0, consumer(1, false, 200, 0), &mut fx);
+        let mut held = VecDeque::new();
+        for now in 1..=200 {
+            for _ in 0..200 {
+                let view =
+                    MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: &[7; 1000] };
+                queue.publish(now, &mut Publish::borrowed(view, true, None, 0), &mut fx);
+            }
+            held.extend(deliveries(&mut fx).into_iter().map(|(_, qseq, _)| qseq));
+            let done: Vec<u64> = held.drain(..acked).collect();
+            queue.settle(now, Settle::Ack, &done, &mut fx);
+            serve(&mut queue, &mut fx);
+        }
+        assert_eq!(fx.crowds.contains(&Crowd::Consumed), waits, "{acked} in a millisecond");
+    }
 }
 
 /// Does what the shell would: writes segments and reads windows until nothing is asked for.
