@@ -6,6 +6,8 @@
 //! load connections ADDRESS PID USER PASSWORD VHOST COUNT
 //! load queues ADDRESS PID USER PASSWORD VHOST transient|durable SECONDS
 //! load idle-queues ADDRESS PID USER PASSWORD VHOST COUNT
+//! load fill|drain ADDRESS PID USER PASSWORD VHOST MESSAGES    a long queue; `first` waits for one of them
+//! load first ADDRESS PID USER PASSWORD VHOST
 //! load tcp ADDRESS PID connect|ask CLIENTS SECONDS
 //! load relay PORT JOURNAL
 //! load echo PORT
@@ -15,7 +17,7 @@
 use anyhow::{Context, Result, bail};
 use harness::load::figures::Line;
 use harness::load::plan::Plan;
-use harness::load::{Target, messages, population, relay, tcp};
+use harness::load::{Target, backlog, messages, population, relay, tcp};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -55,6 +57,9 @@ fn broker(mode: &str, target: &Target, words: &[&str]) -> Result<Line> {
         ("churn", [clients, time]) => population::churn(target, count(clients)?, seconds(time)?),
         ("connections", [number]) => population::connections(target, count(number)?),
         ("queues", [kind, time]) => population::queues(target, *kind == "durable", seconds(time)?),
+        ("fill", [number]) => backlog::fill(target, count(number)? as u64),
+        ("first", []) => backlog::first(target),
+        ("drain", [number]) => backlog::drain(target, count(number)? as u64),
         ("idle-queues", [number]) => population::idle_queues(target, count(number)?),
         _ => bail!("there is no load `{mode}` with {} words", words.len()),
     }

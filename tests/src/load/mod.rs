@@ -2,6 +2,7 @@
 //!
 //! Blocking sockets and one thread for each connection: the generator shall cost little beside the server.
 
+pub mod backlog;
 mod connection;
 mod consumer;
 pub mod figures;

@@ -61,8 +61,10 @@ pub struct Plan {
     pub consuming: Consuming,
     /// Messages of each publisher in a second; 0: as many as it can.
     pub rate: f64,
-    /// How long publishers publish.
+    /// How long publishers publish, unless they reach `most`.
     pub time: Duration,
+    /// Most messages of each publisher. Where that is a number, time does not count.
+    pub most: u64,
 }
 
 impl Default for Plan {
@@ -76,6 +78,7 @@ impl Default for Plan {
             consuming: Consuming::Automatic,
             rate: 0.0,
             time: Duration::from_secs(3),
+            most: u64::MAX,
         }
     }
 }

@@ -92,8 +92,10 @@ pub fn idle_queues(target: &Target, count: usize) -> Result<Line> {
     let before = resident_kib(&[target.pid]);
     (0..count).try_for_each(|index| declare_queue(&mut connection, &format!("load-{index}"), true))?;
     std::thread::sleep(SETTLE);
+    let resident = resident_kib(&[target.pid]);
     let mut line = Line::default();
-    line.add("kib_each", (resident_kib(&[target.pid]) - before) / count as f64);
+    line.add("kib_each", (resident - before) / count as f64);
+    line.add("resident_mib", resident / 1024.0);
     connection.close()?;
     Ok(line)
 }

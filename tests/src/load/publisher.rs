@@ -55,7 +55,8 @@ impl<'a> Publisher<'a> {
         let end = start + u64::try_from(self.plan.time.as_nanos())?;
         loop {
             let now = self.clock.nanos();
-            if now >= end {
+            let most = self.plan.most;
+            if self.sent >= most || (now >= end && most == u64::MAX) {
                 break;
             }
             match self.room(now - start) {
@@ -81,6 +82,8 @@ impl<'a> Publisher<'a> {
                 if free < (window / 4).clamp(1, BATCH) { 0 } else { free.min(BATCH) }
             }
         };
+        let left = usize::try_from(self.plan.most - self.sent).unwrap_or(usize::MAX);
+        let room = room.min(left);
         if self.plan.rate > 0.0 {
             let due = (elapsed as f64 / 1e9 * self.plan.rate) as u64;
             room.min(due.saturating_sub(self.sent) as usize)

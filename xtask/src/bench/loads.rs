@@ -118,6 +118,45 @@ pub(super) const BROKER: &[Load] = &[
     population("10,000 idle durable queues", "idle-queues", &["10000"]),
 ];
 
+/// The long queue: how many messages, and what is done with them in turn.
+pub(super) const FILL: Load = backlog(
+    "10,000,000 persistent messages of 1 KiB into one queue, at most 1000 unconfirmed",
+    "fill",
+    &["10000000"],
+    &[RATE, CPU, resident(300.0)],
+);
+pub(super) const FIRST: Load = backlog(
+    "start after kill -9",
+    "first",
+    &[],
+    &[
+        Figure { most: Some(10.0), ..figure("start_s", "until it answers, s") },
+        Figure { most: Some(1.0), ..figure("first_s", "from then to the first delivery, s") },
+        resident(300.0),
+    ],
+);
+pub(super) const DRAIN: Load = backlog(
+    "the 10,000,000 messages in order, each acknowledged",
+    "drain",
+    &["10000000"],
+    &[RATE, CPU, resident(300.0)],
+);
+pub(super) const QUEUES: Load =
+    backlog("100,000 idle durable queues", "idle-queues", &["100000"], &[KIB_EACH, resident(200.0)]);
+
+const fn resident(most: f64) -> Figure {
+    Figure { most: Some(most), ..figure("resident_mib", "resident MiB at the end") }
+}
+
+const fn backlog(
+    heading: &'static str,
+    mode: &'static str,
+    arguments: &'static [&'static str],
+    figures: &'static [Figure],
+) -> Load {
+    Load { heading, mode, arguments, figures, rounds: [1, 0, 0], fresh: false }
+}
+
 pub(super) const PROXY: &[Load] = &[
     tcp("short connections, 4 clients", &["connect", "4", "4"]),
     tcp("question and answer, 64 octets, 1 client", &["ask", "1", "4"]),

@@ -3,6 +3,7 @@
 //! A benchmark tells; it never fails a build. All servers run on loopback with their own ports and data,
 //! side by side, and only one is under load at a time. Of each figure the median over the rounds is shown.
 
+mod backlog;
 mod loads;
 mod report;
 mod rivals;
@@ -15,17 +16,18 @@ use std::process::Command;
 use xtask::lab::process;
 use xtask::{install, root, target};
 
-/// `cargo xtask bench [broker|proxy] [--write]`.
+/// `cargo xtask bench [broker|proxy|backlog] [--write]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let write = words.contains(&"--write");
     let subjects: Vec<&str> = words.iter().copied().filter(|word| *word != "--write").collect();
-    let subjects = if subjects.is_empty() { vec!["broker", "proxy"] } else { subjects };
+    let subjects = if subjects.is_empty() { vec!["broker", "proxy", "backlog"] } else { subjects };
     let mut reports = Vec::new();
     for subject in subjects {
         reports.push(match subject {
             "broker" => broker()?,
             "proxy" => proxy()?,
-            _ => bail!("`bench` takes `broker` or `proxy`, not `{subject}`"),
+            "backlog" => backlog::run()?,
+            _ => bail!("`bench` takes `broker`, `proxy` or `backlog`, not `{subject}`"),
         });
     }
     if write {

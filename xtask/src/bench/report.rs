@@ -51,7 +51,8 @@ impl Report {
         let bounded = self.rows.iter().any(|row| row.most.is_some());
         let (head, line) = if bounded { (" ours at most |", " ---: |") } else { ("", "") };
         let columns = self.sides.join(" | ");
-        let mut text = format!("| load | | {columns} | ours / {} |{head}\n", self.sides[1]);
+        let theirs = self.sides.get(1).unwrap_or(&"-");
+        let mut text = format!("| load | | {columns} | ours / {theirs} |{head}\n");
         let _ = writeln!(text, "| --- | --- | {}---: |{line}", "---: | ".repeat(self.sides.len()));
         let mut above = "";
         for row in &self.rows {
@@ -59,7 +60,7 @@ impl Report {
             let load = if row.load == above { "" } else { row.load };
             above = row.load;
             let values: Vec<String> = row.values.iter().map(|value| number(*value)).collect();
-            let ratio = number(row.values[0] / row.values[1]);
+            let ratio = number(row.values[0] / row.values.get(1).unwrap_or(&f64::NAN));
             let _ = write!(text, "| {load} | {} | {} | {ratio} |", row.title, values.join(" | "));
             if let Some(most) = row.most {
                 let verdict = if row.values[0] <= most { "met" } else { "**missed**" };

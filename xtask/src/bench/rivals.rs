@@ -90,7 +90,13 @@ fn start(
 }
 
 pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
-    let folder = scratch.folder("ours")?;
+    scratch.folder("ours")?;
+    broker_again(scratch)
+}
+
+/// Our broker on the data that it left.
+pub(super) fn broker_again(scratch: &Scratch) -> Result<Rival> {
+    let folder = scratch.0.join("ours");
     let mut command = guarded(target().join("release/broker"));
     command.arg("--data").arg(folder.join("data")).args(["--bind", "127.0.0.1", "--node", "rabbit@bench"]);
     command.args(["--port", &PORTS[0].to_string(), "--management-port", &PORTS[1].to_string()]);
