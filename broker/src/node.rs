@@ -14,7 +14,7 @@ use crate::tls::CertLogin;
 use amqp::table::Value;
 use broker_core::exception::Exception;
 use broker_core::exchange::{ExchangeType, delayed};
-use broker_core::ids::{ConnectionId, QueueId};
+use broker_core::ids::{ConnectionId, QueueId, VhostId};
 use broker_core::message::{Message, MessageView};
 use broker_core::meta::options::QueueType;
 use broker_core::meta::{
@@ -589,10 +589,15 @@ fn queue_config(options: &QueueOptions) -> QueueConfig {
 }
 
 fn new_queue(sm: &MetaSm, known: &MetaQueue, now: u64) -> LocalQueue {
-    let vhost = Arc::from(sm.vhost_name(known.vhost));
+    let vhost = vhost_name(sm, known.vhost);
     let config = queue_config(&known.options);
     Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now)
         .auto_delete(known.auto_delete)
+}
+
+/// The name of a vhost, shared by its queues.
+fn vhost_name(sm: &MetaSm, id: VhostId) -> Arc<str> {
+    sm.vhost(id).map_or_else(Arc::default, |state| Arc::clone(&state.vhost.name))
 }
 
 fn is_delaying(exchange: &&Exchange) -> bool {
@@ -601,7 +606,7 @@ fn is_delaying(exchange: &&Exchange) -> bool {
 
 /// Where the delayed messages of an exchange wait.
 fn new_store(sm: &MetaSm, exchange: &Exchange, now: u64) -> LocalQueue {
-    let vhost = Arc::from(sm.vhost_name(exchange.vhost));
+    let vhost = vhost_name(sm, exchange.vhost);
     let (id, config) = (delayed::store_of(exchange.id), QueueConfig::default());
     Queue::new(id, vhost, Arc::clone(&exchange.name), exchange.durable, config, now).delaying()
 }

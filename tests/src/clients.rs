@@ -1,6 +1,8 @@
 //! The official Python client, driven by the programs in `tests/clients`.
 
 use anyhow::Result;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -48,6 +50,33 @@ impl Client {
         let status = self.process.wait(Duration::from_secs(20))?;
         anyhow::ensure!(status.success(), "{} failed:\n{}", self.process.name(), self.process.log());
         Ok(())
+    }
+}
+
+/// Counts the confirms in a client's record. It reads what is new only, so that it can be asked often.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Confirms {
+    /// Octets that were read.
+    read: usize,
+    count: usize,
+}
+
+impl Confirms {
+    /// How many there are by now.
+    ///
+    /// # Panics
+    /// The record cannot be read.
+    pub fn count(&mut self, client: &Client) -> usize {
+        let mut new = Vec::new();
+        if let Ok(mut record) = File::open(&client.record) {
+            record.seek(SeekFrom::Start(self.read as u64)).expect("a record is a file");
+            record.read_to_end(&mut new).expect("a record can be read");
+        }
+        // What follows the last whole line comes again.
+        new.truncate(new.iter().rposition(|octet| *octet == b'\n').map_or(0, |end| end + 1));
+        self.read += new.len();
+        self.count += new.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"confirm ")).count();
+        self.count
     }
 }
 

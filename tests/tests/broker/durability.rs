@@ -1,7 +1,7 @@
 //! What survives a restart, in order or by `kill -9`.
 
 use harness::account::{Published, Received, balance, disordered};
-use harness::clients::{self, Client};
+use harness::clients::{self, Client, Confirms};
 use harness::node::Node;
 use harness::scratch::Scratch;
 use harness::{Needs, ready};
@@ -59,13 +59,9 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
     // One connection, so that the order of its deliveries means something.
     let mut consumer = client("consume", "consumer", &["--connections", "1", "--idle", "3600"]);
     let kills = kills();
-    let confirmed = |client: &Client| Published::read(&client.record()).confirmed.len();
+    let mut confirms = [Confirms::default(); 2];
     for round in 1..=kills {
-        let before: Vec<usize> = publishers.iter().map(confirmed).collect();
-        until_true(Duration::from_secs(60), "confirms", || {
-            publishers.iter().zip(&before).all(|(client, before)| confirmed(client) >= before + 50)
-        })
-        .unwrap();
+        await_confirms(&publishers, &mut confirms, 50);
         node = node.crash_and_restart().unwrap();
         if round % 100 == 0 {
             println!("{round} kills");
@@ -96,6 +92,14 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
     scratch.passed();
 }
 
+/// Waits until each of the clients got so many more confirms.
+fn await_confirms(clients: &[Client], confirms: &mut [Confirms], more: usize) {
+    for (client, confirms) in clients.iter().zip(confirms) {
+        let enough = confirms.count(client) + more;
+        until_true(Duration::from_secs(60), "confirms", || confirms.count(client) >= enough).unwrap();
+    }
+}
+
 #[test]
 fn every_confirmed_declare_and_delete_survives_kill_9_again_and_again() {
     if !ready("declares and kill -9", &[Needs::Python]) {
@@ -111,13 +115,9 @@ fn every_confirmed_declare_and_delete_survives_kill_9_again_and_again() {
             Client::start(&Place::Loopback, "declare", name, scratch.path(), &arguments).unwrap()
         })
         .collect();
-    let confirmed = |client: &Client| Published::read(&client.record()).confirmed.len();
+    let mut confirms = [Confirms::default(); 3];
     for round in 0..=KILLS {
-        let before: Vec<usize> = clients.iter().map(confirmed).collect();
-        until_true(Duration::from_secs(60), "declares", || {
-            clients.iter().zip(&before).all(|(client, before)| confirmed(client) >= before + 30)
-        })
-        .unwrap();
+        await_confirms(&clients, &mut confirms, 30);
         if round < KILLS {
             node = node.crash_and_restart().unwrap();
         }
