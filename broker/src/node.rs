@@ -41,7 +41,7 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Locks that the node's queues are spread over.
 const SHARDS: usize = 16;
 /// Octets of log that are fine however little of it is alive.
-const LOG_FLOOR_BYTES: u64 = 1 << 30;
+const LOG_FLOOR_BYTES: u64 = 512 << 20;
 /// The same while the disk has little room.
 const SHORT_LOG_FLOOR_BYTES: u64 = 128 << 20;
 /// Octets that moving messages inside the log may be ahead of the disk.

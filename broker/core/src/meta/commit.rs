@@ -217,14 +217,13 @@ impl MetaSm {
             self.owned.insert((owner, spec.id));
         }
         let options = QueueOptions::shared(&spec.arguments);
+        let mut spec = spec.clone();
+        if spec.arguments.is_empty() {
+            spec.arguments = wire::no_arguments();
+        }
         self.queues.insert(
             spec.id,
-            Queue {
-                spec: spec.clone(),
-                own_options: Arc::clone(&options),
-                options,
-                policies: PolicyNames::default(),
-            },
+            Queue { spec, own_options: Arc::clone(&options), options, policies: PolicyNames::default() },
         );
     }
 

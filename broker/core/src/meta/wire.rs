@@ -32,6 +32,12 @@ fn canonical_value(value: &FieldValue) -> FieldValue {
     }
 }
 
+/// No arguments, one value for all that have none.
+pub(super) fn no_arguments() -> Arc<FieldTable> {
+    static NONE: OnceLock<Arc<FieldTable>> = OnceLock::new();
+    Arc::clone(NONE.get_or_init(Arc::default))
+}
+
 /// [`VhostId`] as a number.
 pub(super) mod vhost_id {
     use super::{Deserialize, Deserializer, Serialize, Serializer, VhostId};

@@ -2,6 +2,7 @@
 
 use super::dead_letter::DeadLetterTarget;
 pub use crate::meta::options::Overflow;
+use std::sync::{Arc, OnceLock};
 
 /// A queue's behaviour: declared arguments and policy combined.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,4 +27,13 @@ pub struct QueueConfig {
     pub quorum: bool,
     /// `x-delivery-limit` of a quorum queue: redeliveries before a message is dead lettered.
     pub delivery_limit: Option<u32>,
+}
+
+impl QueueConfig {
+    /// The same, sharing one value among all queues without arguments and policies.
+    pub(super) fn shared(self) -> Arc<QueueConfig> {
+        static PLAIN: OnceLock<Arc<QueueConfig>> = OnceLock::new();
+        let plain = PLAIN.get_or_init(Arc::default);
+        if self == **plain { Arc::clone(plain) } else { Arc::new(self) }
+    }
 }

@@ -107,7 +107,7 @@ pub struct Queue<H> {
     closing: bool,
     epoch: u32,
     next_off: u64,
-    config: QueueConfig,
+    config: Arc<QueueConfig>,
     next_qseq: u64,
     hwm: u64,
     hwm_step: u64,
@@ -158,7 +158,7 @@ impl<H> Queue<H> {
             restored_hwm: 0,
             paging_out: false,
             page_retry_ms: 0,
-            config,
+            config: config.shared(),
             next_qseq: 1,
             hwm: 0,
             hwm_step: 1,
@@ -598,7 +598,7 @@ impl<H> Queue<H> {
 
     /// Changes the behaviour: a policy came, changed or went.
     pub fn configure<E: Effects<Handle = H>>(&mut self, now: u64, config: QueueConfig, fx: &mut E) {
-        self.config = config;
+        self.config = config.shared();
         self.trim(fx);
         self.arm_idle_timer(fx);
         self.drain(now, fx);
