@@ -23,8 +23,8 @@ pub(crate) enum Resource {
     Segments,
 }
 
-/// Free octets with which a segment will find room again: more than the largest.
-const SEGMENT_ROOM: u64 = 64 << 20;
+/// Free octets with which a segment will find room again: more than one of many messages.
+const SEGMENT_ROOM: u64 = 32 << 20;
 
 /// Alarms that are on now.
 #[derive(Debug)]

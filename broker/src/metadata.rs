@@ -421,7 +421,7 @@ impl Machine for Shared {
         for planned in round.into_iter().flat_map(|round| round.planned) {
             let _ = planned.reply.send(Err(MetaError::Journal(error.to_owned())));
         }
-        if !first {
+        if !first || self.is_closing() {
             return;
         }
         tracing::error!(error, "the log of metadata failed");

@@ -14,6 +14,7 @@ mod frames;
 mod handshake;
 pub(crate) mod info;
 pub(crate) mod outbox;
+mod patience;
 mod publish;
 mod reply_to;
 mod routes;
@@ -60,8 +61,12 @@ const PACE: Duration = Duration::from_millis(1);
 const PACE_IDLE: u32 = 5;
 /// How many looks end it in any case: a slow consumer slows publishers down, it does not stop them.
 const PACE_LOOKS: u32 = 50;
-/// How many looks a publisher waits for segments to be written. When they can not be, memory's alarm stops it.
-const PAGING_LOOKS: u32 = 1000;
+/// How long a publisher waits for the consumers of a large queue, and for how long without any progress.
+const CONSUMED_WAIT: Duration = Duration::from_millis(100);
+const CONSUMED_IDLE: Duration = Duration::from_millis(10);
+/// The same for segments to be written. When they can not be, memory's alarm stops it.
+const PAGED_WAIT: Duration = Duration::from_secs(2);
+const PAGED_IDLE: Duration = Duration::from_millis(500);
 /// How often unsettled deliveries are looked at, at least.
 const CHECK: Duration = Duration::from_secs(60);
 /// A connection's leftover input is kept in its own buffer; larger ones are given back when empty.
@@ -395,7 +400,9 @@ impl Connection {
     /// Waits while consumers do not keep up with what is published here, until they have been sent as much as
     /// they are owed or do not get on at all: memory is better spent than on what they can not take yet.
     async fn pace(&mut self) {
-        if let Some((queue, crowd)) = self.buffers.take_crowded() {
+        if let Some((queue, crowd)) = self.buffers.take_crowded()
+            && self.publishes
+        {
             self.wait_in_crowd(queue, crowd).await;
         }
         let Some((consumer, owed)) = self.buffers.take_behind(READ_SIZE) else { return };
@@ -413,19 +420,20 @@ impl Connection {
 
     /// Waits until a queue holds less in memory, or it makes no sense to wait.
     async fn wait_in_crowd(&self, queue: QueueId, crowd: Crowd) {
-        let (enough, most_looks, most_idle) = match crowd {
-            Crowd::Consumed => (CROWDED_ABOVE / 2, PACE_LOOKS, PACE_IDLE),
-            Crowd::Paged => (PAGE_BEHIND, PAGING_LOOKS, PAGING_LOOKS),
+        let (enough, most, most_idle) = match crowd {
+            Crowd::Consumed => (CROWDED_ABOVE / 2, CONSUMED_WAIT, CONSUMED_IDLE),
+            Crowd::Paged => (PAGE_BEHIND, PAGED_WAIT, PAGED_IDLE),
         };
-        let (mut before, mut idle, mut looks) = (u64::MAX, 0, 0);
-        while looks < most_looks
-            && idle < most_idle
+        let start = Instant::now();
+        let (mut least, mut least_since) = (u64::MAX, start);
+        while start.elapsed() < most
+            && least_since.elapsed() < most_idle
             && let Some(octets) = self.node.with_queue(queue, LocalQueue::resident_bytes)
             && octets > enough
         {
-            idle = if octets < before { 0 } else { idle + 1 };
-            before = octets;
-            looks += 1;
+            if octets < least {
+                (least, least_since) = (octets, Instant::now());
+            }
             tokio::time::sleep(PACE).await;
         }
     }

@@ -15,9 +15,10 @@ use broker_core::ids::QueueId;
 use broker_core::message::Publish;
 use broker_core::meta::checks::{self, Declared, ExchangeDeclare, QueueDeclare};
 use broker_core::meta::options::QueueType;
-use broker_core::meta::{BindingRequest, DestinationName, MetaCommand, MetaReply, Permission};
+use broker_core::meta::{BindingRequest, DestinationName, MetaCommand, MetaError, MetaReply, Permission};
 use broker_store::Lsn;
 use std::sync::Arc;
+use tokio::sync::watch::error::RecvError;
 
 impl Connection {
     /// Carries out one method frame. Errors are answered here.
@@ -299,10 +300,15 @@ impl Connection {
     /// one piece; answers when that is durable.
     async fn commit(&mut self, number: u16) -> Result<(), Exception> {
         let (position, rejected) = self.commit_at_shards(number)?;
-        while self.node.wal.durable_lsn() < position {
-            if self.durable.changed().await.is_err() {
-                return Err(Exception::connection(reply_code::INTERNAL_ERROR, "the log has failed"));
+        let (node, mut durable) = (Arc::clone(&self.node), self.durable.clone());
+        let written = self.wait_for(async move {
+            while node.wal.durable_lsn() < position {
+                durable.changed().await?;
             }
+            Ok::<_, RecvError>(())
+        });
+        if written.await?.is_err() {
+            return Err(Exception::connection(reply_code::INTERNAL_ERROR, "the log has failed"));
         }
         if rejected {
             // RabbitMQ: what the other queues took stays there.
@@ -353,7 +359,9 @@ impl Connection {
     }
 
     async fn propose(&mut self, command: MetaCommand) -> Result<MetaReply, Exception> {
-        self.node.metadata.propose(command).await.map_err(broker_core::meta::MetaError::into_exception)
+        let node = Arc::clone(&self.node);
+        let made = self.wait_for(async move { node.metadata.propose(command).await }).await?;
+        made.map_err(MetaError::into_exception)
     }
 
     /// Works on one queue in a turn of its own.

@@ -9,7 +9,10 @@ use rustls::ServerConnection;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Octets of TLS read from a socket at a time.
 const BITE: usize = 64 * 1024;
@@ -66,6 +69,12 @@ impl Socket {
     /// Waits until there is something to read.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         self.tcp().readable().await
+    }
+
+    /// Whether the client will send nothing more. Known without reading.
+    pub(crate) async fn is_read_closed(&self) -> bool {
+        let ready = timeout(Duration::ZERO, self.tcp().ready(Interest::READABLE)).await;
+        matches!(ready, Ok(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Waits until something can be written.

@@ -57,8 +57,13 @@ impl Client {
     /// # Panics
     /// Something comes, or the broker hangs up.
     pub fn expect_silence(&mut self, time: Duration) {
+        assert!(self.is_silent(time), "expected nothing, got {:?}", self.names());
+    }
+
+    /// Whether nothing but heartbeats comes within this time, and nothing is left that came before.
+    pub fn is_silent(&mut self, time: Duration) -> bool {
         self.listen(time);
-        assert!(self.events.is_empty(), "expected nothing, got {:?}", self.names());
+        self.events.is_empty()
     }
 
     /// Takes in what comes within this time.

@@ -5,7 +5,7 @@ use amqp::method::{Method, basic, queue};
 use harness::node::{Node, Setup};
 use harness::scratch::Scratch;
 use harness::small_disk::SmallDisk;
-use harness::wire::{Client, Received};
+use harness::wire::{Client, Login, Received};
 use harness::{Needs, ready};
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn a_full_disk_holds_publishers_loses_nothing_and_is_left_by_itself() {
         return;
     }
     let scratch = Scratch::new("full-disk").unwrap();
-    let disk = SmallDisk::mount(&scratch.path().join("data"), 320).unwrap();
+    let disk = SmallDisk::mount(&scratch.path().join("data"), 640).unwrap();
     // No alarm before the disk is really full.
     let node = Node::start_with(scratch.path(), &Setup::configured("[limits]\ndisk_free = 0\n", "")).unwrap();
     let mut publisher = Publisher::new(node.port, 0);
@@ -115,6 +115,22 @@ fn a_full_disk_holds_publishers_loses_nothing_and_is_left_by_itself() {
         declaring.put(1, queue::Declare { queue: name, durable: true, ..Default::default() });
     }
     declaring.flush();
+    assert_eq!(disk.free().unwrap(), 0);
+    // Who waits hears from the broker, and leaves nothing behind when it goes.
+    let (ready, _) = consumer.counts(1, "full");
+    let mut leaving = Client::with(node.port, &Login { heartbeat: 2, ..Login::default() });
+    leaving.get_unacked(1, "full");
+    for number in 0.. {
+        let name = format!("leaving-{number:0>200}");
+        leaving.send(1, queue::Declare { queue: &name, durable: true, ..Default::default() });
+        if leaving.is_silent(Duration::from_secs(3)) {
+            break;
+        }
+        leaving.expect("queue.declare-ok");
+    }
+    assert!(leaving.heartbeats > 0);
+    drop(leaving);
+    consumer.wait_ready(1, "full", ready);
     assert_eq!(disk.free().unwrap(), 0);
     disk.relieve().unwrap();
     for name in &names {

@@ -184,7 +184,8 @@ impl<H> Queue<H> {
         if memory > PAGE_ABOVE {
             self.start_page_out(now, fx);
         }
-        if memory > PAGE_BEHIND {
+        // What can not be written out is not worth waiting for: memory's alarm is there for that.
+        if memory > PAGE_BEHIND && self.paging_out {
             fx.crowded(self.id, Crowd::Paged);
         }
     }

@@ -688,6 +688,19 @@ fn publishers_wait_for_consumers_that_are_about_to_empty_a_large_queue_and_not_f
     }
 }
 
+#[test]
+fn publishers_wait_for_segments_only_while_one_is_written() {
+    for (max_priority, waits) in [(None, true), (Some(5), false)] {
+        let config = QueueConfig { max_priority, ..QueueConfig::default() };
+        let (mut queue, mut fx) = (queue(config), Recorder::default());
+        while queue.resident_bytes() <= PAGE_BEHIND {
+            publish_large(&mut queue, 1 << 20, &mut fx);
+        }
+        publish_large(&mut queue, 1 << 20, &mut fx);
+        assert_eq!(fx.crowds.contains(&Crowd::Paged), waits, "{max_priority:?}");
+    }
+}
+
 /// Does what the shell would: writes segments and reads windows until nothing is asked for.
 fn serve(queue: &mut Queue<u32>, fx: &mut Recorder) {
     loop {
