@@ -15,14 +15,13 @@ use amqp::table::Value;
 use broker_core::exception::Exception;
 use broker_core::exchange::{ExchangeType, delayed};
 use broker_core::ids::{ConnectionId, QueueId, VhostId};
-use broker_core::message::{Message, MessageView};
+use broker_core::message::Message;
 use broker_core::meta::options::QueueType;
 use broker_core::meta::{
     Change, Exchange, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage,
 };
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
 use broker_core::queue::delayed::Due;
-use broker_core::queue::paged::RestoredSegment;
 use broker_core::queue::{Effects, Overflow, PAGE_ABOVE_SHORT, Queue, QueueConfig};
 use broker_core::record::QseqRange;
 use broker_store::Lsn;
@@ -223,50 +222,30 @@ impl Node {
     fn restore(&self, queue: &mut LocalQueue, image: QueueImage) {
         queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
         self.restore_segments(queue, image.segments);
-        for message in image.messages.into_values() {
-            let view = MessageView {
-                exchange: &message.exchange,
-                routing_key: &message.routing_key,
-                properties: &message.properties,
-                body: &message.body,
-            };
-            let stored = Arc::new(Message::copy_from(&view, true));
-            let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
-            let (returns, floor) = (message.delivery_count, message.lsn.saturating_sub(1));
-            queue.restore(message.qseq, stored, priority, expires, returns, floor);
-        }
+        image.messages.values().for_each(|message| message.restore(queue));
     }
 
     /// Makes the segments of a queue known to it.
     fn restore_segments(&self, queue: &mut LocalQueue, segments: BTreeMap<u64, SegmentNote>) {
         for (first_qseq, note) in segments {
-            let SegmentNote { last_qseq, meta, dropped, requeued } = note;
-            let Some(known) = SegmentMeta::decode(queue.id().0, first_qseq, last_qseq, &meta) else {
+            let last_qseq = note.last_qseq;
+            let Some(known) = SegmentMeta::decode(queue.id().0, first_qseq, last_qseq, &note.meta) else {
                 tracing::error!(queue = %queue.id(), first_qseq, "the log's description of a segment is malformed");
                 continue;
             };
-            let messages = u64::from(known.messages);
+            let (messages, gone) = (u64::from(known.messages), &note.dropped);
             let whole = QseqRange { first: first_qseq, last: last_qseq };
             let live = if last_qseq - first_qseq == messages - 1 {
-                dropped.missing(whole)
+                gone.missing(whole)
             } else {
                 // Positions that never were in it may count as dropped.
-                let counted = self.pager.count_live(queue.id(), first_qseq, |qseq| dropped.contains(qseq));
+                let counted = self.pager.count_live(queue.id(), first_qseq, |qseq| gone.contains(qseq));
                 counted.unwrap_or_else(|error| {
                     tracing::error!(queue = %queue.id(), %error, "messages can not be counted");
                     messages
                 })
             };
-            let segment = RestoredSegment {
-                first_qseq,
-                last_qseq,
-                messages,
-                body_bytes: known.body_bytes,
-                meta,
-                dropped,
-                requeued,
-            };
-            queue.restore_segment(segment, live);
+            queue.restore_segment(note.restored(&known), live);
         }
     }
 

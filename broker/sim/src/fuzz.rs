@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_core::ids::QueueId;
-use broker_core::message::{Message, MessageView};
 use broker_core::queue::dead_letter::DeadLetter;
 use broker_core::queue::delayed::Due;
-use broker_core::queue::paged::{PageOut, RestoredSegment, Window, WindowRead};
+use broker_core::queue::paged::{PageOut, Window, WindowRead};
 use broker_core::queue::{Crowd, Delivered, Delivery, Effects, Queue, QueueConfig};
 use broker_core::record::{At, QseqRange, Record};
 use broker_store::datadir::{DataDirError, Identity};
@@ -242,25 +241,12 @@ fn restore(queue: &mut Queue<()>, image: QueueImage) {
     queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
     for (first_qseq, note) in image.segments {
         let known = SegmentMeta::decode(image.queue_id, first_qseq, note.last_qseq, &note.meta);
-        let Some(SegmentMeta { last_qseq, messages, body_bytes, .. }) = known else { continue };
-        let whole = QseqRange { first: first_qseq, last: last_qseq };
-        let (messages, live) = (u64::from(messages), note.dropped.missing(whole));
-        let (meta, dropped, requeued) = (note.meta, note.dropped, note.requeued);
-        let segment =
-            RestoredSegment { first_qseq, last_qseq, messages, body_bytes, meta, dropped, requeued };
-        queue.restore_segment(segment, live.min(messages));
+        let Some(known) = known else { continue };
+        let whole = QseqRange { first: first_qseq, last: known.last_qseq };
+        let live = note.dropped.missing(whole).min(u64::from(known.messages));
+        queue.restore_segment(note.restored(&known), live);
     }
-    for message in image.messages.into_values() {
-        let view = MessageView {
-            exchange: &message.exchange,
-            routing_key: &message.routing_key,
-            properties: &message.properties,
-            body: &message.body,
-        };
-        let stored = Arc::new(Message::copy_from(&view, true));
-        let (priority, expires) = (message.priority.unwrap_or(0), message.expiry_ms.unwrap_or(0));
-        queue.restore(message.qseq, stored, priority, expires, message.delivery_count, message.lsn - 1);
-    }
+    image.messages.values().for_each(|message| message.restore(queue));
 }
 
 /// Effects that nobody carries out; records are written and thrown away.

@@ -14,7 +14,7 @@ use broker_core::message::{Message, MessageView, Publish};
 use broker_core::queue::consumers::{ConsumerRef, NewConsumer};
 use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Reason};
 use broker_core::queue::delayed::Due;
-use broker_core::queue::paged::{PageOut, RestoredSegment, Stored, Window, WindowRead};
+use broker_core::queue::paged::{PageOut, Stored, Window, WindowRead};
 use broker_core::queue::{
     Crowd, Delivered, Delivery, Effects, Overflow, Published, Queue, QueueConfig, Settle,
 };
@@ -544,16 +544,7 @@ impl Run {
             let gone = |(qseq, ..): &&(u64, Arc<Message>, u64)| !note.dropped.contains(*qseq);
             let live = world.files[&first_qseq].iter().filter(gone).count() as u64;
             self.octets_unsure |= live < u64::from(meta.messages);
-            let segment = RestoredSegment {
-                first_qseq,
-                last_qseq: note.last_qseq,
-                messages: u64::from(meta.messages),
-                body_bytes: meta.body_bytes,
-                meta: note.meta,
-                dropped: note.dropped,
-                requeued: note.requeued,
-            };
-            queue.restore_segment(segment, live);
+            queue.restore_segment(note.restored(&meta), live);
         }
         for (qseq, message) in image.messages {
             let body = Arc::clone(&world.bodies[usize::from(message.body[0])]);

@@ -12,12 +12,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use broker_core::message::{self, MessageView};
+use broker_core::queue::Queue;
+use broker_core::queue::paged::RestoredSegment;
 pub use broker_core::record::QseqSet;
 use broker_core::record::{At, Enq, Message, PubRef, QseqRange, Record, SegmentRecords, Target};
 use bytes::Bytes;
 
 use crate::Lsn;
-use crate::segment::MOST_MESSAGES;
+use crate::segment::{MOST_MESSAGES, SegmentMeta};
 
 pub(crate) mod fuzz;
 
@@ -54,6 +57,22 @@ pub struct LiveMessage {
     pub redelivered: bool,
 }
 
+impl LiveMessage {
+    /// Puts the message back into its queue; see [`Queue::restore`].
+    pub fn restore<H>(&self, queue: &mut Queue<H>) {
+        let view = MessageView {
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            properties: &self.properties,
+            body: &self.body,
+        };
+        let message = Arc::new(message::Message::copy_from(&view, true));
+        let (priority, expires_ms) = (self.priority.unwrap_or(0), self.expiry_ms.unwrap_or(0));
+        let log_floor = self.lsn.saturating_sub(1);
+        queue.restore(self.qseq, message, priority, expires_ms, self.delivery_count, log_floor);
+    }
+}
+
 /// What a queue holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueImage {
@@ -86,6 +105,22 @@ pub struct SegmentNote {
     pub dropped: QseqSet,
     /// Messages that were returned after it was added, and how often, where that is counted.
     pub requeued: BTreeMap<u64, u32>,
+}
+
+impl SegmentNote {
+    /// The segment as its queue takes it back; `known` is its description, decoded.
+    #[must_use]
+    pub fn restored(self, known: &SegmentMeta) -> RestoredSegment {
+        RestoredSegment {
+            first_qseq: known.first_qseq,
+            last_qseq: self.last_qseq,
+            messages: u64::from(known.messages),
+            body_bytes: known.body_bytes,
+            meta: self.meta,
+            dropped: self.dropped,
+            requeued: self.requeued,
+        }
+    }
 }
 
 impl QueueImage {

@@ -98,22 +98,8 @@ pub(super) const BROKER: &[Load] = &[
         &[RATE, CPU, P50, P99],
         ALL,
     ),
-    Load {
-        heading: "queue.declare and queue.delete, transient, one after the other",
-        mode: "queues",
-        arguments: &["transient", "3"],
-        figures: &[figure("rate", "pairs/s"), CPU_PER_THOUSAND],
-        rounds: BOTH,
-        fresh: false,
-    },
-    Load {
-        heading: "queue.declare and queue.delete, durable, one after the other",
-        mode: "queues",
-        arguments: &["durable", "3"],
-        figures: &[figure("rate", "pairs/s"), CPU_PER_THOUSAND],
-        rounds: BOTH,
-        fresh: false,
-    },
+    declares("queue.declare and queue.delete, transient, one after the other", &["transient", "3"]),
+    declares("queue.declare and queue.delete, durable, one after the other", &["durable", "3"]),
     population("5,000 idle connections with a channel each", "connections", &["5000"]),
     population("10,000 idle durable queues", "idle-queues", &["10000"]),
 ];
@@ -170,6 +156,11 @@ const fn messages(
     rounds: [usize; 3],
 ) -> Load {
     Load { heading, mode: "messages", arguments, figures, rounds, fresh: false }
+}
+
+const fn declares(heading: &'static str, arguments: &'static [&'static str]) -> Load {
+    const FIGURES: &[Figure] = &[figure("rate", "pairs/s"), CPU_PER_THOUSAND];
+    Load { heading, mode: "queues", arguments, figures: FIGURES, rounds: BOTH, fresh: false }
 }
 
 const fn population(heading: &'static str, mode: &'static str, arguments: &'static [&'static str]) -> Load {

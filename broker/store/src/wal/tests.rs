@@ -264,6 +264,17 @@ fn many_threads_lose_nothing_and_none_waits_for_ever() {
     }
 }
 
+/// Makes a log of 300 messages, each in a frame of its own, over several files; returns those that are closed.
+fn filled(dir: &std::path::Path) -> Vec<ClosedFile> {
+    let (wal, ..) = open(dir, options());
+    for qseq in 1..=300 {
+        wal.append(&enq(qseq, &[7; 500]), 1, Urgency::Now);
+        wal.sync_blocking().unwrap();
+    }
+    wal.stop().unwrap();
+    wal.closed_files()
+}
+
 /// Flips one bit of a file.
 fn damage(path: &std::path::Path, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
@@ -274,14 +285,7 @@ fn damage(path: &std::path::Path, at: usize) {
 #[test]
 fn accepting_the_loss_keeps_everything_that_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
-    let (wal, ..) = open(dir.path(), options());
-    for qseq in 1..=300 {
-        wal.append(&enq(qseq, &[7; 500]), 1, Urgency::Now);
-        wal.sync_blocking().unwrap();
-    }
-    wal.stop().unwrap();
-    let files = wal.closed_files();
-    drop(wal);
+    let files = filled(dir.path());
     assert!(files.len() >= 2);
     assert_eq!(accept_loss(&RealDisk, dir.path(), UUID).unwrap(), [], "a sound log stays as it is");
     let path = |seq: u64| dir.path().join(scan::name_of(seq));
@@ -313,14 +317,7 @@ fn accepting_the_loss_keeps_everything_that_can_be_read() {
 #[test]
 fn accepting_the_loss_of_a_files_first_frame_keeps_the_others_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let (wal, ..) = open(dir.path(), options());
-    for qseq in 1..=300 {
-        wal.append(&enq(qseq, &[7; 500]), 1, Urgency::Now);
-        wal.sync_blocking().unwrap();
-    }
-    wal.stop().unwrap();
-    let second = wal.closed_files()[1];
-    drop(wal);
+    let second = filled(dir.path())[1];
     damage(&dir.path().join(scan::name_of(second.seq)), 4096 + 60);
     let losses = accept_loss(&RealDisk, dir.path(), UUID).unwrap();
     let lost: Vec<(Lsn, Option<Lsn>)> = losses.iter().map(|loss| (loss.first_lsn, loss.last_lsn)).collect();
