@@ -40,6 +40,8 @@ pub(crate) async fn accept(
     mut stop: ShutdownToken,
 ) {
     let mut connections = JoinSet::new();
+    // The same for every client, unless the listener takes what comes to any address.
+    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
     let mut reap = tokio::time::interval(REAP);
     reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -49,7 +51,7 @@ pub(crate) async fn accept(
                     tracing::warn!(%peer, limit = node.settings.max_connections, "connection refused: the limit is reached");
                 }
                 Ok((stream, peer)) => {
-                    connections.spawn(serve(Arc::clone(&node), stream, peer, entrance.clone()));
+                    connections.spawn(serve(Arc::clone(&node), stream, (peer, local), entrance.clone()));
                 }
                 Err(error) => {
                     tracing::error!(%error, "could not accept a connection");
@@ -70,9 +72,13 @@ pub(crate) async fn accept(
     }
 }
 
-async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {
+/// The client's end, and ours if it is known without asking.
+type Ends = (SocketAddr, Option<SocketAddr>);
+
+async fn serve(node: Arc<Node>, stream: TcpStream, ends: Ends, entrance: Entrance) {
+    let peer = ends.0;
     let arrival = node.connections.arrive();
-    let arrived = match timeout(ARRIVAL_TIMEOUT, enter(stream, peer, &entrance)).await {
+    let arrived = match timeout(ARRIVAL_TIMEOUT, enter(stream, ends, &entrance)).await {
         Ok(Ok(arrived)) => arrived,
         Ok(Err(error)) => {
             tracing::warn!(%peer, %error, "connection refused");
@@ -88,16 +94,18 @@ async fn serve(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, entrance: E
 }
 
 /// Brings a client to where AMQP begins.
-async fn enter(mut stream: TcpStream, peer: SocketAddr, entrance: &Entrance) -> io::Result<Arrived> {
+async fn enter(mut stream: TcpStream, (peer, local): Ends, entrance: &Entrance) -> io::Result<Arrived> {
     let named = if entrance.proxy_protocol { proxy_protocol::read_header(&mut stream).await? } else { None };
-    let (peer, local) = match named {
-        Some(ends) => ends,
-        None => (peer, stream.local_addr()?),
+    let (peer, local) = match (named, local) {
+        (Some(ends), _) => ends,
+        (None, Some(local)) => (peer, local),
+        (None, None) => (peer, stream.local_addr()?),
     };
     let Some(server) = &entrance.tls else {
         return Ok(Arrived { socket: Socket::Plain(stream), peer, local, tls: None });
     };
-    let handshake = TlsAcceptor::from(server.config()).accept(stream).await.map_err(explained)?;
+    // Boxed: a handshake's state is large, and every client without TLS would carry room for it.
+    let handshake = Box::pin(TlsAcceptor::from(server.config()).accept(stream)).await.map_err(explained)?;
     let (stream, session) = handshake.into_inner();
     let tls = TlsInfo::new(&session);
     Ok(Arrived { socket: Socket::tls(stream, session), peer, local, tls: Some(tls) })

@@ -31,9 +31,10 @@ pub(crate) mod upgrade;
 
 use crate::cluster::{Machine, StartError};
 use broker_core::ids::QueueId;
+use broker_core::meta::log::{Command, RoundId};
 use broker_core::meta::policy::PolicyBook;
 use broker_core::meta::{
-    BATCH_BITS, Change, LAST_INDEX, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan,
+    BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan,
 };
 use broker_store::disk::Disk;
 use broker_store::journal::JournalOptions;
@@ -41,7 +42,6 @@ use broker_store::raft_log::{RaftLog, RaftLogOpenError};
 use footprint::{Footprint, InFlight};
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use proposer::Proposal;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,8 +51,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Proposals that may wait for the log; more make their senders wait.
 const INBOX: usize = 1024;
-/// Version of the commands in the log.
-const COMMAND_FORMAT: u8 = 1;
 
 /// What was just made so.
 #[derive(Debug)]
@@ -148,21 +146,6 @@ struct Round {
 struct Planned {
     plan: Plan,
     reply: oneshot::Sender<Result<MetaReply, MetaError>>,
-}
-
-/// Tells a round of this process from all others. A command of the log begins with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct RoundId {
-    format: u8,
-    process: u64,
-    number: u64,
-}
-
-/// The durable changes of one proposal. A command of the log goes on with these, up to its end.
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    index: u64,
-    changes: Vec<Change>,
 }
 
 impl Metadata {
@@ -377,28 +360,17 @@ impl State {
 
 impl Machine for Shared {
     fn apply(&self, command: &[u8]) -> Result<(), String> {
-        let damaged = |error: postcard::Error| format!("a command of the log is damaged: {error}");
-        let (id, mut rest): (RoundId, &[u8]) = postcard::take_from_bytes(command).map_err(damaged)?;
-        if id.format != COMMAND_FORMAT {
-            let format = id.format;
-            return Err(format!(
-                "a command of the log has format {format}, which this version does not know"
-            ));
-        }
+        let command = Command::decode(command).map_err(|error| error.to_string())?;
         let mut state = self.state.write();
-        if let Some(round) = state.round.take_if(|round| round.id == id) {
+        if let Some(round) = state.round.take_if(|round| round.id == command.id) {
             self.finish(state, round.planned);
             return Ok(());
         }
-        while !rest.is_empty() {
-            let entry: Entry;
-            (entry, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
-            if entry.index > LAST_INDEX {
-                return Err("a command of the log is damaged: its number is out of range".to_owned());
-            }
-            self.commit(&mut state, &entry.changes);
-            state.sm.note_applied(entry.index);
-            state.next_index = state.next_index.max(entry.index + 1);
+        for logged in command {
+            let logged = logged.map_err(|error| error.to_string())?;
+            self.commit(&mut state, &logged.changes);
+            state.sm.note_applied(logged.index);
+            state.next_index = state.next_index.max(logged.index + 1);
         }
         Ok(())
     }

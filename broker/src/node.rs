@@ -5,6 +5,7 @@
 
 use crate::alarms::{Alarms, Resource};
 use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal};
+use crate::connection::handshake::ServerProperties;
 use crate::connection::info::Connections;
 use crate::connection::outbox::Request;
 use crate::metadata::{Applied, Hook, Metadata};
@@ -101,6 +102,8 @@ pub(crate) struct Node {
     pub(crate) pager: Arc<Pager>,
     /// Client connections.
     pub(crate) connections: Connections,
+    /// What each of them is told first.
+    pub(crate) server_properties: ServerProperties,
     authenticator: Arc<Authenticator>,
     /// For work that comes from threads outside of it.
     pub(crate) runtime: tokio::runtime::Handle,
@@ -158,6 +161,7 @@ impl Node {
             wal: LogHandle(wal),
             pager: Arc::new(pager),
             connections: Connections::default(),
+            server_properties: ServerProperties::default(),
             authenticator: Arc::new(authenticator),
             runtime: tokio::runtime::Handle::current(),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),

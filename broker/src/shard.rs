@@ -24,7 +24,7 @@ use broker_core::queue::paged::{PageOut, Window, WindowRead};
 use broker_core::queue::{Crowd, Delivered, Delivery, Effects, Queue};
 use broker_core::record::{At, DropReason, QseqRange, Record};
 use broker_store::Lsn;
-use broker_store::wal::Urgency;
+use broker_store::wal::{RecordBuffer, Urgency};
 use parking_lot::MutexGuard;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -107,8 +107,7 @@ enum Letter {
 /// Buffers of a turn, reused from turn to turn.
 #[derive(Debug, Default)]
 pub(crate) struct TurnBuffers {
-    log: Vec<u8>,
-    records: u32,
+    log: RecordBuffer,
     urgent: bool,
     log_floor: Lsn,
     touched: Vec<Arc<Outbox>>,
@@ -413,19 +412,15 @@ fn append(node: &Node, buffers: &mut TurnBuffers, position: &mut Lsn) {
         node.letters_in_flight.fetch_add(letters, Ordering::AcqRel);
         buffers.counted_letters = buffers.letters.len();
     }
-    if buffers.records == 0 {
+    if buffers.log.is_empty() {
         return;
     }
-    let mut log = std::mem::take(&mut buffers.log);
-    let (records, urgent) = (std::mem::take(&mut buffers.records), std::mem::take(&mut buffers.urgent));
-    let last = node.wal.append(&log, records, if urgent { Urgency::Now } else { Urgency::Lazy });
+    let urgent = std::mem::take(&mut buffers.urgent);
+    let last = node.wal.append_buffer(&mut buffers.log, if urgent { Urgency::Now } else { Urgency::Lazy });
     if urgent {
         *position = last;
     }
-    if log.capacity() <= KEEP_LOG {
-        log.clear();
-        buffers.log = log;
-    }
+    buffers.log.shrink(KEEP_LOG);
 }
 
 impl Drop for Turn<'_> {
@@ -443,8 +438,7 @@ impl Effects for TurnBuffers {
     type Handle = ConsumerHandle;
 
     fn log(&mut self, record: &Record<'_>) {
-        record.encode(&mut self.log);
-        self.records += 1;
+        self.log.push(record);
         // Nobody waits for the other kinds; losing one only means that a settled message comes back.
         self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. } | Record::Hwm { .. });
     }

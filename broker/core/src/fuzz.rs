@@ -3,6 +3,9 @@
 //! Each takes any octets and panics when a decoder breaks a promise: what decodes encodes to the same octets, what is
 //! cut short is refused, and whatever was read can be used.
 
+use crate::meta::log::{
+    Command, CommandWriter, Members, decode_journal_entry, decode_members_at, encode_members_at,
+};
 use crate::meta::policy::PolicyBook;
 use crate::meta::{Change, MetaSm, Patterns};
 use crate::record::Record;
@@ -38,6 +41,42 @@ pub fn meta_snapshot(octets: &[u8]) {
     assert_eq!(again.full_snapshot(), full);
     assert_eq!(again.applied(), sm.applied());
     assert!(again.restore(&full[..full.len() - 1]).is_err() || full.len() < 4);
+}
+
+/// A command of the replicated log.
+pub fn meta_command(octets: &[u8]) {
+    let Ok(command) = Command::decode(octets) else { return };
+    let mut again = CommandWriter::new(command.id);
+    let mut sm = MetaSm::new();
+    for logged in command.clone() {
+        let Ok(logged) = logged else { break };
+        again.push(&logged).expect("changes that were just read");
+        logged.changes.iter().for_each(|change| sm.commit(change));
+        sm.note_applied(logged.index);
+    }
+    use_all(&mut sm);
+    // Names in arguments that are no text are made such by the first reading, and numbers may be written long.
+    let again = again.into_octets();
+    let mut read = Command::decode(&again).expect("a command that was just written");
+    assert_eq!(read.id, command.id);
+    assert!(read.all(|logged| logged.is_ok()), "what was written is not read: {again:?}");
+    // An entry of the journal of version 1 is one of these without the round.
+    let _ = decode_journal_entry(octets);
+}
+
+/// Members of the cluster, as an entry of the replicated log and as the head of a snapshot have them.
+pub fn meta_members(octets: &[u8]) {
+    if let Ok(members) = Members::decode(octets) {
+        let again = members.encode().expect("members that were just read");
+        assert_eq!(Members::decode(&again), Ok(members));
+        assert!(again.len() <= octets.len(), "more was read than was there");
+        assert!(again.is_empty() || Members::decode(&again[..again.len() - 1]).is_err(), "accepts members cut off");
+    }
+    if let Ok(members) = decode_members_at(octets) {
+        let again = encode_members_at(&members).expect("members that were just read");
+        assert_eq!(decode_members_at(&again), Ok(members));
+        assert!(decode_members_at(&again[..again.len() - 1]).is_err(), "accepts members cut off");
+    }
 }
 
 /// Changes as the log of metadata holds them, one behind the other, made one after the other.

@@ -6,6 +6,7 @@
 
 use super::writer::{Work, Writer};
 use super::{BYTES_PER_SNAPSHOT, ENTRIES_PER_SNAPSHOT, FIRST_NODE, Machine, StartError};
+use broker_core::meta::log::{self, DecodeError, Members};
 use broker_store::raft_log::{self as store, LogEntry, Payload, RaftLog, SnapshotHead};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -22,7 +23,6 @@ use openraft::{
     BasicNode, Config, Entry, EntryPayload, LogId, Membership, OptionalSend, Raft, RaftLogReader,
     RaftNetworkFactory, RaftNetworkV2, RaftSnapshotBuilder, SnapshotPolicy,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
@@ -147,27 +147,11 @@ pub(crate) fn first_head(node_name: &str) -> io::Result<SnapshotHead> {
     let nodes = BTreeMap::from([(FIRST_NODE, BasicNode::new(node_name))]);
     let membership = Membership::new(vec![BTreeSet::from([FIRST_NODE])], nodes).map_err(io::Error::other)?;
     let members = StoredMembershipOf::<Types>::new(Some(their_id(last)), membership);
-    Ok(SnapshotHead { last: Some(last), members: encode(&stored_members(&members))? })
+    Ok(SnapshotHead { last: Some(last), members: stored_members(&members)? })
 }
 
-/// Members as they are on disk.
-#[derive(Serialize, Deserialize)]
-struct Members {
-    /// The voters; two sets while they change.
-    voters: Vec<BTreeSet<u64>>,
-    /// The names of all nodes.
-    nodes: BTreeMap<u64, String>,
-}
-
-/// Members, and the entry that made them so: term, node, index.
-type StoredMembers = (Option<(u64, u64, u64)>, Members);
-
-fn encode<T: Serialize>(value: &T) -> io::Result<Bytes> {
-    postcard::to_stdvec(value).map(Bytes::from).map_err(io::Error::other)
-}
-
-fn decode<'a, T: Deserialize<'a>>(octets: &'a [u8]) -> io::Result<T> {
-    postcard::from_bytes(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+fn invalid(error: DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn members(membership: &Membership<u64, BasicNode>) -> Members {
@@ -183,12 +167,13 @@ fn membership(members: Members) -> io::Result<Membership<u64, BasicNode>> {
     Membership::new(members.voters, nodes).map_err(io::Error::other)
 }
 
-fn stored_members(stored: &StoredMembershipOf<Types>) -> StoredMembers {
+fn stored_members(stored: &StoredMembershipOf<Types>) -> io::Result<Bytes> {
     let at = stored.log_id().as_ref().map(|id| (id.leader_id.term, id.leader_id.node_id, id.index));
-    (at, members(stored.membership()))
+    log::encode_members_at(&(at, members(stored.membership()))).map(Bytes::from).map_err(invalid)
 }
 
-fn stored_membership((at, members): StoredMembers) -> io::Result<StoredMembershipOf<Types>> {
+fn stored_membership(octets: &[u8]) -> io::Result<StoredMembershipOf<Types>> {
+    let (at, members) = log::decode_members_at(octets).map_err(invalid)?;
     let at = at.map(|(term, node, index)| their_id(store::LogId { term, node, index }));
     // Before the first entry there are none, which is no valid membership.
     let membership = if members.voters.is_empty() { Membership::default() } else { membership(members)? };
@@ -209,7 +194,7 @@ fn our_entry(
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
         EntryPayload::Normal(Command(octets)) => Payload::Command(octets),
-        EntryPayload::Membership(membership) => Payload::Members(encode(&members(&membership))?),
+        EntryPayload::Membership(membership) => Payload::Members(members(&membership).encode().map_err(invalid)?.into()),
     };
     Ok(LogEntry { id: our_id(&entry.log_id), payload })
 }
@@ -220,7 +205,7 @@ fn their_entry(entry: LogEntry) -> io::Result<TheirEntry> {
     let payload = match entry.payload {
         Payload::Blank => EntryPayload::Blank,
         Payload::Command(octets) => EntryPayload::Normal(Command(octets)),
-        Payload::Members(octets) => EntryPayload::Membership(membership(decode(&octets)?)?),
+        Payload::Members(octets) => EntryPayload::Membership(membership(Members::decode(&octets).map_err(invalid)?)?),
     };
     Ok(Entry { log_id: their_id(entry.id), payload })
 }
@@ -320,7 +305,7 @@ impl StateMachine {
     /// `machine` has the state of the log's snapshot.
     fn new(store: LogStore, machine: Arc<dyn Machine>) -> io::Result<StateMachine> {
         let (applied, members) = match store.log.snapshot_head() {
-            Some(head) => (head.last.map(their_id), stored_membership(decode(&head.members)?)?),
+            Some(head) => (head.last.map(their_id), stored_membership(&head.members)?),
             None => (None, StoredMembershipOf::<Types>::default()),
         };
         Ok(StateMachine { store, machine, applied, members })
@@ -382,7 +367,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, Option<store::LogId>>>> {
         let Some(head) = self.store.log.snapshot_head() else { return Ok(None) };
-        let last_membership = stored_membership(decode(&head.members)?)?;
+        let last_membership = stored_membership(&head.members)?;
         let meta = SnapshotMetaOf::<Types> { last_log_id: head.last.map(their_id), last_membership };
         Ok(Some(SnapshotOf::<Types, _> { meta, snapshot: head.last }))
     }
@@ -402,7 +387,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, Option<store::LogId>>> {
         let state = self.state.take().ok_or_else(|| io::Error::other("a snapshot is written once"))??;
         let last = self.meta.last_log_id.as_ref().map(our_id);
-        let head = SnapshotHead { last, members: encode(&stored_members(&self.meta.last_membership))? };
+        let head = SnapshotHead { last, members: stored_members(&self.meta.last_membership)? };
         self.store.written(|done| Work::Snapshot { head, state, done }).await?;
         Ok(SnapshotOf::<Types, _> { meta: self.meta.clone(), snapshot: last })
     }

@@ -362,6 +362,7 @@ impl Checker<'_> {
             options.level.clone_from(level);
         }
         options.quiet = &[crate::cluster::LIBRARY];
+        options.batched = true;
         options
     }
 

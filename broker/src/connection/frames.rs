@@ -163,7 +163,7 @@ impl Connection {
 
     /// Ends the connection without a word. RabbitMQ: who is not logged in yet is not told what was wrong.
     pub(crate) fn end_login(&mut self, reason: &str) {
-        tracing::warn!(connection = %self.info.name(), reason, "out of order during login");
+        tracing::warn!(connection = &*self.info.name, reason, "out of order during login");
         self.phase = Phase::Done;
     }
 

@@ -9,11 +9,13 @@ use super::frames::unimplemented_method;
 use super::{CLOSE_TIMEOUT, Connection, Phase};
 use crate::auth::{Credentials, Mechanism, Refusal};
 use crate::firehose::Client;
+use crate::node::Node;
 use amqp::method::{Method, connection as methods};
 use amqp::table::{FieldTable, FieldValue, Table};
 use amqp::{PROTOCOL_HEADER, frame, reply_code};
 use broker_core::exception::Exception;
 use broker_core::meta::Access;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,7 +50,7 @@ impl Connection {
         // A TLS record with a handshake message (RFC 8446 section 5.1).
         let tls = data.starts_with(&[0x16, 3]);
         let hint = if tls { ", but TLS: is it on the right port?" } else { "" };
-        tracing::warn!(connection = %self.info.name(), "client does not speak AMQP 0-9-1{hint}");
+        tracing::warn!(connection = &*self.info.name, "client does not speak AMQP 0-9-1{hint}");
         self.outbox.write(|buf| buf.extend_from_slice(&PROTOCOL_HEADER));
         self.outbox.flush();
         self.phase = Phase::Done;
@@ -62,7 +64,7 @@ impl Connection {
             .map(Mechanism::name)
             .collect();
         let mechanisms = mechanisms.join(" ");
-        let properties = server_properties(&self.node).to_bytes();
+        let properties = self.node.server_properties.octets(&self.node);
         let server_properties = Table::parse(&properties).expect("our own table is well formed");
         let start = methods::Start {
             version_major,
@@ -186,7 +188,7 @@ impl Connection {
 
     /// The client wants what is not there, or did it wrongly.
     async fn no_login(&mut self, mechanism: &str) -> bool {
-        tracing::error!(connection = %self.info.name(), mechanism, "unknown mechanism or malformed response");
+        tracing::error!(connection = &*self.info.name, mechanism, "unknown mechanism or malformed response");
         self.refuse(None).await;
         false
     }
@@ -223,13 +225,13 @@ impl Connection {
             Ok(tags) => {
                 self.may_impersonate = tags.iter().any(|tag| tag == "impersonator");
                 self.info.update(|details| details.user = Arc::from(user));
-                let connection = Arc::from(self.info.name());
+                let connection = Arc::clone(&self.info.name);
                 self.outbox.set_client(Client { connection, user: self.info.user() });
                 true
             }
             Err(refusal) => {
                 let name = mechanism.name();
-                tracing::error!(connection = %self.info.name(), user, mechanism = name, %refusal, "login refused");
+                tracing::error!(connection = &*self.info.name, user, mechanism = name, %refusal, "login refused");
                 self.refuse(Some(name)).await;
                 false
             }
@@ -322,7 +324,7 @@ impl Connection {
         self.write_now(&methods::OpenOk);
         let blocked = self.node.blocked();
         self.tell_blocked(blocked.borrow().as_deref());
-        tracing::info!(connection = %self.info.name(), user = %user, vhost, "accepted AMQP connection");
+        tracing::info!(connection = &*self.info.name, user = %user, vhost, "accepted AMQP connection");
         Ok(())
     }
 }
@@ -339,8 +341,27 @@ fn negotiated(field: &str, min: u32, server: u32, client: u32) -> Result<(), Exc
     Err(Exception::connection(reply_code::NOT_ALLOWED, text))
 }
 
-/// What a client learns about us. Clients choose semantics by product and version.
-fn server_properties(node: &crate::node::Node) -> FieldTable {
+/// What a client learns about us, as octets. It is the same for all of them until the cluster gets another name.
+#[derive(Debug, Default)]
+pub(crate) struct ServerProperties(Mutex<Option<(String, Arc<[u8]>)>>);
+
+impl ServerProperties {
+    fn octets(&self, node: &Node) -> Arc<[u8]> {
+        let cluster_name = node.cluster_name();
+        let mut known = self.0.lock();
+        if let Some((name, octets)) = &*known
+            && *name == cluster_name
+        {
+            return Arc::clone(octets);
+        }
+        let octets: Arc<[u8]> = server_properties(node, &cluster_name).to_bytes().into();
+        *known = Some((cluster_name, Arc::clone(&octets)));
+        octets
+    }
+}
+
+/// Clients choose semantics by product and version.
+fn server_properties(node: &Node, cluster_name: &str) -> FieldTable {
     let mut capabilities = FieldTable::new();
     for name in [
         "publisher_confirms",
@@ -358,7 +379,7 @@ fn server_properties(node: &crate::node::Node) -> FieldTable {
     let mut properties = FieldTable::new();
     let text = |value: &str| FieldValue::long_str(value);
     properties.insert("capabilities", FieldValue::Table(capabilities));
-    properties.insert("cluster_name", text(&node.cluster_name()));
+    properties.insert("cluster_name", text(cluster_name));
     properties.insert("copyright", text("Copyright (c) The Warren authors. Licensed MIT OR Apache-2.0."));
     properties.insert("information", text("Warren, an AMQP 0-9-1 broker"));
     properties.insert("platform", text("Rust"));

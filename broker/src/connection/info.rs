@@ -76,6 +76,8 @@ pub(crate) struct Details {
 pub(crate) struct ConnectionInfo {
     /// Its number.
     pub(crate) id: ConnectionId,
+    /// RabbitMQ's name for a connection: both ends.
+    pub(crate) name: Arc<str>,
     /// The client's end.
     pub(crate) peer: SocketAddr,
     /// Our end.
@@ -102,6 +104,7 @@ impl ConnectionInfo {
     ) -> Self {
         ConnectionInfo {
             id,
+            name: format!("{peer} -> {local}").into(),
             peer,
             local,
             tls,
@@ -110,11 +113,6 @@ impl ConnectionInfo {
             outbox,
             details: Mutex::new(Details::default()),
         }
-    }
-
-    /// RabbitMQ's name for a connection: both ends.
-    pub(crate) fn name(&self) -> String {
-        format!("{} -> {}", self.peer, self.local)
     }
 
     /// Login name; empty before the login.

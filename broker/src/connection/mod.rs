@@ -11,7 +11,7 @@ mod allocations;
 mod basic;
 pub(crate) mod channel;
 mod frames;
-mod handshake;
+pub(crate) mod handshake;
 pub(crate) mod info;
 pub(crate) mod outbox;
 mod patience;
@@ -212,11 +212,11 @@ pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
 /// Runs a connection. A mistake of ours must not leave its consumers and messages behind: whatever happens,
 /// it is cleaned up after.
 async fn run_guarded(connection: &mut Connection) {
-    let name = connection.info.name();
+    let name = Arc::clone(&connection.info.name);
     let mut run = std::pin::pin!(connection.run());
     std::future::poll_fn(|context| {
         catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))).unwrap_or_else(|_| {
-            tracing::error!(connection = name, "a connection's task failed");
+            tracing::error!(connection = &*name, "a connection's task failed");
             Poll::Ready(())
         })
     })
@@ -347,7 +347,7 @@ impl Connection {
 
     fn lost(&mut self, error: &io::Error) {
         if self.phase == Phase::Running {
-            tracing::warn!(connection = %self.info.name(), %error, "client closed the connection without closing AMQP first");
+            tracing::warn!(connection = &*self.info.name, %error, "client closed the connection without closing AMQP first");
         }
         self.phase = Phase::Done;
     }
@@ -559,7 +559,7 @@ impl Connection {
         self.last_received = received;
         // Two intervals of silence are four ticks (AMQP 0-9-1 section 4.2.7).
         if self.silent_ticks >= 4 {
-            tracing::warn!(connection = %self.info.name(), "missed heartbeats from client");
+            tracing::warn!(connection = &*self.info.name, "missed heartbeats from client");
             self.phase = Phase::Done;
             return;
         }
@@ -604,7 +604,7 @@ impl Connection {
 
     /// `channel.close` from our side.
     fn close_channel(&mut self, turn: &mut Turn<'_>, channel: u16, exception: &Exception) {
-        tracing::warn!(connection = %self.info.name(), channel, error = %exception, "channel error");
+        tracing::warn!(connection = &*self.info.name, channel, error = %exception, "channel error");
         // What was published before the failing method is still confirmed.
         turn.close();
         self.write_confirms(turn, true);
@@ -627,9 +627,9 @@ impl Connection {
             return;
         }
         if exception.code == amqp::reply_code::CONNECTION_FORCED {
-            tracing::info!(connection = %self.info.name(), reason = %exception, "closing connection");
+            tracing::info!(connection = &*self.info.name, reason = %exception, "closing connection");
         } else {
-            tracing::error!(connection = %self.info.name(), error = %exception, "connection error");
+            tracing::error!(connection = &*self.info.name, error = %exception, "connection error");
         }
         turn.close();
         self.write_confirms(turn, true);
@@ -659,7 +659,7 @@ impl Connection {
         self.node.connections.remove(self.info.id);
         self.node.delete_exclusive(self.info.id).await;
         if self.access.is_some() {
-            tracing::info!(connection = %self.info.name(), user = %self.info.user(), "closed AMQP connection");
+            tracing::info!(connection = &*self.info.name, user = %self.info.user(), "closed AMQP connection");
         }
     }
 

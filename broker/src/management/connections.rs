@@ -148,7 +148,7 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
 }
 
 fn channel_details(api: &Api, info: &ConnectionInfo, channel: u16) -> Value {
-    let name = info.name();
+    let name = &*info.name;
     json!({
         "connection_name": name, "name": format!("{name} ({channel})"), "node": api.node.settings.node,
         "number": channel, "peer_host": info.peer.ip().to_string(), "peer_port": info.peer.port(),
@@ -162,7 +162,7 @@ fn shows(caller: &Caller, info: &ConnectionInfo) -> bool {
 }
 
 fn find(api: &Api, caller: &Caller, name: &str) -> Result<Arc<ConnectionInfo>, Refusal> {
-    let found = api.node.connections.list().into_iter().find(|info| info.name() == name);
+    let found = api.node.connections.list().into_iter().find(|info| *info.name == *name);
     let info = found.ok_or_else(Refusal::missing)?;
     if shows(caller, &info) {
         Ok(info)
@@ -176,7 +176,7 @@ fn entry(api: &Api, info: &ConnectionInfo) -> Value {
     let tls = info.tls.as_ref();
     let certificate = tls.and_then(|tls| tls.peer.as_ref());
     let mut shown = json!({
-        "name": info.name(),
+        "name": &*info.name,
         "node": api.node.settings.node,
         "user": &*details.user,
         "user_who_performed_action": &*details.user,

@@ -249,7 +249,7 @@ fn entry(api: &Api, sm: &MetaSm, book: &PolicyBook, queue: &Queue, live: Option<
     if let (Some(owner), Value::Object(fields)) = (queue.owner, &mut shown)
         && let Some(info) = api.node.connections.get(owner)
     {
-        let details = json!({"name": info.name(), "peer_host": info.peer.ip().to_string(), "peer_port": info.peer.port()});
+        let details = json!({"name": &*info.name, "peer_host": info.peer.ip().to_string(), "peer_port": info.peer.port()});
         fields.insert("owner_pid_details".to_owned(), details);
     }
     let Some(live) = live else { return shown };

@@ -1,8 +1,9 @@
 //! The thread on which changes of metadata are proposed, in rounds, and made.
 
-use super::{COMMAND_FORMAT, Entry, OpenError, Planned, Round, RoundId, Shared, failed};
+use super::{OpenError, Planned, Round, Shared, failed};
 use crate::cluster::{Consensus, Machine, StartError};
 use crate::metadata::footprint::Footprint;
+use broker_core::meta::log::{CommandWriter, LoggedChanges, RoundId};
 use broker_core::meta::{Change, MetaCommand, MetaError, MetaReply};
 use broker_store::raft_log::RaftLog;
 use std::collections::VecDeque;
@@ -64,7 +65,7 @@ struct Proposer {
 
 impl Proposer {
     fn new(shared: Arc<Shared>, consensus: Consensus) -> Proposer {
-        let id = RoundId { format: COMMAND_FORMAT, process: rand::random(), number: 1 };
+        let id = RoundId::first(rand::random());
         Proposer { shared, consensus, waiting: VecDeque::new(), id }
     }
 
@@ -103,8 +104,7 @@ impl Proposer {
     /// Plans a round, and makes its changes if nothing in it is durable; else returns the command for the log.
     fn plan(&mut self) -> Option<Vec<u8>> {
         let id = self.id;
-        let mut command = postcard::to_stdvec(&id).expect("three numbers are encoded into memory");
-        let head = command.len();
+        let mut command = CommandWriter::new(id);
         let mut planned = Vec::new();
         let mut state = self.shared.state.write();
         while command.len() < ROUND_BYTES
@@ -125,23 +125,21 @@ impl Proposer {
                 }
             }
         }
-        if command.len() == head {
+        if command.is_empty() {
             self.shared.finish(state, planned);
             return None;
         }
-        self.id.number += 1;
+        self.id.advance();
         state.round = Some(Round { id, planned });
-        Some(command)
+        Some(command.into_octets())
     }
 }
 
 /// Adds the durable ones of the changes of a proposal to a command, if there are any.
-fn append_durable(command: &mut Vec<u8>, index: u64, changes: &[Change]) -> Result<(), MetaError> {
+fn append_durable(command: &mut CommandWriter, index: u64, changes: &[Change]) -> Result<(), MetaError> {
     let changes: Vec<Change> = changes.iter().filter(|change| change.is_durable()).cloned().collect();
     if !changes.is_empty() {
-        let octets = postcard::to_stdvec(&Entry { index, changes })
-            .map_err(|error| MetaError::Invalid(error.to_string()))?;
-        command.extend_from_slice(&octets);
+        command.push(&LoggedChanges { index, changes }).map_err(MetaError::Invalid)?;
     }
     Ok(())
 }

@@ -530,7 +530,7 @@ async fn a_command_of_another_version_is_refused() {
     let (metadata, _) = metadata();
     let refused = metadata.shared.apply(&[9, 1, 1]).unwrap_err();
     assert!(refused.contains("format 9, which this version does not know"), "{refused}");
-    assert!(metadata.shared.apply(&[COMMAND_FORMAT, 1, 1, 7, 200]).unwrap_err().contains("damaged"));
+    assert!(metadata.shared.apply(&[1, 1, 1, 7, 200]).unwrap_err().contains("damaged"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,9 @@
 //! Reads the metadata journal of format version 1, which knew no consensus: the state is carried over as the
 //! first snapshot of the replicated log.
 
-use super::Entry;
 use crate::cluster;
 use broker_core::meta::MetaSm;
+use broker_core::meta::log;
 use broker_core::meta::snapshot::SnapshotError;
 use broker_store::disk::Disk;
 use broker_store::journal::{Journal, JournalItem, JournalOpenError, JournalOptions};
@@ -59,10 +59,10 @@ fn read(disk: Arc<dyn Disk>, dir: &Path, options: JournalOptions) -> Result<Meta
     Journal::open(disk, dir, options, |item| {
         let result = match item {
             JournalItem::Snapshot { content, .. } => sm.restore(content).map_err(UpgradeError::from),
-            JournalItem::Entry { index, content } => postcard::from_bytes(content)
-                .map(|entry: Entry| {
-                    entry.changes.iter().for_each(|change| sm.commit(change));
-                    sm.note_applied(entry.index);
+            JournalItem::Entry { index, content } => log::decode_journal_entry(content)
+                .map(|logged| {
+                    logged.changes.iter().for_each(|change| sm.commit(change));
+                    sm.note_applied(logged.index);
                 })
                 .map_err(|error| UpgradeError::Entry { index, reason: error.to_string() }),
         };

@@ -86,7 +86,9 @@ impl std::error::Error for Failure {}
 
 /// Runs `program`, prints its failure to standard error and gives the exit code for `main`.
 pub fn main(program: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
-    match program() {
+    let outcome = program();
+    crate::logging::flush();
+    match outcome {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             if failure.message.is_empty() {

@@ -8,12 +8,14 @@ mod mutants;
 use super::*;
 use crate::exchange::ExchangeType;
 use crate::ids::{ConnectionId, VhostId};
+use crate::meta::log::{LoggedChanges, RoundId};
 use crate::meta::{
     ApplyTo, BATCH_BITS, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm,
     MetaCommand, PasswordHash, PermissionPatterns, Policy, TopicPatterns, User, UserLimits, VhostLimits,
 };
 use amqp::table::FieldTable;
 use mutants::Seed;
+use std::collections::BTreeSet;
 
 /// Octets that mean something: small numbers, the largest ones, flags.
 const TELLING: &[u8] = b"\0\0\0\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x7f\x80\x80\xff\xff\xff";
@@ -174,12 +176,49 @@ fn meta_change_seeds() -> Vec<Seed> {
     seeds
 }
 
+/// A round with all changes, and one with the changes of each command by itself.
+fn meta_command_seeds() -> Vec<Seed> {
+    let (_, changes) = meta();
+    let mut id = RoundId::first(7);
+    let mut all = CommandWriter::new(id);
+    let mut seeds = vec![("empty".to_owned(), CommandWriter::new(id).into_octets())];
+    for (at, change) in changes.iter().filter(|change| change.is_durable()).enumerate() {
+        let logged = LoggedChanges { index: at as u64 + 1, changes: vec![change.clone()] };
+        all.push(&logged).expect("sound changes");
+        id.advance();
+        let mut one = CommandWriter::new(id);
+        one.push(&logged).expect("sound changes");
+        seeds.push((format!("round-{at}"), one.into_octets()));
+    }
+    seeds.push(("all".to_owned(), all.into_octets()));
+    seeds.push(("unknown-format".to_owned(), vec![9, 1, 1]));
+    seeds
+}
+
+fn meta_members_seeds() -> Vec<Seed> {
+    let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+    let one = Members { voters: vec![set(&[1])], nodes: [(1, "rabbit@a".to_owned())].into() };
+    let nodes = (1..=3).map(|id| (id, format!("rabbit@{id}"))).collect();
+    let joint = Members { voters: vec![set(&[1, 2]), set(&[1, 2, 3])], nodes };
+    let entry = |members: &Members| members.encode().expect("sound members");
+    let head = |at, members: &Members| encode_members_at(&(at, members.clone())).expect("sound members");
+    vec![
+        ("one".to_owned(), entry(&one)),
+        ("joint".to_owned(), entry(&joint)),
+        ("none-at".to_owned(), head(None, &Members::default())),
+        ("one-at".to_owned(), head(Some((0, 1, 0)), &one)),
+        ("joint-at".to_owned(), head(Some((u64::MAX, 3, 1 << 40)), &joint)),
+    ]
+}
+
 #[test]
 fn the_stored_corpus_has_all_seeds() {
     for (target, seeds) in [
         ("core_record", record_seeds()),
         ("core_meta_snapshot", meta_snapshot_seeds()),
         ("core_meta_change", meta_change_seeds()),
+        ("core_meta_command", meta_command_seeds()),
+        ("core_meta_members", meta_members_seeds()),
     ] {
         mutants::check_seeds(target, &seeds);
     }
@@ -193,6 +232,16 @@ fn records_survive_the_corpus_and_its_mutations() {
 #[test]
 fn snapshots_of_metadata_survive_the_corpus_and_its_mutations() {
     mutants::run("core_meta_snapshot", 1500, TELLING, meta_snapshot);
+}
+
+#[test]
+fn commands_of_the_log_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_meta_command", 3000, TELLING, meta_command);
+}
+
+#[test]
+fn members_of_the_cluster_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_meta_members", 20_000, TELLING, meta_members);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! append() ──► pending chunk ──► wal thread: seal, pwrite, fdatasync ──► durable_lsn ──► callbacks
-//!  (a short lock and a memcpy)    everything that came meanwhile is the next commit
+//!  (a short lock; what is little  everything that came meanwhile is the next commit
+//!   is copied, see RecordBuffer)
 //! ```
 //!
 //! * [`Wal::append`] is called under the caller's own lock (a shard's), never blocks on the disk and
@@ -18,6 +19,7 @@
 //!
 //! Files: `wal-<seq>.log` (see `format.rs`), `control` (see `control.rs`). Recovery: see `scan.rs`.
 
+mod buffer;
 mod control;
 mod files;
 mod format;
@@ -37,6 +39,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 use thiserror::Error;
 
+pub use self::buffer::RecordBuffer;
 pub use self::files::ClosedFile;
 use self::files::Files;
 pub use self::format::HeaderError;
@@ -54,8 +57,13 @@ const FRAME_TARGET_BYTES: usize = 4 << 20;
 /// At least this many frames go into a file, so that little of it stays empty.
 const FRAMES_PER_FILE: u64 = 16;
 /// Buffers kept for reuse, and how large one may be.
-const SPARE_BUFFERS: usize = 4;
+const SPARE_BUFFERS: usize = 16;
 const SPARE_BUFFER_BYTES: usize = 8 << 20;
+
+/// A buffer of records from this size on becomes a frame of its own: writing one costs less than copying this much.
+const HAND_OVER_BYTES: usize = 32 << 10;
+/// What is given in exchange for it is no larger than this, as whoever gets it may keep it for long.
+const EXCHANGE_BYTES: usize = 512 << 10;
 
 /// The disk had no room for the next file.
 const FULL_FILES: u8 = 1;
@@ -228,12 +236,24 @@ impl Wal {
     /// # Panics
     /// With more than [`MAX_APPEND_BYTES`]: the caller bounds its transactions.
     pub fn append(&self, records: &[u8], n_records: u32, urgency: Urgency) -> Lsn {
-        assert!(records.len() <= MAX_APPEND_BYTES, "an append is bounded by the caller");
+        self.append_with(records.len(), n_records, urgency, |pending, first_lsn| {
+            pending.put(records, n_records, first_lsn);
+        })
+    }
+
+    fn append_with(
+        &self,
+        bytes: usize,
+        n_records: u32,
+        urgency: Urgency,
+        put: impl FnOnce(&mut Pending, Lsn),
+    ) -> Lsn {
+        assert!(bytes <= MAX_APPEND_BYTES, "an append is bounded by the caller");
         let inner = &*self.handle.inner;
         let mut pending = inner.pending.lock();
         let first_lsn = pending.next_lsn;
-        if records.is_empty() || n_records == 0 {
-            debug_assert!(records.is_empty() && n_records == 0, "records and their number disagree");
+        if bytes == 0 || n_records == 0 {
+            debug_assert!(bytes == 0 && n_records == 0, "records and their number disagree");
             return first_lsn - 1;
         }
         pending.next_lsn += u64::from(n_records);
@@ -241,8 +261,9 @@ impl Wal {
         if pending.failed || pending.stop {
             return pending.next_lsn - 1;
         }
-        pending.put(records, n_records, first_lsn);
-        inner.undurable_bytes.fetch_add(records.len(), Ordering::Relaxed);
+        put(&mut pending, first_lsn);
+        pending.bytes += bytes;
+        inner.undurable_bytes.fetch_add(bytes, Ordering::Relaxed);
         pending.urgent |= urgency == Urgency::Now || pending.bytes >= pending.frame_target;
         let wake = match pending.thread {
             ThreadState::Busy => false,
@@ -257,6 +278,26 @@ impl Wal {
         if wake {
             inner.work.notify_one();
         }
+        last_lsn
+    }
+
+    /// The same for records that were gathered for the log, which it need not copy then. The buffer is empty after.
+    ///
+    /// # Panics
+    /// With more than [`MAX_APPEND_BYTES`]: the caller bounds its transactions.
+    pub fn append_buffer(&self, records: &mut RecordBuffer, urgency: Urgency) -> Lsn {
+        let (n_records, bytes) = (std::mem::take(&mut records.n_records), records.len());
+        let last_lsn = self.append_with(bytes, n_records, urgency, |pending, first_lsn| {
+            if bytes >= HAND_OVER_BYTES {
+                let spare = pending.spare.iter().rposition(|spare| spare.capacity() <= EXCHANGE_BYTES);
+                let spare = spare.map(|at| pending.spare.swap_remove(at)).unwrap_or_default();
+                let bytes = std::mem::replace(&mut records.bytes, spare);
+                pending.chunks.push(Chunk { bytes, n_records, first_lsn });
+            } else {
+                pending.put(records.encoded(), n_records, first_lsn);
+            }
+        });
+        records.clear();
         last_lsn
     }
 
@@ -449,7 +490,6 @@ impl Pending {
             chunk.bytes.extend_from_slice(records);
             chunk.n_records += n_records;
         }
-        self.bytes += records.len();
     }
 }
 

@@ -7,6 +7,8 @@
 //!
 //! Under systemd (`JOURNAL_STREAM` set) the text form leaves the time out, as the journal has its own.
 
+mod batch;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -18,6 +20,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+pub use self::batch::flush;
 use crate::clock::LocalTime;
 
 /// How a log line looks.
@@ -54,6 +57,9 @@ pub struct LogOptions {
     pub target: LogTarget,
     /// Libraries of which only warnings and errors are wanted, unless `level` names them.
     pub quiet: &'static [&'static str],
+    /// Lines below a warning may wait a moment (20 ms) and are written together. Not for a program that goes to
+    /// the background by itself: the thread that writes them would stay behind. Off on a terminal.
+    pub batched: bool,
 }
 
 /// The logging flags every daemon has; flatten it into the program's own arguments.
@@ -71,7 +77,7 @@ impl LogArgs {
     /// The options these flags mean, with lines going to `target`.
     #[must_use]
     pub fn options(&self, target: LogTarget) -> LogOptions {
-        LogOptions { format: self.log_format, level: self.log_level.clone(), target, quiet: &[] }
+        LogOptions { format: self.log_format, level: self.log_level.clone(), target, ..LogOptions::default() }
     }
 }
 
@@ -83,6 +89,9 @@ pub enum LogError {
         "log level `{0}` is not understood; use error, warn, info, debug, trace or a list such as info,proxy=debug"
     )]
     Level(String),
+    /// The thread that writes the lines could not be started.
+    #[error("the log's thread could not be started: {0}")]
+    Thread(std::io::Error),
     /// Somebody else already receives the events of this process.
     #[error("logging is already set up")]
     AlreadySet,
@@ -112,6 +121,9 @@ pub fn init(options: &LogOptions) -> Result<(), LogError> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).event_format(lines);
     match options.target {
+        target if options.batched && !terminal => {
+            builder.with_writer(batch::start(target).map_err(LogError::Thread)?).try_init()
+        }
         LogTarget::Stderr => builder.with_writer(std::io::stderr).try_init(),
         LogTarget::Stdout => builder.with_writer(std::io::stdout).try_init(),
     }
