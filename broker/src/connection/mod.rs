@@ -381,7 +381,8 @@ impl Connection {
             if next == Next::Slow {
                 let Ok(Some((frame, size))) = frame::parse(&input[at..], self.frame_max) else { break };
                 at += size;
-                self.slow_frame(frame.channel, frame.payload).await;
+                // Boxed: it is large, rarely there, and every idle connection would carry room for it.
+                Box::pin(self.slow_frame(frame.channel, frame.payload)).await;
             } else if self.outbox.wait_for_room() {
                 break;
             }
