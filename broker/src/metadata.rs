@@ -33,9 +33,7 @@ use crate::cluster::{Machine, StartError};
 use broker_core::ids::QueueId;
 use broker_core::meta::log::{Command, RoundId};
 use broker_core::meta::policy::PolicyBook;
-use broker_core::meta::{
-    BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan,
-};
+use broker_core::meta::{BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan};
 use broker_store::disk::Disk;
 use broker_store::journal::JournalOptions;
 use broker_store::raft_log::{RaftLog, RaftLogOpenError};

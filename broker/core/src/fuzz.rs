@@ -70,7 +70,10 @@ pub fn meta_members(octets: &[u8]) {
         let again = members.encode().expect("members that were just read");
         assert_eq!(Members::decode(&again), Ok(members));
         assert!(again.len() <= octets.len(), "more was read than was there");
-        assert!(again.is_empty() || Members::decode(&again[..again.len() - 1]).is_err(), "accepts members cut off");
+        assert!(
+            again.is_empty() || Members::decode(&again[..again.len() - 1]).is_err(),
+            "accepts members cut off"
+        );
     }
     if let Ok(members) = decode_members_at(octets) {
         let again = encode_members_at(&members).expect("members that were just read");

@@ -194,7 +194,9 @@ fn our_entry(
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
         EntryPayload::Normal(Command(octets)) => Payload::Command(octets),
-        EntryPayload::Membership(membership) => Payload::Members(members(&membership).encode().map_err(invalid)?.into()),
+        EntryPayload::Membership(membership) => {
+            Payload::Members(members(&membership).encode().map_err(invalid)?.into())
+        }
     };
     Ok(LogEntry { id: our_id(&entry.log_id), payload })
 }
@@ -205,7 +207,9 @@ fn their_entry(entry: LogEntry) -> io::Result<TheirEntry> {
     let payload = match entry.payload {
         Payload::Blank => EntryPayload::Blank,
         Payload::Command(octets) => EntryPayload::Normal(Command(octets)),
-        Payload::Members(octets) => EntryPayload::Membership(membership(Members::decode(&octets).map_err(invalid)?)?),
+        Payload::Members(octets) => {
+            EntryPayload::Membership(membership(Members::decode(&octets).map_err(invalid)?)?)
+        }
     };
     Ok(Entry { log_id: their_id(entry.id), payload })
 }

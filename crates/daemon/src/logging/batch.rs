@@ -20,9 +20,8 @@ const FULL: usize = 32 * 1024;
 static BATCH: OnceLock<Batch> = OnceLock::new();
 
 /// The lines that wait, and where they go.
-#[derive(Debug)]
 pub(super) struct Batch {
-    target: LogTarget,
+    sink: Box<dyn Fn(&[u8]) + Send + Sync>,
     waiting: Mutex<Vec<u8>>,
     some: Condvar,
 }
@@ -38,10 +37,19 @@ pub(super) struct Line<'a> {
 /// # Errors
 /// When the thread cannot be started.
 pub(super) fn start(target: LogTarget) -> io::Result<&'static Batch> {
-    let batch =
-        BATCH.get_or_init(|| Batch { target, waiting: Mutex::default(), some: Condvar::new() });
+    let batch = BATCH.get_or_init(|| {
+        Batch::new(match target {
+            LogTarget::Stderr => Box::new(|lines| put(&mut io::stderr(), lines)),
+            LogTarget::Stdout => Box::new(|lines| put(&mut io::stdout().lock(), lines)),
+        })
+    });
     std::thread::Builder::new().name("log-lines".to_owned()).spawn(|| batch.run())?;
     Ok(batch)
+}
+
+fn put(out: &mut dyn Write, lines: &[u8]) {
+    // There is nowhere to complain to.
+    let _ = out.write_all(lines).and_then(|()| out.flush());
 }
 
 /// Writes what waits. Call it before the process ends.
@@ -52,6 +60,10 @@ pub fn flush() {
 }
 
 impl Batch {
+    fn new(sink: Box<dyn Fn(&[u8]) + Send + Sync>) -> Self {
+        Self { sink, waiting: Mutex::default(), some: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         // Who panicked while it wrote left whole lines, or a part of one: both are worth showing.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,14 +79,7 @@ impl Batch {
     }
 
     fn write(&self, waiting: &mut Vec<u8>) {
-        // There is nowhere to complain to.
-        let _ = match self.target {
-            LogTarget::Stderr => io::stderr().write_all(waiting),
-            LogTarget::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(waiting).and_then(|()| out.flush())
-            }
-        };
+        (self.sink)(waiting);
         waiting.clear();
     }
 }
@@ -106,5 +111,53 @@ impl<'a> MakeWriter<'a> for &'static Batch {
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
         Line { batch: self, at_once: *event.level() <= Level::WARN }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn batch() -> (&'static Batch, mpsc::Receiver<String>) {
+        let (sender, written) = mpsc::channel();
+        let sink = move |lines: &[u8]| {
+            let _ = sender.send(String::from_utf8_lossy(lines).into_owned());
+        };
+        (Box::leak(Box::new(Batch::new(Box::new(sink)))), written)
+    }
+
+    fn line(batch: &Batch, at_once: bool, text: &str) {
+        Line { batch, at_once }.write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_warning_takes_the_lines_before_it_along() {
+        let (batch, written) = batch();
+        line(batch, false, "one\n");
+        line(batch, false, "two\n");
+        assert!(written.try_recv().is_err());
+        line(batch, true, "warning\n");
+        assert_eq!(written.recv().unwrap(), "one\ntwo\nwarning\n");
+    }
+
+    #[test]
+    fn many_lines_do_not_wait() {
+        let (batch, written) = batch();
+        for _ in 0..FULL / 4 {
+            line(batch, false, "abc\n");
+        }
+        assert_eq!(written.recv().unwrap().len(), FULL);
+    }
+
+    #[test]
+    fn a_line_that_waited_is_written() {
+        let (batch, written) = batch();
+        std::thread::spawn(|| batch.run());
+        line(batch, false, "alone\n");
+        assert_eq!(written.recv().unwrap(), "alone\n");
+        line(batch, false, "again\n");
+        assert_eq!(written.recv().unwrap(), "again\n");
     }
 }
