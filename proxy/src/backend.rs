@@ -1,4 +1,8 @@
 //! A group of servers: choosing one, waiting for one, giving its place back.
+//!
+//! A backend lives as long as the configuration names it. A reload, or an order at run time, gives it
+//! another configuration and another list of servers: who asks for either gets the present one and may
+//! keep it. Inside, one lock holds the list that balancing works on and those who wait.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -13,6 +18,7 @@ use crate::balance::{Balancer, Pick};
 use crate::config::ProxyConfig;
 use crate::counters::Counters;
 use crate::server::Server;
+use crate::syslog::Logger;
 
 /// No more connections than this wait for one backend.
 const MAX_PENDING: usize = 65_536;
@@ -20,12 +26,14 @@ const MAX_PENDING: usize = 65_536;
 /// A group of servers.
 #[derive(Debug)]
 pub struct Backend {
-    /// The section it comes from.
-    pub config: Arc<ProxyConfig>,
+    /// The section it comes from, as the last reload left it.
+    config: ArcSwap<ProxyConfig>,
     /// Its name.
     pub name: Arc<str>,
-    /// Its servers in the order of the file.
-    pub servers: Vec<Arc<Server>>,
+    /// Its servers in the order of the file; a copy of the list in `inner` that needs no lock.
+    servers: ArcSwap<Vec<Arc<Server>>>,
+    /// Where its lines go.
+    logger: ArcSwap<Logger>,
     /// Counters.
     pub counters: Counters,
     inner: Mutex<Inner>,
@@ -35,6 +43,8 @@ pub struct Backend {
 
 #[derive(Debug)]
 struct Inner {
+    /// The servers; balancing speaks of places in this list.
+    servers: Arc<Vec<Arc<Server>>>,
     balancer: Balancer,
     pending: VecDeque<Waiter>,
 }
@@ -42,7 +52,7 @@ struct Inner {
 #[derive(Debug)]
 struct Waiter {
     /// Only this server will do (`balance source`).
-    only: Option<usize>,
+    only: Option<Arc<Server>>,
     sender: oneshot::Sender<Lease>,
 }
 
@@ -78,20 +88,20 @@ pub enum Choice {
 pub struct Pending {
     receiver: oneshot::Receiver<Lease>,
     backend: Arc<Backend>,
-    only: Option<usize>,
+    only: Option<Arc<Server>>,
 }
 
 impl Backend {
     /// Builds the backend of a section.
-    pub fn new(config: Arc<ProxyConfig>, now: Instant) -> Self {
+    pub fn new(config: Arc<ProxyConfig>, logger: Logger, now: Instant) -> Self {
         let name: Arc<str> = config.name.as_str().into();
         let servers: Vec<Arc<Server>> = config
             .servers
             .iter()
-            .enumerate()
-            .map(|(index, server)| Arc::new(Server::new(server.clone(), index, name.clone(), now)))
+            .map(|server| Arc::new(Server::new(server.clone(), name.clone(), now)))
             .collect();
         let balancer = Balancer::new(config.settings.balance, config.settings.allbackups, &servers);
+        let servers = Arc::new(servers);
         Self {
             availability: Mutex::new(Availability {
                 up: balancer.member_count() > 0 || servers.is_empty(),
@@ -99,43 +109,100 @@ impl Backend {
                 down_before: std::time::Duration::ZERO,
                 downs: 0,
             }),
-            inner: Mutex::new(Inner { balancer, pending: VecDeque::new() }),
+            inner: Mutex::new(Inner { servers: servers.clone(), balancer, pending: VecDeque::new() }),
             counters: Counters::default(),
             name,
-            servers,
-            config,
+            logger: ArcSwap::from_pointee(logger),
+            servers: ArcSwap::new(servers),
+            config: ArcSwap::new(config),
         }
     }
 
+    /// Its configuration at present.
+    pub fn config(&self) -> Guard<Arc<ProxyConfig>> {
+        self.config.load()
+    }
+
+    /// Its servers at present, in the order of the file.
+    pub fn servers(&self) -> Guard<Arc<Vec<Arc<Server>>>> {
+        self.servers.load()
+    }
+
+    /// Its server of this name.
+    pub fn server(&self, name: &str) -> Option<Arc<Server>> {
+        self.servers.load().iter().find(|server| server.name() == name).cloned()
+    }
+
+    /// Where its lines go.
+    pub fn logger(&self) -> Guard<Arc<Logger>> {
+        self.logger.load()
+    }
+
+    /// Gives it another configuration and another list of servers. Those that stay are the same objects
+    /// and keep their turn; those that are gone take no new connections, and who waits for one of them
+    /// goes on waiting for any. Returns whether it just lost its last usable server.
+    pub fn replace(
+        self: &Arc<Self>,
+        config: Arc<ProxyConfig>,
+        logger: Logger,
+        servers: Vec<Arc<Server>>,
+        now: Instant,
+    ) -> bool {
+        let servers = Arc::new(servers);
+        {
+            let mut inner = self.inner.lock();
+            let inner = &mut *inner;
+            let moved: Vec<Option<usize>> = inner
+                .servers
+                .iter()
+                .map(|old| servers.iter().position(|new| Arc::ptr_eq(old, new)))
+                .collect();
+            for (old, _) in inner.servers.iter().zip(&moved).filter(|(_, place)| place.is_none()) {
+                old.retire();
+            }
+            let settings = &config.settings;
+            inner.balancer.replace(settings.balance, settings.allbackups, &servers, &moved);
+            inner.servers = servers.clone();
+            for waiter in &mut inner.pending {
+                waiter.only.take_if(|only| only.is_retired());
+            }
+        }
+        self.config.store(config);
+        self.logger.store(Arc::new(logger));
+        self.servers.store(servers);
+        self.server_changed(now)
+    }
+
     /// A server for a client; `avoid` (a server that just failed) only when there is no other.
-    pub fn choose(self: &Arc<Self>, client: IpAddr, avoid: Option<usize>) -> Choice {
+    pub fn choose(self: &Arc<Self>, client: IpAddr, avoid: Option<&Arc<Server>>) -> Choice {
         let mut inner = self.inner.lock();
-        let only = match inner.balancer.pick(&self.servers, client, avoid) {
-            Pick::Server(index) => return Choice::Now(self.lease(index)),
+        let Inner { servers, balancer, pending } = &mut *inner;
+        let avoid = avoid.and_then(|avoid| servers.iter().position(|server| Arc::ptr_eq(server, avoid)));
+        let only = match balancer.pick(servers, client, avoid) {
+            Pick::Server(index) => return Choice::Now(self.lease(&servers[index])),
             Pick::Nobody => return Choice::Nobody,
             Pick::AllFull => None,
-            Pick::Full(index) => Some(index),
+            Pick::Full(index) => Some(servers[index].clone()),
         };
-        let limit = only.and_then(|index| self.servers[index].config.options.maxqueue);
-        let waiting = only.map_or(0, |index| self.servers[index].counters.pending.load(Relaxed));
-        if inner.pending.len() >= MAX_PENDING || limit.is_some_and(|limit| waiting >= limit) {
+        let limit = only.as_ref().and_then(|server| server.config().options.maxqueue);
+        let waiting = only.as_ref().map_or(0, |server| server.counters.pending.load(Relaxed));
+        if pending.len() >= MAX_PENDING || limit.is_some_and(|limit| waiting >= limit) {
             return Choice::Nobody;
         }
         let (sender, receiver) = oneshot::channel();
-        inner.pending.push_back(Waiter { only, sender });
+        pending.push_back(Waiter { only: only.clone(), sender });
         drop(inner);
-        match only {
-            Some(index) => self.servers[index].counters.wait(),
+        match &only {
+            Some(server) => server.counters.wait(),
             None => self.counters.wait(),
         }
         Choice::Wait(Pending { receiver, backend: self.clone(), only })
     }
 
     /// A place on the same server again, for a repeated attempt; `None` when it is gone or full.
-    pub fn again(self: &Arc<Self>, index: usize) -> Option<Lease> {
+    pub fn again(self: &Arc<Self>, server: &Arc<Server>) -> Option<Lease> {
         let _inner = self.inner.lock();
-        let server = &self.servers[index];
-        (server.is_usable() && !server.is_full()).then(|| self.lease(index))
+        (server.is_usable() && !server.is_full()).then(|| self.lease(server))
     }
 
     /// How many servers may be chosen now.
@@ -151,10 +218,10 @@ impl Backend {
     /// Usable servers: (active, backup).
     pub fn active_and_backup(&self) -> (usize, usize) {
         let count = |backup: bool| {
-            self.servers
+            self.servers()
                 .iter()
                 .filter(|server| {
-                    server.config.options.backup == backup && server.is_usable() && server.weight() > 0
+                    server.config().options.backup == backup && server.is_usable() && server.weight() > 0
                 })
                 .count()
         };
@@ -166,7 +233,8 @@ impl Backend {
     pub fn server_changed(self: &Arc<Self>, now: Instant) -> bool {
         let up = {
             let mut inner = self.inner.lock();
-            inner.balancer.refresh(&self.servers);
+            let inner = &mut *inner;
+            inner.balancer.refresh(&inner.servers);
             inner.balancer.member_count() > 0
         };
         self.serve_pending();
@@ -197,42 +265,42 @@ impl Backend {
     fn serve_pending(self: &Arc<Self>) {
         let mut refused = Vec::new();
         let mut inner = self.inner.lock();
+        let Inner { servers, balancer, pending } = &mut *inner;
         while let Some(at) =
-            inner.pending.iter().position(|waiter| waiter.sender.is_closed() || self.has_place(waiter))
+            pending.iter().position(|waiter| waiter.sender.is_closed() || has_place(servers, waiter))
         {
-            let Some(waiter) = inner.pending.remove(at) else { break };
+            let Some(waiter) = pending.remove(at) else { break };
             if waiter.sender.is_closed() {
                 continue;
             }
-            let index = match waiter.only {
-                Some(index) => index,
-                None => match inner.balancer.pick(&self.servers, IpAddr::from([0, 0, 0, 0]), None) {
-                    Pick::Server(index) => index,
+            let server = match &waiter.only {
+                Some(server) => server.clone(),
+                None => match balancer.pick(servers, IpAddr::from([0, 0, 0, 0]), None) {
+                    Pick::Server(index) => servers[index].clone(),
                     _ => {
-                        inner.pending.insert(at, waiter);
+                        pending.insert(at, waiter);
                         break;
                     }
                 },
             };
             // A lease that nobody takes must not be dropped while the lock is held.
-            refused.extend(waiter.sender.send(self.lease(index)).err());
+            refused.extend(waiter.sender.send(self.lease(&server)).err());
         }
         drop(inner);
     }
 
-    fn has_place(&self, waiter: &Waiter) -> bool {
-        let is_free = |server: &Arc<Server>| server.is_usable() && server.weight() > 0 && !server.is_full();
-        match waiter.only {
-            Some(index) => is_free(&self.servers[index]),
-            None => self.servers.iter().any(is_free),
-        }
-    }
-
     /// Takes a place; the lock is held by the caller.
-    fn lease(self: &Arc<Self>, index: usize) -> Lease {
-        let server = self.servers[index].clone();
+    fn lease(self: &Arc<Self>, server: &Arc<Server>) -> Lease {
         server.served.fetch_add(1, Relaxed);
-        Lease { server, backend: self.clone() }
+        Lease { server: server.clone(), backend: self.clone() }
+    }
+}
+
+fn has_place(servers: &[Arc<Server>], waiter: &Waiter) -> bool {
+    let is_free = |server: &Arc<Server>| server.is_usable() && server.weight() > 0 && !server.is_full();
+    match &waiter.only {
+        Some(server) => is_free(server),
+        None => servers.iter().any(is_free),
     }
 }
 
@@ -240,7 +308,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.server.served.fetch_sub(1, Relaxed);
         // Only servers with a limit have anybody waiting for them.
-        if self.server.config.options.maxconn.is_some() {
+        if self.server.maxconn().is_some() {
             self.backend.serve_pending();
         }
     }
@@ -255,8 +323,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        match self.only {
-            Some(index) => self.backend.servers[index].counters.waited(),
+        match &self.only {
+            Some(server) => server.counters.waited(),
             None => self.backend.counters.waited(),
         }
         self.receiver.close();

@@ -157,9 +157,9 @@ pub fn init(backends: &[String], listen: &str, stats: &str, output: &Path) -> Re
 
 /// SIGHUP: the state of every server into the log, as HAProxy does.
 pub fn dump_states(process: &Process) {
-    for section in &process.sections {
+    for section in process.sections().iter() {
         let Some(backend) = &section.backend else { continue };
-        for server in &backend.servers {
+        for server in backend.servers().iter() {
             let status = server.condition().status();
             let counters = &server.counters;
             let text = format!(

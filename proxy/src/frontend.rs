@@ -1,16 +1,20 @@
 //! Accepting connections and giving each to the least loaded worker.
+//!
+//! A [`Frontend`] never changes: a reload makes another one, which shares counters and places with the one
+//! before, and gives it to the listeners. A session keeps the one it began with.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use daemon::shutdown::ShutdownToken;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::backend::Backend;
 use crate::config::ProxyConfig;
 use crate::counters::Counters;
+use crate::listener::{Assignment, Phase, take_waiting};
 use crate::process::Process;
 use crate::session::{self, Accepted, Incoming};
 use crate::syslog::Logger;
@@ -30,7 +34,7 @@ pub struct Frontend {
     /// Where some of them go instead, in the order of `backend_rules`.
     pub others: Vec<Arc<Backend>>,
     /// Counters.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// Most connections.
     pub limit: u32,
     /// Places left.
@@ -38,7 +42,7 @@ pub struct Frontend {
     /// Where its lines go.
     pub logger: Logger,
     /// No longer accepting.
-    pub stopped: AtomicBool,
+    pub stopped: Arc<AtomicBool>,
 }
 
 impl Frontend {
@@ -53,12 +57,12 @@ impl Frontend {
         Self {
             name: config.name.as_str().into(),
             backend,
-            counters: Counters::default(),
+            counters: Arc::default(),
             limit,
             others: Vec::new(),
             places: Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX))),
             logger,
-            stopped: AtomicBool::new(false),
+            stopped: Arc::default(),
             config,
         }
     }
@@ -82,57 +86,114 @@ impl Frontend {
     }
 }
 
+/// What a worker thread is given.
+#[derive(Debug)]
+pub enum Task {
+    /// A connection to live.
+    Session(Arc<Frontend>, Accepted),
+    /// A socket to accept from.
+    Listen(std::net::TcpListener, watch::Receiver<Assignment>),
+}
+
 /// A worker thread as others see it.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// Connections for it.
-    pub inbox: mpsc::UnboundedSender<(Arc<Frontend>, Accepted)>,
+    /// Work for it.
+    pub inbox: mpsc::UnboundedSender<Task>,
     /// Connections it has.
     pub load: Arc<AtomicUsize>,
 }
 
-/// Accepts on one listener until a stop; runs on worker `here`.
+/// Accepts on one listener until it is told to end; runs on worker `here`.
 pub async fn accept(
     process: Arc<Process>,
-    frontend: Arc<Frontend>,
     listener: TcpListener,
+    mut assignment: watch::Receiver<Assignment>,
     workers: Arc<[Worker]>,
     here: usize,
-    mut stop: ShutdownToken,
 ) {
     loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.requested() => return,
-            accepted = next(&process, &frontend, &listener) => accepted,
-        };
-        match accepted {
-            Ok(accepted) => give(&process, &frontend, accepted, &workers, here),
-            Err(error) if is_exhausted(&error) => {
-                process.warn_exhausted(&error);
-                tokio::select! {
-                    _ = stop.requested() => return,
-                    () = tokio::time::sleep(BACK_OFF) => {}
+        let Assignment { frontend, phase } = assignment.borrow_and_update().clone();
+        match phase {
+            Phase::Open => {}
+            Phase::Paused => {
+                if assignment.changed().await.is_err() {
+                    return;
                 }
+                continue;
             }
-            // The client was gone before we came (accept(2)); go on with the next.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::debug!(%error, frontend = %frontend.name, "cannot accept");
-                tokio::time::sleep(BACK_OFF).await;
+            Phase::Closing => return close(&process, &frontend, listener, &workers, here).await,
+            Phase::Leaving => return,
+        }
+        // Until something changes, the same frontend takes them all.
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                changed = assignment.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                accepted = next(&process, &frontend, &listener) => accepted,
+            };
+            match accepted {
+                // Not inside the choice above: what was accepted must not be dropped there.
+                Ok((stream, client)) => {
+                    if let Ok(accepted) = place(&process, &frontend, stream, client).await {
+                        give(&process, &frontend, accepted, &workers, here);
+                    }
+                }
+                Err(error) if is_exhausted(&error) => {
+                    process.warn_exhausted(&error);
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+                // The client was gone before we came (accept(2)); go on with the next.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::debug!(%error, frontend = %frontend.name, "cannot accept");
+                    tokio::time::sleep(BACK_OFF).await;
+                }
             }
         }
     }
 }
 
-/// One connection, once there is a place for it. No place is held while nobody comes, so that several
+/// Takes the connections that wait already; the socket is closed by then.
+async fn close(
+    process: &Arc<Process>,
+    frontend: &Arc<Frontend>,
+    listener: TcpListener,
+    workers: &[Worker],
+    here: usize,
+) {
+    for (stream, client) in take_waiting(listener) {
+        if let Ok(accepted) = place(process, frontend, stream, client).await {
+            give(process, frontend, accepted, workers, here);
+        }
+    }
+}
+
+/// One connection, once there is a place for it; nothing is lost when it is dropped. No place is held while nobody comes, so that several
 /// listeners of one frontend do not take each other's; in return one connection of each may be accepted
 /// that then waits here for its place.
-async fn next(process: &Process, frontend: &Frontend, listener: &TcpListener) -> std::io::Result<Accepted> {
+async fn next(
+    process: &Process,
+    frontend: &Frontend,
+    listener: &TcpListener,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
     let closed = |_| std::io::Error::other("stopping");
     drop(frontend.places.acquire().await.map_err(closed)?);
     drop(process.places.acquire().await.map_err(closed)?);
-    let (stream, client) = listener.accept().await?;
+    listener.accept().await
+}
+
+/// Waits for the places of an accepted connection.
+async fn place(
+    process: &Process,
+    frontend: &Frontend,
+    stream: TcpStream,
+    client: SocketAddr,
+) -> std::io::Result<Accepted> {
+    let closed = |_| std::io::Error::other("stopping");
     let frontend_place = frontend.places.clone().acquire_owned().await.map_err(closed)?;
     let process_place = process.places.clone().acquire_owned().await.map_err(closed)?;
     Ok(Accepted {
@@ -174,7 +235,7 @@ fn give(
     let Accepted { socket, client, at, wall, _process_place, _frontend_place } = accepted;
     let sent = socket.leave().is_ok_and(|socket| {
         let accepted = Accepted { socket, client, at, wall, _process_place, _frontend_place };
-        worker.inbox.send((frontend.clone(), accepted)).is_ok()
+        worker.inbox.send(Task::Session(frontend.clone(), accepted)).is_ok()
     });
     if !sent {
         worker.load.fetch_sub(1, Relaxed);

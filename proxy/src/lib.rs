@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod counters;
 pub mod frontend;
+pub mod listener;
 pub mod process;
 pub mod program;
 pub mod relay;
@@ -21,6 +22,7 @@ pub mod splice;
 pub mod stats;
 pub mod syslog;
 pub mod tcplog;
+pub mod workers;
 
 #[cfg(test)]
 mod tests;

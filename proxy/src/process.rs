@@ -1,25 +1,23 @@
-//! The running proxy: its sections, its threads, its start and its end.
+//! The running proxy: its sections, its limits, what the configuration made of them.
+//!
+//! Settings and sections are replaced as a whole by a reload. Who asks for them gets the present ones and
+//! may keep them; frontends, backends and servers share what must outlive a reload (see there).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use daemon::diagnostic::Diagnostics;
-use daemon::exit::Exit;
-use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
-use daemon::shutdown::{Shutdown, ShutdownToken};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::backend::Backend;
-use crate::check;
 use crate::config::validate::no_address;
-use crate::config::{Config, Global, Mode, ProxyConfig};
+use crate::config::{Config, Global, ProxyConfig};
 use crate::counters::{Counters, Moment};
-use crate::frontend::{self, Frontend, Worker};
-use crate::session::Accepted;
-use crate::stats;
+use crate::frontend::Frontend;
+use crate::listener::{Listener, Listeners};
 use crate::syslog::{Logger, Opener};
 
 /// Files the process needs beside those of connections.
@@ -33,25 +31,25 @@ pub struct Process {
     /// When it began.
     pub started: Instant,
     /// Settings of the process.
-    pub global: Global,
+    global: ArcSwap<Global>,
     /// Its sections in the order of the file.
-    pub sections: Vec<Section>,
+    sections: ArcSwap<Vec<Section>>,
     /// Counters over all frontends.
     pub counters: Counters,
     /// Most connections.
-    pub maxconn: u32,
+    maxconn: AtomicU32,
     /// Places left.
     pub places: Arc<Semaphore>,
     /// Worker threads.
     pub threads: usize,
     /// Limit of open files.
-    pub open_files: u64,
+    open_files: AtomicU64,
     /// When the last warning about missing descriptors was given.
     exhausted: AtomicU64,
 }
 
 /// One section of the configuration at work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Section {
     /// Its configuration.
     pub config: Arc<ProxyConfig>,
@@ -61,20 +59,6 @@ pub struct Section {
     pub backend: Option<Arc<Backend>>,
     /// Where its lines go.
     pub logger: Logger,
-}
-
-/// Listening sockets, opened before privileges are given up.
-#[derive(Debug)]
-pub struct Listeners {
-    sockets: Vec<(Arc<Frontend>, std::net::TcpListener)>,
-}
-
-impl Listeners {
-    /// The addresses listened on, in the order of the configuration.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
-        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
-    }
 }
 
 impl Process {
@@ -103,7 +87,9 @@ impl Process {
             .collect();
         let backends: Vec<Option<Arc<Backend>>> = proxies
             .iter()
-            .map(|(proxy, _)| proxy.has_backend().then(|| Arc::new(Backend::new(proxy.clone(), started))))
+            .map(|(proxy, logger)| {
+                proxy.has_backend().then(|| Arc::new(Backend::new(proxy.clone(), logger.clone(), started)))
+            })
             .collect();
         let sections = proxies
             .iter()
@@ -136,13 +122,13 @@ impl Process {
             .clamp(1, 64);
         Self {
             started,
-            global,
-            sections,
+            global: ArcSwap::from_pointee(global),
+            sections: ArcSwap::from_pointee(sections),
             counters: Counters::default(),
-            maxconn,
+            maxconn: AtomicU32::new(maxconn),
             places: Arc::new(Semaphore::new(usize::try_from(maxconn).unwrap_or(usize::MAX))),
             threads,
-            open_files,
+            open_files: AtomicU64::new(open_files),
             exhausted: AtomicU64::new(0),
         }
     }
@@ -151,10 +137,10 @@ impl Process {
     #[must_use]
     pub fn unresolved(&self) -> Diagnostics {
         let mut remarks = Diagnostics::new();
-        let servers =
-            self.sections.iter().filter_map(|section| section.backend.as_ref()).flat_map(|b| &b.servers);
-        for server in servers.filter(|server| server.known_address().is_none()) {
-            remarks.push(no_address(&server.config));
+        for backend in self.sections().iter().filter_map(|section| section.backend.as_ref()) {
+            for server in backend.servers().iter().filter(|server| server.known_address().is_none()) {
+                remarks.push(no_address(&server.config()));
+            }
         }
         remarks
     }
@@ -164,37 +150,20 @@ impl Process {
     /// # Errors
     /// Says which address cannot be had and why.
     pub fn bind(&self) -> Result<Listeners, Failure> {
-        let mut sockets = Vec::new();
-        for frontend in self.sections.iter().filter_map(|section| section.frontend.as_ref()) {
+        let mut listeners = Listeners::default();
+        for frontend in self.sections().iter().filter_map(|section| section.frontend.as_ref()) {
             for bind in &frontend.config.binds {
-                let options = ListenOptions {
-                    reuse_port: false,
-                    interface: bind.interface.clone(),
-                    v6only: bind.v6only,
-                    backlog: Some(bind.backlog.unwrap_or_else(|| frontend.limit.clamp(128, 65_535))),
-                    transparent: bind.transparent,
-                    freebind: false,
-                    nodelay: false,
-                };
-                let socket = bind_tcp(bind.address, &options).map_err(|error| {
-                    let failure = Failure::from(error);
-                    if bind.place.line > 0 {
-                        failure.detail("asked by", format!("{} line {}", bind.place.file, bind.place.line))
-                    } else {
-                        failure.detail("asked by", format!("section {}", frontend.name))
-                    }
-                })?;
-                sockets.push((frontend.clone(), socket));
+                listeners.all.push(Listener::open(frontend, bind)?);
             }
         }
-        Ok(Listeners { sockets })
+        Ok(listeners)
     }
 
     /// A warning about missing descriptors, at most once a second.
     pub fn warn_exhausted(&self, error: &std::io::Error) {
         let second = Moment::since(self.started).0 / 1000 + 1;
         if self.exhausted.swap(second, Relaxed) != second {
-            tracing::warn!(%error, open_files = self.open_files, "cannot accept for now; raise the limit of open files or lower maxconn");
+            tracing::warn!(%error, open_files = self.open_files(), "cannot accept for now; raise the limit of open files or lower maxconn");
         }
     }
 
@@ -203,9 +172,29 @@ impl Process {
         tokio::task::yield_now().await;
     }
 
+    /// Settings of the process at present.
+    pub fn global(&self) -> Guard<Arc<Global>> {
+        self.global.load()
+    }
+
+    /// The sections at present, in the order of the file.
+    pub fn sections(&self) -> Guard<Arc<Vec<Section>>> {
+        self.sections.load()
+    }
+
     /// The section with this number.
-    pub fn section_by_id(&self, id: u32) -> Option<&Section> {
-        self.sections.iter().find(|section| section.config.id == id)
+    pub fn section_by_id(&self, id: u32) -> Option<Section> {
+        self.sections().iter().find(|section| section.config.id == id).cloned()
+    }
+
+    /// Most connections.
+    pub fn maxconn(&self) -> u32 {
+        self.maxconn.load(Relaxed)
+    }
+
+    /// Limit of open files.
+    pub fn open_files(&self) -> u64 {
+        self.open_files.load(Relaxed)
     }
 }
 
@@ -228,144 +217,4 @@ fn connection_limit(global: &Global) -> (u32, u64) {
         return (possible, limit);
     }
     (wanted, limit)
-}
-
-/// Worker threads at work.
-#[derive(Debug)]
-pub struct Running {
-    threads: Vec<std::thread::JoinHandle<()>>,
-    loads: Vec<Arc<AtomicUsize>>,
-    checks: tokio::task::JoinSet<()>,
-    pages: tokio::task::JoinSet<()>,
-}
-
-/// Starts workers, checks and statistics pages. Call it on the control runtime.
-///
-/// # Errors
-/// When a thread cannot be started.
-pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) -> Result<Running, Failure> {
-    let mut balanced: Vec<Vec<(Arc<Frontend>, std::net::TcpListener)>> =
-        (0..process.threads).map(|_| Vec::new()).collect();
-    let mut pages = tokio::task::JoinSet::new();
-    let mut next = 0;
-    for (frontend, socket) in listeners.sockets {
-        if frontend.config.settings.mode == Mode::Http {
-            let listener =
-                TcpListener::from_std(socket).map_err(|error| os_failure("register a socket", &error))?;
-            pages.spawn(stats::serve(process.clone(), frontend, listener, shutdown.token()));
-        } else {
-            balanced[next % process.threads].push((frontend, socket));
-            next += 1;
-        }
-    }
-    let (workers, inboxes): (Vec<Worker>, Vec<_>) = (0..process.threads)
-        .map(|_| {
-            let (inbox, receiver) = mpsc::unbounded_channel();
-            (Worker { inbox, load: Arc::new(AtomicUsize::new(0)) }, receiver)
-        })
-        .unzip();
-    let loads = workers.iter().map(|worker| worker.load.clone()).collect();
-    let workers: Arc<[Worker]> = workers.into();
-    let mut threads = Vec::new();
-    for (index, (sockets, inbox)) in balanced.into_iter().zip(inboxes).enumerate() {
-        let (process, workers, stop) = (process.clone(), workers.clone(), shutdown.token());
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || work(process, sockets, inbox, workers, index, stop))
-            .map_err(|error| os_failure("start a thread", &error))?;
-        threads.push(thread);
-    }
-    let backends: Vec<_> = process
-        .sections
-        .iter()
-        .filter_map(|section| Some((section.backend.clone()?, section.logger.clone())))
-        .collect();
-    let checks = check::start(&backends, &process.global, &shutdown.token());
-    Ok(Running { threads, loads, checks, pages })
-}
-
-fn os_failure(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::OsError, format!("cannot {what}: {error}"))
-}
-
-/// The life of a worker thread.
-fn work(
-    process: Arc<Process>,
-    sockets: Vec<(Arc<Frontend>, std::net::TcpListener)>,
-    mut inbox: mpsc::UnboundedReceiver<(Arc<Frontend>, Accepted)>,
-    workers: Arc<[Worker]>,
-    here: usize,
-    mut stop: ShutdownToken,
-) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "cannot start a worker");
-            return;
-        }
-    };
-    runtime.block_on(async move {
-        for (frontend, socket) in sockets {
-            match TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    let accepting = frontend::accept(
-                        process.clone(),
-                        frontend,
-                        listener,
-                        workers.clone(),
-                        here,
-                        stop.clone(),
-                    );
-                    tokio::spawn(accepting);
-                }
-                Err(error) => {
-                    tracing::error!(%error, frontend = %frontend.name, "cannot register a listener");
-                }
-            }
-        }
-        loop {
-            tokio::select! {
-                () = stop.forced() => return,
-                received = inbox.recv() => match received {
-                    Some((frontend, accepted)) => {
-                        frontend::spawn(process.clone(), frontend, accepted, workers[here].load.clone());
-                    }
-                    None => return,
-                },
-            }
-        }
-    });
-    // Dropping the runtime closes every connection that is left.
-    runtime.shutdown_background();
-}
-
-impl Running {
-    /// Connections at work.
-    pub fn connections(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Relaxed)).sum()
-    }
-
-    /// After a soft stop: waits until no connection is left, or `limit` has passed.
-    pub async fn drained(&self, limit: Option<Duration>) {
-        let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-        while self.connections() > 0 {
-            if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now()) {
-                tracing::warn!(connections = self.connections(), "hard-stop-after has passed");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// After an immediate stop: waits for the threads.
-    pub async fn join(mut self) {
-        self.checks.abort_all();
-        self.pages.abort_all();
-        for thread in self.threads {
-            // A worker that panicked has said so already.
-            let _ = thread.join();
-        }
-        while self.checks.join_next().await.is_some() {}
-        while self.pages.join_next().await.is_some() {}
-    }
 }

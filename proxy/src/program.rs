@@ -14,7 +14,9 @@ use daemon::signals::{Signal, Signals};
 
 use crate::cli::{self, Args, Command};
 use crate::config::{self, Config, Global};
-use crate::process::{self, Listeners, Process, Running};
+use crate::listener::Listeners;
+use crate::process::Process;
+use crate::workers::{self, Running};
 use crate::{commands, syslog};
 
 /// Runs the program with the arguments of the process.
@@ -185,13 +187,13 @@ async fn live(process: Arc<Process>, listeners: Listeners) -> Result<(), Failure
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot receive signals: {error}")))?;
     let (shutdown, token) = Shutdown::new();
     drop(token);
-    let running = process::start(&process, listeners, &shutdown)?;
+    let mut running = workers::start(&process, listeners, &shutdown)?;
     announce(&process);
-    let hard_stop = process.global.hard_stop_after;
+    let hard_stop = process.global().hard_stop_after;
     let soft = wait_for_stop(&process, &mut signals, &shutdown).await;
     say_stopped(&process);
     if soft {
-        finish(&running, &mut signals, &shutdown, hard_stop).await;
+        finish(&mut running, &mut signals, &shutdown, hard_stop).await;
     }
     shutdown.stop(Stop::Now);
     running.join().await;
@@ -202,7 +204,7 @@ async fn live(process: Arc<Process>, listeners: Listeners) -> Result<(), Failure
 /// Returns whether connections may finish.
 async fn wait_for_stop(process: &Arc<Process>, signals: &mut Signals, shutdown: &Shutdown) -> bool {
     let mut soft = false;
-    let status = format!("{} sections", process.sections.len());
+    let status = format!("{} sections", process.sections().len());
     let soft_stop = &mut soft;
     run::until_stopped(signals, shutdown, &status, async |signal| match signal {
         Signal::User1 => {
@@ -225,7 +227,7 @@ async fn wait_for_stop(process: &Arc<Process>, signals: &mut Signals, shutdown: 
 /// HAProxy's last words about each section.
 fn say_stopped(process: &Process) {
     use std::sync::atomic::Ordering::Relaxed;
-    for section in &process.sections {
+    for section in process.sections().iter() {
         let front = section.frontend.as_ref().map_or(0, |frontend| {
             frontend.stopped.store(true, Relaxed);
             frontend.counters.total.load(Relaxed)
@@ -239,7 +241,7 @@ fn say_stopped(process: &Process) {
 
 /// A soft stop: no new connections, the old ones end by themselves.
 async fn finish(
-    running: &Running,
+    running: &mut Running,
     signals: &mut Signals,
     shutdown: &Shutdown,
     limit: Option<std::time::Duration>,
@@ -252,13 +254,13 @@ async fn finish(
 }
 
 fn announce(process: &Process) {
-    for section in &process.sections {
+    for section in process.sections().iter() {
         let Some(frontend) = &section.frontend else { continue };
         for bind in &section.config.binds {
             tracing::info!(
                 section = %frontend.name,
                 address = %bind.address,
-                servers = frontend.backend.as_ref().map_or(0, |backend| backend.servers.len()),
+                servers = frontend.backend.as_ref().map_or(0, |backend| backend.servers().len()),
                 maxconn = frontend.limit,
                 "listening"
             );

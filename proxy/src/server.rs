@@ -1,11 +1,14 @@
 //! One server: where it is, how it is, what may be sent to it.
+//!
+//! A server lives as long as the configuration names it: a reload gives it another configuration, while
+//! its counters, its health, what operators ordered and its sessions stay.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 
 use crate::check::CheckReport;
@@ -17,10 +20,12 @@ use crate::counters::Counters;
 /// A server of a backend.
 #[derive(Debug)]
 pub struct Server {
-    /// Its configuration.
-    pub config: ServerConfig,
-    /// Its place in the backend, from 0.
-    pub index: usize,
+    /// Its name.
+    name: Arc<str>,
+    /// Its configuration, as the last reload left it.
+    config: ArcSwap<ServerConfig>,
+    /// `maxconn` of the configuration, for the fast path; `u32::MAX` is none.
+    maxconn: AtomicU32,
     /// The backend's name.
     pub backend: Arc<str>,
     /// Its address; `None` while its name is unknown.
@@ -31,6 +36,8 @@ pub struct Server {
     pub served: AtomicU32,
     /// May take new connections; a summary of `condition` for the fast path.
     usable: AtomicBool,
+    /// No longer in the configuration: it only finishes what it has.
+    retired: AtomicBool,
     /// Everything about its state.
     condition: Mutex<Condition>,
     /// Counters.
@@ -86,7 +93,7 @@ pub struct Effect {
 
 impl Server {
     /// A server at the beginning of its life.
-    pub fn new(config: ServerConfig, index: usize, backend: Arc<str>, now: Instant) -> Self {
+    pub fn new(config: ServerConfig, backend: Arc<str>, now: Instant) -> Self {
         let condition = Condition {
             health: Health::new(config.options.rise, config.options.fall),
             maintenance: config.options.disabled,
@@ -100,17 +107,19 @@ impl Server {
             downs: 0,
         };
         let server = Self {
-            index,
+            name: config.name.as_str().into(),
+            maxconn: AtomicU32::new(config.options.maxconn.unwrap_or(u32::MAX)),
             backend,
             address: ArcSwapOption::empty(),
             weight: AtomicU32::new(config.options.weight),
             served: AtomicU32::new(0),
             usable: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             condition: Mutex::new(condition),
             counters: Counters::default(),
-            config,
+            config: ArcSwap::from_pointee(config),
         };
-        if let Ok(address) = server.config.address.resolve() {
+        if let Ok(address) = server.config().address.resolve() {
             server.set_address(address);
         }
         server.refresh();
@@ -119,12 +128,62 @@ impl Server {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.name
+    }
+
+    /// Its configuration at present.
+    pub fn config(&self) -> Guard<Arc<ServerConfig>> {
+        self.config.load()
+    }
+
+    /// Gives it another configuration with an address that was looked up before. Health starts anew when
+    /// the address or the check is another one; weight and maintenance follow the file where the file
+    /// changed, and stay as operators set them where it did not. Returns whether it came up or went down;
+    /// tell the backend afterwards.
+    pub fn reconfigure(
+        &self,
+        config: ServerConfig,
+        address: Option<SocketAddr>,
+        now: Instant,
+    ) -> Option<bool> {
+        let old = self.config.load_full();
+        let (before, after) = (&old.options, &config.options);
+        let mut condition = self.condition.lock();
+        let was_up = condition.is_up();
+        if old.address != config.address
+            || before.check != after.check
+            || before.check_kind != after.check_kind
+            || before.check_port != after.check_port
+            || before.check_address != after.check_address
+        {
+            condition.health = Health::new(after.rise, after.fall);
+            condition.check = CheckReport::none();
+            condition.checking = after.check;
+        } else if (before.rise, before.fall) != (after.rise, after.fall) {
+            let was_well = condition.health.is_up();
+            condition.health = Health::new(after.rise, after.fall);
+            condition.health.force(was_well);
+        }
+        if before.disabled != after.disabled {
+            condition.maintenance = after.disabled;
+        }
+        let turned = condition.turn_from(was_up, now);
+        drop(condition);
+        if before.weight != after.weight {
+            self.weight.store(after.weight, Relaxed);
+        }
+        self.maxconn.store(after.maxconn.unwrap_or(u32::MAX), Relaxed);
+        if old.address != config.address {
+            self.address.store(address.map(Arc::new));
+        }
+        self.config.store(Arc::new(config));
+        self.refresh();
+        turned
     }
 
     /// `backend/server`, as log lines have it.
     pub fn full_name(&self) -> String {
-        format!("{}/{}", self.backend, self.config.name)
+        format!("{}/{}", self.backend, self.name)
     }
 
     /// Its address, when known.
@@ -135,7 +194,7 @@ impl Server {
     /// The address for a client; `client_port` gives the port the client came to, when it matters.
     pub fn connect_address(&self, client_port: impl Fn() -> u16) -> Option<SocketAddr> {
         let mut address = self.known_address()?;
-        if let Port::Relative(offset) = self.config.address.port {
+        if let Port::Relative(offset) = self.config().address.port {
             address.set_port(u16::try_from(i32::from(client_port()) + offset).ok()?);
         }
         Some(address)
@@ -143,7 +202,8 @@ impl Server {
 
     /// The address to check.
     pub fn check_address(&self) -> Option<SocketAddr> {
-        let options = &self.config.options;
+        let config = self.config();
+        let options = &config.options;
         let mut address = match &options.check_address {
             Some(other) => {
                 let mut address = other.resolve().ok()?;
@@ -166,6 +226,17 @@ impl Server {
         self.refresh();
     }
 
+    /// It left the configuration: no new connections from now on.
+    pub fn retire(&self) {
+        self.retired.store(true, Relaxed);
+        self.refresh();
+    }
+
+    /// Whether it left the configuration.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
     /// Its weight.
     pub fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
@@ -178,7 +249,12 @@ impl Server {
 
     /// Whether `maxconn` is reached.
     pub fn is_full(&self) -> bool {
-        self.config.options.maxconn.is_some_and(|limit| self.served.load(Relaxed) >= limit)
+        self.served.load(Relaxed) >= self.maxconn.load(Relaxed)
+    }
+
+    /// Most connections at one time, when there is a limit.
+    pub fn maxconn(&self) -> Option<u32> {
+        Some(self.maxconn.load(Relaxed)).filter(|limit| *limit != u32::MAX)
     }
 
     /// A copy of its state.
@@ -199,7 +275,8 @@ impl Server {
 
     /// How long to wait before the next check.
     pub fn check_interval(&self) -> Duration {
-        let options = &self.config.options;
+        let config = self.config();
+        let options = &config.options;
         let intervals = crate::check::state::Intervals {
             normal: options.inter,
             fast: options.fastinter,
@@ -245,7 +322,8 @@ impl Server {
         }
         if before.0 && !condition.maintenance {
             // As at the start: one failed check takes it down again.
-            condition.health = Health::new(self.config.options.rise, self.config.options.fall);
+            let config = self.config();
+            condition.health = Health::new(config.options.rise, config.options.fall);
         }
         let turned = condition.turn_from(was_up, now);
         drop(condition);
@@ -266,14 +344,15 @@ impl Server {
 
     /// Turns checks on or off; no effect on servers configured without.
     pub fn set_checking(&self, on: bool) {
-        if self.config.options.check {
+        if self.config().options.check {
             self.condition.lock().checking = on;
         }
     }
 
     fn refresh(&self) {
         let condition = self.condition.lock();
-        let usable = condition.is_up() && !condition.drain && self.address.load().is_some();
+        let usable =
+            condition.is_up() && !condition.drain && !self.is_retired() && self.address.load().is_some();
         self.usable.store(usable, Relaxed);
     }
 }
@@ -347,7 +426,7 @@ mod tests {
             options,
             place: Place::default(),
         };
-        Server::new(config, 0, "b".into(), Instant::now())
+        Server::new(config, "b".into(), Instant::now())
     }
 
     fn report(status: CheckStatus) -> CheckReport {

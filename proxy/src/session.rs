@@ -11,12 +11,13 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backend::{Backend, Choice, Lease};
-use crate::config::ProxyProtocol;
 use crate::config::rules::admits;
+use crate::config::{ProxyProtocol, Settings, Timeouts};
 use crate::counters::Moment;
 use crate::frontend::Frontend;
 use crate::process::Process;
 use crate::relay::{Progress, Relay, Silence, Summary};
+use crate::server::Server;
 use crate::syslog::level;
 use crate::tcplog::{End, Line};
 
@@ -75,7 +76,7 @@ struct Ledger {
     connected: Option<Duration>,
     retries: u32,
     redispatched: bool,
-    server: Option<Arc<crate::server::Server>>,
+    server: Option<Arc<Server>>,
 }
 
 /// Lives one connection to its end.
@@ -87,7 +88,7 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     let mut ledger = Ledger { waited: None, connected: None, retries: 0, redispatched: false, server: None };
     let backend = frontend.backend_for(client.ip()).cloned();
     let is_admitted = admits(&frontend.config.client_rules, client.ip())
-        && backend.as_ref().is_none_or(|backend| admits(&backend.config.client_rules, client.ip()));
+        && backend.as_ref().is_none_or(|backend| admits(&backend.config().client_rules, client.ip()));
     let summary = match socket.arrive() {
         Ok(_) if !is_admitted => {
             frontend.counters.denied.fetch_add(1, Relaxed);
@@ -121,11 +122,13 @@ async fn serve(
 ) -> Summary {
     let Some(backend) = backend else { return failure(End::ConnectFailed) };
     backend.counters.begin(Moment::since(process.started));
-    let connected = connect(process, backend, &client, client_address, accepted, ledger).await;
+    // The session keeps the settings it began with.
+    let settings = &Arc::clone(&backend.config()).settings;
+    let connected = connect(process, backend, settings, &client, client_address, accepted, ledger).await;
     let summary = match connected {
         Err(end) => failure(end),
         Ok((mut server, lease)) => {
-            let greeting = match lease.server.config.options.send_proxy {
+            let greeting = match lease.server.config().options.send_proxy {
                 Some(version) => proxy_header(version, client_address, client.local_addr().ok()),
                 None => Vec::new(),
             };
@@ -135,9 +138,9 @@ async fn serve(
                 &mut client,
                 &mut server,
                 greeting,
-                silence(frontend, backend),
+                silence(&frontend.config.settings.timeouts, &settings.timeouts),
                 sleep.as_mut(),
-                backend.config.settings.splice,
+                settings.splice,
                 &counted,
             )
             .await;
@@ -160,14 +163,14 @@ async fn serve(
 async fn connect(
     process: &Process,
     backend: &Arc<Backend>,
+    settings: &Settings,
     stream: &TcpStream,
     client: SocketAddr,
     accepted: Instant,
     ledger: &mut Ledger,
 ) -> Result<(TcpStream, Lease), End> {
-    let settings = &backend.config.settings;
     let limit = settings.timeouts.connect;
-    let mut lease = take_place(backend, client, None).await?;
+    let mut lease = take_place(backend, settings, client, None).await?;
     ledger.waited = Some(accepted.elapsed());
     loop {
         ledger.server = Some(lease.server.clone());
@@ -200,26 +203,24 @@ async fn connect(
             return Err(end);
         }
         ledger.retries += 1;
-        let failed = lease.server.index;
-        if moves_on(backend, &lease, ledger.retries, refused) {
+        let failed = lease.server.clone();
+        if moves_on(backend, settings, &lease, ledger.retries, refused) {
             drop(lease);
-            lease = take_place(backend, client, Some(failed)).await?;
+            lease = take_place(backend, settings, client, Some(&failed)).await?;
         } else {
-            let server = lease.server.clone();
             drop(lease);
             if refused {
                 tokio::time::sleep(limit.map_or(TURN_AROUND, |limit| limit.min(TURN_AROUND))).await;
             }
-            lease = match backend.again(server.index) {
+            lease = match backend.again(&failed) {
                 Some(lease) => lease,
-                None => take_place(backend, client, Some(failed)).await?,
+                None => take_place(backend, settings, client, Some(&failed)).await?,
             };
         }
-        let failed = &backend.servers[failed];
         let counter = |counters: &crate::counters::Counters, moved: bool| {
             if moved { &counters.redispatches } else { &counters.retries }.fetch_add(1, Relaxed);
         };
-        let moved = lease.server.index != failed.index;
+        let moved = !Arc::ptr_eq(&lease.server, &failed);
         ledger.redispatched |= moved;
         counter(&failed.counters, moved);
         counter(&backend.counters, moved);
@@ -230,8 +231,7 @@ async fn connect(
 
 /// Whether the next attempt goes to another server. `option redispatch N` decides as in HAProxy; and
 /// where nothing binds the client to its server, a refusal moves it on at once.
-fn moves_on(backend: &Backend, lease: &Lease, retry: u32, refused: bool) -> bool {
-    let settings = &backend.config.settings;
+fn moves_on(backend: &Backend, settings: &Settings, lease: &Lease, retry: u32, refused: bool) -> bool {
     let others = backend.usable_count() > usize::from(lease.server.is_usable());
     let due = settings.redispatch.is_some_and(|every| {
         let (retry, all) = (i64::from(retry), i64::from(settings.retries));
@@ -245,13 +245,18 @@ fn moves_on(backend: &Backend, lease: &Lease, retry: u32, refused: bool) -> bool
 }
 
 /// A server with a free place, waiting for one if need be.
-async fn take_place(backend: &Arc<Backend>, client: SocketAddr, avoid: Option<usize>) -> Result<Lease, End> {
+async fn take_place(
+    backend: &Arc<Backend>,
+    settings: &Settings,
+    client: SocketAddr,
+    avoid: Option<&Arc<Server>>,
+) -> Result<Lease, End> {
     let mut pending = match backend.choose(client.ip(), avoid) {
         Choice::Now(lease) => return Ok(lease),
         Choice::Nobody => return Err(End::ConnectFailed),
         Choice::Wait(pending) => pending,
     };
-    let timeouts = &backend.config.settings.timeouts;
+    let timeouts = &settings.timeouts;
     // HAProxy: `timeout queue` is `timeout connect` when unset.
     let place = match timeouts.queue.or(timeouts.connect) {
         Some(limit) => tokio::time::timeout(limit, pending.wait()).await.unwrap_or(None),
@@ -307,8 +312,7 @@ fn reset(stream: &TcpStream) {
     let _ = SockRef::from(&stream.as_fd()).set_linger(Some(Duration::ZERO));
 }
 
-fn silence(frontend: &Frontend, backend: &Backend) -> Silence {
-    let (front, back) = (&frontend.config.settings.timeouts, &backend.config.settings.timeouts);
+fn silence(front: &Timeouts, back: &Timeouts) -> Silence {
     let tunnel = back.tunnel;
     Silence {
         client: tunnel.or(front.client),
@@ -322,7 +326,7 @@ fn silence(frontend: &Frontend, backend: &Backend) -> Silence {
 struct Counted<'a> {
     frontend: &'a Frontend,
     backend: &'a Backend,
-    server: &'a crate::server::Server,
+    server: &'a Server,
 }
 
 impl Progress for Counted<'_> {

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use crate::config::haproxy_cfg::Reader;
 use crate::config::{Config, validate};
-use crate::process::{self, Process, Running};
+use crate::process::Process;
+use crate::workers::{self, Running};
 
 /// Nothing here takes longer than this unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ fn start(text: &str) -> Proxy {
     let addresses = listeners.addresses();
     let (shutdown, token) = Shutdown::new();
     drop(token);
-    let running = process::start(&process, listeners, &shutdown).unwrap();
+    let running = workers::start(&process, listeners, &shutdown).unwrap();
     Proxy { process, addresses, shutdown, running: Some(running) }
 }
 
@@ -51,7 +52,7 @@ impl Proxy {
     }
 
     fn column(&self, server: &str, column: &str) -> u64 {
-        let section = &self.process.sections[0];
+        let section = &self.process.sections()[0];
         let rows = crate::stats::row::rows(&self.process, section, true);
         rows.iter().find(|row| row.string("svname") == server).unwrap().number(column)
     }
@@ -363,7 +364,7 @@ async fn a_full_frontend_lets_others_wait_outside() {
     let proxy = start(&format!("{DEFAULTS} maxconn 1\n server a {server}\n"));
     let mut first = proxy.connect().await;
     assert_eq!(name_of(&mut first).await, "A");
-    assert_eq!(proxy.process.sections[0].frontend.as_ref().unwrap().status(), "FULL");
+    assert_eq!(proxy.process.sections()[0].frontend.as_ref().unwrap().status(), "FULL");
     // The kernel takes the connection, the proxy does not yet.
     let mut second = proxy.connect().await;
     let mut byte = [0; 1];
@@ -389,10 +390,11 @@ async fn several_addresses_share_the_places_of_a_frontend() {
 #[tokio::test]
 async fn a_soft_stop_keeps_what_runs_and_takes_nothing_new() {
     let server = named("A").await;
-    let proxy = start(&format!("{DEFAULTS} server a {server}\n"));
+    let mut proxy = start(&format!("{DEFAULTS} server a {server}\n"));
     let mut stream = proxy.connect().await;
     assert_eq!(name_of(&mut stream).await, "A");
     proxy.shutdown.stop(Stop::Graceful);
+    within(proxy.running.as_mut().unwrap().close_listeners()).await;
     within(async {
         while TcpStream::connect(proxy.addresses[0]).await.is_ok() {
             tokio::task::yield_now().await;
@@ -402,7 +404,7 @@ async fn a_soft_stop_keeps_what_runs_and_takes_nothing_new() {
     stream.write_all(b"B").await.unwrap();
     assert_eq!(name_of(&mut stream).await, "B");
     drop(stream);
-    within(proxy.running.as_ref().unwrap().drained(None)).await;
+    within(proxy.running.as_mut().unwrap().drained(None)).await;
     proxy.stop().await;
 }
 

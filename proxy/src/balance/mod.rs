@@ -63,10 +63,11 @@ impl Balancer {
         let usable = |backup: bool| {
             servers
                 .iter()
-                .filter(move |server| {
-                    server.config.options.backup == backup && server.is_usable() && server.weight() > 0
+                .enumerate()
+                .filter(move |(_, server)| {
+                    server.config().options.backup == backup && server.is_usable() && server.weight() > 0
                 })
-                .map(|server| server.index)
+                .map(|(index, _)| index)
         };
         self.members = usable(false).collect();
         if self.members.is_empty() {
@@ -81,6 +82,32 @@ impl Balancer {
         if self.algorithm == Algorithm::Source {
             self.map = source_map(&weights);
         }
+    }
+
+    /// The servers are others now: `moved` says for each old place where that server is now. Those that
+    /// stay keep their turn. With another algorithm everything begins anew.
+    pub fn replace(
+        &mut self,
+        algorithm: Algorithm,
+        all_backups: bool,
+        servers: &[Arc<Server>],
+        moved: &[Option<usize>],
+    ) {
+        if algorithm != self.algorithm {
+            *self = Self::new(algorithm, all_backups, servers);
+            return;
+        }
+        let mut last = vec![0; servers.len()];
+        for (old, new) in moved.iter().enumerate() {
+            let seen = self.last.get(old).copied().unwrap_or(0);
+            if let Some(place) = new.and_then(|new| last.get_mut(new)) {
+                *place = seen;
+            }
+        }
+        self.last = last;
+        self.all_backups = all_backups;
+        self.round_robin.renumber(moved);
+        self.refresh(servers);
     }
 
     /// How many servers may be chosen now.

@@ -20,7 +20,7 @@ fn servers(weights: &[u32], change: impl Fn(usize, &mut ServerOptions)) -> Vec<A
                 options,
                 place: Place::default(),
             };
-            Arc::new(Server::new(config, index, "b".into(), Instant::now()))
+            Arc::new(Server::new(config, "b".into(), Instant::now()))
         })
         .collect()
 }

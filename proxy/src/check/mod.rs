@@ -139,42 +139,85 @@ pub fn describe(error: &std::io::Error) -> String {
         .map_or_else(|| error.to_string(), |number| nix::errno::Errno::from_raw(number).desc().to_owned())
 }
 
-/// Runs the checks of all backends until a stop; every server has a task.
-pub fn start(
-    backends: &[(Arc<Backend>, Logger)],
-    global: &Global,
-    stop: &ShutdownToken,
-) -> tokio::task::JoinSet<()> {
-    let mut tasks = tokio::task::JoinSet::new();
-    let checked: Vec<(&Arc<Backend>, &Logger, &Arc<Server>)> = backends
-        .iter()
-        .flat_map(|(backend, logger)| backend.servers.iter().map(move |server| (backend, logger, server)))
-        .filter(|(_, _, server)| server.config.options.check)
-        .collect();
-    let inters: Vec<Duration> = checked.iter().map(|(_, _, server)| server.config.options.inter).collect();
-    for (delay, (backend, logger, server)) in
-        first_delays(&inters, global.max_spread_checks).into_iter().zip(&checked)
-    {
-        let watch = Watch {
-            backend: (*backend).clone(),
-            server: (*server).clone(),
-            logger: (*logger).clone(),
-            spread_percent: global.spread_checks,
-        };
-        let mut stop = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = watch.run(delay) => {}
-                _ = stop.requested() => {}
+/// The tasks that check servers and look their names up.
+#[derive(Debug, Default)]
+pub struct Checks {
+    tasks: tokio::task::JoinSet<()>,
+    /// One for each server that has a task, in no order.
+    running: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    server: Arc<Server>,
+    job: Job,
+    task: tokio::task::AbortHandle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Check,
+    LookUp,
+}
+
+impl Checks {
+    /// Starts what these backends need and is not running, and ends what they no longer need. Checks that
+    /// run already go on in their rhythm; the first ones of new servers are spread among themselves.
+    pub fn update(&mut self, backends: &[Arc<Backend>], global: &Global, stop: &ShutdownToken) {
+        while self.tasks.try_join_next().is_some() {}
+        let wanted: Vec<(&Arc<Backend>, Arc<Server>)> = backends
+            .iter()
+            .flat_map(|backend| {
+                backend.servers().iter().cloned().map(move |server| (backend, server)).collect::<Vec<_>>()
+            })
+            .collect();
+        self.running.retain(|running| {
+            let keep = !running.task.is_finished()
+                && wanted.iter().any(|(_, server)| Arc::ptr_eq(server, &running.server))
+                && (running.job == Job::LookUp || running.server.config().options.check);
+            if !keep {
+                running.task.abort();
             }
+            keep
         });
-    }
-    for (backend, _) in backends {
-        for server in backend.servers.iter().filter(|server| server.known_address().is_none()) {
-            tasks.spawn(look_up(backend.clone(), server.clone(), stop.clone()));
+        let missing = |job: Job, server: &Arc<Server>| {
+            !self.running.iter().any(|running| running.job == job && Arc::ptr_eq(&running.server, server))
+        };
+        let checked: Vec<_> = wanted
+            .iter()
+            .filter(|(_, server)| server.config().options.check && missing(Job::Check, server))
+            .collect();
+        let unknown: Vec<_> = wanted
+            .iter()
+            .filter(|(_, server)| server.known_address().is_none() && missing(Job::LookUp, server))
+            .collect();
+        let inters: Vec<Duration> = checked.iter().map(|(_, server)| server.config().options.inter).collect();
+        let delays = first_delays(&inters, global.max_spread_checks);
+        for (delay, (backend, server)) in delays.into_iter().zip(checked) {
+            let watch = Watch {
+                backend: Arc::clone(backend),
+                server: server.clone(),
+                spread_percent: global.spread_checks,
+            };
+            let mut stop = stop.clone();
+            let task = self.tasks.spawn(async move {
+                tokio::select! {
+                    () = watch.run(delay) => {}
+                    _ = stop.requested() => {}
+                }
+            });
+            self.running.push(Running { server: server.clone(), job: Job::Check, task });
+        }
+        for (backend, server) in unknown {
+            let task = self.tasks.spawn(look_up(Arc::clone(backend), server.clone(), stop.clone()));
+            self.running.push(Running { server: server.clone(), job: Job::LookUp, task });
         }
     }
-    tasks
+
+    /// Ends all of them.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
 }
 
 /// When each server's first check begins: spread over the shortest interval of a second or more, or
@@ -196,7 +239,7 @@ fn first_delays(inters: &[Duration], most: Option<Duration>) -> Vec<Duration> {
 /// Looks a name up until it is known.
 async fn look_up(backend: Arc<Backend>, server: Arc<Server>, mut stop: ShutdownToken) {
     loop {
-        let address = server.config.address.clone();
+        let address = server.config().address.clone();
         if let Ok(Ok(address)) = tokio::task::spawn_blocking(move || address.resolve()).await {
             tracing::info!(server = %server.full_name(), %address, "server has an address");
             server.set_address(address);
@@ -214,7 +257,6 @@ async fn look_up(backend: Arc<Backend>, server: Arc<Server>, mut stop: ShutdownT
 struct Watch {
     backend: Arc<Backend>,
     server: Arc<Server>,
-    logger: Logger,
     spread_percent: u32,
 }
 
@@ -231,10 +273,10 @@ impl Watch {
 
     async fn check(&self) {
         let Some(address) = self.server.check_address() else { return };
-        let settings = &self.backend.config.settings;
-        let kind = self.server.config.options.check_kind.unwrap_or(settings.check);
+        let settings = &Arc::clone(&self.backend.config()).settings;
+        let kind = self.server.config().options.check_kind.unwrap_or(settings.check);
         // HAProxy: without `timeout check`, a check may take as long as the interval.
-        let inter = self.server.config.options.inter;
+        let inter = self.server.config().options.inter;
         let limit = match (settings.timeouts.check, settings.timeouts.connect) {
             (Some(check), Some(connect)) if kind == CheckKind::Amqp => connect.min(inter) + check,
             (Some(check), None) if kind == CheckKind::Amqp => check,
@@ -249,7 +291,7 @@ impl Watch {
     }
 
     fn tell(&self, reason: &str, effect: Effect) {
-        let with_checks = self.backend.config.settings.log_health_checks;
+        let with_checks = self.backend.config().settings.log_health_checks;
         if with_checks && (effect.moved || effect.status_changed) {
             let condition = self.server.condition();
             let passed = condition.check.status.outcome() == Outcome::Passed;
@@ -259,17 +301,17 @@ impl Watch {
                 (true, false) => "DRAIN",
                 (false, _) => "DOWN",
             };
-            let kind = if self.server.config.options.backup { "backup " } else { "" };
+            let kind = if self.server.config().options.backup { "backup " } else { "" };
             let text = format!(
                 "Health check for {kind}server {} {}, {reason}, status: {part}/{whole} {word}.",
                 self.server.full_name(),
                 if passed { "succeeded" } else { "failed" },
             );
-            self.logger.send(level::NOTICE, &text);
+            self.backend.logger().send(level::NOTICE, &text);
         }
         if effect.turned.is_some() {
             let reason = if with_checks { None } else { Some(reason) };
-            announce(&self.backend, &self.server, effect, reason, &self.logger);
+            announce(&self.backend, &self.server, effect, reason, &self.backend.logger());
         }
     }
 
@@ -302,7 +344,7 @@ pub fn announce(
     let Some(up) = effect.turned else { return };
     let (active, backups) = backend.active_and_backup();
     let name = server.full_name();
-    let kind = if server.config.options.backup { "Backup Server" } else { "Server" };
+    let kind = if server.config().options.backup { "Backup Server" } else { "Server" };
     let because = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
     let on_backup = if active == 0 && backups > 0 { " Running on backup." } else { "" };
     let pending = backend.pending_count();

@@ -7,19 +7,22 @@ mod page;
 mod request;
 pub mod row;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use daemon::http::{self, HttpLimits, Method, Response, StatusCode, header};
 use daemon::shutdown::ShutdownToken;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use self::request::Options;
 use crate::check;
 use crate::config::StatsAdmin;
 use crate::counters::Moment;
 use crate::frontend::Frontend;
+use crate::listener::{Assignment, Phase, take_waiting};
 use crate::process::Process;
 use crate::server::Order;
 use crate::syslog::level;
@@ -29,47 +32,75 @@ use crate::tcplog::Accepted;
 const UNAVAILABLE: &str = "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>\n";
 const UNAUTHORIZED: &str = "<html><body><h1>401 Unauthorized</h1>\nYou need a valid user and password to access this content.\n</body></html>\n";
 
-/// Serves the page of one frontend on one listener until a stop.
+/// Serves the page of the frontend that a listener works for, until it is told to end.
 pub async fn serve(
     process: Arc<Process>,
-    frontend: Arc<Frontend>,
     listener: TcpListener,
+    mut assignment: watch::Receiver<Assignment>,
     mut stop: ShutdownToken,
 ) {
     let mut connections = tokio::task::JoinSet::new();
+    let mut listener = Some(listener);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-            _ = stop.requested() => break,
+        let Assignment { frontend, phase } = assignment.borrow_and_update().clone();
+        let Some(socket) = &listener else { break };
+        let accepted = match phase {
+            Phase::Open => tokio::select! {
+                accepted = socket.accept() => accepted,
+                changed = assignment.changed() => if changed.is_ok() { continue } else { break },
+                Some(_) = connections.join_next() => continue,
+                _ = stop.requested() => break,
+            },
+            Phase::Paused => match assignment.changed().await {
+                Ok(()) => continue,
+                Err(_) => break,
+            },
+            Phase::Closing => {
+                for (stream, peer) in listener.take().map(take_waiting).unwrap_or_default() {
+                    spawn(&mut connections, &process, &frontend, stream, peer, &stop);
+                }
+                break;
+            }
+            Phase::Leaving => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, peer)) => spawn(&mut connections, &process, &frontend, stream, peer, &stop),
             Err(error) => {
                 tracing::debug!(%error, "cannot accept for the statistics page");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        // A place is held for the life of the connection; without one it is closed at once.
-        let Ok(place) = frontend.places.clone().try_acquire_owned() else { continue };
-        let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
-        connections.spawn(async move {
-            let now = Moment::since(process.started);
-            frontend.counters.begin(now);
-            process.counters.begin(now);
-            let limits = HttpLimits::default();
-            let handler = |request| {
-                let (process, frontend) = (process.clone(), frontend.clone());
-                async move { answer(&process, &frontend, &request) }
-            };
-            http::serve_connection(stream, Some(peer), &limits, stop, handler).await;
-            frontend.counters.end();
-            process.counters.end();
-            drop(place);
-        });
+        }
     }
+    drop((listener, assignment));
     while connections.join_next().await.is_some() {}
+}
+
+/// Answers the requests of one connection.
+fn spawn(
+    connections: &mut tokio::task::JoinSet<()>,
+    process: &Arc<Process>,
+    frontend: &Arc<Frontend>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stop: &ShutdownToken,
+) {
+    // A place is held for the life of the connection; without one it is closed at once.
+    let Ok(place) = frontend.places.clone().try_acquire_owned() else { return };
+    let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
+    connections.spawn(async move {
+        let now = Moment::since(process.started);
+        frontend.counters.begin(now);
+        process.counters.begin(now);
+        let limits = HttpLimits::default();
+        let handler = |request| {
+            let (process, frontend) = (process.clone(), frontend.clone());
+            async move { answer(&process, &frontend, &request) }
+        };
+        http::serve_connection(stream, Some(peer), &limits, stop, handler).await;
+        frontend.counters.end();
+        process.counters.end();
+        drop(place);
+    });
 }
 
 /// Answers one request, counts it and logs it.
@@ -147,8 +178,8 @@ fn route(process: &Process, frontend: &Frontend, request: &http::Request) -> Res
 fn show(process: &Process, frontend: &Frontend, options: &Options, is_admin: bool) -> Response {
     let stats = &frontend.config.settings.stats;
     let legends = stats.show_legends || is_admin;
-    let sections: Vec<_> = process
-        .sections
+    let present = process.sections();
+    let sections: Vec<_> = present
         .iter()
         .filter(|section| section.config.name.contains(&options.scope))
         .map(|section| (section, row::rows(process, section, legends)))
@@ -199,10 +230,12 @@ fn order(process: &Process, body: &[u8]) -> &'static str {
     let section = match wanted.strip_prefix('#').and_then(|id| id.parse().ok()) {
         Some(id) => process.section_by_id(id),
         None => {
-            process.sections.iter().find(|section| section.config.name == wanted && section.backend.is_some())
+            let sections = process.sections();
+            let mut found = sections.iter();
+            found.find(|section| section.config.name == wanted && section.backend.is_some()).cloned()
         }
     };
-    let Some((section, backend)) = section.and_then(|section| Some((section, section.backend.as_ref()?)))
+    let Some((section, backend)) = section.and_then(|section| Some((section.clone(), section.backend?)))
     else {
         return "ERRP";
     };
@@ -212,22 +245,22 @@ fn order(process: &Process, body: &[u8]) -> &'static str {
     }
     let (mut done, mut unknown) = (0, 0);
     for name in names {
-        let Some(server) = backend.servers.iter().find(|server| server.name() == name) else {
+        let Some(server) = backend.server(name) else {
             unknown += 1;
             continue;
         };
         let now = Instant::now();
         match action {
-            "ready" => check::carry_out(backend, server, Order::Ready, &section.logger),
-            "drain" => check::carry_out(backend, server, Order::Drain, &section.logger),
-            "maint" => check::carry_out(backend, server, Order::Maintenance, &section.logger),
+            "ready" => check::carry_out(&backend, &server, Order::Ready, &section.logger),
+            "drain" => check::carry_out(&backend, &server, Order::Drain, &section.logger),
+            "maint" => check::carry_out(&backend, &server, Order::Maintenance, &section.logger),
             "dhlth" => server.set_checking(false),
             "ehlth" => server.set_checking(true),
             "hrunn" | "hdown" => {
                 let effect = server.force_health(action == "hrunn", now);
                 check::announce(
-                    backend,
-                    server,
+                    &backend,
+                    &server,
                     effect,
                     Some("changed from the statistics page"),
                     &section.logger,

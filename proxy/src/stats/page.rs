@@ -72,12 +72,12 @@ pub(super) fn page(
 ) -> String {
     let node = match &stats.show_node {
         Some(Some(node)) => Some(node.clone()),
-        Some(None) => process.global.node.clone(),
+        Some(None) => process.global().node.clone(),
         None => None,
     };
     let description = match &stats.show_desc {
         Some(Some(text)) => Some(text.clone()),
-        Some(None) => process.global.description.clone(),
+        Some(None) => process.global().description.clone(),
         None => None,
     };
     let mut out = String::with_capacity(16 * 1024);
@@ -133,9 +133,9 @@ fn information(out: &mut String, process: &Process) {
         seconds / 3600 % 24,
         seconds / 60 % 60,
         seconds % 60,
-        process.open_files,
-        process.open_files,
-        process.maxconn,
+        process.open_files(),
+        process.open_files(),
+        process.maxconn(),
         process.counters.current.load(Relaxed),
         process.counters.rate.read(now),
     );
@@ -213,7 +213,8 @@ fn table(
     legends: bool,
 ) {
     let name = escape(&section.config.name);
-    let with_orders = is_admin && section.backend.as_ref().is_some_and(|backend| !backend.servers.is_empty());
+    let with_orders =
+        is_admin && section.backend.as_ref().is_some_and(|backend| !backend.servers().is_empty());
     if with_orders {
         out.push_str("<form method=\"post\">");
     }

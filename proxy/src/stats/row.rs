@@ -159,7 +159,7 @@ pub fn rows(process: &Process, section: &Section, legends: bool) -> Vec<Row> {
         rows.push(frontend_row(frontend, now));
     }
     if let Some(backend) = &section.backend {
-        for server in &backend.servers {
+        for server in backend.servers().iter() {
             rows.push(server_row(backend, server, now, legends));
         }
         rows.push(backend_row(process, section, backend, now, legends));
@@ -197,12 +197,13 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
 
 fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) -> Row {
     let counters = &server.counters;
-    let options = &server.config.options;
+    let config = server.config();
+    let options = &config.options;
     let condition = server.condition();
-    let mut row = Row::new(RowKind::Server, &backend.config, server.name(), server.config.id);
+    let mut row = Row::new(RowKind::Server, &backend.config(), server.name(), config.id);
     row.traffic(counters, now);
     row.behind(counters, now);
-    if let Some(limit) = options.maxconn {
+    if let Some(limit) = server.maxconn() {
         row.set("slim", Value::U32(limit));
     }
     if let Some(limit) = options.maxqueue {
@@ -226,7 +227,7 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
     }
     row.u32("used_conn_cur", &counters.current);
     let address =
-        server.known_address().map_or_else(|| server.config.address.to_string(), |found| found.to_string());
+        server.known_address().map_or_else(|| config.address.to_string(), |found| found.to_string());
     if legends {
         row.text("addr", &address);
     }
@@ -240,7 +241,8 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
 }
 
 fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
-    let options = &server.config.options;
+    let config = server.config();
+    let options = &config.options;
     row.set("chkfail", Value::U64(condition.failed_checks));
     row.set("chkdown", Value::U64(condition.downs));
     if condition.checking && !condition.maintenance {
@@ -262,7 +264,7 @@ fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
 
 fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Moment, legends: bool) -> Row {
     let counters = &backend.counters;
-    let mut row = Row::new(RowKind::Backend, &backend.config, "BACKEND", 0);
+    let mut row = Row::new(RowKind::Backend, &backend.config(), "BACKEND", 0);
     row.traffic(counters, now);
     row.behind(counters, now);
     row.set("slim", Value::U32(full_connections(process, section)));
@@ -271,7 +273,7 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
     row.text("status", if up { "UP" } else { "DOWN" });
     let (active, backups) = backend.active_and_backup();
     let usable: u32 =
-        backend.servers.iter().filter(|server| server.is_usable()).map(|server| server.weight()).sum();
+        backend.servers().iter().filter(|server| server.is_usable()).map(|server| server.weight()).sum();
     row.set("weight", Value::U32(usable));
     row.set("uweight", Value::U32(usable));
     row.set("act", Value::U32(u32::try_from(active).unwrap_or(u32::MAX)));
@@ -280,16 +282,16 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
     row.set("lastchg", Value::U32(seconds(age)));
     row.set("downtime", Value::U32(seconds(down)));
     row.zeros(&["comp_in", "comp_out", "comp_byp", "comp_rsp"]);
-    let failed = backend.servers.iter().filter(|server| !server.condition().is_up()).count();
+    let failed = backend.servers().iter().filter(|server| !server.condition().is_up()).count();
     row.set("agg_server_status", Value::U32(u32::try_from(failed).unwrap_or(u32::MAX)));
     row.set("agg_server_check_status", Value::U32(0));
     row.set("agg_check_status", Value::U32(0));
-    if backend.config.settings.mode == Mode::Http {
+    if backend.config().settings.mode == Mode::Http {
         row.answers(counters);
         row.zeros(&["req_tot", "cache_lookups", "cache_hits"]);
     }
     if legends {
-        row.text("algo", backend.config.settings.balance.word());
+        row.text("algo", backend.config().settings.balance.word());
     }
     row.extra.class = "backend";
     row.extra.age = u64::from(seconds(age));
@@ -303,7 +305,7 @@ fn full_connections(process: &Process, section: &Section) -> u32 {
     }
     let name = &section.config.name;
     let total: u64 = process
-        .sections
+        .sections()
         .iter()
         .filter_map(|other| other.frontend.as_ref())
         .filter(|frontend| match &frontend.config.settings.default_backend {

@@ -44,7 +44,7 @@ async fn ask(
     headers: HeaderMap,
     body: &str,
 ) -> (StatusCode, HeaderMap, String) {
-    let frontend = process.sections.last().unwrap().frontend.clone().unwrap();
+    let frontend = process.sections().last().unwrap().frontend.clone().unwrap();
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let request = Request {
         method,
@@ -185,7 +185,7 @@ async fn orders_need_permission_and_are_carried_out() {
         let (_, headers, _) = ask(&open, Method::POST, "/monitor", HeaderMap::new(), body).await;
         headers["location"].to_str().unwrap().to_owned()
     };
-    let status = || open.sections[0].backend.as_ref().unwrap().servers[1].condition().status();
+    let status = || open.sections()[0].backend.as_ref().unwrap().servers()[1].condition().status();
     assert_eq!(result(order).await, "/monitor;st=DONE");
     assert_eq!(status(), "DRAIN 1/3");
     assert_eq!(result("s=B&action=maint&b=rabbitmq_cluster").await, "/monitor;st=DONE");
