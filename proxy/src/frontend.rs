@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::backend::Backend;
 use crate::config::ProxyConfig;
+use crate::config::rules::Facts;
 use crate::counters::Counters;
 use crate::listener::{Assignment, Phase, take_waiting};
 use crate::process::Process;
@@ -68,7 +69,7 @@ impl Frontend {
     }
 
     /// Where a client's connection goes.
-    pub fn backend_for(&self, client: std::net::IpAddr) -> Option<&Arc<Backend>> {
+    pub fn backend_for(&self, client: &dyn Facts) -> Option<&Arc<Backend>> {
         let rules = self.config.backend_rules.iter().zip(&self.others);
         let chosen = rules.into_iter().find(|(rule, _)| rule.condition.holds(client));
         chosen.map(|(_, backend)| backend).or(self.backend.as_ref())

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +36,7 @@ impl Key {
     #[must_use]
     pub fn of(bind: &Bind) -> Self {
         Self {
-            address: bind.address,
+            address: bind.address.clone(),
             interface: bind.interface.clone(),
             v6only: bind.v6only,
             transparent: bind.transparent,
@@ -106,7 +107,11 @@ impl Listener {
             freebind: false,
             nodelay: false,
         };
-        let socket = bind_tcp(bind.address, &options).map_err(|error| {
+        let Some(address) = bind.address.tcp() else {
+            let message = format!("cannot listen on {}: only TCP addresses are served yet", bind.address);
+            return Err(Failure::new(Exit::Config, message));
+        };
+        let socket = bind_tcp(address, &options).map_err(|error| {
             let failure = Failure::from(error);
             if bind.place.line > 0 {
                 failure.detail("asked by", format!("{} line {}", bind.place.file, bind.place.line))

@@ -424,6 +424,7 @@ mod tests {
             id: 1,
             address: address::parse_server("127.0.0.1:5672").unwrap(),
             options,
+            template: None,
             place: Place::default(),
         };
         Server::new(config, "b".into(), Instant::now())

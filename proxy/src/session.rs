@@ -86,9 +86,9 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     frontend.counters.begin(now);
     process.counters.begin(now);
     let mut ledger = Ledger { waited: None, connected: None, retries: 0, redispatched: false, server: None };
-    let backend = frontend.backend_for(client.ip()).cloned();
-    let is_admitted = admits(&frontend.config.client_rules, client.ip())
-        && backend.as_ref().is_none_or(|backend| admits(&backend.config().client_rules, client.ip()));
+    let backend = frontend.backend_for(&client).cloned();
+    let is_admitted = admits(&frontend.config.client_rules, &client)
+        && backend.as_ref().is_none_or(|backend| admits(&backend.config().client_rules, &client));
     let summary = match socket.arrive() {
         Ok(_) if !is_admitted => {
             frontend.counters.denied.fetch_add(1, Relaxed);

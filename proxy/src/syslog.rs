@@ -146,16 +146,25 @@ fn frame(config: &LogSink, severity: u8, tag: &str, text: &str) -> Vec<u8> {
     let pid = std::process::id();
     let now = LocalTime::now();
     let mut line = match config.format {
-        LogFraming::Rfc3164 => format!(
-            "<{priority}>{} {:2} {:02}:{:02}:{:02} {tag}[{pid}]: ",
-            now.month_name(),
-            now.day,
-            now.hour,
-            now.minute,
-            now.second
-        ),
+        LogFraming::Local | LogFraming::Rfc3164 => {
+            let host = match config.format {
+                LogFraming::Rfc3164 => format!("{} ", host_name()),
+                _ => String::new(),
+            };
+            format!(
+                "<{priority}>{} {:2} {:02}:{:02}:{:02} {host}{tag}[{pid}]: ",
+                now.month_name(),
+                now.day,
+                now.hour,
+                now.minute,
+                now.second
+            )
+        }
         LogFraming::Rfc5424 => format!("<{priority}>1 {} {} {tag} {pid} - - ", now.rfc3339(), host_name()),
+        LogFraming::Priority => format!("<{priority}>"),
         LogFraming::Short => format!("<{severity}>"),
+        LogFraming::Timed => format!("<{severity}>{} ", now.rfc3339()),
+        LogFraming::Iso => format!("{} ", now.rfc3339()),
         LogFraming::Raw => String::new(),
     }
     .into_bytes();
@@ -201,7 +210,7 @@ mod tests {
     use super::*;
 
     fn sink(target: LogTarget, format: LogFraming) -> LogSink {
-        LogSink { target, format, facility: 16, max_level: 6, min_level: 0, length: 100 }
+        LogSink { target, format, facility: 16, max_level: 6, min_level: 0, length: 100, sample: None }
     }
 
     #[test]
@@ -211,7 +220,7 @@ mod tests {
             |format| String::from_utf8(frame(&sink(udp.clone(), format), 6, "haproxy", "a\nb")).unwrap();
         assert_eq!(show(LogFraming::Raw), "a?b\n");
         assert_eq!(show(LogFraming::Short), "<6>a?b\n");
-        let old = show(LogFraming::Rfc3164);
+        let old = show(LogFraming::Local);
         assert!(
             old.starts_with("<134>") && old.ends_with(&format!(" haproxy[{}]: a?b\n", std::process::id())),
             "{old}"

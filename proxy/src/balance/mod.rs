@@ -145,7 +145,7 @@ impl Balancer {
     fn pick_free(&mut self, servers: &[Arc<Server>], avoid: Option<usize>) -> Option<usize> {
         let is_free = |index: usize| Some(index) != avoid && !servers[index].is_full();
         match self.algorithm {
-            Algorithm::RoundRobin | Algorithm::StaticRoundRobin | Algorithm::Source => {
+            Algorithm::RoundRobin | Algorithm::StaticRoundRobin | Algorithm::Source | Algorithm::Hash(_) => {
                 self.round_robin.pick(is_free)
             }
             Algorithm::First => self.members.iter().copied().find(|index| is_free(*index)),

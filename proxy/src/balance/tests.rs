@@ -18,6 +18,7 @@ fn servers(weights: &[u32], change: impl Fn(usize, &mut ServerOptions)) -> Vec<A
                 id: u32::try_from(index).unwrap() + 1,
                 address: address::parse_server("127.0.0.1:1").unwrap(),
                 options,
+                template: None,
                 place: Place::default(),
             };
             Arc::new(Server::new(config, "b".into(), Instant::now()))

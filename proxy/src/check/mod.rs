@@ -112,16 +112,17 @@ pub async fn probe(address: SocketAddr, kind: CheckKind, limit: Duration) -> Che
     let start = Instant::now();
     let mut connected = false;
     let (status, info) = match kind {
-        CheckKind::Tcp => match tokio::time::timeout(limit, tcp::check(address)).await {
-            Ok(Ok(())) => (CheckStatus::L4Ok, String::new()),
-            Ok(Err(error)) => (connect_status(&error), describe(&error)),
-            Err(_) => (CheckStatus::L4Timeout, String::new()),
-        },
         CheckKind::Amqp => match tokio::time::timeout(limit, amqp::check(address, &mut connected)).await {
             Ok(Ok(server)) => (CheckStatus::L7Ok, server),
             Ok(Err(amqp::Failure::Connect(error))) => (connect_status(&error), describe(&error)),
             Ok(Err(amqp::Failure::Answer(text))) => (CheckStatus::L7Response, text),
             Err(_) if connected => (CheckStatus::L7Timeout, String::new()),
+            Err(_) => (CheckStatus::L4Timeout, String::new()),
+        },
+        // The other kinds are refused or remarked on when the configuration is read.
+        _ => match tokio::time::timeout(limit, tcp::check(address)).await {
+            Ok(Ok(())) => (CheckStatus::L4Ok, String::new()),
+            Ok(Err(error)) => (connect_status(&error), describe(&error)),
             Err(_) => (CheckStatus::L4Timeout, String::new()),
         },
     };

@@ -17,7 +17,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::diagnostic::Diagnostics;
@@ -28,10 +27,10 @@ use toml::Spanned;
 
 use super::address::{self, ServerAddress};
 use super::haproxy_cfg::{parse_algorithm, parse_log_sink};
-use super::rules::{ClientRule, Condition, Network, Test};
+use super::rules::{ClientAction, ClientRule, Condition, Network, Stage, Term, Test};
 use super::{
-    Algorithm, Bind, CheckKind, Config, Global, Kind, LogSink, Mode, Place, ProxyConfig, ProxyProtocol,
-    ServerConfig, ServerOptions, Settings, StatsAdmin, StatsConfig, Timeouts, duration,
+    Algorithm, Bind, BindAddress, CheckKind, Config, Global, Kind, LogSink, Mode, Place, ProxyConfig,
+    ProxyProtocol, ServerConfig, ServerOptions, Settings, StatsAdmin, StatsConfig, Timeouts, duration,
 };
 
 /// Reads `text` into `config` and returns remarks that are no errors.
@@ -251,7 +250,14 @@ impl RawSection {
             let mut options = proxy.settings.default_server.clone();
             server.options.apply(&mut options);
             let id = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
-            proxy.servers.push(ServerConfig { name, id, address: server.address.0, options, place });
+            proxy.servers.push(ServerConfig {
+                name,
+                id,
+                address: server.address.0,
+                options,
+                template: None,
+                place,
+            });
         }
         proxy
     }
@@ -260,11 +266,17 @@ impl RawSection {
 /// Who is in `deny` stays out; with `allow`, so does everybody who is not in it.
 fn client_rules(allow: Vec<Net>, deny: Vec<Net>) -> Vec<ClientRule> {
     let rule = |networks: Vec<Net>, negated: bool| ClientRule {
-        accept: false,
+        stage: Stage::Session,
+        action: ClientAction::Reject,
         condition: Condition {
-            groups: vec![vec![(true, Test::Source(networks.into_iter().map(|network| network.0).collect()))]],
+            groups: vec![vec![Term {
+                negated: false,
+                name: None,
+                tests: vec![Test::Source(networks.into_iter().map(|network| network.0).collect())],
+            }]],
             negated,
         },
+        place: Place::default(),
     };
     let mut rules = Vec::new();
     if !deny.is_empty() {
@@ -286,16 +298,7 @@ fn binds(
     list.into_inner()
         .0
         .into_iter()
-        .map(|address| Bind {
-            address,
-            name: None,
-            interface: interface.clone(),
-            v6only: None,
-            backlog,
-            transparent: false,
-            maxconn: None,
-            place: place.clone(),
-        })
+        .map(|address| Bind { interface: interface.clone(), backlog, ..Bind::new(address, place.clone()) })
         .collect()
 }
 
@@ -494,7 +497,7 @@ impl RawStats {
         let base = StatsConfig::default();
         proxy.settings.stats = StatsConfig {
             enabled: true,
-            uri: self.uri.unwrap_or(base.uri),
+            uri: self.uri.unwrap_or_else(|| base.uri.clone()),
             refresh: self.refresh.map(|time| time.0),
             auth: self.auth.into_iter().map(|pair| pair.0).collect(),
             realm: self.realm,
@@ -507,6 +510,7 @@ impl RawStats {
             show_node: Some(None),
             show_desc: Some(None),
             show_legends: true,
+            ..base
         };
         proxy
     }
@@ -625,7 +629,7 @@ impl<'de> Deserialize<'de> for Redispatch {
 }
 
 /// One address, or a list.
-struct BindList(Vec<SocketAddr>);
+struct BindList(Vec<BindAddress>);
 
 impl<'de> Deserialize<'de> for BindList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

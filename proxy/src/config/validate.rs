@@ -26,6 +26,7 @@ pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
     }
     names(config, remarks);
     addresses(config, remarks);
+    super::unused::remarks(config, remarks);
     let mut warned: Vec<Place> = Vec::new();
     for proxy in &config.proxies {
         backends(proxy, config, remarks);
@@ -70,7 +71,7 @@ fn addresses(config: &Config, remarks: &mut Diagnostics) {
     let mut seen: HashMap<_, (&Place, &str)> = HashMap::new();
     for proxy in config.proxies.iter().filter(|proxy| !proxy.settings.disabled) {
         for bind in &proxy.binds {
-            let key = (bind.address, bind.interface.clone());
+            let key = (bind.address.clone(), bind.interface.clone());
             if let Some((place, name)) = seen.insert(key, (&bind.place, &proxy.name)) {
                 let message = format!(
                     "{} is taken by `{name}` already{}",

@@ -156,10 +156,11 @@ fn route(process: &Process, frontend: &Frontend, request: &http::Request) -> Res
         return response;
     }
     let options = Options::read(rest, &request.query);
-    let is_admin = match stats.admin {
+    let is_admin = match &stats.admin {
         StatsAdmin::Never => false,
         StatsAdmin::Always => true,
         StatsAdmin::Localhost => request.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
+        StatsAdmin::If(condition) => request.peer.is_some_and(|peer| condition.holds(&peer)),
     };
     match request.method {
         Method::GET | Method::HEAD => show(process, frontend, &options, is_admin),

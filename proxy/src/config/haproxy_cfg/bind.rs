@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::vocabulary;
-use crate::config::{Bind, ProxyConfig, address};
+use crate::config::{Bind, BindAddress, ProxyConfig, address};
 
 pub(super) fn directive(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
     let Some(list) = args.value("an address, e.g. :5672") else { return };
@@ -24,16 +24,7 @@ pub(super) fn directive(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
 }
 
 fn options(args: &mut Args<'_, '_>, place: crate::config::Place) -> Option<Bind> {
-    let mut bind = Bind {
-        address: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-        name: None,
-        interface: None,
-        v6only: None,
-        backlog: None,
-        transparent: false,
-        maxconn: None,
-        place,
-    };
+    let mut bind = Bind::new(BindAddress::Fd(-1), place);
     while let Some(word) = args.peek() {
         // A second setting on the line is for the caller to find.
         if vocabulary::PROXY.contains(&word.text.as_str()) && !vocabulary::BIND.contains(&word.text.as_str())
@@ -49,9 +40,7 @@ fn options(args: &mut Args<'_, '_>, place: crate::config::Place) -> Option<Bind>
             "v6only" => bind.v6only = Some(true),
             "backlog" => bind.backlog = Some(args.number32("a number of connections", 1, 1_000_000)?),
             "maxconn" => bind.maxconn = Some(args.number32("a number of connections", 1, 10_000_000)?),
-            "id" => {
-                args.number("a number", 1, u64::from(u32::MAX))?;
-            }
+            "id" => bind.id = Some(args.number32("a number", 1, i32::MAX as u32)?),
             text if vocabulary::BIND_FLAG.contains(&text) => not_used(args, word),
             text if vocabulary::BIND_VALUE.contains(&text) => {
                 args.value("a value")?;

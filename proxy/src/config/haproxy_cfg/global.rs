@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::lexer::Word;
 use super::{log, vocabulary};
-use crate::config::Global;
+use crate::config::{Bind, Global, Level, StatsSocket, address};
 
 /// Where the process's identity was set, for remarks about a second setting.
 #[derive(Debug, Default)]
@@ -135,9 +135,7 @@ fn identity_directive(
 fn stats(keyword: &Word, global: &mut Global, args: &mut Args<'_, '_>) {
     match args.value("socket, timeout or maxconn").map(|word| word.text.as_str()) {
         Some("socket") => {
-            global.stats_socket = true;
-            args.warn(keyword, "not-served", "the stats socket is not served yet; the line is read over", "");
-            args.skip_rest();
+            stats_socket(keyword, global, args);
         }
         Some("timeout") => {
             args.time("a time");
@@ -152,4 +150,21 @@ fn stats(keyword: &Word, global: &mut Global, args: &mut Args<'_, '_>) {
         }
         None => {}
     }
+}
+
+fn stats_socket(keyword: &Word, global: &mut Global, args: &mut Args<'_, '_>) {
+    let Some(address) = args.value("a path or an address") else { return };
+    match address::parse_bind(&address.text) {
+        Ok(found) => {
+            let place = args.place_to_here(keyword);
+            let sockets = found.into_iter().map(|address| StatsSocket {
+                bind: Bind::new(address, place.clone()),
+                level: Level::default(),
+                expose_fd: false,
+            });
+            global.stats_sockets.extend(sockets);
+        }
+        Err(message) => args.error(address, "wrong-address", message, ""),
+    }
+    args.skip_rest();
 }

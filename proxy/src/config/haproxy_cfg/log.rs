@@ -15,8 +15,6 @@ pub(super) const FACILITIES: &[&str] = &[
 /// syslog levels in the order of their numbers.
 pub(super) const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
-const FORMATS: &[&str] = &["rfc3164", "local", "rfc5424", "priority", "short", "timed", "iso", "raw"];
-
 /// Longest log line when none is given.
 pub(super) const DEFAULT_LENGTH: usize = 1024;
 
@@ -33,11 +31,12 @@ pub(super) fn directive(args: &mut Args<'_, '_>) -> Option<LogSink> {
     };
     let mut sink = LogSink {
         target,
-        format: LogFraming::Rfc3164,
+        format: LogFraming::Local,
         facility: 0,
         max_level: 7,
         min_level: 0,
         length: DEFAULT_LENGTH,
+        sample: None,
     };
     loop {
         if args.take("len") {
@@ -45,16 +44,11 @@ pub(super) fn directive(args: &mut Args<'_, '_>) -> Option<LogSink> {
             sink.length = usize::try_from(length).unwrap_or(DEFAULT_LENGTH);
         } else if args.take("format") {
             let word = args.value("a format")?;
-            sink.format = match word.text.as_str() {
-                "rfc3164" | "local" | "timed" => LogFraming::Rfc3164,
-                "rfc5424" | "iso" => LogFraming::Rfc5424,
-                "short" | "priority" => LogFraming::Short,
-                "raw" => LogFraming::Raw,
-                _ => {
-                    args.unknown(word, "log format", &[FORMATS]);
-                    return None;
-                }
+            let Some(format) = LogFraming::ALL.into_iter().find(|format| format.word() == word.text) else {
+                args.unknown(word, "log format", &[&LogFraming::ALL.map(LogFraming::word)]);
+                return None;
             };
+            sink.format = format;
         } else if args.take("sample") || args.take("profile") {
             let word = args.value("a value")?;
             args.warn(word, "not-used", "sampling of log lines is not supported: every line is sent", "");

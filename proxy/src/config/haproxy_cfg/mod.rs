@@ -23,7 +23,7 @@ use daemon::diagnostic::{Diagnostic, Diagnostics};
 
 use self::args::{Args, Line};
 use self::lexer::Word;
-use super::{Config, Kind, Place, ProxyConfig, Settings};
+use super::{Config, Kind, ProxyConfig, Settings};
 
 /// After this many errors the rest of a file is not read.
 const MAX_ERRORS: usize = 100;
@@ -234,25 +234,6 @@ fn no_more(args: &mut Args<'_, '_>) {
 
 fn shortened(text: &str) -> String {
     text.chars().take(200).collect()
-}
-
-impl ProxyConfig {
-    /// A section with nothing in it yet.
-    #[must_use]
-    pub fn new(name: &str, id: u32, kind: Kind, settings: Settings) -> Self {
-        Self {
-            name: name.to_owned(),
-            id,
-            kind,
-            place: Place::default(),
-            binds: Vec::new(),
-            servers: Vec::new(),
-            settings,
-            acls: Vec::new(),
-            client_rules: Vec::new(),
-            backend_rules: Vec::new(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 use super::args::Args;
 use super::lexer::Word;
 use crate::config::ProxyConfig;
-use crate::config::rules::{BackendRule, ClientRule, Condition, Network, Test};
+use crate::config::rules::{
+    Acl, BackendRule, ClientAction, ClientRule, Condition, Network, Stage, Term, Test,
+};
 
 /// `acl NAME src NETWORK...`
 pub(super) fn acl(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
@@ -15,10 +17,9 @@ pub(super) fn acl(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
         return;
     };
     // A second `acl` of the same name adds to the first, as in HAProxy.
-    match (proxy.acls.iter_mut().find(|(known, _)| *known == name.text), test) {
-        (Some((_, Test::Source(networks))), Test::Source(more)) => networks.extend(more),
-        (Some((_, known)), other) => *known = other,
-        (None, test) => proxy.acls.push((name.text.clone(), test)),
+    match proxy.acls.iter_mut().find(|known| known.name == name.text) {
+        Some(known) => known.tests.push(test),
+        None => proxy.acls.push(Acl { name: name.text.clone(), tests: vec![test] }),
     }
 }
 
@@ -65,12 +66,14 @@ fn test(criterion: &Word, args: &mut Args<'_, '_>, ends: &[&str]) -> Option<Test
 /// `tcp-request ...`
 pub(super) fn tcp_request(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
     let Some(stage) = args.value("connection, content or inspect-delay") else { return };
-    match stage.text.as_str() {
+    let at = match stage.text.as_str() {
         "inspect-delay" => {
             args.time("a time");
             return;
         }
-        "connection" | "content" | "session" => {}
+        "connection" => Stage::Connection,
+        "session" => Stage::Session,
+        "content" => Stage::Content,
         _ => {
             args.unknown(
                 stage,
@@ -80,11 +83,12 @@ pub(super) fn tcp_request(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut P
             args.skip_rest();
             return;
         }
-    }
+    };
+    let place = args.place_to_here(keyword);
     let Some(action) = args.value("accept or reject") else { return };
-    let accept = match action.text.as_str() {
-        "accept" => true,
-        "reject" => false,
+    let does = match action.text.as_str() {
+        "accept" => ClientAction::Accept,
+        "reject" => ClientAction::Reject,
         other => {
             let message = format!(
                 "`{} {} {other}` is not supported yet; leaving it out could let clients in that it keeps out",
@@ -96,7 +100,7 @@ pub(super) fn tcp_request(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut P
         }
     };
     if let Some(condition) = condition(args, proxy) {
-        proxy.client_rules.push(ClientRule { accept, condition });
+        proxy.client_rules.push(ClientRule { stage: at, action: does, condition, place });
     } else {
         args.skip_rest();
     }
@@ -139,14 +143,18 @@ fn condition(args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Condition> 
         if name.is_empty() {
             continue;
         }
-        let test = if name == "{" { anonymous(word, args)? } else { named(name, word, args, proxy)? };
-        if let Test::Unsupported(what) = &test {
+        let (name, tests) = match name {
+            "{" => (None, vec![anonymous(word, args)?]),
+            name => (Some(name.to_owned()), named(name, word, args, proxy)?),
+        };
+        if let Some(Test::Unsupported(what)) = tests.iter().find(|test| matches!(test, Test::Unsupported(_)))
+        {
             let message =
                 format!("`{what}` looks at more than the client's address, which is not supported yet");
             args.error(word, "not-supported", message, "leaving the rule out would change who gets where");
             return None;
         }
-        group.push((wanted, test));
+        group.push(Term { negated: !wanted, name, tests });
         wanted = true;
     }
     condition.groups.push(group);
@@ -168,17 +176,19 @@ fn anonymous(brace: &Word, args: &mut Args<'_, '_>) -> Option<Test> {
     None
 }
 
-fn named(name: &str, word: &Word, args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Test> {
+fn named(name: &str, word: &Word, args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Vec<Test>> {
+    if let Some(known) = proxy.acls.iter().find(|known| known.name == name) {
+        return Some(known.tests.clone());
+    }
     match name {
-        "TRUE" => return Some(Test::Constant(true)),
-        "FALSE" => return Some(Test::Constant(false)),
-        "LOCALHOST" => return Network::parse("127.0.0.0/8").ok().map(|network| Test::Source(vec![network])),
+        "TRUE" => return Some(vec![Test::Constant(true)]),
+        "FALSE" => return Some(vec![Test::Constant(false)]),
+        "LOCALHOST" => {
+            return Network::parse("127.0.0.0/8").ok().map(|network| vec![Test::Source(vec![network])]);
+        }
         _ => {}
     }
-    if let Some((_, test)) = proxy.acls.iter().find(|(known, _)| known == name) {
-        return Some(test.clone());
-    }
-    let near = daemon::diagnostic::suggest(name, proxy.acls.iter().map(|(known, _)| known.as_str()));
+    let near = daemon::diagnostic::suggest(name, proxy.acls.iter().map(|known| known.name.as_str()));
     let label = near
         .map_or_else(|| "define it above with `acl`".to_owned(), |near| format!("did you mean `{near}`?"));
     args.error(word, "unknown-name", format!("there is no acl `{name}`"), &label);

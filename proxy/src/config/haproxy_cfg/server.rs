@@ -32,6 +32,7 @@ pub(super) fn directive(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
         id,
         address,
         options,
+        template: None,
         place: args.place(name),
     });
 }

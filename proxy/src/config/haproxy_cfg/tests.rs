@@ -1,5 +1,6 @@
 //! Tests of the haproxy.cfg reader: what is read, what is warned about, what is refused and how.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -169,9 +170,10 @@ backend b
     let (config, remarks) = read(text);
     assert!(remarks.is_empty(), "{remarks}");
     let front = &config.proxies[0];
-    let admitted = |ip: &str| crate::config::rules::admits(&front.client_rules, ip.parse().unwrap());
+    let admitted =
+        |ip: &str| crate::config::rules::admits(&front.client_rules, &ip.parse::<IpAddr>().unwrap());
     assert!(admitted("10.1.1.1") && admitted("127.0.0.1") && !admitted("8.8.8.8"));
-    let moved = |ip: &str| front.backend_rules[0].condition.holds(ip.parse().unwrap());
+    let moved = |ip: &str| front.backend_rules[0].condition.holds(&ip.parse::<IpAddr>().unwrap());
     assert!(moved("8.8.8.8") && !moved("9.9.9.9") && !moved("10.0.0.1"));
     for (line, code) in [
         ("tcp-request connection reject if odd", "not-supported"),

@@ -1,0 +1,150 @@
+//! What the model has and nobody carries out yet.
+//!
+//! A setting that is read must do something or be remarked on. Whoever makes one of these work takes
+//! its line out here.
+
+use daemon::diagnostic::{Diagnostic, Diagnostics};
+
+use super::address::Host;
+use super::checks::CheckKind;
+use super::settings::Settings;
+use super::{Algorithm, Bind, BindAddress, Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
+
+/// Adds a warning for every setting that has no effect yet.
+pub fn remarks(config: &Config, remarks: &mut Diagnostics) {
+    let mut list = List { remarks, seen: Vec::new() };
+    global(&config.global, &mut list);
+    for proxy in &config.proxies {
+        section(proxy, &mut list);
+    }
+}
+
+struct List<'a> {
+    remarks: &'a mut Diagnostics,
+    /// So that what stands in `defaults` is not remarked on for every section.
+    seen: Vec<(usize, &'static str)>,
+}
+
+impl List<'_> {
+    fn add(&mut self, is_set: bool, what: &'static str, place: &Place) {
+        if !is_set || self.seen.contains(&(place.line, what)) {
+            return;
+        }
+        self.seen.push((place.line, what));
+        let message = format!("`{what}` has no effect yet");
+        self.push(Diagnostic::warning("no-effect-yet", message), place);
+    }
+
+    /// As `add`, for what cannot be left out without changing who gets where or who can read along.
+    fn refuse(&mut self, is_set: bool, what: &'static str, place: &Place) {
+        if is_set {
+            let message = format!("`{what}` is not supported yet, and leaving it out would be worse");
+            self.push(Diagnostic::error("not-supported", message), place);
+        }
+    }
+
+    fn push(&mut self, remark: Diagnostic, place: &Place) {
+        self.remarks.push(if place.line > 0 { place.mark(remark) } else { remark.in_file(&place.file) });
+    }
+}
+
+fn global(global: &Global, list: &mut List<'_>) {
+    let place = Place::default();
+    list.add(!global.stats_sockets.is_empty(), "stats socket", &place);
+    list.add(global.maxconnrate.is_some(), "maxconnrate", &place);
+    list.add(global.maxsessrate.is_some(), "maxsessrate", &place);
+    list.add(global.maxsslconn.is_some(), "maxsslconn", &place);
+    list.add(global.maxsslrate.is_some(), "maxsslrate", &place);
+    list.add(global.maxpipes.is_some(), "maxpipes", &place);
+    list.add(global.nosplice, "nosplice", &place);
+    list.add(global.log_send_hostname.is_some(), "log-send-hostname", &place);
+    list.add(global.grace.is_some(), "grace", &place);
+    list.add(global.close_spread_time.is_some(), "close-spread-time", &place);
+    list.add(global.server_state_file.is_some(), "server-state-file", &place);
+    list.add(global.tune != Default::default(), "tune.*", &place);
+}
+
+fn section(proxy: &ProxyConfig, list: &mut List<'_>) {
+    for bind in &proxy.binds {
+        bind_line(bind, list);
+    }
+    for server in &proxy.servers {
+        server_line(server, list);
+    }
+    settings(&proxy.settings, &proxy.place, list);
+    for rule in &proxy.server_rules {
+        list.add(true, "use-server", &rule.place);
+    }
+}
+
+fn bind_line(bind: &Bind, list: &mut List<'_>) {
+    let place = &bind.place;
+    list.refuse(!matches!(bind.address, BindAddress::Tcp(_)), "an address that is no TCP address", place);
+    list.refuse(bind.accept_proxy, "accept-proxy", place);
+    list.refuse(bind.tls.is_some(), "ssl", place);
+    list.add(bind.maxconn.is_some(), "maxconn on a bind line", place);
+    list.add(bind.defer_accept, "defer-accept", place);
+    list.add(bind.tfo, "tfo", place);
+    list.add(bind.mss.is_some(), "mss", place);
+    list.add(bind.tcp_user_timeout.is_some(), "tcp-ut", place);
+    list.refuse(bind.namespace.is_some(), "namespace", place);
+}
+
+fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
+    list.add(matches!(settings.balance, Algorithm::Hash(_)), "balance hash", place);
+    list.add(settings.hash_type != Default::default(), "hash-type", place);
+    list.add(settings.hash_balance_factor > 0, "hash-balance-factor", place);
+    list.add(settings.backlog.is_some(), "backlog", place);
+    list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
+    list.add(settings.source.is_some(), "source", place);
+    list.add(settings.logging != Default::default(), "log-format and options about log lines", place);
+    list.add(settings.log_tag.is_some(), "log-tag", place);
+    list.add(settings.client_keepalive_times != Default::default(), "clitcpka-*", place);
+    list.add(settings.server_keepalive_times != Default::default(), "srvtcpka-*", place);
+    list.add(settings.socket_stats, "option socket-stats", place);
+    list.add(settings.abortonclose, "option abortonclose", place);
+    list.add(settings.nolinger, "option nolinger", place);
+    list.add(settings.tcp_smart_accept, "option tcp-smart-accept", place);
+    list.add(settings.tcp_smart_connect, "option tcp-smart-connect", place);
+    list.add(settings.independent_streams, "option independent-streams", place);
+    list.add(settings.prefer_last_server, "option prefer-last-server", place);
+    list.refuse(settings.transparent, "option transparent", place);
+    list.add(settings.persist, "option persist", place);
+    list.add(settings.fail_open, "option fail-open", place);
+    list.add(settings.rebalance.is_some(), "option rebalance", place);
+    list.add(settings.server_state != Default::default(), "load-server-state-from-file", place);
+    check_kind(settings.check, place, list);
+}
+
+fn check_kind(kind: CheckKind, place: &Place, list: &mut List<'_>) {
+    list.add(!matches!(kind, CheckKind::Tcp | CheckKind::Amqp), "this kind of check", place);
+}
+
+fn server_line(server: &ServerConfig, list: &mut List<'_>) {
+    let place = &server.place;
+    let options = &server.options;
+    list.refuse(matches!(server.address.host, Host::Unix(_) | Host::Abstract(_)), "a unix socket", place);
+    if let Some(kind) = options.check_kind {
+        check_kind(kind, place, list);
+    }
+    server_options(options, place, list);
+}
+
+fn server_options(options: &ServerOptions, place: &Place, list: &mut List<'_>) {
+    list.add(options.minconn.is_some(), "minconn", place);
+    list.add(options.check_send_proxy, "check-send-proxy", place);
+    list.add(options.slowstart.is_some(), "slowstart", place);
+    list.add(options.on_marked_down_shutdown_sessions, "on-marked-down", place);
+    list.add(options.on_marked_up_shutdown_backup_sessions, "on-marked-up", place);
+    list.add(options.track.is_some(), "track", place);
+    list.add(options.agent.check, "agent-check", place);
+    list.add(options.observe.is_some(), "observe", place);
+    list.add(options.proxy_v2_options != Default::default(), "proxy-v2-options", place);
+    list.add(!options.init_addr.is_empty(), "init-addr", place);
+    list.add(options.resolvers.is_some(), "resolvers", place);
+    list.refuse(options.tls.enabled || options.tls.check == Some(true), "ssl", place);
+    list.add(options.source.is_some(), "source", place);
+    list.add(options.tfo, "tfo", place);
+    list.add(options.tcp_user_timeout.is_some(), "tcp-ut", place);
+    list.refuse(options.namespace.is_some(), "namespace", place);
+}
