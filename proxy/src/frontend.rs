@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::backend::Backend;
 use crate::config::ProxyConfig;
@@ -17,6 +17,7 @@ use crate::config::rules::Facts;
 use crate::counters::Counters;
 use crate::listener::{Assignment, Phase, take_waiting};
 use crate::process::Process;
+use crate::registry::{Errand, Worker};
 use crate::session::{self, Accepted, Incoming};
 use crate::syslog::Logger;
 
@@ -85,24 +86,6 @@ impl Frontend {
             "OPEN"
         }
     }
-}
-
-/// What a worker thread is given.
-#[derive(Debug)]
-pub enum Task {
-    /// A connection to live.
-    Session(Arc<Frontend>, Accepted),
-    /// A socket to accept from.
-    Listen(std::net::TcpListener, watch::Receiver<Assignment>),
-}
-
-/// A worker thread as others see it.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    /// Work for it.
-    pub inbox: mpsc::UnboundedSender<Task>,
-    /// Connections it has.
-    pub load: Arc<AtomicUsize>,
 }
 
 /// Accepts on one listener until it is told to end; runs on worker `here`.
@@ -236,7 +219,7 @@ fn give(
     let Accepted { socket, client, at, wall, _process_place, _frontend_place } = accepted;
     let sent = socket.leave().is_ok_and(|socket| {
         let accepted = Accepted { socket, client, at, wall, _process_place, _frontend_place };
-        worker.inbox.send(Task::Session(frontend.clone(), accepted)).is_ok()
+        worker.inbox.send(Errand::Serve(frontend.clone(), accepted)).is_ok()
     });
     if !sent {
         worker.load.fetch_sub(1, Relaxed);

@@ -15,6 +15,8 @@ pub mod frontend;
 pub mod listener;
 pub mod process;
 pub mod program;
+pub mod reactor;
+pub mod registry;
 pub mod relay;
 pub mod server;
 pub mod session;

@@ -3,8 +3,8 @@
 //! Settings and sections are replaced as a whole by a reload. Who asks for them gets the present ones and
 //! may keep them; frontends, backends and servers share what must outlive a reload (see there).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
@@ -18,6 +18,7 @@ use crate::config::{Config, Global, ProxyConfig};
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
 use crate::listener::{Listener, Listeners};
+use crate::registry::Workers;
 use crate::syslog::{Logger, Opener};
 
 /// Files the process needs beside those of connections.
@@ -44,6 +45,8 @@ pub struct Process {
     pub threads: usize,
     /// Limit of open files.
     open_files: AtomicU64,
+    /// Its worker threads, once they run.
+    pub(crate) workers: OnceLock<Workers>,
     /// When the last warning about missing descriptors was given.
     exhausted: AtomicU64,
 }
@@ -129,6 +132,7 @@ impl Process {
             places: Arc::new(Semaphore::new(usize::try_from(maxconn).unwrap_or(usize::MAX))),
             threads,
             open_files: AtomicU64::new(open_files),
+            workers: OnceLock::new(),
             exhausted: AtomicU64::new(0),
         }
     }
@@ -157,6 +161,11 @@ impl Process {
             }
         }
         Ok(listeners)
+    }
+
+    /// Its worker threads: to look at sessions and to close them. None before the start.
+    pub fn workers(&self) -> Workers {
+        self.workers.get().cloned().unwrap_or_default()
     }
 
     /// A warning about missing descriptors, at most once a second.

@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use crate::backend::Backend;
 use crate::check::Checks;
 use crate::config::Mode;
-use crate::frontend::{self, Task, Worker};
+use crate::frontend;
 use crate::listener::{Listener, Listeners, Phase};
 use crate::process::Process;
+use crate::registry::{self, Errand, Worker, Workers};
 use crate::stats;
 
 /// Everything at work.
@@ -45,6 +46,8 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
         })
         .unzip();
     let workers: Arc<[Worker]> = workers.into();
+    // Started once only.
+    let _ = process.workers.set(Workers(workers.clone()));
     let mut threads = Vec::new();
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (process, workers, stop) = (process.clone(), workers.clone(), shutdown.token());
@@ -79,7 +82,7 @@ fn os_failure(what: &str, error: &std::io::Error) -> Failure {
 /// The life of a worker thread.
 fn work(
     process: Arc<Process>,
-    mut inbox: mpsc::UnboundedReceiver<Task>,
+    mut inbox: mpsc::UnboundedReceiver<Errand>,
     workers: Arc<[Worker]>,
     here: usize,
     mut stop: ShutdownToken,
@@ -96,16 +99,26 @@ fn work(
             tokio::select! {
                 () = stop.forced() => return,
                 received = inbox.recv() => match received {
-                    Some(Task::Session(frontend, accepted)) => {
+                    Some(Errand::Serve(frontend, accepted)) => {
                         frontend::spawn(process.clone(), frontend, accepted, workers[here].load.clone());
                     }
-                    Some(Task::Listen(socket, assignment)) => match TcpListener::from_std(socket) {
+                    Some(Errand::Listen(socket, assignment)) => match TcpListener::from_std(socket) {
                         Ok(listener) => {
                             let workers = workers.clone();
                             tokio::spawn(frontend::accept(process.clone(), listener, assignment, workers, here));
                         }
                         Err(error) => tracing::error!(%error, "cannot register a listener"),
                     },
+                    Some(Errand::List(reply)) => {
+                        // Who asked may have gone.
+                        let _ = reply.send(registry::list_here(here));
+                    }
+                    Some(Errand::Close { which, most, cause, reply }) => {
+                        let closed = registry::close_here(&which, most, cause);
+                        if let Some(reply) = reply {
+                            let _ = reply.send(closed);
+                        }
+                    }
                     None => return,
                 },
             }
@@ -133,7 +146,7 @@ impl Running {
         self.next += 1;
         worker
             .inbox
-            .send(Task::Listen(socket, listener.subscribe()))
+            .send(Errand::Listen(socket, listener.subscribe()))
             .map_err(|_| Failure::new(Exit::Software, "a worker thread has ended"))
     }
 
