@@ -315,6 +315,12 @@ impl Drop for Lease {
 }
 
 impl Pending {
+    /// Connections that wait: for the server, and for the backend.
+    pub fn queues(&self) -> (u32, u32) {
+        let server = self.only.as_ref().map_or(0, |server| server.counters.pending.load(Relaxed));
+        (server, self.backend.counters.pending.load(Relaxed))
+    }
+
     /// Waits for the place.
     pub async fn wait(&mut self) -> Option<Lease> {
         (&mut self.receiver).await.ok()

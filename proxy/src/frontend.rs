@@ -4,25 +4,31 @@
 //! before, and gives it to the listeners. A session keeps the one it began with.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::backend::Backend;
-use crate::config::ProxyConfig;
-use crate::config::rules::Facts;
+use crate::config::rules::{Facts, expects_proxy};
+use crate::config::{Bind, ProxyConfig};
 use crate::counters::Counters;
-use crate::listener::{Assignment, Phase, take_waiting};
+use crate::limit::{Place, Places};
+use crate::listener::{Assignment, Key, Phase};
 use crate::process::Process;
+use crate::reactor::{self, Listener};
 use crate::registry::{Errand, Worker};
-use crate::session::{self, Accepted, Incoming};
+use crate::session::{self, Accepted};
 use crate::syslog::Logger;
 
 /// Pause after the system refused a connection for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Connections taken from the kernel before others get a turn.
+const BURST: usize = 32;
 
 /// The accepting side of a section.
 #[derive(Debug)]
@@ -40,9 +46,11 @@ pub struct Frontend {
     /// Most connections.
     pub limit: u32,
     /// Places left.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// Where its lines go.
     pub logger: Logger,
+    /// Its addresses, in the order of the configuration.
+    pub entrances: Vec<Arc<Entrance>>,
     /// No longer accepting.
     pub stopped: Arc<AtomicBool>,
 }
@@ -62,8 +70,9 @@ impl Frontend {
             counters: Arc::default(),
             limit,
             others: Vec::new(),
-            places: Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX))),
+            places: Arc::new(Places::new(limit)),
             logger,
+            entrances: Entrance::all(&config),
             stopped: Arc::default(),
             config,
         }
@@ -80,7 +89,7 @@ impl Frontend {
     pub fn status(&self) -> &'static str {
         if self.stopped.load(Relaxed) {
             "STOP"
-        } else if self.places.available_permits() == 0 {
+        } else if self.places.is_full() {
             "FULL"
         } else {
             "OPEN"
@@ -88,106 +97,222 @@ impl Frontend {
     }
 }
 
-/// Accepts on one listener until it is told to end; runs on worker `here`.
+/// An address of a frontend.
+#[derive(Debug)]
+pub struct Entrance {
+    /// What the configuration says about it.
+    pub bind: Bind,
+    /// Its name in log lines: that of `name`, or its number.
+    pub name: String,
+    /// Its own places, when it has a limit.
+    pub places: Option<Arc<Places>>,
+    /// The frontend has a rule `expect-proxy`.
+    rules: Option<Arc<ProxyConfig>>,
+}
+
+impl Entrance {
+    fn all(config: &Arc<ProxyConfig>) -> Vec<Arc<Self>> {
+        let asks = config
+            .client_rules
+            .iter()
+            .any(|rule| rule.action == crate::config::rules::ClientAction::ExpectProxy);
+        let one = |(index, bind): (usize, &Bind)| {
+            Arc::new(Self::new(bind.clone(), index, asks.then(|| config.clone())))
+        };
+        config.binds.iter().enumerate().map(one).collect()
+    }
+
+    fn new(bind: Bind, index: usize, rules: Option<Arc<ProxyConfig>>) -> Self {
+        Self {
+            name: bind.name.clone().unwrap_or_else(|| (index + 1).to_string()),
+            places: bind.maxconn.map(|limit| Arc::new(Places::new(limit))),
+            bind,
+            rules,
+        }
+    }
+
+    /// Whether a rule asks this client for a PROXY header.
+    pub fn expects_proxy(&self, peer: SocketAddr) -> bool {
+        self.rules.as_ref().is_some_and(|config| expects_proxy(&config.client_rules, &peer))
+    }
+}
+
+impl Frontend {
+    /// The address that a socket was opened for; a plain one when it is none of this frontend's.
+    pub fn entrance(&self, key: &Key) -> Arc<Entrance> {
+        let found = self.entrances.iter().find(|entrance| Key::of(&entrance.bind) == *key);
+        let plain = || Bind::new(key.address.clone(), self.config.place.clone());
+        found.cloned().unwrap_or_else(|| Arc::new(Entrance::new(plain(), 0, None)))
+    }
+}
+
+/// What the one who accepts was woken for.
+enum Turn {
+    /// Connections may wait, and there are places.
+    Accept,
+    /// The assignment is another one.
+    Changed,
+    /// Nobody assigns any more.
+    Ended,
+}
+
+/// Accepts on one socket until it is told to end. Every worker does, on worker `here`.
 pub async fn accept(
     process: Arc<Process>,
-    listener: TcpListener,
+    socket: Arc<OwnedFd>,
     mut assignment: watch::Receiver<Assignment>,
     workers: Arc<[Worker]>,
     here: usize,
 ) {
+    let listener = match Listener::new(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot register a listener");
+            return;
+        }
+    };
     loop {
-        let Assignment { frontend, phase } = assignment.borrow_and_update().clone();
+        let Assignment { frontend, entrance, phase } = assignment.borrow_and_update().clone();
         match phase {
-            Phase::Open => {}
             Phase::Paused => {
                 if assignment.changed().await.is_err() {
                     return;
                 }
                 continue;
             }
-            Phase::Closing => return close(&process, &frontend, listener, &workers, here).await,
             Phase::Leaving => return,
+            Phase::Open | Phase::Closing => {}
         }
+        let acceptor =
+            Acceptor { process: &process, frontend: &frontend, entrance: &entrance, workers: &workers, here };
         // Until something changes, the same frontend takes them all.
         loop {
-            let accepted = tokio::select! {
-                biased;
-                changed = assignment.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                accepted = next(&process, &frontend, &listener) => accepted,
-            };
-            match accepted {
-                // Not inside the choice above: what was accepted must not be dropped there.
-                Ok((stream, client)) => {
-                    if let Ok(accepted) = place(&process, &frontend, stream, client).await {
-                        give(&process, &frontend, accepted, &workers, here);
-                    }
-                }
+            match acceptor.turn(&listener, &mut assignment, phase).await {
+                Turn::Accept => {}
+                Turn::Changed => break,
+                Turn::Ended => return,
+            }
+            match acceptor.burst(&listener) {
+                // Those that waited are taken; nobody is told about this socket any more.
+                Ok(false) if phase == Phase::Closing => return,
+                Ok(_) => reactor::yield_now().await,
                 Err(error) if is_exhausted(&error) => {
                     process.warn_exhausted(&error);
-                    tokio::time::sleep(BACK_OFF).await;
+                    reactor::sleep(BACK_OFF).await;
                 }
-                // The client was gone before we came (accept(2)); go on with the next.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::debug!(%error, frontend = %frontend.name, "cannot accept");
-                    tokio::time::sleep(BACK_OFF).await;
+                    reactor::sleep(BACK_OFF).await;
                 }
             }
         }
     }
 }
 
-/// Takes the connections that wait already; the socket is closed by then.
-async fn close(
-    process: &Arc<Process>,
-    frontend: &Arc<Frontend>,
-    listener: TcpListener,
-    workers: &[Worker],
+/// One who accepts, with what that needs.
+struct Acceptor<'a> {
+    process: &'a Arc<Process>,
+    frontend: &'a Arc<Frontend>,
+    entrance: &'a Arc<Entrance>,
+    workers: &'a Arc<[Worker]>,
     here: usize,
-) {
-    for (stream, client) in take_waiting(listener) {
-        if let Ok(accepted) = place(process, frontend, stream, client).await {
-            give(process, frontend, accepted, workers, here);
+}
+
+impl Acceptor<'_> {
+    /// Waits until there is something to do. No place is held while nobody comes, so that several listeners of
+    /// one frontend do not take each other's.
+    async fn turn(
+        &self,
+        listener: &Listener,
+        assignment: &mut watch::Receiver<Assignment>,
+        phase: Phase,
+    ) -> Turn {
+        let mut changed = std::pin::pin!(assignment.changed());
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(changed) = changed.as_mut().poll(context) {
+                return Poll::Ready(if changed.is_ok() { Turn::Changed } else { Turn::Ended });
+            }
+            if phase != Phase::Closing {
+                ready!(listener.poll_ready(context));
+            }
+            ready!(self.process.places.poll_free(context));
+            ready!(self.frontend.places.poll_free(context));
+            if let Some(places) = &self.entrance.places {
+                ready!(places.poll_free(context));
+            }
+            Poll::Ready(Turn::Accept)
+        })
+        .await
+    }
+
+    /// Accepts what waits, as far as there are places. Says whether more may wait.
+    fn burst(&self, listener: &Listener) -> std::io::Result<bool> {
+        for _ in 0..BURST {
+            let Some(places) = self.places() else { return Ok(true) };
+            match listener.accept() {
+                Ok(None) => return Ok(false),
+                Ok(Some((socket, peer))) => {
+                    let client = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.give(socket, client, places);
+                }
+                // The client was gone before we came (accept(2)); go on with the next.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn places(&self) -> Option<[Option<Place>; 3]> {
+        let process = self.process.places.take()?;
+        let frontend = self.frontend.places.take()?;
+        let entrance = match &self.entrance.places {
+            Some(places) => Some(places.take()?),
+            None => None,
+        };
+        Some([Some(process), Some(frontend), entrance])
+    }
+
+    /// Here, unless another worker has clearly less to do: few long-lived connections spread badly by chance,
+    /// but moving one costs more than one too many.
+    fn give(&self, socket: OwnedFd, client: Option<SocketAddr>, places: [Option<Place>; 3]) {
+        let load = |worker: &Worker| worker.load.load(Relaxed);
+        let Some(mine) = self.workers.get(self.here) else { return };
+        let least = self.workers.iter().min_by_key(|worker| load(worker)).unwrap_or(mine);
+        let moves = load(mine) > load(least) + load(least) / 8;
+        let worker = if moves { least } else { mine };
+        let accepted = Accepted {
+            socket,
+            entrance: self.entrance.clone(),
+            client,
+            at: reactor::now(),
+            load: Load::new(worker),
+            _places: places,
+        };
+        if moves {
+            // A worker that has ended has closed its sessions; so is this one then.
+            let _ = worker.inbox.send(Errand::Serve(self.frontend.clone(), accepted));
+        } else {
+            spawn(self.process.clone(), self.frontend.clone(), accepted);
         }
     }
 }
 
-/// One connection, once there is a place for it; nothing is lost when it is dropped. No place is held while nobody comes, so that several
-/// listeners of one frontend do not take each other's; in return one connection of each may be accepted
-/// that then waits here for its place.
-async fn next(
-    process: &Process,
-    frontend: &Frontend,
-    listener: &TcpListener,
-) -> std::io::Result<(TcpStream, SocketAddr)> {
-    let closed = |_| std::io::Error::other("stopping");
-    drop(frontend.places.acquire().await.map_err(closed)?);
-    drop(process.places.acquire().await.map_err(closed)?);
-    listener.accept().await
+/// A connection counted in a worker's load.
+#[derive(Debug)]
+pub struct Load(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Load {
+    fn new(worker: &Worker) -> Self {
+        worker.load.fetch_add(1, Relaxed);
+        Self(worker.load.clone())
+    }
 }
 
-/// Waits for the places of an accepted connection.
-async fn place(
-    process: &Process,
-    frontend: &Frontend,
-    stream: TcpStream,
-    client: SocketAddr,
-) -> std::io::Result<Accepted> {
-    let closed = |_| std::io::Error::other("stopping");
-    let frontend_place = frontend.places.clone().acquire_owned().await.map_err(closed)?;
-    let process_place = process.places.clone().acquire_owned().await.map_err(closed)?;
-    Ok(Accepted {
-        socket: Incoming::Here(stream),
-        client,
-        at: Instant::now(),
-        wall: SystemTime::now(),
-        _process_place: process_place,
-        _frontend_place: frontend_place,
-    })
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 fn is_exhausted(error: &std::io::Error) -> bool {
@@ -197,39 +322,7 @@ fn is_exhausted(error: &std::io::Error) -> bool {
     )
 }
 
-/// Here, unless another worker has less to do. Few long-lived connections spread badly by chance.
-fn give(
-    process: &Arc<Process>,
-    frontend: &Arc<Frontend>,
-    accepted: Accepted,
-    workers: &[Worker],
-    here: usize,
-) {
-    let least = workers
-        .iter()
-        .enumerate()
-        .min_by_key(|(index, worker)| (worker.load.load(Relaxed), *index != here))
-        .map_or(here, |(index, _)| index);
-    let Some(worker) = workers.get(least) else { return };
-    worker.load.fetch_add(1, Relaxed);
-    if least == here {
-        spawn(process.clone(), frontend.clone(), accepted, worker.load.clone());
-        return;
-    }
-    let Accepted { socket, client, at, wall, _process_place, _frontend_place } = accepted;
-    let sent = socket.leave().is_ok_and(|socket| {
-        let accepted = Accepted { socket, client, at, wall, _process_place, _frontend_place };
-        worker.inbox.send(Errand::Serve(frontend.clone(), accepted)).is_ok()
-    });
-    if !sent {
-        worker.load.fetch_sub(1, Relaxed);
-    }
-}
-
 /// Starts a connection's life on this thread.
-pub fn spawn(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted, load: Arc<AtomicUsize>) {
-    tokio::spawn(async move {
-        session::run(process, frontend, accepted).await;
-        load.fetch_sub(1, Relaxed);
-    });
+pub fn spawn(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted) {
+    reactor::spawn(session::run(process, frontend, accepted));
 }

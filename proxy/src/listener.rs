@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use crate::config::Bind;
 use crate::config::address::BindAddress;
-use crate::frontend::Frontend;
+use crate::frontend::{Entrance, Frontend};
+use crate::local_socket;
 
 /// Connections taken out of the accept queue of a listener that closes, at most; more than the longest
 /// queue Linux keeps.
@@ -50,6 +51,8 @@ impl Key {
 pub struct Assignment {
     /// New connections belong to this one.
     pub frontend: Arc<Frontend>,
+    /// What it says about this address.
+    pub entrance: Arc<Entrance>,
     /// What to do.
     pub phase: Phase,
 }
@@ -105,27 +108,32 @@ impl Listener {
             backlog: Some(backlog(frontend, bind)),
             transparent: bind.transparent,
             freebind: false,
-            nodelay: false,
+            nodelay: true,
         };
-        let Some(address) = bind.address.tcp() else {
-            let message = format!("cannot listen on {}: only TCP addresses are served yet", bind.address);
-            return Err(Failure::new(Exit::Config, message));
+        let opened = match bind.address.tcp() {
+            Some(address) => bind_tcp(address, &options).map_err(Failure::from),
+            None => local_socket::open(&bind.address, &bind.unix, backlog(frontend, bind)).map_err(|error| {
+                let message = format!("cannot listen on {}: {error}", bind.address);
+                Failure::new(Exit::CannotCreate, message)
+            }),
         };
-        let socket = bind_tcp(address, &options).map_err(|error| {
-            let failure = Failure::from(error);
+        let socket = opened.map_err(|failure| {
             if bind.place.line > 0 {
                 failure.detail("asked by", format!("{} line {}", bind.place.file, bind.place.line))
             } else {
                 failure.detail("asked by", format!("section {}", frontend.name))
             }
         })?;
+        local_socket::prepare(&socket, bind, &frontend.config.settings);
         Ok(Self::new(Key::of(bind), socket, frontend.clone()))
     }
 
     /// A socket that is open already.
     #[must_use]
     pub fn new(key: Key, socket: std::net::TcpListener, frontend: Arc<Frontend>) -> Self {
-        Self { key, socket, assignment: watch::Sender::new(Assignment { frontend, phase: Phase::Open }) }
+        let entrance = frontend.entrance(&key);
+        let assignment = Assignment { frontend, entrance, phase: Phase::Open };
+        Self { key, socket, assignment: watch::Sender::new(assignment) }
     }
 
     /// Whom it works for at present.
@@ -136,7 +144,11 @@ impl Listener {
 
     /// From now on its connections belong to another frontend.
     pub fn assign(&self, frontend: Arc<Frontend>) {
-        self.assignment.send_modify(|assignment| assignment.frontend = frontend);
+        let entrance = frontend.entrance(&self.key);
+        self.assignment.send_modify(|assignment| {
+            assignment.frontend = frontend;
+            assignment.entrance = entrance;
+        });
     }
 
     /// Tells the one who accepts what to do.

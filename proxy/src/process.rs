@@ -10,13 +10,13 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use daemon::diagnostic::Diagnostics;
 use daemon::run::Failure;
-use tokio::sync::Semaphore;
 
 use crate::backend::Backend;
 use crate::config::validate::no_address;
 use crate::config::{Config, Global, ProxyConfig};
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
+use crate::limit::Places;
 use crate::listener::{Listener, Listeners};
 use crate::registry::Workers;
 use crate::syslog::{Logger, Opener};
@@ -40,7 +40,7 @@ pub struct Process {
     /// Most connections.
     maxconn: AtomicU32,
     /// Places left.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// Worker threads.
     pub threads: usize,
     /// Limit of open files.
@@ -129,7 +129,7 @@ impl Process {
             sections: ArcSwap::from_pointee(sections),
             counters: Counters::default(),
             maxconn: AtomicU32::new(maxconn),
-            places: Arc::new(Semaphore::new(usize::try_from(maxconn).unwrap_or(usize::MAX))),
+            places: Arc::new(Places::new(maxconn)),
             threads,
             open_files: AtomicU64::new(open_files),
             workers: OnceLock::new(),
@@ -174,11 +174,6 @@ impl Process {
         if self.exhausted.swap(second, Relaxed) != second {
             tracing::warn!(%error, open_files = self.open_files(), "cannot accept for now; raise the limit of open files or lower maxconn");
         }
-    }
-
-    /// Lets other connections of this thread run.
-    pub async fn yield_now(&self) {
-        tokio::task::yield_now().await;
     }
 
     /// Settings of the process at present.

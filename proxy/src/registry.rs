@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -99,7 +100,7 @@ pub enum Errand {
     /// Serve this connection.
     Serve(Arc<Frontend>, Accepted),
     /// Accept from this socket.
-    Listen(std::net::TcpListener, watch::Receiver<Assignment>),
+    Listen(Arc<OwnedFd>, watch::Receiver<Assignment>),
     /// Say which sessions there are.
     List(oneshot::Sender<Vec<SessionInfo>>),
     /// Close sessions, the oldest first.

@@ -15,6 +15,8 @@ use std::time::SystemTime;
 
 use daemon::clock::LocalTime;
 
+use crate::registry::Cause;
+
 /// Why a connection ended, as HAProxy's two characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -22,6 +24,10 @@ pub enum End {
     Normal,
     /// The client broke off during the transfer.
     ClientAbort,
+    /// The client gave up while its server was connected to.
+    ClientConnect,
+    /// The client gave up while it waited for a place.
+    ClientQueue,
     /// The server broke off during the transfer.
     ServerAbort,
     /// The client was silent too long.
@@ -38,6 +44,8 @@ pub enum End {
     Denied,
     /// The proxy ran out of something.
     Resource,
+    /// It was closed from outside.
+    Killed(Cause),
 }
 
 impl End {
@@ -47,6 +55,8 @@ impl End {
         match self {
             Self::Normal => "--",
             Self::ClientAbort => "CD",
+            Self::ClientConnect => "CC",
+            Self::ClientQueue => "CQ",
             Self::ServerAbort => "SD",
             Self::ClientTimeout => "cD",
             Self::ServerTimeout => "sD",
@@ -55,6 +65,9 @@ impl End {
             Self::QueueTimeout => "sQ",
             Self::Denied => "PR",
             Self::Resource => "RC",
+            Self::Killed(Cause::Operator) => "K-",
+            Self::Killed(Cause::ServerDown) => "D-",
+            Self::Killed(Cause::ActiveUp) => "U-",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What runs: worker threads with their connections, checks and statistics pages; their start and end.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::config::Mode;
 use crate::frontend;
 use crate::listener::{Listener, Listeners, Phase};
 use crate::process::Process;
+use crate::reactor;
 use crate::registry::{self, Errand, Worker, Workers};
 use crate::stats;
 
@@ -25,8 +27,6 @@ pub struct Running {
     process: Arc<Process>,
     threads: Vec<std::thread::JoinHandle<()>>,
     workers: Arc<[Worker]>,
-    /// The worker that gets the next listener.
-    next: usize,
     checks: Checks,
     pages: tokio::task::JoinSet<()>,
     /// The listening sockets.
@@ -61,7 +61,6 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
         process: process.clone(),
         threads,
         workers,
-        next: 0,
         checks: Checks::default(),
         pages: tokio::task::JoinSet::new(),
         listeners: Listeners::default(),
@@ -87,28 +86,18 @@ fn work(
     here: usize,
     mut stop: ShutdownToken,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "cannot start a worker");
-            return;
-        }
-    };
-    runtime.block_on(async move {
+    let main = async move {
         loop {
             tokio::select! {
                 () = stop.forced() => return,
                 received = inbox.recv() => match received {
                     Some(Errand::Serve(frontend, accepted)) => {
-                        frontend::spawn(process.clone(), frontend, accepted, workers[here].load.clone());
+                        frontend::spawn(process.clone(), frontend, accepted);
                     }
-                    Some(Errand::Listen(socket, assignment)) => match TcpListener::from_std(socket) {
-                        Ok(listener) => {
-                            let workers = workers.clone();
-                            tokio::spawn(frontend::accept(process.clone(), listener, assignment, workers, here));
-                        }
-                        Err(error) => tracing::error!(%error, "cannot register a listener"),
-                    },
+                    Some(Errand::Listen(socket, assignment)) => {
+                        let (process, workers) = (process.clone(), workers.clone());
+                        reactor::spawn(frontend::accept(process, socket, assignment, workers, here));
+                    }
                     Some(Errand::List(reply)) => {
                         // Who asked may have gone.
                         let _ = reply.send(registry::list_here(here));
@@ -123,9 +112,11 @@ fn work(
                 },
             }
         }
-    });
-    // Dropping the runtime closes every connection that is left.
-    runtime.shutdown_background();
+    };
+    // Its end closes every connection that is left.
+    if let Err(error) = reactor::run(main) {
+        tracing::error!(%error, "a worker cannot go on");
+    }
 }
 
 impl Running {
@@ -142,12 +133,15 @@ impl Running {
             self.pages.spawn(stats::serve(process, socket, listener.subscribe(), stop));
             return Ok(());
         }
-        let worker = &self.workers[self.next % self.workers.len()];
-        self.next += 1;
-        worker
-            .inbox
-            .send(Errand::Listen(socket, listener.subscribe()))
-            .map_err(|_| Failure::new(Exit::Software, "a worker thread has ended"))
+        // Every worker accepts; one that sleeps is woken for each connection.
+        let socket = Arc::new(OwnedFd::from(socket));
+        for worker in self.workers.iter() {
+            worker
+                .inbox
+                .send(Errand::Listen(socket.clone(), listener.subscribe()))
+                .map_err(|_| Failure::new(Exit::Software, "a worker thread has ended"))?;
+        }
+        Ok(())
     }
 
     /// Makes checks follow the servers that there are now.

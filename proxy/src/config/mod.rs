@@ -120,6 +120,7 @@ pub fn load(paths: &[PathBuf]) -> Result<(Config, Diagnostics), Diagnostics> {
         }
     }
     validate::validate(&mut config, &mut remarks);
+    crate::tls::prepare(&config, &mut remarks);
     remarks.sort();
     if remarks.has_errors() { Err(remarks) } else { Ok((config, remarks)) }
 }

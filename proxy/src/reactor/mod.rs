@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -207,7 +208,11 @@ impl Core {
             });
             let Some(mut future) = taken else { continue };
             let waker = waker::of(self.inbox.id(), key);
-            let state = future.as_mut().poll(&mut Context::from_waker(&waker));
+            // A mistake in one task must not take the others with it; the panic has been printed.
+            let state = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                future.as_mut().poll(&mut Context::from_waker(&waker))
+            }))
+            .unwrap_or(Poll::Ready(()));
             // Dropped outside of the borrow: what a future owns may use the reactor when it goes.
             match state {
                 Poll::Ready(()) => {

@@ -44,45 +44,31 @@ impl Stream {
         Self { fd, source: None, drained: false, wants_out: false, delays, written: false }
     }
 
-    /// A stream from a socket for which `connect` was begun and has not ended.
-    ///
-    /// # Errors
-    /// When the system cannot register it.
-    fn begun(fd: OwnedFd, delays: bool) -> io::Result<Self> {
+    /// A stream from a socket whose connection is under way: it is told when it stands.
+    pub fn connecting(fd: OwnedFd, delays: bool) -> Self {
         let mut stream = Self::new(fd, delays);
         stream.drained = true;
-        Ok(stream)
+        stream
     }
 
-    /// Begins a connection on a non-blocking socket and waits until it stands. With `first` (not empty) these
-    /// bytes are sent as soon as it does; the number of those sent is part of the answer. Near servers have
-    /// accepted by the time the call is back, and then nobody waits.
+    /// Sends the first bytes over a connection under way; 0 when it does not stand yet. Near servers have
+    /// accepted by the time `connect` is back, and then nobody has to wait.
     ///
     /// # Errors
-    /// When the server or the network says no.
-    pub async fn connect(
-        fd: OwnedFd,
-        address: &impl rustix::net::addr::SocketAddrArg,
-        delays: bool,
-        first: &[u8],
-    ) -> io::Result<(Self, usize)> {
-        let pending = match rustix::net::connect(&fd, address) {
-            Ok(()) => false,
-            Err(Errno::INPROGRESS) => true,
-            Err(error) => return Err(error.into()),
-        };
-        let mut stream = Self::begun(fd, delays)?;
-        if !pending {
-            return Ok((stream, 0));
+    /// The server or the network says no.
+    pub fn try_first(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            other => other,
         }
-        if !first.is_empty() {
-            match stream.try_write(first) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Ok((stream, sent?)),
-            }
-        }
-        std::future::poll_fn(|context| stream.poll_connected(context)).await?;
-        Ok((stream, 0))
+    }
+
+    /// Waits until a connection under way stands.
+    ///
+    /// # Errors
+    /// The server or the network says no.
+    pub async fn connected(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_connected(context)).await
     }
 
     fn poll_connected(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -126,6 +112,28 @@ impl Stream {
                     self.nothing_to_read();
                     ready!(self.poll_read_ready(context))?;
                 }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Looks at what is there and leaves it there, once it is more than `seen` bytes. The end of the stream
+    /// shows as no more than `seen`.
+    pub fn poll_peek(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+        seen: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(context))?;
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::PEEK) {
+                Ok((count, _)) if count > seen || count == 0 || self.has_hung_up() => {
+                    return Poll::Ready(Ok(count));
+                }
+                // More makes itself known by another event.
+                Ok(_) | Err(Errno::AGAIN) => self.nothing_to_read(),
+                Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }

@@ -42,7 +42,7 @@ pub async fn serve(
     let mut connections = tokio::task::JoinSet::new();
     let mut listener = Some(listener);
     loop {
-        let Assignment { frontend, phase } = assignment.borrow_and_update().clone();
+        let Assignment { frontend, phase, .. } = assignment.borrow_and_update().clone();
         let Some(socket) = &listener else { break };
         let accepted = match phase {
             Phase::Open => tokio::select! {
@@ -85,7 +85,7 @@ fn spawn(
     stop: &ShutdownToken,
 ) {
     // A place is held for the life of the connection; without one it is closed at once.
-    let Ok(place) = frontend.places.clone().try_acquire_owned() else { return };
+    let Some(place) = frontend.places.take() else { return };
     let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
     connections.spawn(async move {
         let now = Moment::since(process.started);
