@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::balance::{Balancer, Pick};
-use crate::config::ProxyConfig;
+use crate::config::{ProxyConfig, ServerConfig};
 use crate::counters::Counters;
-use crate::server::Server;
+use crate::server::{Order, Server};
 use crate::syslog::Logger;
 
 /// No more connections than this wait for one backend.
@@ -37,6 +37,8 @@ pub struct Backend {
     /// Counters.
     pub counters: Counters,
     inner: Mutex<Inner>,
+    /// Held while the list of servers is changed.
+    change: Mutex<()>,
     /// When it got or lost its last server, and the time without any before that.
     availability: Mutex<Availability>,
 }
@@ -110,6 +112,7 @@ impl Backend {
                 downs: 0,
             }),
             inner: Mutex::new(Inner { servers: servers.clone(), balancer, pending: VecDeque::new() }),
+            change: Mutex::new(()),
             counters: Counters::default(),
             name,
             logger: ArcSwap::from_pointee(logger),
@@ -131,6 +134,40 @@ impl Backend {
     /// Its server of this name.
     pub fn server(&self, name: &str) -> Option<Arc<Server>> {
         self.servers.load().iter().find(|server| server.name() == name).cloned()
+    }
+
+    /// Adds a server, in maintenance and without running checks. `None` when there is one of that name.
+    pub fn add_server(self: &Arc<Self>, server: ServerConfig, now: Instant) -> Option<Arc<Server>> {
+        let change = self.change.lock();
+        if self.server(&server.name).is_some() {
+            return None;
+        }
+        let mut config = ProxyConfig::clone(&self.config());
+        config.servers.push(server.clone());
+        let added = Arc::new(Server::new(server, self.name.clone(), now));
+        added.order(Order::Maintenance, now);
+        added.set_checking(false);
+        let mut servers = self.servers.load().to_vec();
+        servers.push(added.clone());
+        self.replace(Arc::new(config), Logger::clone(&self.logger()), servers, now);
+        drop(change);
+        Some(added)
+    }
+
+    /// Takes a server out. `false` when it is not there any more.
+    pub fn remove_server(self: &Arc<Self>, server: &Arc<Server>, now: Instant) -> bool {
+        let change = self.change.lock();
+        let mut servers = self.servers.load().to_vec();
+        let before = servers.len();
+        servers.retain(|other| !Arc::ptr_eq(other, server));
+        if servers.len() == before {
+            return false;
+        }
+        let mut config = ProxyConfig::clone(&self.config());
+        config.servers.retain(|other| other.name != server.name());
+        self.replace(Arc::new(config), Logger::clone(&self.logger()), servers, now);
+        drop(change);
+        true
     }
 
     /// Where its lines go.

@@ -41,6 +41,8 @@ pub struct Ledger {
     pub server: Option<Arc<Server>>,
     /// Connections that waited before this one: for the server, for the backend.
     pub queues: (u32, u32),
+    /// Our address towards the server, when the line in the log shows it.
+    pub source: Option<SocketAddr>,
 }
 
 /// A connection to a server.

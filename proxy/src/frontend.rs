@@ -23,6 +23,7 @@ use crate::reactor::{self, Listener};
 use crate::registry::{Errand, Worker};
 use crate::session::{self, Accepted};
 use crate::syslog::Logger;
+use crate::tcplog::Style;
 
 /// Pause after the system refused a connection for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -51,6 +52,8 @@ pub struct Frontend {
     pub logger: Logger,
     /// Its addresses, in the order of the configuration.
     pub entrances: Vec<Arc<Entrance>>,
+    /// How its lines are written.
+    pub style: Style,
     /// No longer accepting.
     pub stopped: Arc<AtomicBool>,
 }
@@ -73,6 +76,7 @@ impl Frontend {
             places: Arc::new(Places::new(limit)),
             logger,
             entrances: Entrance::all(&config),
+            style: Style::of(&config.settings),
             stopped: Arc::default(),
             config,
         }

@@ -151,6 +151,12 @@ impl Listener {
         });
     }
 
+    /// What it is to do at present.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.assignment.borrow().phase
+    }
+
     /// Tells the one who accepts what to do.
     pub fn set_phase(&self, phase: Phase) {
         self.assignment.send_modify(|assignment| assignment.phase = phase);

@@ -14,11 +14,13 @@ use daemon::run::Failure;
 use crate::backend::Backend;
 use crate::config::validate::no_address;
 use crate::config::{Config, Global, ProxyConfig};
+use crate::control::Control;
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
 use crate::limit::Places;
 use crate::listener::{Listener, Listeners};
 use crate::registry::Workers;
+use crate::stats::history::Looking;
 use crate::syslog::{Logger, Opener};
 
 /// Files the process needs beside those of connections.
@@ -45,6 +47,10 @@ pub struct Process {
     pub threads: usize,
     /// Limit of open files.
     open_files: AtomicU64,
+    /// Orders for the main loop.
+    pub control: Control,
+    /// What the statistics remember.
+    pub looking: Looking,
     /// Its worker threads, once they run.
     pub(crate) workers: OnceLock<Workers>,
     /// When the last warning about missing descriptors was given.
@@ -70,14 +76,14 @@ impl Process {
         let started = Instant::now();
         let global = config.global;
         let (maxconn, open_files) = connection_limit(&global);
-        let mut opener = Opener::default();
+        let mut opener = Opener::with_host(global.log_send_hostname.as_deref());
         let tag = global.log_tag.clone().unwrap_or_else(|| default_tag.to_owned());
         let mut logger = |config: &ProxyConfig| {
             let mut sinks = config.settings.logs.clone();
             if config.settings.log_global {
                 sinks.extend(global.logs.iter().cloned());
             }
-            opener.open(&sinks, &tag)
+            opener.open(&sinks, config.settings.log_tag.as_deref().unwrap_or(&tag))
         };
         let proxies: Vec<(Arc<ProxyConfig>, Logger)> = config
             .proxies
@@ -132,6 +138,8 @@ impl Process {
             places: Arc::new(Places::new(maxconn)),
             threads,
             open_files: AtomicU64::new(open_files),
+            control: Control::default(),
+            looking: Looking::default(),
             workers: OnceLock::new(),
             exhausted: AtomicU64::new(0),
         }

@@ -17,7 +17,7 @@ use crate::config::{self, Config, Global};
 use crate::listener::Listeners;
 use crate::process::Process;
 use crate::workers::{self, Running};
-use crate::{commands, syslog};
+use crate::{commands, control, runtime_api, stats, syslog};
 
 /// Runs the program with the arguments of the process.
 #[must_use]
@@ -95,6 +95,7 @@ fn serve(args: Args, config: Config, name: &str) -> Result<(), Failure> {
     let process = Arc::new(Process::new(config, if is_haproxy { "haproxy" } else { "proxy" }));
     process.unresolved().print();
     let listeners = bind(&process, &args)?;
+    let sockets = runtime_api::bind(&process.global())?;
     if (args.daemon || global.daemon) && !args.foreground {
         // No thread has been started yet; only this one goes on in the child.
         nix::unistd::daemon(true, false)
@@ -117,7 +118,7 @@ fn serve(args: Args, config: Config, name: &str) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?;
-    runtime.block_on(live(process, listeners))
+    runtime.block_on(live(process, listeners, sockets))
 }
 
 /// Opens the listening sockets. Processes that are to be replaced may still hold them: they are asked
@@ -182,15 +183,25 @@ fn identity(global: &Global) -> Result<Identity, Failure> {
 
 /// Runs until a signal ends it. SIGUSR1 finishes connections first, SIGTERM and SIGINT do not, as with
 /// HAProxy.
-async fn live(process: Arc<Process>, listeners: Listeners) -> Result<(), Failure> {
+async fn live(
+    process: Arc<Process>,
+    listeners: Listeners,
+    sockets: Vec<runtime_api::Socket>,
+) -> Result<(), Failure> {
     let mut signals = Signals::new()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot receive signals: {error}")))?;
     let (shutdown, token) = Shutdown::new();
     drop(token);
     let mut running = workers::start(&process, listeners, &shutdown)?;
+    tokio::spawn(runtime_api::serve(process.clone(), sockets, shutdown.token()));
+    tokio::spawn(stats::history::run(process.clone(), shutdown.token()));
+    let orders = process.control.take();
     announce(&process);
     let hard_stop = process.global().hard_stop_after;
-    let soft = wait_for_stop(&process, &mut signals, &shutdown).await;
+    let soft = tokio::select! {
+        soft = wait_for_stop(&process, &mut signals, &shutdown) => soft,
+        () = carry_out(&mut running, orders) => false,
+    };
     say_stopped(&process);
     if soft {
         finish(&mut running, &mut signals, &shutdown, hard_stop).await;
@@ -199,6 +210,14 @@ async fn live(process: Arc<Process>, listeners: Listeners) -> Result<(), Failure
     running.join().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Carries orders of operators out, for ever.
+async fn carry_out(running: &mut Running, orders: Option<tokio::sync::mpsc::Receiver<control::Task>>) {
+    match orders {
+        Some(orders) => control::run(running, orders).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns whether connections may finish.

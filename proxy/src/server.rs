@@ -3,6 +3,8 @@
 //! A server lives as long as the configuration names it: a reload gives it another configuration, while
 //! its counters, its health, what operators ordered and its sessions stay.
 
+mod orders;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};

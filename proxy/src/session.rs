@@ -19,7 +19,6 @@ use crate::reactor::{self, Stream};
 use crate::registry::{Registered, Session, Stage};
 use crate::relay::{Plan, Progress, Relay, Silence, Summary};
 use crate::server::Server;
-use crate::syslog::level;
 use crate::tcplog::{End, Line};
 
 /// A connection that was just accepted, with the places it takes.
@@ -52,7 +51,7 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
         let limit = frontend.config.settings.timeouts.client;
         let greeted = greeting::greet(&entrance, stream, peer, limit, &session).await;
         match greeted {
-            Ok(arrived) => talk(&process, &frontend, &entrance, arrived, at, &session).await,
+            Ok(arrived) => talk(&process, &frontend, arrived, at, &session).await,
             Err(failure) => {
                 frontend.counters.request_errors.fetch_add(1, Relaxed);
                 greeting::log_failure(&frontend, &entrance, peer, wall(at), failure);
@@ -69,7 +68,6 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
 async fn talk(
     process: &Process,
     frontend: &Frontend,
-    entrance: &Entrance,
     mut arrived: Arrived,
     at: Instant,
     session: &Session,
@@ -89,10 +87,13 @@ async fn talk(
             summary
         }
     };
-    let closing = Closing { process, frontend, entrance, backend, client: arrived.source, at };
+    let closing = Closing::of(process, frontend, backend, &arrived, at);
     // The client's socket closes before the line is written: who waits for it need not wait for the log.
     drop(arrived);
-    closing.log(&ledger, summary);
+    // `option logasap`: the line was written when the server was connected.
+    if !frontend.style.is_early() || ledger.connected.is_none() {
+        closing.log(&ledger, summary, false);
+    }
 }
 
 fn failure(end: End) -> Summary {
@@ -122,6 +123,13 @@ async fn serve(
         }
     };
     session.set_stage(Stage::Relaying);
+    if frontend.style.shows_addresses() {
+        ledger.source = connected.side.stream().local_addr();
+    }
+    if frontend.style.is_early() {
+        let sofar = Summary { up: early.borrow().bytes.len() as u64, ..failure(End::Normal) };
+        Closing::of(process, frontend, Some(backend), arrived, at).log(ledger, sofar, true);
+    }
     let plan = Plan {
         greeting: connected.greeting,
         sent: connected.sent,
@@ -221,25 +229,32 @@ fn wall(at: Instant) -> SystemTime {
 struct Closing<'a> {
     process: &'a Process,
     frontend: &'a Frontend,
-    #[expect(dead_code, reason = "log formats ask for it")]
-    entrance: &'a Entrance,
     backend: Option<&'a Arc<Backend>>,
     client: SocketAddr,
+    /// Where the client came to, when the line shows it.
+    local: Option<SocketAddr>,
+    /// Version and cipher towards the client.
+    tls: Option<(&'static str, &'static str)>,
     at: Instant,
 }
 
-impl Closing<'_> {
+impl<'a> Closing<'a> {
+    fn of(
+        process: &'a Process,
+        frontend: &'a Frontend,
+        backend: Option<&'a Arc<Backend>>,
+        arrived: &Arrived,
+        at: Instant,
+    ) -> Self {
+        let local = if frontend.style.shows_addresses() { arrived.destination() } else { None };
+        let tls = arrived.side.is_tls().then(|| arrived.side.tls().map_or(("-", "-"), tls_words));
+        Self { process, frontend, backend, client: arrived.source, local, tls, at }
+    }
+
     /// One line.
-    fn log(&self, ledger: &Ledger, summary: Summary) {
+    fn log(&self, ledger: &Ledger, summary: Summary, early: bool) {
         let (frontend, backend) = (self.frontend, self.backend);
-        let settings = &frontend.config.settings;
-        if frontend.logger.is_silent() || (settings.dontlognull && summary.up == 0) {
-            return;
-        }
-        if !settings.tcplog {
-            let (ip, port) = (self.client.ip().to_canonical(), self.client.port());
-            let text = format!("Connect from {ip}:{port} ({}/TCP)", frontend.name);
-            frontend.logger.send(level::INFO, &text);
+        if frontend.logger.is_silent() {
             return;
         }
         let now = |counters: &Counters| counters.current.load(Relaxed);
@@ -254,6 +269,13 @@ impl Closing<'_> {
             connect_ms: ledger.connected.map_or(-1, millis),
             total_ms: millis(since(self.at)),
             bytes: summary.down,
+            bytes_in: summary.up,
+            handshake_ms: 0,
+            local: self.local,
+            source: ledger.source,
+            target: ledger.server.as_ref().and_then(|server| server.known_address()),
+            tls: self.tls,
+            early,
             end: summary.end,
             process: now(&self.process.counters),
             frontend_connections: now(&frontend.counters),
@@ -263,6 +285,18 @@ impl Closing<'_> {
             redispatched: ledger.redispatched,
             queues: ledger.queues,
         };
-        frontend.logger.send(level::INFO, &line.to_string());
+        frontend.style.write(&frontend.logger, &line);
     }
+}
+
+/// Version and cipher in HAProxy's words.
+fn tls_words(state: &rustls::CommonState) -> (&'static str, &'static str) {
+    let version = match state.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "-",
+    };
+    let cipher = state.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-");
+    // HAProxy has OpenSSL's names; those of TLS 1.3 differ by their beginning only.
+    (version, cipher.strip_prefix("TLS13_").unwrap_or(cipher))
 }

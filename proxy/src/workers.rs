@@ -14,12 +14,14 @@ use tokio::sync::mpsc;
 use crate::backend::Backend;
 use crate::check::Checks;
 use crate::config::Mode;
+use crate::control::Outcome;
 use crate::frontend;
 use crate::listener::{Listener, Listeners, Phase};
 use crate::process::Process;
 use crate::reactor;
 use crate::registry::{self, Errand, Worker, Workers};
 use crate::stats;
+use crate::syslog::level;
 
 /// Everything at work.
 #[derive(Debug)]
@@ -142,6 +144,33 @@ impl Running {
                 .map_err(|_| Failure::new(Exit::Software, "a worker thread has ended"))?;
         }
         Ok(())
+    }
+
+    /// Makes the listeners of a frontend accept or not, by an operator's order.
+    pub fn turn_frontend(&mut self, name: &str, phase: Phase) -> Outcome {
+        let listeners: Vec<_> =
+            self.listeners.all.iter().filter(|listener| *listener.frontend().name == *name).collect();
+        let Some(first) = listeners.first() else { return Outcome::Stopped };
+        if first.frontend().stopped.load(Relaxed) {
+            return Outcome::Stopped;
+        }
+        if listeners.iter().all(|listener| listener.phase() == phase) {
+            return Outcome::Already;
+        }
+        for listener in &listeners {
+            listener.set_phase(phase);
+        }
+        let word = match phase {
+            Phase::Open => "Resumed",
+            Phase::Paused => "Paused",
+            Phase::Closing | Phase::Leaving => {
+                first.frontend().stopped.store(true, Relaxed);
+                "Stopped"
+            }
+        };
+        first.frontend().logger.send(level::WARNING, &format!("{word} proxy {name}."));
+        tracing::info!(frontend = name, ?phase, "frontend changed by an operator");
+        Outcome::Done
     }
 
     /// Makes checks follow the servers that there are now.

@@ -50,14 +50,12 @@ impl List<'_> {
 
 fn global(global: &Global, list: &mut List<'_>) {
     let place = Place::default();
-    list.add(!global.stats_sockets.is_empty(), "stats socket", &place);
     list.add(global.maxconnrate.is_some(), "maxconnrate", &place);
     list.add(global.maxsessrate.is_some(), "maxsessrate", &place);
     list.add(global.maxsslconn.is_some(), "maxsslconn", &place);
     list.add(global.maxsslrate.is_some(), "maxsslrate", &place);
     list.add(global.maxpipes.is_some(), "maxpipes", &place);
     list.add(global.nosplice, "nosplice", &place);
-    list.add(global.log_send_hostname.is_some(), "log-send-hostname", &place);
     list.add(global.grace.is_some(), "grace", &place);
     list.add(global.close_spread_time.is_some(), "close-spread-time", &place);
     list.add(global.server_state_file.is_some(), "server-state-file", &place);
@@ -97,8 +95,9 @@ fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(settings.backlog.is_some(), "backlog", place);
     list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
     list.add(settings.source.is_some(), "source", place);
-    list.add(settings.logging != Default::default(), "log-format and options about log lines", place);
-    list.add(settings.log_tag.is_some(), "log-tag", place);
+    list.add(settings.logging.format_sd.is_some(), "log-format-sd", place);
+    list.add(settings.logging.error_format.is_some(), "error-log-format", place);
+    list.add(settings.logging.logasap, "option logasap", place);
     list.add(settings.client_keepalive_times != Default::default(), "clitcpka-*", place);
     list.add(settings.server_keepalive_times != Default::default(), "srvtcpka-*", place);
     list.add(settings.socket_stats, "option socket-stats", place);

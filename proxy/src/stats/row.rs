@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::field::{FIELDS, Value, position};
+use super::field::{FIELDS, Field, MODULE_FIELDS, TLS_FIELDS, Value, position};
 use crate::backend::Backend;
 use crate::check::CheckStatus;
 use crate::config::{Mode, ProxyConfig};
@@ -21,6 +21,21 @@ pub enum RowKind {
     Backend = 1,
     /// One server.
     Server = 2,
+    /// One address of a frontend, with `option socket-stats`.
+    Listener = 3,
+}
+
+impl RowKind {
+    /// HAProxy's word for it in JSON.
+    #[must_use]
+    pub fn object_type(self) -> &'static str {
+        match self {
+            Self::Frontend => "Frontend",
+            Self::Backend => "Backend",
+            Self::Server => "Server",
+            Self::Listener => "Listener",
+        }
+    }
 }
 
 /// One line.
@@ -69,11 +84,24 @@ impl Row {
     /// A column's value as a number; 0 when it has none.
     #[must_use]
     pub fn number(&self, name: &str) -> u64 {
-        match self.get(name) {
-            Value::U32(value) => u64::from(*value),
-            Value::U64(value) => *value,
-            _ => 0,
-        }
+        self.get(name).number()
+    }
+
+    /// The value of a column of HAProxy's modules.
+    #[must_use]
+    pub fn module(&self, at: usize) -> Value {
+        let has_all = matches!(self.kind, RowKind::Frontend | RowKind::Backend);
+        if has_all || at < TLS_FIELDS { Value::U64(0) } else { Value::None }
+    }
+
+    /// Every column that has a value, with its number.
+    pub fn fields(&self) -> impl Iterator<Item = (usize, &'static Field, Value)> + '_ {
+        let own = FIELDS.iter().zip(self.values.iter().cloned());
+        let modules = MODULE_FIELDS.iter().enumerate().map(|(at, field)| (field, self.module(at)));
+        own.chain(modules)
+            .enumerate()
+            .filter(|(_, (_, value))| *value != Value::None)
+            .map(|(position, (field, value))| (position, field, value))
     }
 
     /// A column's value as text; empty when it has none.
@@ -314,7 +342,7 @@ fn full_connections(process: &Process, section: &Section) -> u32 {
         })
         .map(|frontend| u64::from(frontend.limit))
         .sum();
-    u32::try_from(total.div_ceil(10)).unwrap_or(u32::MAX)
+    u32::try_from(total.div_ceil(10)).unwrap_or(u32::MAX).max(1)
 }
 
 /// The CSS class that gives the line its colour.

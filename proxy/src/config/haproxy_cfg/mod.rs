@@ -8,6 +8,7 @@ mod bind;
 mod global;
 pub mod lexer;
 mod log;
+pub mod one_server;
 mod proxy;
 mod rules;
 mod server;
