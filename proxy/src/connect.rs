@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -225,9 +226,9 @@ async fn take_place(
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Its address, as the PROXY protocol may have told it.
-    pub source: std::net::SocketAddr,
+    pub source: SocketAddr,
     /// Where it came to; only known when somebody needs it.
-    pub local: Option<std::net::SocketAddr>,
+    pub local: Option<SocketAddr>,
     /// The name it asked for in its TLS greeting.
     pub name: Option<String>,
     /// Its TLS.

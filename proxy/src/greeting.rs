@@ -17,7 +17,6 @@ use crate::proxy_protocol::{self, Found};
 use crate::reactor::{self, Stream};
 use crate::registry::Session;
 use crate::side::Side;
-use crate::syslog::level;
 use crate::tcplog::{Accepted, End};
 use crate::tls;
 
@@ -299,7 +298,7 @@ pub fn log_failure(
         entrance.name,
         failure.text()
     );
-    frontend.logger.send(level::INFO, &text);
+    frontend.style.write_failure(&frontend.logger, &frontend.name, peer, accepted, &text);
 }
 
 impl From<Failure> for io::Error {

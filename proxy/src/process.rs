@@ -41,6 +41,8 @@ pub struct Process {
     pub counters: Counters,
     /// Most connections.
     maxconn: AtomicU32,
+    /// Most that operators can set at run time.
+    hard_maxconn: AtomicU32,
     /// Places left.
     pub places: Arc<Places>,
     /// Worker threads.
@@ -135,6 +137,7 @@ impl Process {
             sections: ArcSwap::from_pointee(sections),
             counters: Counters::default(),
             maxconn: AtomicU32::new(maxconn),
+            hard_maxconn: AtomicU32::new(maxconn),
             places: Arc::new(Places::new(maxconn)),
             threads,
             open_files: AtomicU64::new(open_files),
@@ -202,6 +205,23 @@ impl Process {
     /// Most connections.
     pub fn maxconn(&self) -> u32 {
         self.maxconn.load(Relaxed)
+    }
+
+    /// Most connections that operators can set at run time.
+    pub fn hard_maxconn(&self) -> u32 {
+        self.hard_maxconn.load(Relaxed)
+    }
+
+    /// Changes the most connections; 0 is the most there can be. `false` when it is more than that.
+    pub fn set_maxconn(&self, limit: u32) -> bool {
+        let most = self.hard_maxconn();
+        if limit > most {
+            return false;
+        }
+        let limit = if limit == 0 { most } else { limit };
+        self.maxconn.store(limit, Relaxed);
+        self.places.set_limit(limit);
+        true
     }
 
     /// Limit of open files.

@@ -65,13 +65,7 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
 }
 
 /// From the greeted client to the end of the transfer and its line in the log.
-async fn talk(
-    process: &Process,
-    frontend: &Frontend,
-    mut arrived: Arrived,
-    at: Instant,
-    session: &Session,
-) {
+async fn talk(process: &Process, frontend: &Frontend, mut arrived: Arrived, at: Instant, session: &Session) {
     let mut ledger = Ledger::default();
     let routed = greeting::route(process, frontend, &arrived);
     let backend = routed.as_ref().ok().and_then(Option::as_ref);

@@ -162,6 +162,7 @@ impl fmt::Display for Line<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct Style {
     format: Option<Format>,
+    error_format: Option<Format>,
     tcplog: bool,
     dontlognull: bool,
     dontlog_normal: bool,
@@ -175,6 +176,7 @@ impl Style {
         let logging = &settings.logging;
         Self {
             format: logging.format.as_deref().and_then(|text| Format::parse(text).ok()),
+            error_format: logging.error_format.as_deref().and_then(|text| Format::parse(text).ok()),
             tcplog: settings.tcplog,
             dontlognull: settings.dontlognull,
             dontlog_normal: logging.dontlog_normal,
@@ -191,6 +193,48 @@ impl Style {
     /// Whether lines show addresses that have to be asked for.
     pub fn shows_addresses(&self) -> bool {
         self.format.as_ref().map_or(!self.tcplog, Format::shows_addresses)
+    }
+
+    /// Sends a line about a client that never got as far as a session (`error-log-format`, or the given words).
+    pub fn write_failure(
+        &self,
+        logger: &Logger,
+        frontend: &str,
+        client: SocketAddr,
+        accepted: SystemTime,
+        text: &str,
+    ) {
+        let Some(format) = &self.error_format else {
+            logger.send(level::INFO, text);
+            return;
+        };
+        let line = Line {
+            client,
+            accepted,
+            frontend,
+            backend: frontend,
+            server: "<NOSRV>",
+            waited_ms: -1,
+            connect_ms: -1,
+            total_ms: i64::try_from(accepted.elapsed().unwrap_or_default().as_millis()).unwrap_or(i64::MAX),
+            bytes: 0,
+            bytes_in: 0,
+            handshake_ms: -1,
+            local: None,
+            source: None,
+            target: None,
+            tls: None,
+            early: false,
+            end: End::Denied,
+            process: 0,
+            frontend_connections: 0,
+            backend_connections: 0,
+            server_connections: 0,
+            retries: 0,
+            redispatched: false,
+            queues: (0, 0),
+        };
+        logger.send(level::INFO, &format.line(&line));
     }
 
     /// Sends a session's line, when there is to be one.

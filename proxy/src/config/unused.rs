@@ -96,8 +96,6 @@ fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
     list.add(settings.source.is_some(), "source", place);
     list.add(settings.logging.format_sd.is_some(), "log-format-sd", place);
-    list.add(settings.logging.error_format.is_some(), "error-log-format", place);
-    list.add(settings.logging.logasap, "option logasap", place);
     list.add(settings.client_keepalive_times != Default::default(), "clitcpka-*", place);
     list.add(settings.server_keepalive_times != Default::default(), "srvtcpka-*", place);
     list.add(settings.socket_stats, "option socket-stats", place);

@@ -24,7 +24,11 @@ pub(super) fn frontend(cli: &mut Cli, words: &[&str]) -> Answer {
 pub(super) fn global(cli: &mut Cli, words: &[&str]) -> Answer {
     cli.need(Level::Admin)?;
     let value = words.first().ok_or_else(|| Reply::error("Expects an integer value.\n"))?;
-    if leading_number(value) > 0 { Ok(Reply::done()) } else { Err(Reply::error("Value out of range.\n")) }
+    if cli.process.set_maxconn(leading_number(value)) {
+        Ok(Reply::done())
+    } else {
+        Err(Reply::error("Value out of range.\n"))
+    }
 }
 
 /// `set maxconn server <bk>/<srv> <value>`; 0 is no limit.
@@ -54,13 +58,9 @@ pub(super) fn rate_limit(cli: &mut Cli, words: &[&str]) -> Answer {
         return Err(unknown_limit());
     }
     let value = words.get(2).ok_or_else(|| Reply::error("Expects an integer value.\n"))?;
-    match (*setting, leading_number(value)) {
-        ("connections" | "sessions", value) => {
-            let _ = value;
-            Ok(Reply::done())
-        }
-        (_, 0) => Ok(Reply::done()),
-        (other, _) => Err(Reply::error(format!("`{other}` is not limited by this proxy.\n"))),
+    match leading_number(value) {
+        0 => Ok(Reply::done()),
+        _ => Err(Reply::error(format!("This proxy does not limit the rate of {setting}.\n"))),
     }
 }
 

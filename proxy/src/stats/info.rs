@@ -110,7 +110,7 @@ impl Facts {
             memory: gauge::resident_memory(),
             open_files: small(process.open_files()),
             maxconn: process.maxconn(),
-            hard_maxconn: process.maxconn(),
+            hard_maxconn: process.hard_maxconn(),
             current: counters.current.load(Relaxed),
             total: small(counters.total.load(Relaxed)),
             requests: small(measured.requests),

@@ -199,7 +199,7 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
     let counters = &frontend.counters;
     let mut row = Row::new(RowKind::Frontend, &frontend.config, "FRONTEND", 0);
     row.traffic(counters, now);
-    row.set("slim", Value::U32(frontend.limit));
+    row.set("slim", Value::U32(frontend.places.limit()));
     row.u64("dreq", &counters.denied);
     row.u64("ereq", &counters.request_errors);
     row.text("status", frontend.status());
@@ -340,7 +340,7 @@ fn full_connections(process: &Process, section: &Section) -> u32 {
             Some((target, _)) => target == name,
             None => frontend.config.name == *name,
         })
-        .map(|frontend| u64::from(frontend.limit))
+        .map(|frontend| u64::from(frontend.places.limit()))
         .sum();
     u32::try_from(total.div_ceil(10)).unwrap_or(u32::MAX).max(1)
 }
