@@ -310,3 +310,37 @@ impl CheckStatusWord {
         Self::WORDS.iter().find(|(_, status)| *status == self).map_or("", |(name, _)| name)
     }
 }
+
+/// Reads hexadecimal digits; `None` when they are not, or odd in number.
+#[must_use]
+pub fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Writes bytes as hexadecimal digits.
+#[must_use]
+pub fn to_hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads `200`, `200-399`, `200,204-206`.
+#[must_use]
+pub fn parse_status_ranges(text: &str) -> Option<Vec<(u16, u16)>> {
+    text.split(',')
+        .map(|part| {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            let (low, high) = (low.parse().ok()?, high.parse().ok()?);
+            (low <= high && high <= 999).then_some((low, high))
+        })
+        .collect()
+}
+
+/// What is wrong with a regular expression of a check.
+#[must_use]
+pub fn regex_error(text: &str) -> Option<String> {
+    fancy_regex::Regex::new(text).err().map(|error| error.to_string())
+}

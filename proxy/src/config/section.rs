@@ -109,6 +109,15 @@ impl ProxyConfig {
         }
     }
 
+    /// The smallest number no server of it has.
+    #[must_use]
+    pub fn next_server_id(&self) -> u32 {
+        let after = u32::try_from(self.servers.len()).unwrap_or(u32::MAX - 1) + 1;
+        let is_free = |id: u32| self.servers.iter().all(|server| server.id != id);
+        // Without numbers of their own, the servers are counted.
+        if is_free(after) { after } else { (1..=after).find(|id| is_free(*id)).unwrap_or(after) }
+    }
+
     /// Whether it accepts connections.
     #[must_use]
     pub fn has_frontend(&self) -> bool {

@@ -269,6 +269,43 @@ pub struct ProxyV2Options {
     pub unique_id: bool,
 }
 
+impl ProxyV2Options {
+    /// HAProxy's names of the options.
+    pub const NAMES: [&'static str; 8] =
+        ["ssl", "cert-cn", "ssl-cipher", "cert-sig", "cert-key", "authority", "crc32c", "unique-id"];
+
+    fn fields(&mut self) -> [&mut bool; 8] {
+        [
+            &mut self.ssl,
+            &mut self.cert_cn,
+            &mut self.ssl_cipher,
+            &mut self.cert_sig,
+            &mut self.cert_key,
+            &mut self.authority,
+            &mut self.crc32c,
+            &mut self.unique_id,
+        ]
+    }
+
+    /// Turns an option on by its name; `false` when there is none of this name.
+    pub fn set(&mut self, name: &str) -> bool {
+        let at = Self::NAMES.iter().position(|known| *known == name);
+        if let Some(at) = at {
+            // As in HAProxy, what is about a certificate needs what is about TLS.
+            self.ssl |= name.starts_with("cert-") || name == "ssl-cipher";
+            *self.fields()[at] = true;
+        }
+        at.is_some()
+    }
+
+    /// The names of those that are on.
+    #[must_use]
+    pub fn names(mut self) -> Vec<&'static str> {
+        let fields = self.fields();
+        Self::NAMES.iter().zip(fields).filter(|(_, on)| **on).map(|(name, _)| *name).collect()
+    }
+}
+
 /// A way to find a server's first address (`init-addr`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitAddr {
@@ -280,6 +317,30 @@ pub enum InitAddr {
     None,
     /// This one.
     Address(IpAddr),
+}
+
+impl InitAddr {
+    /// Reads HAProxy's word for it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "last" => Self::Last,
+            "libc" => Self::Libc,
+            "none" => Self::None,
+            _ => Self::Address(text.parse().ok()?),
+        })
+    }
+}
+
+impl std::fmt::Display for InitAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Last => f.write_str("last"),
+            Self::Libc => f.write_str("libc"),
+            Self::None => f.write_str("none"),
+            Self::Address(ip) => write!(f, "{ip}"),
+        }
+    }
 }
 
 /// A family of addresses.

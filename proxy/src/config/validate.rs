@@ -24,7 +24,12 @@ pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
             .help("proxy init writes a configuration to start from"),
         );
     }
+    for proxy in &config.proxies {
+        backend_modes(proxy, config, remarks);
+    }
+    super::complete::complete(config, remarks);
     names(config, remarks);
+    super::references::check(config, remarks);
     addresses(config, remarks);
     super::unused::remarks(config, remarks);
     let mut warned: Vec<Place> = Vec::new();
@@ -115,11 +120,19 @@ fn backends(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
             }
             remarks.push(place.mark(remark));
         }
-        Some(other) if other.settings.mode != proxy.settings.mode => {
-            let message = format!("`{name}` has another mode than `{}`", proxy.name);
-            remarks.push(place.mark(Diagnostic::error("mode-differs", message)));
-        }
         Some(_) => {}
+    }
+}
+
+/// A frontend and its backend must have the same mode, as the files say it.
+fn backend_modes(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
+    let Some((name, place)) = proxy.settings.default_backend.as_ref().filter(|_| proxy.has_frontend()) else {
+        return;
+    };
+    let found = config.proxies.iter().find(|other| other.has_backend() && &other.name == name);
+    if found.is_some_and(|other| other.settings.mode != proxy.settings.mode) {
+        let message = format!("`{name}` has another mode than `{}`", proxy.name);
+        remarks.push(place.mark(Diagnostic::error("mode-differs", message)));
     }
 }
 
@@ -127,30 +140,19 @@ fn mode(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
     let settings = &proxy.settings;
     match settings.mode {
         Mode::Http => {
-            let balances = !proxy.servers.is_empty() || settings.default_backend.is_some();
             let is_stats = settings.stats.enabled && proxy.has_frontend();
-            if balances || !is_stats {
+            if !is_stats && !settings.disabled {
                 let message = format!(
-                    "section `{}` is in mode http; only the statistics page is served so",
+                    "section `{}` is in mode http and has neither servers nor the statistics page",
                     proxy.name
                 );
                 remarks.push(
                     proxy
                         .place
                         .mark(Diagnostic::error("http-mode", message))
-                        .help("write `mode tcp`: connections are balanced whole, headers are not looked at"),
+                        .help("requests are not looked at here: leave this section to an HTTP proxy"),
                 );
             }
-        }
-        Mode::Tcp if settings.stats.enabled && proxy.kind != Kind::Backend => {
-            let message =
-                format!("the statistics page of `{}` is not served: the section is in mode tcp", proxy.name);
-            remarks.push(
-                proxy
-                    .place
-                    .mark(Diagnostic::warning("stats-need-http", message))
-                    .help("write `mode http` in a section of its own"),
-            );
         }
         Mode::Tcp => {}
     }

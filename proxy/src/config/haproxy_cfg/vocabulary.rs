@@ -44,49 +44,60 @@ pub(super) const GLOBAL: &[&str] = &[
     "quiet",
     "zero-warning",
     "nosplice",
+    "maxconnrate",
+    "maxsessrate",
+    "maxsslconn",
+    "maxsslrate",
+    "maxpipes",
+    "noreuseport",
+    "no",
+    "strict-limits",
+    "external-check",
+    "insecure-fork-wanted",
+    "log-send-hostname",
+    "default-path",
+    "server-state-base",
+    "server-state-file",
+    "ca-base",
+    "crt-base",
+    "localpeer",
+    "unix-bind",
+    "grace",
+    "close-spread-time",
+    "setenv",
+    "presetenv",
+    "unsetenv",
+    "resetenv",
+    "ssl-default-bind-ciphers",
+    "ssl-default-bind-ciphersuites",
+    "ssl-default-bind-curves",
+    "ssl-default-bind-options",
+    "ssl-default-server-ciphers",
+    "ssl-default-server-ciphersuites",
+    "ssl-default-server-options",
+    "ssl-server-verify",
 ];
 
 /// Words of `global` that tune HAProxy's own machinery; leaving them out changes nothing a user sees.
 pub(super) const GLOBAL_TUNING: &[&str] = &[
     "debug",
     "cpu-map",
-    "log-send-hostname",
-    "external-check",
-    "insecure-fork-wanted",
     "insecure-setuid-wanted",
     "set-dumpable",
-    "server-state-file",
-    "server-state-base",
-    "presetenv",
-    "setenv",
-    "unsetenv",
-    "resetenv",
-    "default-path",
-    "localpeer",
     "expose-experimental-directives",
-    "maxconnrate",
-    "maxsessrate",
-    "maxsslconn",
-    "maxsslrate",
     "maxcomprate",
     "maxcompcpuusage",
     "maxzlibmem",
-    "maxpipes",
     "noepoll",
     "nokqueue",
     "noevports",
     "nopoll",
     "nogetaddrinfo",
-    "noreuseport",
     "busy-polling",
-    "unix-bind",
     "h1-case-adjust",
     "h1-case-adjust-file",
     "issuers-chain-path",
     "numa-cpu-mapping",
-    "strict-limits",
-    "ca-base",
-    "crt-base",
     "lua-load",
     "lua-prepend-path",
     "mworker-max-reloads",
@@ -96,13 +107,114 @@ pub(super) const GLOBAL_TUNING: &[&str] = &[
     "thread-groups",
     "thread-group",
     "cluster-secret",
-    "close-spread-time",
-    "grace",
     "wurfl-data-file",
     "deviceatlas-json-file",
     "51degrees-data-file",
     "email-alert",
+    "set-var",
+    "set-var-fmt",
+    "httpclient.resolvers.id",
+    "httpclient.resolvers.prefer",
+    "httpclient.ssl.ca-file",
+    "httpclient.ssl.verify",
+    "h1-accept-payload-with-any-method",
+    "lua-load-per-thread",
+    "no-memory-trimming",
+    "node-id",
+    "harden.reject-privileged-ports.tcp",
 ];
+
+/// Words of `global` about OpenSSL.
+pub(super) const GLOBAL_SSL: &[&str] = &[
+    "ssl-dh-param-file",
+    "ssl-engine",
+    "ssl-load-extra-del-ext",
+    "ssl-load-extra-files",
+    "ssl-mode-async",
+    "ssl-propquery",
+    "ssl-provider",
+    "ssl-provider-path",
+    "ssl-skip-self-issued-ca",
+];
+
+/// Words of `global` beginning with `tune.` that mean something here.
+pub(super) const TUNE_USED: &[&str] = &[
+    "tune.bufsize",
+    "tune.maxaccept",
+    "tune.pipesize",
+    "tune.rcvbuf.client",
+    "tune.rcvbuf.server",
+    "tune.sndbuf.client",
+    "tune.sndbuf.server",
+];
+
+/// Words of `global` beginning with `tune.` that do not.
+pub(super) const TUNE: &[&str] = &[
+    "tune.fail-alloc",
+    "tune.fd.edge-triggered",
+    "tune.h2.header-table-size",
+    "tune.h2.initial-window-size",
+    "tune.h2.max-concurrent-streams",
+    "tune.h2.max-frame-size",
+    "tune.idle-pool.shared",
+    "tune.listener.multi-queue",
+    "tune.lua.forced-yield",
+    "tune.lua.maxmem",
+    "tune.lua.service-timeout",
+    "tune.lua.session-timeout",
+    "tune.lua.task-timeout",
+    "tune.peers.max-updates-at-once",
+    "tune.pool-high-fd-ratio",
+    "tune.pool-low-fd-ratio",
+    "tune.sched.low-latency",
+    "tune.ssl.cachesize",
+    "tune.ssl.capture-buffer-size",
+    "tune.ssl.capture-cipherlist-size",
+    "tune.ssl.default-dh-param",
+    "tune.ssl.force-private-cache",
+    "tune.ssl.hard-maxrecord",
+    "tune.ssl.keylog",
+    "tune.ssl.lifetime",
+    "tune.ssl.maxrecord",
+    "tune.ssl.ssl-ctx-cache-size",
+    "tune.vars.check-max-size",
+    "tune.vars.global-max-size",
+    "tune.vars.proc-max-size",
+    "tune.vars.reqres-max-size",
+    "tune.vars.sess-max-size",
+    "tune.vars.txn-max-size",
+    "tune.buffers.limit",
+    "tune.buffers.reserve",
+    "tune.chksize",
+    "tune.comp.maxlevel",
+    "tune.http.cookielen",
+    "tune.http.logurilen",
+    "tune.http.maxhdr",
+    "tune.idletimer",
+    "tune.maxpollevents",
+    "tune.maxrewrite",
+    "tune.max-checks-per-thread",
+    "tune.pattern.cache-size",
+    "tune.recv_enough",
+    "tune.runqueue-depth",
+    "tune.rcvbuf.frontend",
+    "tune.rcvbuf.backend",
+    "tune.sndbuf.frontend",
+    "tune.sndbuf.backend",
+    "tune.stick-counters",
+    "tune.zlib.memlevel",
+    "tune.zlib.windowsize",
+    "tune.quic.conn-buf-limit",
+    "tune.memory.hot-size",
+];
+
+/// Whether HAProxy knows a word beginning with `tune.`; the families that only later versions have too.
+pub(super) fn is_tune(word: &str) -> bool {
+    TUNE.contains(&word)
+        || ["tune.h2.", "tune.lua.", "tune.ssl.", "tune.quic.", "tune.vars.", "tune.http.", "tune.fd."]
+            .iter()
+            .any(|family| word.starts_with(family))
+}
 
 /// Words of proxy sections that are carried out (or checked and refused with a reason).
 pub(super) const PROXY: &[&str] = &[
@@ -137,33 +249,42 @@ pub(super) const PROXY: &[&str] = &[
     "server-template",
     "source",
     "log-tag",
-];
-
-/// Words of proxy sections that are known and change nothing a TCP client sees when left out.
-pub(super) const PROXY_TUNING: &[&str] = &[
     "backlog",
     "hash-type",
     "hash-balance-factor",
-    "grace",
-    "bind-process",
+    "rate-limit",
     "log-format",
     "log-format-sd",
     "error-log-format",
     "load-server-state-from-file",
+    "server-state-file-name",
+    "clitcpka-cnt",
+    "clitcpka-idle",
+    "clitcpka-intvl",
+    "srvtcpka-cnt",
+    "srvtcpka-idle",
+    "srvtcpka-intvl",
+    "external-check",
+];
+
+/// Words of proxy sections that are known and change nothing a TCP client sees when left out.
+pub(super) const PROXY_TUNING: &[&str] = &[
+    "grace",
+    "bind-process",
     "max-keep-alive-queue",
     "email-alert",
     "stick-table",
     "stick",
     "persist",
-    "rate-limit",
-    "external-check",
     "declare",
     "filter",
     "guid",
     "force-be-switch",
-    "appsession",
     "max-session-srv-conns",
 ];
+
+/// Words of proxy sections that decide where connections go and are not supported.
+pub(super) const PROXY_REFUSED: &[&str] = &["dispatch"];
 
 /// Words of proxy sections that only concern HTTP.
 pub(super) const PROXY_HTTP: &[&str] = &[
@@ -212,6 +333,8 @@ pub(super) const PROXY_HTTP: &[&str] = &[
     "force-persist",
     "ignore-persist",
     "block",
+    "retry-on",
+    "appsession",
 ];
 
 /// Words after `option` that are carried out.
@@ -223,40 +346,27 @@ pub(super) const OPTIONS: &[&str] = &[
     "tcpka",
     "clitcpka",
     "srvtcpka",
-    "tcp-check",
-    "amqp-check",
     "log-health-checks",
     "allbackups",
     "splice-auto",
     "splice-request",
     "splice-response",
-];
-
-/// Words after `option` that are known and change nothing a TCP client sees when left out.
-pub(super) const OPTIONS_TUNING: &[&str] = &[
-    "abortonclose",
     "contstats",
-    "logasap",
-    "nolinger",
     "socket-stats",
+    "abortonclose",
+    "nolinger",
     "tcp-smart-accept",
     "tcp-smart-connect",
-    "dontlog-normal",
-    "log-separate-errors",
     "independent-streams",
-    "persist",
-    "transparent",
-    "tfo",
-    "idle-close-on-response",
     "prefer-last-server",
-    "external-check",
-    "spop-check",
-    "ssl-hello-chk",
+    "transparent",
+    "persist",
+    "dontlog-normal",
+    "logasap",
+    "log-separate-errors",
+    "fail-open",
+    "rebalance",
 ];
-
-/// Health checks of other protocols; a plain TCP check takes their place.
-pub(super) const OPTIONS_CHECKS: &[&str] =
-    &["httpchk", "mysql-check", "pgsql-check", "redis-check", "smtpchk", "smtp-check", "ldap-check"];
 
 /// Words after `option` that only concern HTTP.
 pub(super) const OPTIONS_HTTP: &[&str] = &[
@@ -283,14 +393,15 @@ pub(super) const OPTIONS_HTTP: &[&str] = &[
     "h1-case-adjust-bogus-server",
     "httpslog",
     "log-health-check",
+    "idle-close-on-response",
 ];
 
 /// Words after `timeout` that are carried out.
 pub(super) const TIMEOUTS: &[&str] =
     &["client", "server", "connect", "check", "queue", "tunnel", "client-fin", "server-fin"];
 
-/// Words after `timeout` that only concern HTTP (or an old spelling of another).
-pub(super) const TIMEOUTS_HTTP: &[&str] = &["http-request", "http-keep-alive", "tarpit"];
+/// Words after `timeout` that only concern HTTP.
+pub(super) const TIMEOUTS_HTTP: &[&str] = &["http-request", "http-keep-alive", "tarpit", "appsession"];
 
 /// Words after `stats` in a proxy section.
 pub(super) const STATS: &[&str] = &[
@@ -335,153 +446,268 @@ pub(super) const SERVER: &[&str] = &[
     "no-send-proxy-v2",
     "id",
     "amqp",
-];
-
-/// Words of a `server` line with a value that are known and left out.
-pub(super) const SERVER_VALUE: &[&str] = &[
-    "cookie",
     "slowstart",
     "on-marked-down",
     "on-marked-up",
+    "track",
     "observe",
     "error-limit",
     "on-error",
-    "resolvers",
-    "resolve-prefer",
-    "resolve-opts",
-    "resolve-net",
-    "init-addr",
-    "track",
+    "cookie",
+    "tfo",
+    "no-tfo",
+    "tcp-ut",
+    "namespace",
+    "source",
+    "check-send-proxy",
+    "no-check-send-proxy",
+    "send-proxy-v2-ssl",
+    "send-proxy-v2-ssl-cn",
+    "no-send-proxy-v2-ssl",
+    "no-send-proxy-v2-ssl-cn",
+    "proxy-v2-options",
+    "agent-check",
+    "no-agent-check",
     "agent-addr",
     "agent-inter",
     "agent-port",
     "agent-send",
+    "init-addr",
+    "resolvers",
+    "resolve-prefer",
+    "resolve-opts",
+    "resolve-net",
+];
+
+/// Words of a `server` line with a value that are known and left out.
+pub(super) const SERVER_VALUE: &[&str] = &[
     "pool-low-conn",
     "pool-max-conn",
     "pool-purge-delay",
     "max-reuse",
     "proto",
     "check-proto",
-    "check-alpn",
-    "check-sni",
     "redir",
-    "tcp-ut",
     "ws",
     "shard",
     "log-proto",
 ];
 
 /// Words of a `server` line without a value that are known and left out.
-pub(super) const SERVER_FLAG: &[&str] = &[
-    "agent-check",
-    "check-send-proxy",
-    "no-check-send-proxy",
-    "no-agent-check",
-    "non-stick",
-    "stick",
-    "tfo",
-    "no-tfo",
-    "check-via-socks4",
-    "no-check-ssl",
-    "no-ssl",
-    "no-verifyhost",
-    "no-backup-persist",
-];
+pub(super) const SERVER_FLAG: &[&str] = &["non-stick", "stick", "no-check-via-socks4"];
 
 /// Words of a `server` line that would change where data goes; they cannot be left out.
-pub(super) const SERVER_REFUSED: &[&str] = &[
-    "ssl",
-    "check-ssl",
-    "verify",
-    "verifyhost",
-    "ca-file",
-    "crt",
-    "crl-file",
-    "sni",
-    "alpn",
-    "npn",
-    "ciphers",
-    "ciphersuites",
-    "force-sslv3",
-    "force-tlsv10",
-    "force-tlsv11",
-    "force-tlsv12",
-    "force-tlsv13",
-    "no-sslv3",
-    "no-tlsv10",
-    "no-tlsv11",
-    "no-tlsv12",
-    "no-tlsv13",
-    "no-tls-tickets",
-    "ssl-min-ver",
-    "ssl-max-ver",
-    "no-ssl-reuse",
-    "socks4",
-    "namespace",
-    "source",
-    "usesrc",
-    "proxy-v2-options",
-    "send-proxy-v2-ssl",
-    "send-proxy-v2-ssl-cn",
-    "set-proxy-v2-tlv-fmt",
-];
+pub(super) const SERVER_REFUSED: &[&str] = &["socks4", "check-via-socks4", "usesrc", "set-proxy-v2-tlv-fmt"];
 
 /// Words of a `bind` line that are carried out.
-pub(super) const BIND: &[&str] =
-    &["name", "interface", "transparent", "v4v6", "v6only", "backlog", "maxconn", "id"];
+pub(super) const BIND: &[&str] = &[
+    "name",
+    "interface",
+    "transparent",
+    "v4v6",
+    "v6only",
+    "backlog",
+    "maxconn",
+    "id",
+    "accept-proxy",
+    "defer-accept",
+    "tfo",
+    "mss",
+    "tcp-ut",
+    "namespace",
+    "mode",
+    "user",
+    "uid",
+    "group",
+    "gid",
+    "level",
+    "expose-fd",
+];
 
 /// Words of a `bind` line with a value that are known and left out.
-pub(super) const BIND_VALUE: &[&str] = &[
-    "nice",
-    "mss",
-    "process",
-    "thread",
-    "shards",
-    "level",
-    "severity-output",
-    "uid",
-    "gid",
-    "user",
-    "group",
-    "mode",
-    "proto",
-    "tcp-ut",
-    "quic-cc-algo",
-];
+pub(super) const BIND_VALUE: &[&str] = &["nice", "process", "thread", "shards", "severity-output", "proto"];
 
 /// Words of a `bind` line without a value that are known and left out.
-pub(super) const BIND_FLAG: &[&str] =
-    &["defer-accept", "tfo", "accept-netscaler-cip-legacy", "expose-fd", "listeners"];
+pub(super) const BIND_FLAG: &[&str] = &["quic-force-retry"];
 
-/// Words of a `bind` line that would change what a client speaks; they cannot be left out.
-pub(super) const BIND_REFUSED: &[&str] = &[
-    "ssl",
-    "crt",
-    "crt-list",
-    "ca-file",
-    "verify",
-    "alpn",
-    "npn",
-    "ciphers",
-    "ciphersuites",
-    "accept-proxy",
-    "accept-netscaler-cip",
-    "namespace",
-    "strict-sni",
-    "ssl-min-ver",
-    "ssl-max-ver",
-    "curves",
-    "ecdhe",
-    "crl-file",
-    "no-tls-tickets",
-    "prefer-client-ciphers",
-    "generate-certificates",
-    "force-tlsv12",
-    "force-tlsv13",
-    "no-sslv3",
-    "no-tlsv10",
-    "no-tlsv11",
-    "no-tlsv12",
-    "no-tlsv13",
-    "tls-ticket-keys",
+/// Names of acls that HAProxy defines itself and that look into requests.
+pub(super) const PREDEFINED_ACLS: &[&str] = &[
+    "HTTP",
+    "HTTP_1.0",
+    "HTTP_1.1",
+    "HTTP_2.0",
+    "HTTP_CONTENT",
+    "HTTP_URL_ABS",
+    "HTTP_URL_SLASH",
+    "HTTP_URL_STAR",
+    "METH_CONNECT",
+    "METH_DELETE",
+    "METH_GET",
+    "METH_HEAD",
+    "METH_OPTIONS",
+    "METH_POST",
+    "METH_PUT",
+    "METH_TRACE",
+    "RDP_COOKIE",
+    "REQ_CONTENT",
+    "WAIT_END",
 ];
+
+/// What an acl can look at here.
+pub(super) const FETCHES_USED: &[&str] = &[
+    "src",
+    "src_port",
+    "dst",
+    "dst_port",
+    "always_true",
+    "always_false",
+    "nbsrv",
+    "srv_is_up",
+    "srv_conn",
+    "fe_conn",
+    "fe_sess_rate",
+    "be_conn",
+    "be_sess_rate",
+    "queue",
+    "avg_queue",
+    "connslots",
+    "dst_conn",
+    "so_id",
+];
+
+/// What an acl can look at in HAProxy and not here, as far as it is often used.
+pub(super) const FETCHES: &[&str] = &[
+    "hdr",
+    "hdr_beg",
+    "hdr_dom",
+    "hdr_end",
+    "hdr_reg",
+    "hdr_sub",
+    "hdr_cnt",
+    "path",
+    "path_beg",
+    "path_dir",
+    "path_end",
+    "path_reg",
+    "path_sub",
+    "url",
+    "url_beg",
+    "url_reg",
+    "method",
+    "base",
+    "query",
+    "req_ssl_sni",
+    "req_ssl_hello_type",
+    "req_ssl_ver",
+    "req.ssl_sni",
+    "req.ssl_hello_type",
+    "ssl_fc",
+    "ssl_fc_sni",
+    "ssl_c_verify",
+    "payload",
+    "req.len",
+    "req_len",
+    "req_proto_http",
+    "http_auth",
+    "http_auth_group",
+    "src_conn_rate",
+    "src_conn_cur",
+    "sc0_conn_rate",
+    "sc_conn_rate",
+    "src_is_local",
+    "dst_is_local",
+    "be_name",
+    "fe_name",
+    "cook",
+    "status",
+    "wait_end",
+    "hostname",
+    "rand",
+    "env",
+    "var",
+];
+
+/// What names of tests begin with.
+const FETCH_FAMILIES: &[&str] = &[
+    "hdr",
+    "shdr",
+    "path",
+    "url",
+    "base",
+    "query",
+    "method",
+    "meth",
+    "cook",
+    "scook",
+    "capture",
+    "req",
+    "res",
+    "resp",
+    "rep",
+    "ssl_",
+    "sc0_",
+    "sc1_",
+    "sc2_",
+    "sc_",
+    "src_",
+    "dst_",
+    "fc_",
+    "bc_",
+    "be_",
+    "fe_",
+    "srv_",
+    "so_",
+    "http_",
+    "payload",
+    "rdp_",
+    "status",
+    "internal.",
+    "table_",
+    "txn",
+    "var",
+    "str",
+    "bin",
+    "int",
+    "bool",
+    "ipv4",
+    "ipv6",
+    "env",
+    "date",
+    "rand",
+    "proc",
+    "nbproc",
+    "thread",
+    "uuid",
+    "unique-id",
+    "cpu_",
+    "lat_",
+    "last_rule",
+    "hostname",
+    "queue",
+    "avg_queue",
+    "cur_",
+    "wait_end",
+    "stopping",
+    "prio_",
+    "fcgi",
+    "distcc",
+    "accept_date",
+    "request_date",
+    "quic_",
+    "lua.",
+    "set-var",
+    "nbsrv",
+    "connslots",
+    "WAIT_END",
+];
+
+/// Whether HAProxy has a test of this name, as far as its beginning tells.
+pub(super) fn is_fetch(name: &str) -> bool {
+    FETCHES_USED.contains(&name)
+        || FETCHES.contains(&name)
+        || FETCH_FAMILIES.iter().any(|family| {
+            let family = family.trim_end_matches(|c: char| c == '_' || c == '.');
+            name.strip_prefix(family)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '.', '-', '+', '3', '6', 'q']))
+        })
+}
