@@ -115,7 +115,7 @@ pub fn server_options(options: &ServerOptions, base: &ServerOptions) -> Keys {
         out.word("track", &format!("{backend}{}", track.server));
     }
     if options.observe != base.observe {
-        out.word("observe", options.observe.map_or("none", |observe| observe.word()));
+        out.word("observe", options.observe.map_or("none", super::server::Observe::word));
     }
     out.number("error-limit", options.error_limit, base.error_limit);
     if options.on_error != base.on_error {
@@ -179,7 +179,7 @@ fn server_names(options: &ServerOptions, base: &ServerOptions, out: &mut Writer)
         out.maybe("resolvers", options.resolvers.as_ref());
     }
     if options.resolve_prefer != base.resolve_prefer {
-        out.maybe("resolve-prefer", options.resolve_prefer.map(|family| family.word()));
+        out.maybe("resolve-prefer", options.resolve_prefer.map(super::server::AddressFamily::word));
     }
     let mut names = Vec::new();
     if options.resolve_allow_dup_ip != base.resolve_allow_dup_ip {

@@ -5,10 +5,9 @@
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::address::Host;
 use super::checks::CheckKind;
 use super::settings::Settings;
-use super::{Algorithm, Bind, BindAddress, Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
+use super::{Algorithm, Bind, Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
 
 /// Adds a warning for every setting that has no effect yet.
 pub fn remarks(config: &Config, remarks: &mut Diagnostics) {
@@ -77,14 +76,9 @@ fn section(proxy: &ProxyConfig, list: &mut List<'_>) {
 
 fn bind_line(bind: &Bind, list: &mut List<'_>) {
     let place = &bind.place;
-    list.refuse(!matches!(bind.address, BindAddress::Tcp(_)), "an address that is no TCP address", place);
-    list.refuse(bind.accept_proxy, "accept-proxy", place);
-    list.refuse(bind.tls.is_some(), "ssl", place);
     list.add(bind.maxconn.is_some(), "maxconn on a bind line", place);
     list.add(bind.defer_accept, "defer-accept", place);
     list.add(bind.tfo, "tfo", place);
-    list.add(bind.mss.is_some(), "mss", place);
-    list.add(bind.tcp_user_timeout.is_some(), "tcp-ut", place);
     list.refuse(bind.namespace.is_some(), "namespace", place);
 }
 
@@ -92,18 +86,13 @@ fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(matches!(settings.balance, Algorithm::Hash(_)), "balance hash", place);
     list.add(settings.hash_type != Default::default(), "hash-type", place);
     list.add(settings.hash_balance_factor > 0, "hash-balance-factor", place);
-    list.add(settings.backlog.is_some(), "backlog", place);
     list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
-    list.add(settings.source.is_some(), "source", place);
     list.add(settings.logging.format_sd.is_some(), "log-format-sd", place);
     list.add(settings.client_keepalive_times != Default::default(), "clitcpka-*", place);
     list.add(settings.server_keepalive_times != Default::default(), "srvtcpka-*", place);
     list.add(settings.socket_stats, "option socket-stats", place);
-    list.add(settings.abortonclose, "option abortonclose", place);
-    list.add(settings.nolinger, "option nolinger", place);
     list.add(settings.tcp_smart_accept, "option tcp-smart-accept", place);
     list.add(settings.tcp_smart_connect, "option tcp-smart-connect", place);
-    list.add(settings.independent_streams, "option independent-streams", place);
     list.add(settings.prefer_last_server, "option prefer-last-server", place);
     list.refuse(settings.transparent, "option transparent", place);
     list.add(settings.persist, "option persist", place);
@@ -120,7 +109,6 @@ fn check_kind(kind: CheckKind, place: &Place, list: &mut List<'_>) {
 fn server_line(server: &ServerConfig, list: &mut List<'_>) {
     let place = &server.place;
     let options = &server.options;
-    list.refuse(matches!(server.address.host, Host::Unix(_) | Host::Abstract(_)), "a unix socket", place);
     if let Some(kind) = options.check_kind {
         check_kind(kind, place, list);
     }
@@ -136,12 +124,8 @@ fn server_options(options: &ServerOptions, place: &Place, list: &mut List<'_>) {
     list.add(options.track.is_some(), "track", place);
     list.add(options.agent.check, "agent-check", place);
     list.add(options.observe.is_some(), "observe", place);
-    list.add(options.proxy_v2_options != Default::default(), "proxy-v2-options", place);
     list.add(!options.init_addr.is_empty(), "init-addr", place);
     list.add(options.resolvers.is_some(), "resolvers", place);
-    list.refuse(options.tls.enabled || options.tls.check == Some(true), "ssl", place);
-    list.add(options.source.is_some(), "source", place);
     list.add(options.tfo, "tfo", place);
-    list.add(options.tcp_user_timeout.is_some(), "tcp-ut", place);
     list.refuse(options.namespace.is_some(), "namespace", place);
 }

@@ -109,18 +109,13 @@ fn backends(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
         }
         return;
     };
-    let found = config.proxies.iter().find(|other| other.has_backend() && &other.name == name);
-    match found {
-        None => {
-            let known =
-                config.proxies.iter().filter(|other| other.has_backend()).map(|other| other.name.as_str());
-            let mut remark = Diagnostic::error("unknown-backend", format!("there is no backend `{name}`"));
-            if let Some(near) = daemon::diagnostic::suggest(name, known) {
-                remark = remark.label(format!("did you mean `{near}`?"));
-            }
-            remarks.push(place.mark(remark));
+    let known = || config.proxies.iter().filter(|other| other.has_backend()).map(|other| other.name.as_str());
+    if !known().any(|known| known == name) {
+        let mut remark = Diagnostic::error("unknown-backend", format!("there is no backend `{name}`"));
+        if let Some(near) = daemon::diagnostic::suggest(name, known()) {
+            remark = remark.label(format!("did you mean `{near}`?"));
         }
-        Some(_) => {}
+        remarks.push(place.mark(remark));
     }
 }
 

@@ -97,12 +97,15 @@ fn number(name: &str, argument: Option<&str>) -> Option<Number> {
     })
 }
 
+/// Reads a value from a word; the second argument gives the word after it.
+type ReadValue<'a, T> = &'a mut dyn FnMut(&str, &mut dyn FnMut() -> Option<String>) -> Result<T, String>;
+
 /// Flags and values of a test, one after another.
 fn values<T>(
     criterion: &Word,
     args: &mut Args<'_, '_>,
     ends: &[&str],
-    read: &mut dyn FnMut(&str, &mut dyn FnMut() -> Option<String>) -> Result<T, String>,
+    read: ReadValue<'_, T>,
 ) -> Option<Vec<T>> {
     let mut found = Vec::new();
     let mut flags = true;
@@ -160,7 +163,7 @@ fn from_file<T>(
     file: &Word,
     args: &mut Args<'_, '_>,
     found: &mut Vec<T>,
-    read: &mut dyn FnMut(&str, &mut dyn FnMut() -> Option<String>) -> Result<T, String>,
+    read: ReadValue<'_, T>,
 ) -> Option<()> {
     let text = match daemon::config::read_text(std::path::Path::new(&file.text)) {
         Ok(text) => text,

@@ -74,7 +74,7 @@ impl Notes {
             match word.weight {
                 _ if is_tcp => remarks.push(word.no_effect()),
                 Weight::Guards => {
-                    remarks.push(word.refused("leaving it out would let clients in that it keeps out"))
+                    remarks.push(word.refused("leaving it out would let clients in that it keeps out"));
                 }
                 Weight::Routes if carries => {
                     remarks.push(word.refused("leaving it out would send clients elsewhere"));

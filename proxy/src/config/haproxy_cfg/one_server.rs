@@ -21,7 +21,7 @@ pub fn parse_text(text: &str) -> Result<(ServerAddress, ServerOptions), String> 
     let mut remarks = Diagnostics::new();
     let mut args = Args::new(&line, &mut remarks);
     let mut options = ServerOptions::default();
-    let read = server::read_options(&mut args, &mut options);
+    let read = server::read_options(&mut args, &mut options, &mut None);
     let left = args.peek().map(|word| word.text.clone());
     let first = remarks
         .iter()

@@ -118,7 +118,11 @@ pub(super) fn default_options(args: &mut Args<'_, '_>, options: &mut ServerOptio
 }
 
 /// Reads options until the line ends or another setting begins. `None` after an error.
-fn read_options(args: &mut Args<'_, '_>, options: &mut ServerOptions, id: &mut Option<u32>) -> Option<()> {
+pub(super) fn read_options(
+    args: &mut Args<'_, '_>,
+    options: &mut ServerOptions,
+    id: &mut Option<u32>,
+) -> Option<()> {
     let is_option = |text: &str| {
         vocabulary::SERVER.contains(&text) || tls::SHARED.contains(&text) || tls::SERVER.contains(&text)
     };

@@ -706,7 +706,7 @@ pub(super) fn is_fetch(name: &str) -> bool {
     FETCHES_USED.contains(&name)
         || FETCHES.contains(&name)
         || FETCH_FAMILIES.iter().any(|family| {
-            let family = family.trim_end_matches(|c: char| c == '_' || c == '.');
+            let family = family.trim_end_matches(['_', '.']);
             name.strip_prefix(family)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '.', '-', '+', '3', '6', 'q']))
         })
