@@ -10,8 +10,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Choice, Lease};
-use crate::config::Settings;
+use crate::balance::Visitor;
 use crate::config::address::Port;
+use crate::config::{Algorithm, HashKey, Settings};
 use crate::counters::{Counters, Moment};
 use crate::early::{Early, Gone};
 use crate::greeting::Arrived;
@@ -97,6 +98,7 @@ pub async fn connect(
         let attempt = watch.run(side, reactor::timeout(settings.timeouts.connect, attempt)).await;
         let (end, refused) = match attempt {
             Ok(Some(Ok(opened))) => {
+                backend.observed(&lease.server, true);
                 ledger.connected = Some(reactor::now().saturating_duration_since(begun));
                 for counters in [&lease.server.counters, &backend.counters] {
                     counters.connected.fetch_add(1, Relaxed);
@@ -118,6 +120,9 @@ pub async fn connect(
                 return Err(stopped.end(End::ClientConnect));
             }
         };
+        if end != End::Resource {
+            backend.observed(&lease.server, false);
+        }
         lease.server.counters.end();
         if ledger.retries >= settings.retries || end == End::Resource {
             for counters in [&lease.server.counters, &backend.counters] {
@@ -202,7 +207,14 @@ async fn take_place(
     accepted: Instant,
     ledger: &mut Ledger,
 ) -> Result<Lease, End> {
-    let mut pending = match backend.choose(client.source.ip(), avoid) {
+    let destination = match settings.balance {
+        Algorithm::Hash(HashKey::Destination | HashKey::DestinationPort) => {
+            client.local.or_else(|| side.stream().local_addr())
+        }
+        _ => None,
+    };
+    let visitor = Visitor { source: client.source, destination };
+    let mut pending = match backend.choose(visitor, avoid) {
         Choice::Now(lease) => {
             ledger.waited.get_or_insert_with(|| reactor::now().saturating_duration_since(accepted));
             return Ok(lease);

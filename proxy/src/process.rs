@@ -13,7 +13,7 @@ use daemon::run::Failure;
 
 use crate::backend::Backend;
 use crate::config::validate::no_address;
-use crate::config::{Config, Global, ProxyConfig};
+use crate::config::{Config, Global, ProxyConfig, Resolvers};
 use crate::control::Control;
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
@@ -37,6 +37,8 @@ pub struct Process {
     global: ArcSwap<Global>,
     /// Its sections in the order of the file.
     sections: ArcSwap<Vec<Section>>,
+    /// `resolvers` sections.
+    resolvers: ArcSwap<Vec<Resolvers>>,
     /// Counters over all frontends.
     pub counters: Counters,
     /// Most connections.
@@ -135,6 +137,7 @@ impl Process {
             started,
             global: ArcSwap::from_pointee(global),
             sections: ArcSwap::from_pointee(sections),
+            resolvers: ArcSwap::from_pointee(config.resolvers),
             counters: Counters::default(),
             maxconn: AtomicU32::new(maxconn),
             hard_maxconn: AtomicU32::new(maxconn),
@@ -195,6 +198,11 @@ impl Process {
     /// The sections at present, in the order of the file.
     pub fn sections(&self) -> Guard<Arc<Vec<Section>>> {
         self.sections.load()
+    }
+
+    /// The `resolvers` sections at present.
+    pub fn resolvers(&self) -> Guard<Arc<Vec<Resolvers>>> {
+        self.resolvers.load()
     }
 
     /// The section with this number.

@@ -11,7 +11,6 @@ use daemon::shutdown::{Shutdown, ShutdownToken};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::backend::Backend;
 use crate::check::Checks;
 use crate::config::Mode;
 use crate::control::Outcome;
@@ -175,9 +174,7 @@ impl Running {
 
     /// Makes checks follow the servers that there are now.
     pub fn update_checks(&mut self) {
-        let backends: Vec<Arc<Backend>> =
-            self.process.sections().iter().filter_map(|section| section.backend.clone()).collect();
-        self.checks.update(&backends, &self.process.global(), &self.stop);
+        self.checks.update(&self.process, &self.stop);
     }
 
     /// Connections at work.

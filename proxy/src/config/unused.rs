@@ -7,7 +7,7 @@ use daemon::diagnostic::{Diagnostic, Diagnostics};
 
 use super::checks::CheckKind;
 use super::settings::Settings;
-use super::{Algorithm, Bind, Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
+use super::{Bind, Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
 
 /// Adds a warning for every setting that has no effect yet.
 pub fn remarks(config: &Config, remarks: &mut Diagnostics) {
@@ -83,9 +83,6 @@ fn bind_line(bind: &Bind, list: &mut List<'_>) {
 }
 
 fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
-    list.add(matches!(settings.balance, Algorithm::Hash(_)), "balance hash", place);
-    list.add(settings.hash_type != Default::default(), "hash-type", place);
-    list.add(settings.hash_balance_factor > 0, "hash-balance-factor", place);
     list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
     list.add(settings.logging.format_sd.is_some(), "log-format-sd", place);
     list.add(settings.client_keepalive_times != Default::default(), "clitcpka-*", place);
@@ -96,14 +93,13 @@ fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(settings.prefer_last_server, "option prefer-last-server", place);
     list.refuse(settings.transparent, "option transparent", place);
     list.add(settings.persist, "option persist", place);
-    list.add(settings.fail_open, "option fail-open", place);
     list.add(settings.rebalance.is_some(), "option rebalance", place);
     list.add(settings.server_state != Default::default(), "load-server-state-from-file", place);
     check_kind(settings.check, place, list);
 }
 
 fn check_kind(kind: CheckKind, place: &Place, list: &mut List<'_>) {
-    list.add(!matches!(kind, CheckKind::Tcp | CheckKind::Amqp), "this kind of check", place);
+    list.add(kind == CheckKind::External, "external-check", place);
 }
 
 fn server_line(server: &ServerConfig, list: &mut List<'_>) {
@@ -116,16 +112,6 @@ fn server_line(server: &ServerConfig, list: &mut List<'_>) {
 }
 
 fn server_options(options: &ServerOptions, place: &Place, list: &mut List<'_>) {
-    list.add(options.minconn.is_some(), "minconn", place);
-    list.add(options.check_send_proxy, "check-send-proxy", place);
-    list.add(options.slowstart.is_some(), "slowstart", place);
-    list.add(options.on_marked_down_shutdown_sessions, "on-marked-down", place);
-    list.add(options.on_marked_up_shutdown_backup_sessions, "on-marked-up", place);
-    list.add(options.track.is_some(), "track", place);
-    list.add(options.agent.check, "agent-check", place);
-    list.add(options.observe.is_some(), "observe", place);
-    list.add(!options.init_addr.is_empty(), "init-addr", place);
-    list.add(options.resolvers.is_some(), "resolvers", place);
     list.add(options.tfo, "tfo", place);
     list.refuse(options.namespace.is_some(), "namespace", place);
 }

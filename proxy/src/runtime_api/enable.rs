@@ -1,7 +1,6 @@
 //! `enable` and `disable`, and `shutdown frontend`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Answer, Cli, Reply};
 use crate::backend::Backend;
@@ -22,7 +21,7 @@ pub(super) fn enable_server(cli: &mut Cli, words: &[&str]) -> Answer {
     // HAProxy: leaves maintenance alone; a drain goes on.
     if server.condition().is_in_maintenance() {
         let order = if server.condition().drain { Order::Drain } else { Order::Ready };
-        check::carry_out(&backend, &server, order, &backend.logger());
+        check::carry_out(&backend, &server, order);
     }
     Ok(Reply::done())
 }
@@ -30,7 +29,7 @@ pub(super) fn enable_server(cli: &mut Cli, words: &[&str]) -> Answer {
 /// `disable server`: into maintenance.
 pub(super) fn disable_server(cli: &mut Cli, words: &[&str]) -> Answer {
     let (backend, server) = server(cli, words)?;
-    check::carry_out(&backend, &server, Order::Maintenance, &backend.logger());
+    check::carry_out(&backend, &server, Order::Maintenance);
     Ok(Reply::done())
 }
 
@@ -118,10 +117,4 @@ pub(super) fn frontend_name(cli: &Cli, words: &[&str]) -> Result<String, Reply> 
     let sections = cli.process.sections();
     let found = sections.iter().any(|section| section.config.name == **name && section.frontend.is_some());
     found.then(|| (*name).to_owned()).ok_or_else(|| Reply::error("No such frontend.\n"))
-}
-
-/// Puts a server's forced health into effect and tells everybody.
-pub(super) fn force_health(backend: &Arc<Backend>, server: &Arc<Server>, up: bool) {
-    let effect = server.force_health(up, Instant::now());
-    check::announce(backend, server, effect, Some("changed from CLI"), &backend.logger());
 }

@@ -9,8 +9,9 @@ use super::{Answer, Cli, Reply};
 use crate::backend::Backend;
 use crate::check::CheckStatus;
 use crate::check::state::Outcome;
+use crate::condition::Condition;
 use crate::config::address::Host;
-use crate::server::{Condition, Server};
+use crate::server::Server;
 
 /// Version and names of the columns.
 pub(super) const HEAD: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
@@ -89,8 +90,8 @@ pub(super) fn state_line(id: u32, backend: &Backend, server: &Server, now: Insta
         backend.name,
         config.id,
         server.name(),
-        operational_state(&condition),
-        admin_state(&condition, options.disabled),
+        condition.state as u8,
+        condition.admin.bits(),
         server.weight(),
         options.weight,
         now.saturating_duration_since(condition.changed).as_secs(),
@@ -116,18 +117,6 @@ pub(super) fn host(host: &Host) -> String {
         Host::Unix(path) => format!("unix@{}", path.display()),
         Host::Abstract(name) => format!("abns@{name}"),
     }
-}
-
-/// 0 stopped, 2 running.
-fn operational_state(condition: &Condition) -> u8 {
-    if !condition.is_up() { 0 } else { 2 }
-}
-
-/// HAProxy's bits: 1 maintenance by an operator, 4 by the file, 8 drain by an operator.
-fn admin_state(condition: &Condition, in_file: bool) -> u8 {
-    u8::from(condition.maintenance)
-        + if condition.maintenance && in_file { 4 } else { 0 }
-        + if condition.drain { 8 } else { 0 }
 }
 
 /// HAProxy's number of a check's status.
@@ -160,6 +149,7 @@ fn result_number(status: CheckStatus) -> u8 {
     match (status.word(), status.outcome()) {
         ("INI", _) => 0,
         ("L7OKC", _) => 4,
+        ("CHECKED", _) => 1,
         (_, Outcome::Passed) => 3,
         _ => 2,
     }
@@ -178,5 +168,5 @@ fn agent_state(condition: &Condition, configured: bool) -> u8 {
     if !configured {
         return 0;
     }
-    16 + check_state(true, condition.checking, condition.is_in_maintenance(), false)
+    16 + check_state(true, condition.agent.checking, false, condition.agent.in_progress)
 }

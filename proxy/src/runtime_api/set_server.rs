@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Answer, Cli, Reply, enable};
+use super::{Answer, Cli, Reply};
 use crate::backend::Backend;
 use crate::check;
-use crate::config::{Algorithm, HashMethod, Level, Settings};
+use crate::condition::Forced;
+use crate::config::Level;
 use crate::server::{Order, Server};
 
 const USAGE: &str = "usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | \
@@ -52,48 +53,8 @@ pub(super) fn set(cli: &mut Cli, words: &[&str]) -> Answer {
 }
 
 fn set_weight(backend: &Arc<Backend>, server: &Arc<Server>, value: Option<&&str>) -> Answer {
-    let value = value.ok_or_else(|| Reply::error("Require <weight> or <weight%>.\n"))?;
-    let number = value.strip_suffix('%').unwrap_or(value);
-    let digits =
-        number.bytes().skip(usize::from(number.starts_with('-'))).take_while(u8::is_ascii_digit).count();
-    if digits == 0 {
-        return Err(Reply::error("Empty weight string empty or preceded by garbage"));
-    }
-    let Ok(number) = number.parse::<i64>() else {
-        return Err(Reply::error("Trailing garbage in weight string"));
-    };
-    let weight = if value.ends_with('%') {
-        if number < 0 {
-            return Err(Reply::error("Relative weight must be positive.\n"));
-        }
-        // HAProxy: a share of the configured weight, 256 at most.
-        let first = i64::from(server.config().options.weight);
-        (first.saturating_mul(number) / 100).min(256)
-    } else if (0..=256).contains(&number) {
-        number
-    } else {
-        return Err(Reply::error("Absolute weight can only be between 0 and 256 inclusive.\n"));
-    };
-    if is_static(&backend.config().settings) && weight > 0 {
-        let first = i64::from(server.config().options.weight);
-        if weight != first {
-            return Err(Reply::error(
-                "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.\n",
-            ));
-        }
-    }
-    server.set_weight(u32::try_from(weight).unwrap_or(256));
-    backend.server_changed(Instant::now());
+    backend.change_weight(server, value.unwrap_or(&"")).map_err(Reply::error)?;
     Ok(Reply::done())
-}
-
-/// Whether weights cannot be changed but to nothing and back.
-fn is_static(settings: &Settings) -> bool {
-    match settings.balance {
-        Algorithm::StaticRoundRobin => true,
-        Algorithm::Source | Algorithm::Hash(_) => settings.hash_type.method == HashMethod::MapBased,
-        _ => false,
-    }
 }
 
 fn set_state(backend: &Arc<Backend>, server: &Arc<Server>, value: Option<&&str>) -> Answer {
@@ -103,7 +64,7 @@ fn set_state(backend: &Arc<Backend>, server: &Arc<Server>, value: Option<&&str>)
         Some(&"maint") => Order::Maintenance,
         _ => return Err(Reply::error("'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n")),
     };
-    check::carry_out(backend, server, order, &backend.logger());
+    check::carry_out(backend, server, order);
     Ok(Reply::done())
 }
 
@@ -111,16 +72,13 @@ fn set_health(backend: &Arc<Backend>, server: &Arc<Server>, value: Option<&&str>
     if server.config().options.track.is_some() {
         return Err(Reply::error("cannot change health on a tracking server.\n"));
     }
-    match value {
-        Some(&"up") => enable::force_health(backend, server, true),
-        Some(&"down") => enable::force_health(backend, server, false),
-        Some(&"stopping") => {
-            let now = Instant::now();
-            server.force_stopping(now);
-            backend.server_changed(now);
-        }
+    let forced = match value {
+        Some(&"up") => Forced::Up,
+        Some(&"down") => Forced::Down,
+        Some(&"stopping") => Forced::Stopping,
         _ => return Err(Reply::error("'set server <srv> health' expects 'up', 'stopping', or 'down'.\n")),
-    }
+    };
+    check::force(backend, server, forced);
     Ok(Reply::done())
 }
 
@@ -128,13 +86,12 @@ fn set_agent(backend: &Arc<Backend>, server: &Arc<Server>, value: Option<&&str>)
     if !server.config().options.agent.check {
         return Err(Reply::error(format!("{NO_AGENT}.\n")));
     }
-    let up = match value {
-        Some(&"up") => true,
-        Some(&"down") => false,
+    let forced = match value {
+        Some(&"up") => Forced::AgentUp,
+        Some(&"down") => Forced::AgentDown,
         _ => return Err(Reply::error("'set server <srv> agent' expects 'up' or 'down'.\n")),
     };
-    let effect = server.force_agent(up, Instant::now());
-    check::announce(backend, server, effect, Some("changed from CLI"), &backend.logger());
+    check::force(backend, server, forced);
     Ok(Reply::done())
 }
 

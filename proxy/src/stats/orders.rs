@@ -1,11 +1,11 @@
 //! Orders to servers from the form of the page: `s=SERVER&action=ACTION&b=#ID`, as HAProxy has it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::request;
 use crate::backend::Backend;
 use crate::check;
+use crate::condition::Forced;
 use crate::process::Process;
 use crate::registry::{Cause, Which};
 use crate::server::{Order, Server};
@@ -100,10 +100,8 @@ fn find_backend(process: &Process, wanted: &str) -> Option<Arc<Backend>> {
 enum Action {
     State(Order),
     Checking(bool),
-    Health(bool),
-    Stopping,
+    Health(Forced),
     Agent(bool),
-    AgentHealth(bool),
     Shutdown,
 }
 
@@ -115,38 +113,24 @@ impl Action {
             "maint" => Self::State(Order::Maintenance),
             "dhlth" => Self::Checking(false),
             "ehlth" => Self::Checking(true),
-            "hrunn" => Self::Health(true),
-            "hdown" => Self::Health(false),
-            "hnolb" => Self::Stopping,
+            "hrunn" => Self::Health(Forced::Up),
+            "hdown" => Self::Health(Forced::Down),
+            "hnolb" => Self::Health(Forced::Stopping),
             "dagent" => Self::Agent(false),
             "eagent" => Self::Agent(true),
-            "arunn" => Self::AgentHealth(true),
-            "adown" => Self::AgentHealth(false),
+            "arunn" => Self::Health(Forced::AgentUp),
+            "adown" => Self::Health(Forced::AgentDown),
             "shutdown" => Self::Shutdown,
             _ => return None,
         })
     }
 
     fn apply(self, process: &Process, backend: &Arc<Backend>, server: &Arc<Server>) {
-        let now = Instant::now();
         match self {
-            Self::State(order) => check::carry_out(backend, server, order, &backend.logger()),
+            Self::State(order) => check::carry_out(backend, server, order),
             Self::Checking(on) => server.set_checking(on),
-            Self::Health(up) => {
-                let effect = server.force_health(up, now);
-                let reason = Some("changed from the statistics page");
-                check::announce(backend, server, effect, reason, &backend.logger());
-            }
-            Self::Stopping => {
-                server.force_stopping(now);
-                backend.server_changed(now);
-            }
+            Self::Health(forced) => check::force(backend, server, forced),
             Self::Agent(on) => server.set_agent_checking(on),
-            Self::AgentHealth(up) => {
-                let effect = server.force_agent(up, now);
-                let reason = Some("changed from the statistics page");
-                check::announce(backend, server, effect, reason, &backend.logger());
-            }
             Self::Shutdown => {
                 process.workers().close_all(&Which::Server(server.clone()), Cause::Operator);
             }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::field::{FIELDS, Field, MODULE_FIELDS, TLS_FIELDS, Value, position};
 use crate::backend::Backend;
 use crate::check::CheckStatus;
+use crate::condition::Condition;
 use crate::config::{Mode, ProxyConfig};
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
 use crate::process::{Process, Section};
-use crate::server::{Condition, Server};
+use crate::server::Server;
 
 /// Which kind of line it is; the number is HAProxy's `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

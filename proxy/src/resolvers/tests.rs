@@ -1,0 +1,1 @@
+//! Tests of following names, against a small name server on loopback.
