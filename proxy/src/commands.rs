@@ -31,8 +31,8 @@ pub fn version(name: &str, more: bool) -> Result<(), Failure> {
     if more {
         print(
             "Modes: tcp; http for the statistics page\n\
-             Balancing: roundrobin static-rr leastconn first source random\n\
-             Checks: tcp amqp\n\
+             Balancing: roundrobin static-rr leastconn first source hash random\n\
+             Checks: tcp tcp-check amqp http mysql pgsql redis ldap smtp ssl-hello agent\n\
              Configuration: haproxy.cfg, TOML",
         )?;
     }
@@ -40,10 +40,16 @@ pub fn version(name: &str, more: bool) -> Result<(), Failure> {
 }
 
 /// `-c`.
-pub fn checked(config: &Config, warnings: usize, quiet: bool) -> Result<(), Failure> {
+pub fn checked(config: &Config, warnings: usize, quiet: bool, is_haproxy: bool) -> Result<(), Failure> {
     config_names(config);
     if quiet {
         return Ok(());
+    }
+    if is_haproxy {
+        if warnings > 0 {
+            print("Warnings were found.")?;
+        }
+        return print("Configuration file is valid");
     }
     let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
     let warned = if warnings > 0 { format!(", {warnings} warnings") } else { String::new() };

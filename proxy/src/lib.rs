@@ -21,6 +21,7 @@ pub mod limit;
 pub mod listener;
 pub mod local_socket;
 pub mod log_format;
+pub mod migrate;
 pub mod outgoing;
 pub mod process;
 pub mod program;

@@ -33,7 +33,18 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
-    run::main(|| dispatch(args, &name))
+    let is_haproxy = name == "haproxy";
+    run::main(|| {
+        dispatch(args, &name).map_err(|failure| if is_haproxy { as_haproxy(failure) } else { failure })
+    })
+}
+
+/// HAProxy ends with 1 when its configuration is wrong; scripts look for that.
+fn as_haproxy(mut failure: Failure) -> Failure {
+    if failure.exit == Exit::Config {
+        failure.exit = Exit::Failed;
+    }
+    failure
 }
 
 fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
@@ -53,13 +64,14 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
             let (config, _) = load(&args)?;
             commands::check(config, &args.files)
         }
+        Some(Command::Migrate { files, output }) => crate::migrate::migrate(&files, &output),
         Some(Command::Init { backends, listen, stats, output }) => {
             commands::init(&backends, &listen, &stats, &output)
         }
         None => {
             let (config, warnings) = load(&args)?;
             if args.check {
-                return commands::checked(&config, warnings, args.quiet);
+                return commands::checked(&config, warnings, args.quiet, name == "haproxy");
             }
             serve(args, config, name)
         }
@@ -81,10 +93,13 @@ fn load(args: &Args) -> Result<(Config, usize), Failure> {
     if !args.quiet {
         remarks.print();
     }
-    if let Some(maxconn) = args.maxconn {
-        config.global.maxconn = (maxconn > 0).then_some(maxconn);
+    args.apply(&mut config);
+    let warnings = remarks.warning_count();
+    if config.global.zero_warning && warnings > 0 {
+        let message = format!("{warnings} warnings, and `zero-warning` is set");
+        return Err(Failure::new(Exit::Config, message));
     }
-    Ok((config, remarks.warning_count()))
+    Ok((config, warnings))
 }
 
 /// From the configuration to the end of the process.

@@ -20,6 +20,7 @@ pub mod sections;
 pub mod server;
 pub mod settings;
 pub mod show;
+pub mod show_settings;
 pub mod stats;
 pub mod tls;
 pub mod toml;

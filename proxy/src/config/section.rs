@@ -8,7 +8,7 @@ use super::server::ServerConfig;
 use super::settings::Settings;
 
 /// Which kind of section it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Frontend and backend in one.
     Listen,

@@ -8,13 +8,18 @@ use crate::config::{Bind, BindAddress, Level, ProxyConfig, StatsSocket, address}
 
 /// Reads a line of a proxy section.
 pub(super) fn directive(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
-    let Some(list) = args.value("an address, e.g. :5672") else { return };
+    proxy.binds.extend(read(args));
+}
+
+/// Reads what follows `bind`.
+pub(super) fn read(args: &mut Args<'_, '_>) -> Vec<Bind> {
+    let Some(list) = args.value("an address, e.g. :5672") else { return Vec::new() };
     let addresses = addresses(list, args);
     let mut bind = Bind::new(BindAddress::Fd(-1), args.place(list));
     let mut more = More::default();
     if options(args, &mut bind, &mut more).is_none() {
         args.skip_rest();
-        return;
+        return Vec::new();
     }
     match &bind.tls {
         Some(tls) if more.ssl && tls.crt.is_empty() && tls.crt_list.is_empty() => {
@@ -31,9 +36,7 @@ pub(super) fn directive(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
         }
         _ => {}
     }
-    for address in addresses {
-        proxy.binds.push(Bind { address, ..bind.clone() });
-    }
+    addresses.into_iter().map(|address| Bind { address, ..bind.clone() }).collect()
 }
 
 /// Reads what follows `stats socket`.

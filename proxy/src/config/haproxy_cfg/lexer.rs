@@ -37,17 +37,30 @@ pub struct LexError {
 /// # Errors
 /// When a quote stays open, an escape is unknown or the line is too long.
 pub fn words(line: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Word>, LexError> {
-    if line.len() >= MAX_LINE_BYTES {
-        let message = format!("line is longer than {MAX_LINE_BYTES} bytes");
+    words_within(line, variable, MAX_LINE_BYTES, MAX_WORDS)
+}
+
+/// As [`words`], with other limits.
+///
+/// # Errors
+/// As [`words`].
+pub fn words_within(
+    line: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    max_bytes: usize,
+    max_words: usize,
+) -> Result<Vec<Word>, LexError> {
+    if line.len() >= max_bytes {
+        let message = format!("line is longer than {max_bytes} bytes");
         return Err(LexError { message, column: 1, length: 1 });
     }
     let characters: Vec<char> = line.chars().collect();
     let mut lexer = Lexer { characters, at: 0, variable };
     let mut words = Vec::new();
     while lexer.word(&mut words)? {
-        if words.len() > MAX_WORDS {
-            let word = &words[MAX_WORDS];
-            let message = format!("more than {MAX_WORDS} words on one line");
+        if words.len() > max_words {
+            let word = &words[max_words];
+            let message = format!("more than {max_words} words on one line");
             return Err(LexError { message, column: word.column, length: word.length });
         }
     }

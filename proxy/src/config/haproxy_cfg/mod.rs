@@ -14,6 +14,7 @@ mod global;
 mod http;
 pub mod lexer;
 mod log;
+pub(super) mod native;
 pub mod one_server;
 mod options;
 mod other;

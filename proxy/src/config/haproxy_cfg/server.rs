@@ -192,6 +192,10 @@ fn option(word: &Word, args: &mut Args<'_, '_>, options: &mut ServerOptions) -> 
         }
         "cookie" => options.cookie = Some(cookie(word, args)?),
         "amqp" => options.check_kind = Some(CheckKind::Amqp),
+        "check-kind" => {
+            let kinds = CheckKind::ALL.map(|kind| (kind.word(), kind));
+            options.check_kind = Some(args.choice("kind of check", &kinds)?);
+        }
         "tfo" => options.tfo = true,
         "no-tfo" => options.tfo = false,
         "tcp-ut" => options.tcp_user_timeout = Some(args.interval()?),

@@ -477,6 +477,7 @@ pub(super) const SERVER: &[&str] = &[
     "resolve-prefer",
     "resolve-opts",
     "resolve-net",
+    "check-kind",
 ];
 
 /// Words of a `server` line with a value that are known and left out.
