@@ -384,6 +384,19 @@ impl Server {
         result
     }
 
+    /// Changes its orders. A server that tracks another one then has that one's state again.
+    pub fn order(&self, change: impl FnOnce(&mut Condition)) -> Transition {
+        let tracked = self.tracked.lock().upgrade().map(|tracked| tracked.look(Clone::clone));
+        self.change(|condition| {
+            let before = (condition.state, condition.admin);
+            change(condition);
+            if let Some(tracked) = tracked {
+                condition.follow(&tracked, Instant::now());
+            }
+            Transition { before, after: (condition.state, condition.admin) }
+        })
+    }
+
     /// Looks at its state.
     pub fn look<T>(&self, look: impl FnOnce(&Condition) -> T) -> T {
         look(&self.condition.lock())

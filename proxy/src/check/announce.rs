@@ -102,23 +102,19 @@ fn close_sessions(backend: &Arc<Backend>, server: &Arc<Server>, transition: Tran
 pub fn carry_out(backend: &Arc<Backend>, server: &Arc<Server>, order: Order) {
     let now = Instant::now();
     let both = Admin::FORCED_MAINTENANCE.with(Admin::FORCED_DRAIN, true);
-    let transition = server.change(|condition| {
-        let before = (condition.state, condition.admin);
-        match order {
-            Order::Ready => {
-                condition.order(both, false, now);
-            }
-            // Drain ends a maintenance, and the other way round, as in HAProxy.
-            Order::Drain => {
-                condition.order(Admin::FORCED_DRAIN, true, now);
-                condition.order(Admin::FORCED_MAINTENANCE, false, now);
-            }
-            Order::Maintenance => {
-                condition.order(Admin::FORCED_MAINTENANCE, true, now);
-                condition.order(Admin::FORCED_DRAIN, false, now);
-            }
+    let transition = server.order(|condition| match order {
+        Order::Ready => {
+            condition.order(both, false, now);
         }
-        Transition { before, after: (condition.state, condition.admin) }
+        // Drain ends a maintenance, and the other way round, as in HAProxy.
+        Order::Drain => {
+            condition.order(Admin::FORCED_DRAIN, true, now);
+            condition.order(Admin::FORCED_MAINTENANCE, false, now);
+        }
+        Order::Maintenance => {
+            condition.order(Admin::FORCED_MAINTENANCE, true, now);
+            condition.order(Admin::FORCED_DRAIN, false, now);
+        }
     });
     settle(backend, server, transition, Cause::Operator);
 }
@@ -196,12 +192,7 @@ impl Scene {
                     notice(format!("{who} enters drain state{}. {}", aside(cause), self.online()));
                 }
                 (true, false) => {
-                    let leaving = if before.has(Admin::FORCED_DRAIN) {
-                        "leaving forced drain"
-                    } else {
-                        "leaving drain"
-                    };
-                    notice(format!("{who} is {up} ({leaving})."));
+                    notice(format!("{who} is {up} (leaving forced drain)."));
                 }
                 (true, true) if before != after => notice(self.still_drains(&who, after)),
                 _ => lines.extend(self.turned(&who, was, state, cause)),

@@ -15,6 +15,7 @@ use crate::config::address::Host;
 use crate::process::Process;
 use crate::resolvers;
 use crate::server::Server;
+use crate::stats::row::full_connections;
 
 /// Intervals below this do not decide how first checks are spread (HAProxy: SRV_CHK_INTER_THRES).
 const SHORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,8 +70,11 @@ impl Checks {
     pub fn update(&mut self, process: &Process, stop: &ShutdownToken) {
         let backends: Vec<Arc<Backend>> =
             process.sections().iter().filter_map(|section| section.backend.clone()).collect();
-        for backend in &backends {
-            backend.set_workers(process.workers());
+        for section in process.sections().iter() {
+            if let Some(backend) = &section.backend {
+                backend.set_workers(process.workers());
+                backend.set_default_fullconn(full_connections(process, section));
+            }
         }
         tracks::link(&backends);
         while self.tasks.try_join_next().is_some() {}

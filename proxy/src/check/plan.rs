@@ -380,9 +380,24 @@ fn expected(expect: &Expect, http: bool) -> Reader {
         ok: status(expect.ok_status, CheckStatus::L7Ok),
         error: status(expect.error_status, error),
         timeout: status(expect.tout_status, CheckStatus::L7Timeout),
-        on_success: expect.on_success.clone(),
-        on_error: expect.on_error.clone(),
+        on_success: expect.on_success.as_deref().map(unescaped),
+        on_error: expect.on_error.as_deref().map(unescaped),
     }
+}
+
+/// Texts are log formats in HAProxy: a backslash takes the meaning from the next character, `%%` is one
+/// percent sign.
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => out.extend(characters.next()),
+            '%' if characters.peek() == Some(&'%') => out.extend(characters.next()),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 /// The request as HAProxy writes it: header names in lower case, `content-length` when there is a body,

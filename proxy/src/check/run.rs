@@ -91,6 +91,10 @@ impl Check<'_> {
                     last = (CheckStatus::L7Ok, self.passed_text(true));
                 }
                 Action::Read(reader) => match self.read(at, reader).await? {
+                    // Only where it is tolerated such an answer comes so far.
+                    Some(finding) if finding.code == Some(404) && self.tolerates_404() => {
+                        last = (CheckStatus::L7OkConditionally, finding);
+                    }
                     Some(finding) => last = (reader.ok, finding),
                     None => {
                         at = self.plan.head(at);
@@ -122,6 +126,14 @@ impl Check<'_> {
         let opening = connect::open(&target, self.plan.only_connects(), wanted.linger);
         let mut stream = match timeout_at(self.deadline, opening).await {
             Ok(Ok(stream)) => stream,
+            // It stood, and was reset at once: who only wanted to connect has.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                if self.plan.only_connects() {
+                    return Ok(());
+                }
+                let next = (at + 1).min(self.plan.steps.len() - 1);
+                return Err(self.broken(next, &error));
+            }
             Ok(Err(error)) => {
                 let status = match error.kind() {
                     io::ErrorKind::TimedOut => CheckStatus::L4Timeout,

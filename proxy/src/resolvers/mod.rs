@@ -234,7 +234,9 @@ impl Follower {
                 tracing::info!("{text}");
             }
         }
-        let transition = server.change(|condition| condition.order(Admin::NO_ADDRESS, false, Instant::now()));
+        let transition = server.order(|condition| {
+            condition.order(Admin::NO_ADDRESS, false, Instant::now());
+        });
         if transition.is_change() {
             let name = server.full_name();
             let text = format!("Server {name} administratively READY thanks to valid DNS answer.");

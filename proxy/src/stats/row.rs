@@ -251,6 +251,7 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
     if options.check {
         check_columns(&mut row, &condition, server);
     }
+    state_columns(&mut row, &condition, server, instant);
     for name in ["srv_icur", "idle_conn_cur", "safe_conn_cur", "need_conn_est"] {
         row.set(name, Value::U32(0));
     }
@@ -267,6 +268,40 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
         is_down: !condition.is_up(),
     };
     row
+}
+
+/// Weight at this moment, watched sessions, the tracked server, the agent.
+fn state_columns(row: &mut Row, condition: &Condition, server: &Server, now: Instant) {
+    row.set("weight", Value::U32(server.shown_weight(now)));
+    if let Some(throttle) = server.throttle(now) {
+        row.set("throttle", Value::U32(throttle));
+    }
+    if server.is_observed() {
+        row.set("hanafail", Value::U64(condition.failed_observations));
+    }
+    if let Some(via) = &condition.via {
+        row.text("tracked", via);
+    }
+    if condition.check.status.has_code() && condition.checking && !condition.maintenance {
+        row.set("check_code", Value::U32(u32::from(condition.check.code)));
+    }
+    let agent = &condition.agent;
+    if agent.configured && agent.checking && !condition.tracks {
+        let star = if agent.in_progress && agent.report.status != CheckStatus::None { "* " } else { "" };
+        row.text("agent_status", &format!("{star}{}", agent.report.status.word()));
+        if agent.report.status.has_code() {
+            row.set("agent_code", Value::U32(u32::from(agent.report.code)));
+        }
+        if agent.report.status != CheckStatus::None {
+            let duration = u64::try_from(agent.report.duration.as_millis()).unwrap_or(u64::MAX);
+            row.set("agent_duration", Value::U64(duration));
+        }
+        row.text("last_agt", &agent.report.info);
+        row.text("agent_desc", agent.report.status.description());
+        row.set("agent_rise", Value::U32(1));
+        row.set("agent_fall", Value::U32(1));
+        row.set("agent_health", Value::U32(agent.health.value()));
+    }
 }
 
 fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
@@ -328,7 +363,7 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
 }
 
 /// HAProxy: `fullconn`, or a tenth of the connections of all frontends that lead here.
-fn full_connections(process: &Process, section: &Section) -> u32 {
+pub(crate) fn full_connections(process: &Process, section: &Section) -> u32 {
     if let Some(limit) = section.config.settings.fullconn {
         return limit;
     }
