@@ -89,7 +89,7 @@ pub async fn connect(
             counters.chosen.fetch_add(1, Relaxed);
         }
         // Every attempt is a session of the server, as HAProxy counts them.
-        lease.server.counters.begin(Moment::since(process.started));
+        lease.server.counters.begin(Moment::at(process.started, reactor::now()));
         let begun = reactor::now();
         if client.local.is_none() && needs_local(&lease.server) {
             client.local = told.or_else(|| side.stream().local_addr());
@@ -377,7 +377,7 @@ async fn open(
     let mut side = Side::Plain(stream);
     if options.tls.enabled {
         side.send_all(&greeting).await?;
-        side = outgoing::encrypt(side, server, client).await?;
+        side = Box::pin(outgoing::encrypt(side, server, client)).await?;
         return Ok(Opened { side, greeting: early.borrow().bytes.clone(), header: 0, sent: 0 });
     }
     // The client may have sent more meanwhile: a greeting holds what had come when the attempt began.

@@ -124,7 +124,12 @@ pub struct Moment(pub u64);
 impl Moment {
     /// Now, counted from `start`.
     pub fn since(start: Instant) -> Self {
-        Self(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Self::at(start, Instant::now())
+    }
+
+    /// A moment, counted from `start`.
+    pub fn at(start: Instant, moment: Instant) -> Self {
+        Self(u64::try_from(moment.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -135,6 +135,11 @@ impl Entrance {
         }
     }
 
+    /// Whether its clients begin with their own bytes: no PROXY header, no TLS.
+    pub fn is_plain(&self) -> bool {
+        !self.bind.accept_proxy && self.bind.tls.is_none() && self.rules.is_none()
+    }
+
     /// Whether a rule asks this client for a PROXY header.
     pub fn expects_proxy(&self, peer: SocketAddr) -> bool {
         self.rules.as_ref().is_some_and(|config| expects_proxy(&config.client_rules, &peer))
@@ -142,6 +147,12 @@ impl Entrance {
 }
 
 impl Frontend {
+    /// The address of this line of the configuration.
+    pub fn entrance_of(&self, bind: &Bind) -> Arc<Entrance> {
+        let found = self.entrances.iter().find(|entrance| entrance.bind == *bind);
+        found.cloned().unwrap_or_else(|| self.entrance(&Key::of(bind)))
+    }
+
     /// The address that a socket was opened for; a plain one when it is none of this frontend's.
     pub fn entrance(&self, key: &Key) -> Arc<Entrance> {
         let found = self.entrances.iter().find(|entrance| Key::of(&entrance.bind) == *key);

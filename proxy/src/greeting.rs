@@ -32,6 +32,11 @@ pub struct Arrived {
 }
 
 impl Arrived {
+    /// A client that need not introduce itself.
+    pub fn plain(stream: Stream, source: SocketAddr) -> Self {
+        Self { side: Side::Plain(stream), source, told: None }
+    }
+
     /// Where it came to.
     pub fn destination(&self) -> Option<SocketAddr> {
         self.told.or_else(|| self.side.stream().local_addr())

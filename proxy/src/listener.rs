@@ -125,7 +125,10 @@ impl Listener {
             }
         })?;
         local_socket::prepare(&socket, bind, &frontend.config.settings);
-        Ok(Self::new(Key::of(bind), socket, frontend.clone()))
+        let listener = Self::new(Key::of(bind), socket, frontend.clone());
+        let entrance = frontend.entrance_of(bind);
+        listener.assignment.send_modify(|assignment| assignment.entrance = entrance);
+        Ok(listener)
     }
 
     /// A socket that is open already.

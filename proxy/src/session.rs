@@ -41,7 +41,7 @@ pub struct Accepted {
 /// Lives one connection to its end.
 pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted) {
     let Accepted { socket, entrance, client: peer, at, load: _load, _places } = accepted;
-    let now = Moment(u64::try_from(at.saturating_duration_since(process.started).as_millis()).unwrap_or(0));
+    let now = Moment::at(process.started, at);
     frontend.counters.begin(now);
     process.counters.begin(now);
     let session = Registered::new(peer, frontend.clone(), at);
@@ -49,7 +49,12 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
     if greeting::is_welcome(&process, &frontend, peer, &stream) {
         let limit = frontend.config.settings.timeouts.client;
-        let greeted = greeting::greet(&entrance, stream, peer, limit, &session).await;
+        // What only happens at the beginning, and here only to some, gives its memory back.
+        let greeted = if entrance.is_plain() {
+            Ok(Arrived::plain(stream, peer))
+        } else {
+            Box::pin(greeting::greet(&entrance, stream, peer, limit, &session)).await
+        };
         match greeted {
             Ok(arrived) => talk(&process, &frontend, arrived, at, &session).await,
             Err(failure) => {
@@ -74,7 +79,7 @@ async fn talk(process: &Process, frontend: &Frontend, mut arrived: Arrived, at: 
         (Ok(_), None) => failure(End::ConnectFailed),
         (Ok(_), Some(backend)) => {
             session.set_backend(backend.clone());
-            backend.counters.begin(Moment::since(process.started));
+            backend.counters.begin(Moment::at(process.started, reactor::now()));
             let summary = serve(process, frontend, backend, &mut arrived, at, &mut ledger, session).await;
             backend.counters.end();
             count(frontend, backend, &ledger, summary.end, at);
@@ -108,7 +113,9 @@ async fn serve(
     let config = Arc::clone(&backend.config());
     let settings = &config.settings;
     let early = std::cell::RefCell::new(Early::default());
-    let connected = connect::connect(process, backend, settings, arrived, &early, at, ledger, session).await;
+    // An idle session has no use for the memory that this takes.
+    let connecting = connect::connect(process, backend, settings, arrived, &early, at, ledger, session);
+    let connected = Box::pin(connecting).await;
     let mut connected = match connected {
         Ok(connected) => connected,
         Err(end) => {
@@ -293,4 +300,19 @@ fn tls_words(state: &rustls::CommonState) -> (&'static str, &'static str) {
     let cipher = state.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-");
     // HAProxy has OpenSSL's names; those of TLS 1.3 differ by their beginning only.
     (version, cipher.strip_prefix("TLS13_").unwrap_or(cipher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every idle connection holds.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size(run) <= 1600, "{} bytes", size(run));
+    }
 }

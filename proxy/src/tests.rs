@@ -16,6 +16,8 @@ use crate::config::{Config, validate};
 use crate::process::Process;
 use crate::workers::{self, Running};
 
+mod data_path;
+
 /// Nothing here takes longer than this unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
 

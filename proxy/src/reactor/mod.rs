@@ -16,6 +16,8 @@ mod inbox;
 mod slots;
 mod socket;
 mod splice;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod waker;
 mod wheel;
@@ -43,6 +45,8 @@ pub use self::timer::{Sleep, sleep, sleep_until, timeout};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
+/// Tasks polled before the kernel is asked again, at least.
+const POLLS: usize = 64;
 /// What epoll tells about the inbox instead of a socket.
 const INBOX: u64 = u64::MAX;
 
@@ -197,10 +201,10 @@ impl Core {
         }
     }
 
-    /// Polls each task that is ready now, once.
+    /// Polls tasks that are ready, and those that become ready by that, up to a bound.
     fn poll_ready(&self) {
-        let count = self.ready.borrow().len();
-        for _ in 0..count {
+        let most = self.ready.borrow().len().max(POLLS);
+        for _ in 0..most {
             let Some(key) = self.ready.borrow_mut().pop_front() else { return };
             let taken = self.tasks.borrow_mut().get_mut(key).and_then(|task| {
                 task.queued = false;
