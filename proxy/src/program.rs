@@ -90,7 +90,7 @@ fn load(args: &Args) -> Result<(Config, usize), Failure> {
         })?);
     }
     let (mut config, remarks) = config::load(&files)?;
-    if !args.quiet {
+    if !args.quiet && !config.global.quiet {
         remarks.print();
     }
     args.apply(&mut config);

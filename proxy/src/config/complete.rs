@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::{Config, Kind, Mode, ProxyConfig, StatsConfig};
+use super::{BindAddress, Config, Kind, Mode, ProxyConfig, StatsConfig};
 
 /// Fills in what was left open.
 pub fn complete(config: &mut Config, remarks: &mut Diagnostics) {
@@ -31,7 +31,8 @@ fn numbers(config: &mut Config) {
     }
 }
 
-/// Joins relative names to `crt-base`, `ca-base` and `unix-bind prefix`.
+/// Joins relative names to `crt-base` and `ca-base`; gives addresses what their section and `global` say for
+/// all of them.
 fn files(config: &mut Config) {
     let global = &config.global;
     let (crt, ca) = (global.crt_base.clone(), global.ca_base.clone());
@@ -43,7 +44,19 @@ fn files(config: &mut Config) {
             }
         }
     };
+    let unix = global.unix_bind.clone();
     for proxy in &mut config.proxies {
+        let backlog = proxy.settings.backlog;
+        for bind in &mut proxy.binds {
+            bind.backlog = bind.backlog.or(backlog);
+            if matches!(bind.address, BindAddress::Unix(_)) {
+                let own = &mut bind.unix;
+                own.mode = own.mode.or(unix.mode);
+                own.user = own.user.take().or_else(|| unix.user.clone());
+                own.group = own.group.take().or_else(|| unix.group.clone());
+                (own.uid, own.gid) = (own.uid.or(unix.uid), own.gid.or(unix.gid));
+            }
+        }
         for tls in proxy.binds.iter_mut().filter_map(|bind| bind.tls.as_mut()) {
             tls.crt.iter_mut().chain(&mut tls.crt_list).for_each(|file| join(&crt, file));
             tls.ca_file.iter_mut().chain(&mut tls.crl_file).for_each(|file| join(&ca, file));

@@ -10,6 +10,7 @@ pub mod bind;
 pub mod checks;
 pub mod complete;
 pub mod duration;
+pub mod fuzz;
 pub mod global;
 pub mod haproxy_cfg;
 pub mod log;

@@ -16,6 +16,9 @@ pub fn remarks(config: &Config, remarks: &mut Diagnostics) {
     for proxy in &config.proxies {
         section(proxy, &mut list);
     }
+    for users in &config.userlists {
+        list.add(true, "userlist", &users.place);
+    }
 }
 
 struct List<'a> {
@@ -59,6 +62,9 @@ fn global(global: &Global, list: &mut List<'_>) {
     list.add(global.close_spread_time.is_some(), "close-spread-time", &place);
     list.add(global.server_state_file.is_some(), "server-state-file", &place);
     list.add(global.tune != Default::default(), "tune.*", &place);
+    list.add(global.unix_bind_prefix.is_some(), "unix-bind prefix", &place);
+    list.add(global.noreuseport, "noreuseport", &place);
+    list.add(global.localpeer.is_some(), "localpeer", &place);
 }
 
 fn section(proxy: &ProxyConfig, list: &mut List<'_>) {
@@ -85,8 +91,6 @@ fn bind_line(bind: &Bind, list: &mut List<'_>) {
 fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
     list.add(settings.logging.format_sd.is_some(), "log-format-sd", place);
-    list.add(settings.client_keepalive_times != Default::default(), "clitcpka-*", place);
-    list.add(settings.server_keepalive_times != Default::default(), "srvtcpka-*", place);
     list.add(settings.socket_stats, "option socket-stats", place);
     list.add(settings.tcp_smart_accept, "option tcp-smart-accept", place);
     list.add(settings.tcp_smart_connect, "option tcp-smart-connect", place);
@@ -95,6 +99,8 @@ fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(settings.persist, "option persist", place);
     list.add(settings.rebalance.is_some(), "option rebalance", place);
     list.add(settings.server_state != Default::default(), "load-server-state-from-file", place);
+    list.add(settings.checks.http.send_state, "http-check send-state", place);
+    list.add(settings.stats.show_modules, "stats show-modules", place);
     check_kind(settings.check, place, list);
 }
 
