@@ -41,4 +41,7 @@ pub mod tls;
 pub mod workers;
 
 #[cfg(test)]
+#[path = "../../tests/fuzz/mutants.rs"]
+mod mutants;
+#[cfg(test)]
 mod tests;

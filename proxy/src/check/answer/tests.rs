@@ -1,11 +1,9 @@
 //! Tests of the readers of answers, with answers as servers gave them, and of the seeds of their fuzz target.
 
-#[path = "../../../../tests/fuzz/mutants.rs"]
-mod mutants;
-
 use super::agent::{AgentOrder, parse};
 use super::http::Answer;
 use super::*;
+use crate::mutants;
 
 /// MySQL 8.0.33's greeting as captured, its random parts replaced.
 const MYSQL_GREETING: &[u8] = b"\x4a\0\0\0\x0a8.0.33\0\x08\0\0\0abcdefgh\0\xff\xff\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0abcdefghijkl\0caching_sha2_password\0";

@@ -1,8 +1,6 @@
 //! The stored corpora, and mutations of them.
 
-#[expect(dead_code, reason = "the seeds are files written by hand")]
-#[path = "../../../../tests/fuzz/mutants.rs"]
-mod mutants;
+use crate::mutants;
 
 const TELLING: &[u8] = b" \n\t#\"'\\${}[]!|=.,:/-0159absx*";
 
