@@ -61,6 +61,9 @@ pub struct Args {
     /// Once started, stop these processes (haproxy: -st PID...)
     #[arg(long = "stop", value_name = "PID", num_args = 0.., hide = true)]
     pub stop: Vec<i32>,
+    /// Take the listening sockets from this stats socket of the old process (haproxy: -x)
+    #[arg(long = "old-socket", value_name = "SOCKET", hide = true)]
+    pub old_socket: Option<PathBuf>,
     /// Logging flags.
     #[command(flatten)]
     pub log: LogArgs,
@@ -86,6 +89,10 @@ pub enum Command {
         #[arg(long, short = 'o', default_value = "-")]
         output: PathBuf,
     },
+    /// Make the running process read its configuration again, and say what came of it
+    Reload(Target),
+    /// Replace the running process by this program without losing a connection
+    Upgrade(Target),
     /// Write a configuration to start from
     Init {
         /// A server, NAME=HOST:PORT; give it once for each
@@ -120,6 +127,14 @@ impl Args {
     }
 }
 
+/// Which running process is meant.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// Its process id; not needed when only one runs here
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+}
+
 /// Turns haproxy's flags of several letters behind one dash into ours; flags that only concern
 /// HAProxy's own machinery are left out.
 #[must_use]
@@ -136,7 +151,8 @@ pub fn translate(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
             "-dW" => out.push("--zero-warning".to_owned()),
             "-N" => out.push("--frontend-maxconn".to_owned()),
             "-L" => out.push("--localpeer".to_owned()),
-            "-m" | "-S" | "-x" => {
+            "-x" => out.push("--old-socket".to_owned()),
+            "-m" | "-S" => {
                 arguments.next();
             }
             text if text.starts_with("-dM") || text.starts_with("-dD") || text.starts_with("-dK") => {}

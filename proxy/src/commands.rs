@@ -12,6 +12,10 @@ use crate::check::{self, state::Outcome};
 use crate::config::{Config, address, duration};
 use crate::process::Process;
 use crate::syslog::level;
+use crate::{private, upgrade};
+
+/// A reload takes as long as names take to be looked up.
+const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
@@ -105,6 +109,23 @@ pub fn check(config: Config, files: &[PathBuf]) -> Result<(), Failure> {
     } else {
         Err(Failure::new(Exit::Unavailable, format!("{failed} of {servers} servers cannot be reached")))
     }
+}
+
+/// `proxy reload`: process `pid` reads its configuration again.
+pub fn reload(pid: u32) -> Result<(), Failure> {
+    let report = private::ask(pid, "reload", RELOAD_LIMIT).map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("process {pid} does not answer: {error}"))
+    })?;
+    if report.accepted {
+        return print(&report.text);
+    }
+    let _ = writeln!(std::io::stderr(), "{}", report.text);
+    Err(Failure::new(Exit::Config, format!("process {pid} goes on with the configuration it has")))
+}
+
+/// `proxy upgrade`: this program takes the place of process `pid`.
+pub fn upgrade(pid: u32) -> Result<(), Failure> {
+    print(&upgrade::run(pid)?)
 }
 
 /// `proxy init`: writes a configuration to start from.

@@ -1,16 +1,19 @@
-//! Orders of operators that only the owner of listeners, threads and checks can carry out: they are put into an
-//! inbox, and the main loop of the program takes them out.
+//! Orders that only the owner of listeners, threads and checks can carry out: from signals, from operators at a
+//! stats socket, through the private socket. They are put into an inbox, and one task, the
+//! [supervisor](crate::supervisor), carries them out one after another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::listener::Phase;
-use crate::workers::Running;
+use crate::handover::Exported;
 
 /// Orders that wait, at most.
 const MAX_WAITING: usize = 64;
 
-/// What the main loop is asked to do.
+/// What the supervisor is asked to do.
 #[derive(Debug)]
 pub enum Task {
     /// A frontend stops accepting for a while.
@@ -21,9 +24,19 @@ pub enum Task {
     Stop(String, oneshot::Sender<Outcome>),
     /// Servers came or went: checks have to follow.
     ServersChanged,
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Report>),
+    /// Start the program anew and hand everything over to it.
+    Upgrade(oneshot::Sender<Report>),
+    /// The new program of an upgrade did not take over.
+    UpgradeFailed(Report),
+    /// Another process has taken over: finish what runs, then end.
+    Retire(Option<u32>, oneshot::Sender<Report>),
+    /// Hand out the listening sockets.
+    Sockets(oneshot::Sender<Vec<Exported>>),
 }
 
-/// What became of an order.
+/// What became of an order about a frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Carried out.
@@ -36,59 +49,101 @@ pub enum Outcome {
     Failed,
 }
 
+/// What became of an order about the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Whether it was carried out.
+    pub accepted: bool,
+    /// For the person who gave it; ends without a newline.
+    pub text: String,
+}
+
+impl Report {
+    /// It was carried out.
+    pub fn accepted(text: impl Into<String>) -> Self {
+        Self { accepted: true, text: text.into() }
+    }
+
+    /// It was not, and nothing changed.
+    pub fn refused(text: impl Into<String>) -> Self {
+        Self { accepted: false, text: text.into() }
+    }
+}
+
 /// The inbox.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Control {
     sender: mpsc::Sender<Task>,
-    receiver: Mutex<Option<mpsc::Receiver<Task>>>,
+    receiver: Arc<Mutex<Option<mpsc::Receiver<Task>>>>,
+    /// How often servers came or went at run time.
+    changes: Arc<AtomicU64>,
 }
 
 impl Default for Control {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        Self { sender, receiver: Mutex::new(Some(receiver)) }
+        Self { sender, receiver: Arc::new(Mutex::new(Some(receiver))), changes: Arc::default() }
     }
 }
 
 impl Control {
-    /// For the main loop; `None` when it was taken before.
+    /// For the supervisor; `None` when it was taken before.
     pub fn take(&self) -> Option<mpsc::Receiver<Task>> {
         self.receiver.lock().take()
     }
 
-    /// Asks for something and waits for what becomes of it.
+    /// Asks for something about a frontend and waits for what becomes of it.
     pub async fn ask(&self, task: impl FnOnce(oneshot::Sender<Outcome>) -> Task) -> Outcome {
-        let (reply, outcome) = oneshot::channel();
-        if self.sender.send(task(reply)).await.is_err() {
-            return Outcome::Failed;
-        }
-        outcome.await.unwrap_or(Outcome::Failed)
+        self.request(task).await.unwrap_or(Outcome::Failed)
     }
 
     /// Says that servers came or went.
     pub fn servers_changed(&self) {
+        self.changes.fetch_add(1, Relaxed);
         // When the inbox is full, one that says the same is on its way or everything is looked at anyway.
         let _ = self.sender.try_send(Task::ServersChanged);
     }
-}
 
-/// Carries orders out as they come, for ever.
-pub async fn run(running: &mut Running, mut inbox: mpsc::Receiver<Task>) {
-    while let Some(task) = inbox.recv().await {
-        match task {
-            Task::Pause(name, reply) => {
-                let _ = reply.send(running.turn_frontend(&name, Phase::Paused));
-            }
-            Task::Resume(name, reply) => {
-                let _ = reply.send(running.turn_frontend(&name, Phase::Open));
-            }
-            Task::Stop(name, reply) => {
-                let _ = reply.send(running.turn_frontend(&name, Phase::Closing));
-            }
-            Task::ServersChanged => running.update_checks(),
-        }
+    /// How often servers came or went at run time.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
-    std::future::pending::<()>().await;
+
+    /// Reads the configuration again and says what came of it.
+    pub async fn reload(&self) -> Report {
+        self.report(Task::Reload).await
+    }
+
+    /// Starts the program anew, which takes everything over.
+    pub async fn upgrade(&self) -> Report {
+        self.report(Task::Upgrade).await
+    }
+
+    /// An upgrade came to nothing. Blocks; call it on a thread of your own.
+    pub fn upgrade_failed(&self, report: Report) {
+        // When nobody carries orders out any more, the process is about to end.
+        let _ = self.sender.blocking_send(Task::UpgradeFailed(report));
+    }
+
+    /// Finishes what runs, then ends.
+    pub async fn retire(&self, successor: Option<u32>) -> Report {
+        self.report(|reply| Task::Retire(successor, reply)).await
+    }
+
+    /// The listening sockets, duplicated.
+    pub async fn sockets(&self) -> Vec<Exported> {
+        self.request(Task::Sockets).await.unwrap_or_default()
+    }
+
+    async fn report(&self, task: impl FnOnce(oneshot::Sender<Report>) -> Task) -> Report {
+        self.request(task).await.unwrap_or_else(|| Report::refused("the process is stopping"))
+    }
+
+    async fn request<T>(&self, task: impl FnOnce(oneshot::Sender<T>) -> Task) -> Option<T> {
+        let (reply, outcome) = oneshot::channel();
+        self.sender.send(task(reply)).await.ok()?;
+        outcome.await.ok()
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +151,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_order_reaches_the_main_loop_and_its_outcome_comes_back() {
+    async fn an_order_reaches_the_supervisor_and_its_outcome_comes_back() {
         let control = Control::default();
         let mut inbox = control.take().unwrap();
         assert!(control.take().is_none());
@@ -108,5 +163,6 @@ mod tests {
         assert_eq!(outcome, Outcome::Done);
         drop(inbox);
         assert_eq!(control.ask(|reply| Task::Stop("web".to_owned(), reply)).await, Outcome::Failed);
+        assert!(!control.reload().await.accepted);
     }
 }

@@ -82,6 +82,25 @@ impl Frontend {
         }
     }
 
+    /// Goes on where the frontend of the same name before a reload was: the same counters, the same places.
+    /// The number of places is changed by the reload.
+    pub fn inherit(&mut self, before: &Self) {
+        self.counters = before.counters.clone();
+        self.places = before.places.clone();
+        self.stopped = before.stopped.clone();
+        for entrance in &mut self.entrances {
+            let same = |before: &&Arc<Entrance>| Key::of(&before.bind) == Key::of(&entrance.bind);
+            let before = before.entrances.iter().find(same).and_then(|before| before.places.clone());
+            // Nobody else has it yet.
+            if let (Some(before), Some(entrance)) = (before, Arc::get_mut(entrance))
+                && let Some(limit) = entrance.bind.maxconn
+            {
+                before.set_limit(limit);
+                entrance.places = Some(before);
+            }
+        }
+    }
+
     /// Where a client's connection goes.
     pub fn backend_for(&self, client: &dyn Facts) -> Option<&Arc<Backend>> {
         let rules = self.config.backend_rules.iter().zip(&self.others);
@@ -188,16 +207,6 @@ pub async fn accept(
     };
     loop {
         let Assignment { frontend, entrance, phase } = assignment.borrow_and_update().clone();
-        match phase {
-            Phase::Paused => {
-                if assignment.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            Phase::Leaving => return,
-            Phase::Open | Phase::Closing => {}
-        }
         let acceptor =
             Acceptor { process: &process, frontend: &frontend, entrance: &entrance, workers: &workers, here };
         // Until something changes, the same frontend takes them all.

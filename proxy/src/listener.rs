@@ -7,12 +7,14 @@ use std::sync::Arc;
 use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
+use socket2::Socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::config::Bind;
 use crate::config::address::BindAddress;
 use crate::frontend::{Entrance, Frontend};
+use crate::handover::Exported;
 use crate::local_socket;
 
 /// Connections taken out of the accept queue of a listener that closes, at most; more than the longest
@@ -57,17 +59,14 @@ pub struct Assignment {
     pub phase: Phase,
 }
 
-/// What a listener is to do.
+/// What a listener is to do. When the sending end is gone, the one who accepts ends at once; somebody else
+/// may accept from this socket by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Accept.
     Open,
-    /// Do not accept for now.
-    Paused,
     /// Take the connections that wait already, then end.
     Closing,
-    /// End at once; somebody else accepts from this socket now.
-    Leaving,
 }
 
 /// A listening socket and whom it works for. The one who accepts has a duplicate of the descriptor.
@@ -76,8 +75,14 @@ pub struct Listener {
     /// What was asked for.
     pub key: Key,
     /// The socket.
-    pub socket: std::net::TcpListener,
-    assignment: watch::Sender<Assignment>,
+    pub socket: Socket,
+    /// Length of the accept queue.
+    backlog: i32,
+    frontend: Arc<Frontend>,
+    /// Which of its addresses this is.
+    entrance: Arc<Entrance>,
+    /// To the one who accepts; `None` while nobody does.
+    assignment: Option<watch::Sender<Assignment>>,
 }
 
 /// All listening sockets.
@@ -91,18 +96,35 @@ impl Listeners {
     /// The addresses listened on, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.all.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
+        self.all.iter().filter_map(|listener| listener.socket.local_addr().ok()?.as_socket()).collect()
+    }
+
+    /// Duplicates for another process.
+    #[must_use]
+    pub fn export(&self) -> Vec<Exported> {
+        let export = |listener: &Listener| {
+            let socket = listener.socket.try_clone().ok()?;
+            Some(Exported { socket, interface: listener.key.interface.clone() })
+        };
+        self.all.iter().filter_map(export).collect()
+    }
+
+    /// Takes out a socket that was opened for the same.
+    pub fn take(&mut self, key: &Key) -> Option<Listener> {
+        let at = self.all.iter().position(|listener| listener.key == *key)?;
+        Some(self.all.remove(at))
     }
 }
 
 impl Listener {
-    /// Opens the socket that `bind` asks for.
+    /// Opens the socket that `bind` asks for. With `shares` another process, or a listener of ours that is
+    /// about to close, may have the port still, when it lets others have it too.
     ///
     /// # Errors
     /// Says why it cannot be had and which line asked for it.
-    pub fn open(frontend: &Arc<Frontend>, bind: &Bind) -> Result<Self, Failure> {
+    pub fn open(frontend: &Arc<Frontend>, bind: &Bind, shares: bool) -> Result<Self, Failure> {
         let options = ListenOptions {
-            reuse_port: false,
+            reuse_port: shares,
             interface: bind.interface.clone(),
             v6only: bind.v6only,
             backlog: Some(backlog(frontend, bind)),
@@ -124,56 +146,97 @@ impl Listener {
                 failure.detail("asked by", format!("section {}", frontend.name))
             }
         })?;
-        local_socket::prepare(&socket, bind, &frontend.config.settings);
-        let listener = Self::new(Key::of(bind), socket, frontend.clone());
-        let entrance = frontend.entrance_of(bind);
-        listener.assignment.send_modify(|assignment| assignment.entrance = entrance);
-        Ok(listener)
+        let socket = Socket::from(socket);
+        // From now on a successor may have the port too. Not before: a second proxy that is started by
+        // mistake shall be told that the port is taken.
+        if !shares && let Err(error) = socket.set_reuse_port(true) {
+            tracing::debug!(%error, "cannot share a port");
+        }
+        Ok(Self::new(bind, socket, frontend.clone()))
     }
 
-    /// A socket that is open already.
+    /// A socket that is open already, for `bind`.
     #[must_use]
-    pub fn new(key: Key, socket: std::net::TcpListener, frontend: Arc<Frontend>) -> Self {
-        let entrance = frontend.entrance(&key);
-        let assignment = Assignment { frontend, entrance, phase: Phase::Open };
-        Self { key, socket, assignment: watch::Sender::new(assignment) }
+    pub fn new(bind: &Bind, socket: Socket, frontend: Arc<Frontend>) -> Self {
+        let backlog = i32::try_from(backlog(&frontend, bind)).unwrap_or(i32::MAX);
+        local_socket::prepare(&socket, bind, &frontend.config.settings);
+        let entrance = frontend.entrance_of(bind);
+        Self { key: Key::of(bind), socket, backlog, frontend, entrance, assignment: None }
     }
 
     /// Whom it works for at present.
     #[must_use]
-    pub fn frontend(&self) -> Arc<Frontend> {
-        self.assignment.borrow().frontend.clone()
+    pub fn frontend(&self) -> &Arc<Frontend> {
+        &self.frontend
     }
 
     /// From now on its connections belong to another frontend.
-    pub fn assign(&self, frontend: Arc<Frontend>) {
-        let entrance = frontend.entrance(&self.key);
-        self.assignment.send_modify(|assignment| {
-            assignment.frontend = frontend;
-            assignment.entrance = entrance;
-        });
+    pub fn assign(&mut self, frontend: Arc<Frontend>, bind: &Bind) {
+        let backlog = i32::try_from(backlog(&frontend, bind)).unwrap_or(i32::MAX);
+        if backlog != self.backlog && self.assignment.is_some() {
+            // On a socket that listens already this only changes the length of the queue.
+            let _ = self.socket.listen(backlog);
+        }
+        self.backlog = backlog;
+        local_socket::prepare(&self.socket, bind, &frontend.config.settings);
+        self.entrance = frontend.entrance_of(bind);
+        self.frontend = frontend;
+        if let Some(sender) = &self.assignment {
+            sender.send_modify(|assignment| {
+                assignment.frontend = self.frontend.clone();
+                assignment.entrance = self.entrance.clone();
+            });
+        }
     }
 
-    /// What it is to do at present.
+    /// Whether somebody accepts from it.
     #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.assignment.borrow().phase
+    pub fn is_open(&self) -> bool {
+        self.assignment.is_some()
     }
 
-    /// Tells the one who accepts what to do.
-    pub fn set_phase(&self, phase: Phase) {
-        self.assignment.send_modify(|assignment| assignment.phase = phase);
+    /// For one who accepts from now on; the one before ends.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn staff(&mut self) -> std::io::Result<(Socket, watch::Receiver<Assignment>)> {
+        let socket = self.socket.try_clone()?;
+        let entrance = self.entrance.clone();
+        let assignment = Assignment { frontend: self.frontend.clone(), entrance, phase: Phase::Open };
+        let (sender, receiver) = watch::channel(assignment);
+        self.assignment = Some(sender);
+        Ok((socket, receiver))
     }
 
-    /// For the one who accepts.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Assignment> {
-        self.assignment.subscribe()
+    /// Nobody accepts from now on, and the kernel takes no connections; another process may listen on the
+    /// same address meanwhile, as with HAProxy's SIGTTOU.
+    pub fn pause(&mut self) {
+        if self.assignment.take().is_some()
+            && let Err(error) = self.socket.shutdown(std::net::Shutdown::Read)
+        {
+            tracing::warn!(%error, frontend = %self.frontend.name, "cannot pause a listener");
+        }
     }
 
-    /// Waits until nobody accepts from it.
-    pub async fn left(&self) {
-        self.assignment.closed().await;
+    /// After [`Listener::pause`]: the kernel takes connections again; staff it then. Says whether it had
+    /// to be done.
+    ///
+    /// # Errors
+    /// When another process listens on the address by now.
+    pub fn resume(&mut self) -> std::io::Result<bool> {
+        if self.assignment.is_some() {
+            return Ok(false);
+        }
+        self.socket.listen(self.backlog)?;
+        Ok(true)
+    }
+
+    /// Takes the connections that wait in it, then closes it.
+    pub async fn close(self) {
+        if let Some(sender) = self.assignment {
+            sender.send_modify(|assignment| assignment.phase = Phase::Closing);
+            sender.closed().await;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use crate::config::bind::UnixSocket;
 use crate::config::{Bind, BindAddress, Settings};
@@ -96,7 +96,7 @@ fn inherited(number: i32) -> io::Result<TcpListener> {
 
 /// What a listening socket hands on to the connections it accepts (tcp(7)): each is set once, not once for each
 /// connection.
-pub fn prepare(socket: &TcpListener, bind: &Bind, settings: &Settings) {
+pub fn prepare(socket: &Socket, bind: &Bind, settings: &Settings) {
     if bind.address.tcp().is_none() && !matches!(bind.address, BindAddress::Fd(_)) {
         return;
     }

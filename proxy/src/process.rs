@@ -3,7 +3,7 @@
 //! Settings and sections are replaced as a whole by a reload. Who asks for them gets the present ones and
 //! may keep them; frontends, backends and servers share what must outlive a reload (see there).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,15 +13,16 @@ use daemon::run::Failure;
 
 use crate::backend::Backend;
 use crate::config::validate::no_address;
-use crate::config::{Config, Global, ProxyConfig, Resolvers};
+use crate::config::{Config, Global, Resolvers};
 use crate::control::Control;
 use crate::counters::{Counters, Moment};
-use crate::frontend::Frontend;
+use crate::handover::Inherited;
 use crate::limit::Places;
 use crate::listener::{Listener, Listeners};
 use crate::registry::Workers;
+pub use crate::sections::Section;
+use crate::sections::{Draft, Summary};
 use crate::stats::history::Looking;
-use crate::syslog::{Logger, Opener};
 
 /// Files the process needs beside those of connections.
 const SPARE_FILES: u64 = 64;
@@ -59,76 +60,18 @@ pub struct Process {
     pub(crate) workers: OnceLock<Workers>,
     /// When the last warning about missing descriptors was given.
     exhausted: AtomicU64,
-}
-
-/// One section of the configuration at work.
-#[derive(Debug, Clone)]
-pub struct Section {
-    /// Its configuration.
-    pub config: Arc<ProxyConfig>,
-    /// Its accepting side.
-    pub frontend: Option<Arc<Frontend>>,
-    /// Its servers.
-    pub backend: Option<Arc<Backend>>,
-    /// Where its lines go.
-    pub logger: Logger,
+    /// Program name in log lines, when the configuration gives none.
+    pub tag: String,
+    /// It finishes what it has.
+    stopping: AtomicBool,
 }
 
 impl Process {
     /// Builds everything a configuration asks for; nothing runs yet.
     pub fn new(config: Config, default_tag: &str) -> Self {
         let started = Instant::now();
-        let global = config.global;
-        let (maxconn, open_files) = connection_limit(&global);
-        let mut opener = Opener::with_host(global.log_send_hostname.as_deref());
-        let tag = global.log_tag.clone().unwrap_or_else(|| default_tag.to_owned());
-        let mut logger = |config: &ProxyConfig| {
-            let mut sinks = config.settings.logs.clone();
-            if config.settings.log_global {
-                sinks.extend(global.logs.iter().cloned());
-            }
-            opener.open(&sinks, config.settings.log_tag.as_deref().unwrap_or(&tag))
-        };
-        let proxies: Vec<(Arc<ProxyConfig>, Logger)> = config
-            .proxies
-            .into_iter()
-            .filter(|proxy| !proxy.settings.disabled)
-            .map(|proxy| {
-                let logger = logger(&proxy);
-                (Arc::new(proxy), logger)
-            })
-            .collect();
-        let backends: Vec<Option<Arc<Backend>>> = proxies
-            .iter()
-            .map(|(proxy, logger)| {
-                proxy.has_backend().then(|| Arc::new(Backend::new(proxy.clone(), logger.clone(), started)))
-            })
-            .collect();
-        let sections = proxies
-            .iter()
-            .zip(&backends)
-            .map(|((config, logger), own)| {
-                let named =
-                    config.settings.default_backend.as_ref().and_then(|(name, _)| {
-                        backends.iter().flatten().find(|backend| *backend.name == **name)
-                    });
-                let frontend = config.has_frontend().then(|| {
-                    let target = named.or(own.as_ref()).cloned();
-                    let mut frontend = Frontend::new(config.clone(), target, maxconn, logger.clone());
-                    // The names were checked with the configuration.
-                    frontend.others = config
-                        .backend_rules
-                        .iter()
-                        .filter_map(|rule| {
-                            backends.iter().flatten().find(|backend| *backend.name == *rule.backend)
-                        })
-                        .cloned()
-                        .collect();
-                    Arc::new(frontend)
-                });
-                Section { config: config.clone(), frontend, backend: own.clone(), logger: logger.clone() }
-            })
-            .collect();
+        let (maxconn, open_files) = connection_limit(&config.global);
+        let Draft { global, resolvers, sections, .. } = Draft::new(config, &[], maxconn, default_tag);
         let threads = global
             .nbthread
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
@@ -137,7 +80,7 @@ impl Process {
             started,
             global: ArcSwap::from_pointee(global),
             sections: ArcSwap::from_pointee(sections),
-            resolvers: ArcSwap::from_pointee(config.resolvers),
+            resolvers: ArcSwap::from_pointee(resolvers),
             counters: Counters::default(),
             maxconn: AtomicU32::new(maxconn),
             hard_maxconn: AtomicU32::new(maxconn),
@@ -148,6 +91,8 @@ impl Process {
             looking: Looking::default(),
             workers: OnceLock::new(),
             exhausted: AtomicU64::new(0),
+            tag: default_tag.to_owned(),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -163,15 +108,19 @@ impl Process {
         remarks
     }
 
-    /// Opens all listening sockets.
+    /// Opens all listening sockets; takes those that another process has handed over. With `shares` a
+    /// process that is about to be replaced may have the ports still.
     ///
     /// # Errors
     /// Says which address cannot be had and why.
-    pub fn bind(&self) -> Result<Listeners, Failure> {
+    pub fn bind(&self, inherited: &mut Inherited, shares: bool) -> Result<Listeners, Failure> {
         let mut listeners = Listeners::default();
         for frontend in self.sections().iter().filter_map(|section| section.frontend.as_ref()) {
             for bind in &frontend.config.binds {
-                listeners.all.push(Listener::open(frontend, bind)?);
+                listeners.all.push(match inherited.take(bind) {
+                    Some(socket) => Listener::new(bind, socket, frontend.clone()),
+                    None => Listener::open(frontend, bind, shares)?,
+                });
             }
         }
         Ok(listeners)
@@ -180,6 +129,38 @@ impl Process {
     /// Its worker threads: to look at sessions and to close them. None before the start.
     pub fn workers(&self) -> Workers {
         self.workers.get().cloned().unwrap_or_default()
+    }
+
+    /// Puts a draft in the place of what is at work, except for the listeners.
+    pub fn replace(&self, mut draft: Draft) -> Summary {
+        let present = self.sections.load_full();
+        let summary = draft.apply(&present, Instant::now());
+        let (maxconn, open_files) = connection_limit(&draft.global);
+        self.hard_maxconn.store(maxconn, Relaxed);
+        self.maxconn.store(maxconn, Relaxed);
+        self.places.set_limit(maxconn);
+        self.open_files.store(open_files, Relaxed);
+        self.global.store(Arc::new(draft.global));
+        self.resolvers.store(Arc::new(draft.resolvers));
+        self.sections.store(Arc::new(draft.sections));
+        summary
+    }
+
+    /// The backend of this name.
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        let sections = self.sections();
+        let mut backends = sections.iter().filter_map(|section| section.backend.as_ref());
+        backends.find(|backend| *backend.name == *name).cloned()
+    }
+
+    /// From now on it only finishes what it has.
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Whether it only finishes what it has.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
     }
 
     /// A warning about missing descriptors, at most once a second.
@@ -239,7 +220,7 @@ impl Process {
 }
 
 /// How many connections the configuration and the limit of open files allow; raises the limit.
-fn connection_limit(global: &Global) -> (u32, u64) {
+pub fn connection_limit(global: &Global) -> (u32, u64) {
     let wanted = global.maxconn.unwrap_or(DEFAULT_MAXCONN);
     let files = global.ulimit_n.unwrap_or(u64::from(wanted) * 2 + SPARE_FILES);
     let limit = daemon::privilege::raise_open_files(files);

@@ -316,7 +316,8 @@ impl Session {
             Which::Backend(wanted) => {
                 self.backend.borrow().as_ref().is_some_and(|backend| Arc::ptr_eq(backend, wanted))
             }
-            Which::Frontend(wanted) => Arc::ptr_eq(&self.frontend, wanted),
+            // A reload makes frontends anew; their counters stay.
+            Which::Frontend(wanted) => Arc::ptr_eq(&self.frontend.counters, &wanted.counters),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::config::address::{Host, Port, ServerAddress};
 use crate::config::server::InitAddr;
 use crate::config::{ServerConfig, ServerOptions};
 use crate::counters::Counters;
+use crate::server_state::State;
 
 /// Parts of a unit of weight, so that weights can grow slowly (HAProxy: BE_WEIGHT_SCALE).
 pub const WEIGHT_SCALE: u32 = 16;
@@ -263,6 +264,29 @@ impl Server {
         };
         let port = port.or_else(|| self.known_address().map(|known| known.port())).unwrap_or(fixed);
         self.address.store(Some(Arc::new(SocketAddr::new(ip, port))));
+    }
+
+    /// Takes over what another process knew of it; tell the backend afterwards.
+    pub fn restore(&self, state: &State, now: Instant) {
+        let config = self.config();
+        let options = &config.options;
+        self.change(|condition| {
+            condition.order(Admin::FORCED_DRAIN, state.drain, now);
+            // What the file of then disabled may be enabled by the file of now.
+            let maintenance = options.disabled || (state.maintenance && !state.disabled);
+            condition.order(Admin::FORCED_MAINTENANCE, maintenance, now);
+            if options.check && !state.maintenance {
+                condition.force(if state.up { Forced::Up } else { Forced::Down }, now);
+                condition.health.restore(state.up, state.health);
+                // What happened to the process before is no event of this one.
+                condition.downs = 0;
+            }
+            condition.down_before = Duration::ZERO;
+            condition.changed = now.checked_sub(state.age).unwrap_or(now);
+        });
+        if state.configured_weight == options.weight {
+            self.weight.store(state.weight, Relaxed);
+        }
     }
 
     /// It left the configuration: no new connections from now on.

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::config::haproxy_cfg::Reader;
 use crate::config::{Config, validate};
+use crate::handover::Inherited;
 use crate::process::Process;
 use crate::workers::{self, Running};
 
@@ -40,7 +41,7 @@ fn start(text: &str) -> Proxy {
         bind.address.set_port(0);
     }
     let process = Arc::new(Process::new(config, "haproxy"));
-    let listeners = process.bind().unwrap();
+    let listeners = process.bind(&mut Inherited::default(), false).unwrap();
     let addresses = listeners.addresses();
     let (shutdown, token) = Shutdown::new();
     drop(token);
@@ -403,7 +404,6 @@ async fn a_soft_stop_keeps_what_runs_and_takes_nothing_new() {
     let mut proxy = start(&format!("{DEFAULTS} server a {server}\n"));
     let mut stream = proxy.connect().await;
     assert_eq!(name_of(&mut stream).await, "A");
-    proxy.shutdown.stop(Stop::Graceful);
     within(proxy.running.as_mut().unwrap().close_listeners()).await;
     within(async {
         while TcpStream::connect(proxy.addresses[0]).await.is_ok() {
@@ -414,7 +414,7 @@ async fn a_soft_stop_keeps_what_runs_and_takes_nothing_new() {
     stream.write_all(b"B").await.unwrap();
     assert_eq!(name_of(&mut stream).await, "B");
     drop(stream);
-    within(proxy.running.as_mut().unwrap().drained(None)).await;
+    within(proxy.running.as_mut().unwrap().drained(&proxy.shutdown, None)).await;
     proxy.stop().await;
 }
 

@@ -7,20 +7,31 @@ use std::time::Duration;
 
 use daemon::exit::Exit;
 use daemon::run::Failure;
-use daemon::shutdown::{Shutdown, ShutdownToken};
+use daemon::shutdown::{Shutdown, ShutdownToken, Stop};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::check::Checks;
 use crate::config::Mode;
 use crate::control::Outcome;
 use crate::frontend;
-use crate::listener::{Listener, Listeners, Phase};
+use crate::listener::{Listener, Listeners};
 use crate::process::Process;
 use crate::reactor;
 use crate::registry::{self, Errand, Worker, Workers};
 use crate::stats;
 use crate::syslog::level;
+
+/// An operator's order about a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It stops accepting for a while.
+    Pause,
+    /// It accepts again.
+    Resume,
+    /// It stops for good.
+    Stop,
+}
 
 /// Everything at work.
 #[derive(Debug)]
@@ -30,6 +41,10 @@ pub struct Running {
     workers: Arc<[Worker]>,
     checks: Checks,
     pages: tokio::task::JoinSet<()>,
+    /// Listeners that are about to close.
+    closing: tokio::task::JoinSet<()>,
+    /// How many those are.
+    closing_count: watch::Sender<usize>,
     /// The listening sockets.
     pub listeners: Listeners,
     stop: ShutdownToken,
@@ -64,11 +79,13 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
         workers,
         checks: Checks::default(),
         pages: tokio::task::JoinSet::new(),
+        closing: tokio::task::JoinSet::new(),
+        closing_count: watch::Sender::new(0),
         listeners: Listeners::default(),
         stop: shutdown.token(),
     };
-    for listener in listeners.all {
-        running.listen(&listener)?;
+    for mut listener in listeners.all {
+        running.listen(&mut listener)?;
         running.listeners.all.push(listener);
     }
     running.update_checks();
@@ -125,13 +142,14 @@ impl Running {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn listen(&mut self, listener: &Listener) -> Result<(), Failure> {
-        let socket = listener.socket.try_clone().map_err(|error| os_failure("duplicate a socket", &error))?;
+    pub fn listen(&mut self, listener: &mut Listener) -> Result<(), Failure> {
+        let (socket, assignment) =
+            listener.staff().map_err(|error| os_failure("duplicate a socket", &error))?;
         if listener.frontend().config.settings.mode == Mode::Http {
-            let socket =
-                TcpListener::from_std(socket).map_err(|error| os_failure("register a socket", &error))?;
+            let socket = TcpListener::from_std(socket.into())
+                .map_err(|error| os_failure("register a socket", &error))?;
             let (process, stop) = (self.process.clone(), self.stop.clone());
-            self.pages.spawn(stats::serve(process, socket, listener.subscribe(), stop));
+            self.pages.spawn(stats::serve(process, socket, assignment, stop));
             return Ok(());
         }
         // Every worker accepts; one that sleeps is woken for each connection.
@@ -139,36 +157,42 @@ impl Running {
         for worker in self.workers.iter() {
             worker
                 .inbox
-                .send(Errand::Listen(socket.clone(), listener.subscribe()))
+                .send(Errand::Listen(socket.clone(), assignment.clone()))
                 .map_err(|_| Failure::new(Exit::Software, "a worker thread has ended"))?;
         }
         Ok(())
     }
 
     /// Makes the listeners of a frontend accept or not, by an operator's order.
-    pub fn turn_frontend(&mut self, name: &str, phase: Phase) -> Outcome {
-        let listeners: Vec<_> =
-            self.listeners.all.iter().filter(|listener| *listener.frontend().name == *name).collect();
-        let Some(first) = listeners.first() else { return Outcome::Stopped };
-        if first.frontend().stopped.load(Relaxed) {
+    pub fn turn_frontend(&mut self, name: &str, turn: Turn) -> Outcome {
+        let is_its = |listener: &Listener| *listener.frontend().name == *name;
+        let Some(frontend) = self.listeners.all.iter().find(|listener| is_its(listener)) else {
             return Outcome::Stopped;
-        }
-        if listeners.iter().all(|listener| listener.phase() == phase) {
+        };
+        let frontend = frontend.frontend().clone();
+        let wanted = turn == Turn::Resume;
+        let all = self.listeners.all.iter().filter(|listener| is_its(listener));
+        if turn != Turn::Stop && all.into_iter().all(|listener| listener.is_open() == wanted) {
             return Outcome::Already;
         }
-        for listener in &listeners {
-            listener.set_phase(phase);
-        }
-        let word = match phase {
-            Phase::Open => "Resumed",
-            Phase::Paused => "Paused",
-            Phase::Closing | Phase::Leaving => {
-                first.frontend().stopped.store(true, Relaxed);
+        let word = match turn {
+            Turn::Pause => {
+                self.listeners.all.iter_mut().filter(|listener| is_its(listener)).for_each(Listener::pause);
+                "Paused"
+            }
+            Turn::Resume if !self.resume_some(is_its) => return Outcome::Failed,
+            Turn::Resume => "Resumed",
+            Turn::Stop => {
+                let all = std::mem::take(&mut self.listeners).all;
+                let (gone, kept) = all.into_iter().partition(is_its);
+                self.listeners.all = kept;
+                gone.into_iter().for_each(|listener: Listener| self.close(listener));
+                frontend.stopped.store(true, Relaxed);
                 "Stopped"
             }
         };
-        first.frontend().logger.send(level::WARNING, &format!("{word} proxy {name}."));
-        tracing::info!(frontend = name, ?phase, "frontend changed by an operator");
+        frontend.logger.send(level::WARNING, &format!("{word} proxy {name}."));
+        tracing::info!(frontend = name, ?turn, "frontend changed by an operator");
         Outcome::Done
     }
 
@@ -182,20 +206,71 @@ impl Running {
         self.workers.iter().map(|worker| worker.load.load(Relaxed)).sum()
     }
 
-    /// Closes all listening sockets; connections that wait in them are taken first.
-    pub async fn close_listeners(&mut self) {
-        for listener in &self.listeners.all {
-            listener.set_phase(Phase::Closing);
-        }
-        for listener in self.listeners.all.drain(..) {
-            listener.left().await;
-        }
+    /// Closes a listening socket once the connections that wait in it were taken; nobody waits for that.
+    pub fn close(&mut self, listener: Listener) {
+        while self.closing.try_join_next().is_some() {}
+        let count = self.closing_count.clone();
+        count.send_modify(|count| *count += 1);
+        self.closing.spawn(async move {
+            listener.close().await;
+            count.send_modify(|count| *count -= 1);
+        });
     }
 
-    /// After a soft stop: waits until no connection is left, or `limit` has passed.
-    pub async fn drained(&mut self, limit: Option<Duration>) {
+    /// How many listeners are about to close; their addresses are not free yet.
+    pub fn closing(&self) -> watch::Receiver<usize> {
+        self.closing_count.subscribe()
+    }
+
+    /// Closes all listening sockets; connections that wait in them are taken first.
+    pub async fn close_listeners(&mut self) {
+        for listener in std::mem::take(&mut self.listeners).all {
+            self.closing.spawn(listener.close());
+        }
+        while self.closing.join_next().await.is_some() {}
+    }
+
+    /// Nobody accepts for now, and another process may listen on our ports (SIGTTOU).
+    pub fn pause(&mut self) {
+        tracing::info!("listeners are paused");
+        self.listeners.all.iter_mut().for_each(Listener::pause);
+    }
+
+    /// Accepts again (SIGTTIN).
+    pub fn resume(&mut self) {
+        tracing::info!("listeners are resumed");
+        self.resume_some(|_| true);
+    }
+
+    /// Says whether all could be resumed.
+    fn resume_some(&mut self, which: impl Fn(&Listener) -> bool) -> bool {
+        let mut done = true;
+        let mut all = std::mem::take(&mut self.listeners);
+        for listener in all.all.iter_mut().filter(|listener| which(listener)) {
+            match listener.resume() {
+                Ok(false) => {}
+                Ok(true) => {
+                    if let Err(failure) = self.listen(listener) {
+                        done = false;
+                        tracing::error!(%failure, frontend = %listener.frontend().name, "cannot accept");
+                    }
+                }
+                Err(error) => {
+                    done = false;
+                    tracing::error!(%error, frontend = %listener.frontend().name, "cannot listen again");
+                }
+            }
+        }
+        self.listeners = all;
+        done
+    }
+
+    /// After a soft stop: waits until no connection is left, or `limit` has passed. Connections that wait
+    /// in the listening sockets still come in.
+    pub async fn drained(&mut self, shutdown: &Shutdown, limit: Option<Duration>) {
         let ended = async {
             self.close_listeners().await;
+            shutdown.stop(Stop::Graceful);
             while self.connections() > 0 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

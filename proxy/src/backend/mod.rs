@@ -311,7 +311,8 @@ impl Backend {
             let mut inner = self.inner.lock();
             let inner = &mut *inner;
             inner.balancer.refresh(&inner.servers);
-            inner.balancer.has_server()
+            // A section without servers has none to lose.
+            inner.balancer.has_server() || self.config().servers.is_empty()
         };
         let servers = self.servers.load_full();
         for server in servers.iter() {

@@ -168,6 +168,12 @@ impl Health {
         self.value = if up { self.top() } else { 0 };
     }
 
+    /// Takes a number over from another process, which may have had another `rise` and `fall`; being up or
+    /// down stays.
+    pub fn restore(&mut self, up: bool, value: u32) {
+        self.value = if up { value.clamp(self.rise, self.top()) } else { value.min(self.rise - 1) };
+    }
+
     fn top(&self) -> u32 {
         self.rise + self.fall - 1
     }

@@ -60,7 +60,6 @@ fn global(global: &Global, list: &mut List<'_>) {
     list.add(global.nosplice, "nosplice", &place);
     list.add(global.grace.is_some(), "grace", &place);
     list.add(global.close_spread_time.is_some(), "close-spread-time", &place);
-    list.add(global.server_state_file.is_some(), "server-state-file", &place);
     list.add(global.tune != Default::default(), "tune.*", &place);
     list.add(global.unix_bind_prefix.is_some(), "unix-bind prefix", &place);
     list.add(global.noreuseport, "noreuseport", &place);
@@ -97,8 +96,6 @@ fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
     list.add(settings.prefer_last_server, "option prefer-last-server", place);
     list.refuse(settings.transparent, "option transparent", place);
     list.add(settings.persist, "option persist", place);
-    list.add(settings.rebalance.is_some(), "option rebalance", place);
-    list.add(settings.server_state != Default::default(), "load-server-state-from-file", place);
     list.add(settings.checks.http.send_state, "http-check send-state", place);
     list.add(settings.stats.show_modules, "stats show-modules", place);
     check_kind(settings.check, place, list);

@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 pub use self::socket::{Socket, bind};
 use crate::backend::Backend;
 use crate::config::Level;
+use crate::private;
 use crate::process::Process;
 use crate::server::Server;
 
@@ -127,8 +128,9 @@ async fn accept(
                     severity: Severity::None,
                     process: process.clone(),
                 };
+                let hands_out = socket.hands_out;
                 connections.spawn(async move {
-                    cli.talk(stream).await;
+                    cli.begin(stream, hands_out).await;
                     drop(place);
                 });
             }
@@ -150,6 +152,24 @@ async fn next(
 }
 
 impl Cli {
+    /// Answers one connection, or gives it the listening sockets when that is what it wants and may have.
+    async fn begin(self, stream: socket::Stream, hands_out: bool) {
+        if !hands_out {
+            return self.talk(stream).await;
+        }
+        let asked = stream.asks_for_sockets();
+        let asked = match self.timeout {
+            Some(limit) => tokio::time::timeout(limit, asked).await,
+            None => Ok(asked.await),
+        };
+        match asked {
+            Ok(Ok(stream)) => private::hand_out(stream, self.process.control.sockets().await).await,
+            Ok(Err(stream)) => self.talk(stream).await,
+            // Silent for too long.
+            Err(_) => {}
+        }
+    }
+
     /// Answers one connection until it ends.
     async fn talk(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut stream = BufReader::new(stream);

@@ -8,14 +8,18 @@ use std::task::{Context, Poll};
 use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::config::{BindAddress, Global, Level, StatsSocket, UnixSocket};
+use crate::handover;
 
 /// An opened stats socket.
 #[derive(Debug)]
 pub struct Socket {
     level: Level,
+    /// `expose-fd listeners`.
+    hands_out: bool,
     listener: Listener,
 }
 
@@ -29,6 +33,7 @@ enum Listener {
 #[derive(Debug)]
 pub(super) struct Registered {
     pub(super) level: Level,
+    pub(super) hands_out: bool,
     listener: Waiting,
 }
 
@@ -79,7 +84,7 @@ fn open(socket: &StatsSocket, global: &Global) -> Result<Socket, Failure> {
         }
         BindAddress::Fd(_) => return Err(failed(std::io::ErrorKind::Unsupported.into())),
     };
-    Ok(Socket { level: socket.level, listener })
+    Ok(Socket { level: socket.level, hands_out: socket.expose_fd, listener })
 }
 
 /// What the line says, else what `unix-bind` says.
@@ -144,7 +149,7 @@ impl Socket {
             Listener::Unix(listener) => Waiting::Unix(tokio::net::UnixListener::from_std(listener)?),
             Listener::Tcp(listener) => Waiting::Tcp(tokio::net::TcpListener::from_std(listener)?),
         };
-        Ok(Registered { level: self.level, listener })
+        Ok(Registered { level: self.level, hands_out: self.hands_out, listener })
     }
 }
 
@@ -154,6 +159,22 @@ impl Registered {
             Waiting::Unix(listener) => Stream::Unix(listener.accept().await?.0),
             Waiting::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
         })
+    }
+}
+
+impl Stream {
+    /// Whether the first thing asked is to hand out the listening sockets, as a process that takes over does
+    /// (`haproxy -x`). Then the stream is given back for that, with the question read; nothing else is read here.
+    pub(super) async fn asks_for_sockets(self) -> Result<tokio::net::UnixStream, Self> {
+        let Self::Unix(stream) = self else { return Err(self) };
+        let question = format!("{}\n", handover::COMMAND);
+        let mut first = vec![0; question.len()];
+        let peek = || Ok(rustix::net::recv(&stream, &mut first[..], RecvFlags::PEEK)?.0);
+        let length = stream.async_io(Interest::READABLE, peek).await;
+        let is_asked = length.is_ok_and(|length| length == question.len())
+            && first == question.as_bytes()
+            && stream.try_read(&mut first).is_ok();
+        if is_asked { Ok(stream) } else { Err(Self::Unix(stream)) }
     }
 }
 

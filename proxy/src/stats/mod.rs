@@ -64,17 +64,12 @@ pub async fn serve(
                 Some(_) = connections.join_next() => continue,
                 _ = stop.requested() => break,
             },
-            Phase::Paused => match assignment.changed().await {
-                Ok(()) => continue,
-                Err(_) => break,
-            },
             Phase::Closing => {
                 for (stream, peer) in listener.take().map(take_waiting).unwrap_or_default() {
                     spawn(&mut connections, &process, &frontend, stream, peer, &stop);
                 }
                 break;
             }
-            Phase::Leaving => break,
         };
         match accepted {
             Ok((stream, peer)) => spawn(&mut connections, &process, &frontend, stream, peer, &stop),
