@@ -13,6 +13,7 @@ use super::*;
 use crate::config::address::{Port, ServerAddress};
 use crate::config::sections::Hold;
 use crate::config::{Place, ServerConfig, ServerOptions};
+use crate::mutants;
 use crate::syslog::Logger;
 
 /// What the name server says: a code, addresses of every name, hosts and ports of every service.
@@ -161,4 +162,30 @@ async fn a_service_gives_ports_and_weights_too() {
     zone.lock().services = vec![("b.example", 5002, 0)];
     until(&backend, &["MAINT (resolution)", "10.0.0.9:5002", "MAINT (resolution)"]).await;
     assert_eq!(backend.servers()[1].weight(), 0);
+}
+
+/// Answers to the questions of the fuzz target.
+fn seeds() -> Vec<mutants::Seed> {
+    let zone = zone(&[[10, 0, 0, 1], [10, 0, 0, 2]]);
+    zone.lock().services = vec![("a.example", 5001, 256), ("b.example", 5002, 65_535)];
+    let of = |kind, code| {
+        let zone = Zone { code, ..zone.lock().clone() };
+        let question = message::question(1, "x.example", kind, 512).unwrap();
+        answer(&Message::from_vec(&question).unwrap(), &zone).to_vec().unwrap()
+    };
+    vec![
+        ("addresses".to_owned(), of(Kind::A, ResponseCode::NoError)),
+        ("services".to_owned(), of(Kind::Srv, ResponseCode::NoError)),
+        ("no-name".to_owned(), of(Kind::Aaaa, ResponseCode::NXDomain)),
+    ]
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_target_are_stored() {
+    mutants::check_seeds("proxy_dns_answer", &seeds());
+}
+
+#[test]
+fn no_answer_of_a_name_server_makes_us_panic() {
+    mutants::run("proxy_dns_answer", 20_000, b"\0\x01\x03\x05\x1c\x21\x81\x84\xc0\x0c\xff", fuzz);
 }
