@@ -7,7 +7,10 @@
 
 mod balancing;
 mod checks;
+mod duo;
+mod endings;
 mod start;
+mod storm;
 
 const NEEDS: &[harness::Needs] = &[harness::Needs::Network, harness::Needs::Python, harness::PEERS];
 
