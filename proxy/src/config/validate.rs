@@ -181,6 +181,18 @@ fn timeouts(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
 }
 
 fn checks(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    let rules = &proxy.settings.checks;
+    for (is_there, kind, what, option) in [
+        (!rules.tcp_rules.is_empty(), CheckKind::Script, "tcp-check", "option tcp-check"),
+        (!rules.http.rules.is_empty(), CheckKind::Http, "http-check", "option httpchk"),
+    ] {
+        let is_used = proxy.settings.check == kind
+            || proxy.servers.iter().any(|server| server.options.check_kind == Some(kind));
+        if is_there && !is_used {
+            let message = format!("`{}` has {what} rules without `{option}`: they are not used", proxy.name);
+            remarks.push(proxy.place.mark(Diagnostic::warning("rules-not-used", message)));
+        }
+    }
     for server in &proxy.servers {
         let address = server.options.check_address.as_ref().unwrap_or(&server.address);
         let has_port = server.options.check_port.is_some()

@@ -586,6 +586,14 @@ listen l
 }
 
 #[test]
+fn rules_of_checks_need_their_option() {
+    let text = "backend b\n timeout server 1h\n timeout connect 1s\n tcp-check expect string x\n http-check expect status 200\n";
+    let codes: Vec<_> = places(text).into_iter().map(|place| (place.0, place.2)).collect();
+    assert_eq!(codes, [(1, "rules-not-used"), (1, "rules-not-used")]);
+    assert_eq!(places(&format!("{text} option tcp-check\n")).len(), 1);
+}
+
+#[test]
 fn sections_that_are_not_carried_out_are_read_for_mistakes() {
     let text = "peers p\n peer a 10.0.0.1:1\n per b\nmailers m\n mailer a 10.0.0.1:25\ncache c\n max-age 4\n maxage 4\n\
          ring r\n size 4\nprogram p\n command x\nuserlist u\n user a insecure-password b groups g\n usr c\n\
