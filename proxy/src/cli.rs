@@ -93,6 +93,14 @@ pub enum Command {
     Reload(Target),
     /// Replace the running process by this program without losing a connection
     Upgrade(Target),
+    /// Ask a running proxy and print what every server does
+    Status {
+        /// The configuration that names a stats socket or a statistics page
+        file: Option<PathBuf>,
+        /// Ask here instead: a socket's path, HOST:PORT of a stats socket, or http://HOST:PORT/monitor
+        #[arg(long, value_name = "WHERE")]
+        from: Option<String>,
+    },
     /// Write a configuration to start from
     Init {
         /// A server, NAME=HOST:PORT; give it once for each
@@ -207,6 +215,8 @@ mod tests {
     #[test]
     fn our_own_words_are_understood() {
         let args = parse("proxy init --backend A=h:1 --backend B=h:2 --listen :7 -o -");
+        let status = parse("proxy status --from /run/x.sock").command;
+        assert!(matches!(status, Some(Command::Status { file: None, from: Some(_) })));
         let Some(Command::Init { backends, listen, .. }) = args.command else { panic!() };
         assert_eq!((backends.len(), listen.as_str()), (2, ":7"));
         let args = parse("proxy migrate a.cfg b.cfg -o x.toml");

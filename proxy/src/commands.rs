@@ -8,7 +8,6 @@ use std::time::Duration;
 use daemon::exit::Exit;
 use daemon::run::Failure;
 
-use crate::check::{self, state::Outcome};
 use crate::config::{Config, address, duration};
 use crate::process::Process;
 use crate::syslog::level;
@@ -17,7 +16,7 @@ use crate::{private, upgrade};
 /// A reload takes as long as names take to be looked up.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // Somebody closed the pipe: they have seen enough.
@@ -65,50 +64,6 @@ pub fn checked(config: &Config, warnings: usize, quiet: bool, is_haproxy: bool) 
 
 fn config_names(config: &Config) {
     crate::config::validate::unresolved_names(config).print();
-}
-
-/// `proxy check`: connects once to every server and says what it saw.
-pub fn check(config: Config, files: &[PathBuf]) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?;
-    let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
-    let shown: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    print(&format!("ok  {}  {} sections, {servers} servers", shown.join(" "), config.proxies.len()))?;
-    let mut failed = 0;
-    for proxy in &config.proxies {
-        for server in &proxy.servers {
-            let kind = server.options.check_kind.unwrap_or(proxy.settings.check);
-            let limit =
-                proxy.settings.timeouts.connect.unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5));
-            let line = match server.address.resolve() {
-                Ok(address) if address.port() != 0 => {
-                    let report = runtime.block_on(check::probe(address, kind, limit));
-                    failed += usize::from(report.status.outcome() == Outcome::Failed);
-                    let word = if report.status.outcome() == Outcome::Passed { "up  " } else { "down" };
-                    let info =
-                        if report.info.is_empty() { String::new() } else { format!(": {}", report.info) };
-                    format!(
-                        "{word}  {} in {:.1} ms{info}",
-                        report.status.description(),
-                        report.duration.as_secs_f64() * 1000.0
-                    )
-                }
-                Ok(_) => "      the port depends on the client's".to_owned(),
-                Err(error) => {
-                    failed += 1;
-                    format!("down  no address: {error}")
-                }
-            };
-            print(&format!("    {}/{} {}  {line}", proxy.name, server.name, server.address))?;
-        }
-    }
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(Exit::Unavailable, format!("{failed} of {servers} servers cannot be reached")))
-    }
 }
 
 /// `proxy reload`: process `pid` reads its configuration again.

@@ -18,7 +18,7 @@ use crate::listener::Listeners;
 use crate::process::Process;
 use crate::reload::Source;
 use crate::supervisor::{self, Start};
-use crate::{commands, private, runtime_api, server_state, upgrade};
+use crate::{check_once, commands, private, runtime_api, server_state, status, upgrade};
 
 /// Runs the program with the arguments of the process.
 #[must_use]
@@ -64,11 +64,19 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
         Some(Command::Check { file }) => {
             args.files.extend(file);
             let (config, _) = load(&args)?;
-            commands::check(config, &args.files)
+            check_once::run(config, &args.files)
         }
         Some(Command::Migrate { files, output }) => crate::migrate::migrate(&files, &output),
         Some(Command::Reload(target)) => commands::reload(find(&args, target.pid)?),
         Some(Command::Upgrade(target)) => commands::upgrade(find(&args, target.pid)?),
+        Some(Command::Status { file, from }) => {
+            let source = status::source(from.as_deref(), || {
+                args.files.extend(file);
+                args.quiet = true;
+                load(&args).map(|(config, _)| config)
+            })?;
+            status::run(&source)
+        }
         Some(Command::Init { backends, listen, stats, output }) => {
             commands::init(&backends, &listen, &stats, &output)
         }

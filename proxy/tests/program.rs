@@ -262,6 +262,6 @@ fn init_writes_a_file_that_check_accepts() {
     // An echo server is no broker, and the check says so.
     let output = run(&["check", path]);
     assert_eq!(output.status.code(), Some(69));
-    assert!(text(&output.stdout).contains("down  Layer7 invalid response"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("Layer7 invalid response"), "{}", text(&output.stdout));
     assert_eq!(run(&["init", "--backend", "A", "-o", "-"]).status.code(), Some(64));
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 pub use self::announce::{Cause, carry_out, force, observe, settle};
 pub use self::jobs::Checks;
 pub use self::status::{CheckReport, CheckStatus};
+pub use self::watch::once;
 
 use self::connect::{Target, Where};
 use self::plan::Plan;

@@ -45,31 +45,13 @@ impl Watch {
     }
 
     async fn check(&self) {
-        let Some(place) = self.server.check_place() else { return };
-        let config = Arc::clone(&self.backend.config());
-        let options = Arc::clone(&self.server.config());
-        let options = &options.options;
-        let kind = options.check_kind.unwrap_or(config.settings.check);
-        let plan = self.backend.plan(kind);
-        let tls = match tls::of_checks(&self.server) {
-            Ok(tls) => tls,
-            Err(error) => {
-                tracing::warn!(server = %self.server.full_name(), %error, "cannot check over TLS");
-                return;
-            }
-        };
-        let elsewhere = options.check_port.is_some() || options.check_address.is_some();
-        let own = options.send_proxy.filter(|_| options.check_send_proxy || !elsewhere);
-        let target = Target {
-            source: source(&place, &config.settings, options.source.as_ref()),
-            send_proxy: own.or(options.check_send_proxy.then_some(ProxyProtocol::V1)),
-            tls,
-            place,
-        };
-        self.server.check_begins();
-        let limits = limits(&config.settings, options.inter);
-        let report = run(&plan, &target, limits, is_running(&self.server)).await.report;
-        self.ended(&report);
+        if self.server.check_place().is_none() {
+            return;
+        }
+        match once(&self.backend, &self.server).await {
+            Ok(report) => self.ended(&report),
+            Err(error) => tracing::warn!(server = %self.server.full_name(), %error, "cannot check"),
+        }
     }
 
     fn ended(&self, report: &CheckReport) {
@@ -80,6 +62,31 @@ impl Watch {
         }
         settle(&self.backend, &self.server, transition, Cause::Check(report));
     }
+}
+
+/// Runs a server's own check once; the server's state stays as it is.
+///
+/// # Errors
+/// The check cannot be run: the server has no address, or TLS is not set up.
+pub async fn once(backend: &Arc<Backend>, server: &Arc<Server>) -> Result<CheckReport, String> {
+    let place = server.check_place().ok_or("the server has no address")?;
+    let config = Arc::clone(&backend.config());
+    let options = Arc::clone(&server.config());
+    let options = &options.options;
+    let kind = options.check_kind.unwrap_or(config.settings.check);
+    let plan = backend.plan(kind);
+    let tls = tls::of_checks(server).map_err(|error| error.to_string())?;
+    let elsewhere = options.check_port.is_some() || options.check_address.is_some();
+    let own = options.send_proxy.filter(|_| options.check_send_proxy || !elsewhere);
+    let target = Target {
+        source: source(&place, &config.settings, options.source.as_ref()),
+        send_proxy: own.or(options.check_send_proxy.then_some(ProxyProtocol::V1)),
+        tls,
+        place,
+    };
+    server.check_begins();
+    let limits = limits(&config.settings, options.inter);
+    Ok(run(&plan, &target, limits, is_running(server)).await.report)
 }
 
 /// HAProxy: without `timeout check`, a check may take as long as the interval; with it, the connection may

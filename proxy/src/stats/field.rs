@@ -210,6 +210,14 @@ pub const MODULE_FIELDS: &[Field] = &[
     f("h1_spliced_bytes_out", "MCP", "Not counted: no HTTP/1 is relayed"),
 ];
 
+/// Columns that are tagged otherwise in the rows of backends.
+pub const BACKEND_FIELDS: &[Field] = &[
+    f("act", "MGP", "Active servers that are up"),
+    f("bck", "MGP", "Backup servers that are up"),
+    f("rate", "MGP", "Sessions in the last second"),
+    f("rate_max", "MGP", "Most sessions in one second"),
+];
+
 /// How many of [`MODULE_FIELDS`] servers and listeners have: those of TLS.
 pub const TLS_FIELDS: usize = 3;
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::field::{FIELDS, Field, MODULE_FIELDS, TLS_FIELDS, Value, position};
+use super::field::{BACKEND_FIELDS, FIELDS, Field, MODULE_FIELDS, TLS_FIELDS, Value, position};
 use crate::backend::Backend;
 use crate::check::CheckStatus;
-use crate::condition::Condition;
+use crate::condition::{Condition, State};
 use crate::config::{Mode, ProxyConfig};
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
@@ -102,7 +102,12 @@ impl Row {
         own.chain(modules)
             .enumerate()
             .filter(|(_, (_, value))| *value != Value::None)
-            .map(|(position, (field, value))| (position, field, value))
+            .map(|(position, (field, value))| (position, self.tagged(field), value))
+    }
+
+    fn tagged(&self, field: &'static Field) -> &'static Field {
+        let special = BACKEND_FIELDS.iter().find(|special| special.name == field.name);
+        special.filter(|_| self.kind == RowKind::Backend).unwrap_or(field)
     }
 
     /// A column's value as text; empty when it has none.
@@ -239,15 +244,16 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
         row.set("qlimit", Value::U32(limit));
     }
     row.text("status", &condition.status());
-    row.set("weight", Value::U32(server.weight()));
+    let instant = Instant::now();
     row.set("uweight", Value::U32(server.weight()));
     row.set("act", Value::U32(u32::from(!options.backup)));
     row.set("bck", Value::U32(u32::from(options.backup)));
-    let instant = Instant::now();
     let age = seconds(instant.saturating_duration_since(condition.changed));
     row.set("lastchg", Value::U32(age));
-    row.set("downtime", Value::U32(seconds(condition.downtime(instant))));
-    row.set("throttle", Value::None);
+    // A server that is never checked and was not stopped by anybody has never been down.
+    if options.check || condition.is_in_maintenance() {
+        row.set("downtime", Value::U32(seconds(condition.downtime(instant))));
+    }
     if options.check {
         check_columns(&mut row, &condition, server);
     }
@@ -336,20 +342,27 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
     let (up, age, down, downs) = backend.availability(Instant::now());
     row.text("status", if up { "UP" } else { "DOWN" });
     let (active, backups) = backend.active_and_backup();
-    let usable: u32 =
-        backend.servers().iter().filter(|server| server.is_usable()).map(|server| server.weight()).sum();
+    // HAProxy: the sum over those that are used; backup servers count while no active one is left.
+    let usable: u32 = backend
+        .servers()
+        .iter()
+        .filter(|server| server.is_usable() && server.config().options.backup == (active == 0))
+        .map(|server| server.weight())
+        .sum();
     row.set("weight", Value::U32(usable));
     row.set("uweight", Value::U32(usable));
     row.set("act", Value::U32(u32::try_from(active).unwrap_or(u32::MAX)));
     row.set("bck", Value::U32(u32::try_from(backups).unwrap_or(u32::MAX)));
     row.set("chkdown", Value::U64(downs));
     row.set("lastchg", Value::U32(seconds(age)));
-    row.set("downtime", Value::U32(seconds(down)));
+    if !backend.servers().is_empty() {
+        row.set("downtime", Value::U32(seconds(down)));
+    }
     row.zeros(&["comp_in", "comp_out", "comp_byp", "comp_rsp"]);
-    let failed = backend.servers().iter().filter(|server| !server.condition().is_up()).count();
-    row.set("agg_server_status", Value::U32(u32::try_from(failed).unwrap_or(u32::MAX)));
-    row.set("agg_server_check_status", Value::U32(0));
-    row.set("agg_check_status", Value::U32(0));
+    // HAProxy fills these for its exporter only.
+    for name in ["agg_server_status", "agg_server_check_status", "agg_check_status"] {
+        row.set(name, Value::U32(0));
+    }
     if backend.config().settings.mode == Mode::Http {
         row.answers(counters);
         row.zeros(&["req_tot", "cache_lookups", "cache_hits"]);
@@ -386,16 +399,21 @@ fn class(condition: &Condition, backup: bool, weight: u32) -> &'static str {
     if condition.maintenance {
         return "maintain";
     }
-    let settled = condition.health.is_settled();
-    match (condition.health.is_up(), condition.drain || weight == 0, settled, backup) {
+    // A server that takes its state from another one has no checks of its own to go by.
+    let checked = condition.checking || condition.tracks || condition.agent.checking;
+    let settled = condition.health.is_settled() || !condition.checking;
+    if condition.is_up() && condition.state == State::Stopping && !condition.drain {
+        return if backup { "backup_nolb" } else { "active_nolb" };
+    }
+    match (condition.is_up(), condition.drain || weight == 0, settled, backup) {
         (false, _, true, false) => "active_down",
         (false, _, true, true) => "backup_down",
         (false, _, false, false) => "active_going_up",
         (false, _, false, true) => "backup_going_up",
         (true, true, _, false) => "active_draining",
         (true, true, _, true) => "backup_draining",
-        (true, false, _, false) if !condition.checking => "active_no_check",
-        (true, false, _, true) if !condition.checking => "backup_no_check",
+        (true, false, _, false) if !checked => "active_no_check",
+        (true, false, _, true) if !checked => "backup_no_check",
         (true, false, true, false) => "active_up",
         (true, false, true, true) => "backup_up",
         (true, false, false, false) => "active_going_down",

@@ -6,9 +6,11 @@
 )]
 
 mod balancing;
+mod beside;
 mod checks;
 mod duo;
 mod endings;
+mod looking;
 mod start;
 mod storm;
 
