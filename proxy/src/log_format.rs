@@ -30,6 +30,32 @@ struct Flags {
     escape: bool,
 }
 
+/// Why a format cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// HAProxy would not understand it either.
+    #[error("{0}")]
+    Mistake(String),
+    /// Only HTTP has what it asks for.
+    #[error("format variable '{0}' is reserved for HTTP mode")]
+    Http(String),
+    /// It asks for something that is not known here.
+    #[error("sample fetch `{0}` is not known here")]
+    Unknown(String),
+}
+
+impl FormatError {
+    /// Whether HAProxy would refuse it as well.
+    #[must_use]
+    pub fn is_mistake(&self) -> bool {
+        matches!(self, Self::Mistake(_))
+    }
+}
+
+fn mistake(text: impl Into<String>) -> FormatError {
+    FormatError::Mistake(text.into())
+}
+
 /// What can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
@@ -160,9 +186,9 @@ impl Format {
     ///
     /// # Errors
     /// Says what is wrong, in HAProxy's words where it has some.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
         if text.len() > MAX_LENGTH {
-            return Err(format!("a log format has {MAX_LENGTH} characters at most"));
+            return Err(mistake(format!("a log format has {MAX_LENGTH} characters at most")));
         }
         let mut parts = Vec::new();
         let mut all = Flags::default();
@@ -177,12 +203,12 @@ impl Format {
             }
             let mut flags = all;
             if let Some(inside) = rest.strip_prefix('{') {
-                let (given, after) = inside.split_once('}').ok_or("`{` without `}`")?;
+                let (given, after) = inside.split_once('}').ok_or_else(|| mistake("`{` without `}`"))?;
                 flags.apply(given)?;
                 rest = after;
             }
             if let Some(inside) = rest.strip_prefix('[') {
-                let (name, after) = inside.split_once(']').ok_or("`[` without `]`")?;
+                let (name, after) = inside.split_once(']').ok_or_else(|| mistake("`[` without `]`"))?;
                 parts.push(Part::Value(sample(name)?, flags));
                 rest = after;
                 continue;
@@ -231,30 +257,25 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-fn variable(name: &str) -> Result<Field, String> {
+fn variable(name: &str) -> Result<Field, FormatError> {
     if let Some((_, field)) = VARIABLES.iter().find(|(known, _)| *known == name) {
         return Ok(*field);
     }
     if OF_HTTP.contains(&name) {
-        return Err(format!("format variable '{name}' is reserved for HTTP mode"));
+        return Err(FormatError::Http(name.to_owned()));
     }
-    Err(format!(
-        "no such format variable '{name}'. If you wanted to emit the '%' character verbatim, you need to use '%%'"
-    ))
+    Err(mistake(format!("no such format variable '{name}'; to emit the '%' character verbatim, write '%%'")))
 }
 
-fn sample(name: &str) -> Result<Field, String> {
+fn sample(name: &str) -> Result<Field, FormatError> {
     // An empty list of arguments says the same as none.
     let plain = name.trim().strip_suffix("()").unwrap_or(name.trim());
     let found = SAMPLES.iter().find(|(known, _)| *known == plain).map(|(_, field)| *field);
-    found.ok_or_else(|| {
-        let known: Vec<&str> = SAMPLES.iter().map(|(name, _)| *name).collect();
-        format!("sample fetch `{plain}` is not known here; there are {}", known.join(", "))
-    })
+    found.ok_or_else(|| FormatError::Unknown(plain.to_owned()))
 }
 
 impl Flags {
-    fn apply(&mut self, text: &str) -> Result<(), String> {
+    fn apply(&mut self, text: &str) -> Result<(), FormatError> {
         for word in text.split(',').filter(|word| !word.is_empty()) {
             let (on, letter) = match word.split_at_checked(1) {
                 Some(("+", letter)) => (true, letter),
@@ -265,7 +286,9 @@ impl Flags {
                 "Q" => self.quote = on,
                 "X" => self.hexadecimal = on,
                 "E" => self.escape = on,
-                _ => return Err(format!("`{word}` is no flag of a log format: there are Q, X and E")),
+                _ => {
+                    return Err(mistake(format!("`{word}` is no flag of a log format: there are Q, X and E")));
+                }
             }
         }
         Ok(())
@@ -398,7 +421,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let wrong = |format: &str| Format::parse(format).unwrap_err();
+        let wrong = |format: &str| Format::parse(format).unwrap_err().to_string();
         assert!(wrong("%zz").contains("no such format variable 'zz'"));
         assert!(wrong("%ST").contains("reserved for HTTP mode"));
         assert!(wrong("%{+Z}s").contains("+Z"));

@@ -177,7 +177,8 @@ impl Style {
         Self {
             format: logging.format.as_deref().and_then(|text| Format::parse(text).ok()),
             error_format: logging.error_format.as_deref().and_then(|text| Format::parse(text).ok()),
-            tcplog: settings.tcplog,
+            // A format we cannot write: HAProxy's usual line says most of it.
+            tcplog: settings.tcplog || logging.format.is_some(),
             dontlognull: settings.dontlognull,
             dontlog_normal: logging.dontlog_normal,
             separate_errors: logging.separate_errors,

@@ -102,7 +102,7 @@ pub fn shows_colours() -> bool {
 pub fn short(number: u64) -> String {
     let (mut value, mut unit) = (number, 0);
     while value >= 10_000 && unit < 5 {
-        value = (value + 500) / 1000;
+        value = value.saturating_add(500) / 1000;
         unit += 1;
     }
     format!("{value}{}", ["", "k", "M", "G", "T", "P"][unit])

@@ -128,7 +128,9 @@ fn family(
     all: &[Row],
 ) {
     let mut samples = String::new();
-    for row in rows {
+    // What a check said is only told of servers that are checked.
+    let is_of_check = row_of_check(column);
+    for row in rows.iter().filter(|row| !is_of_check || !row.string("check_status").is_empty()) {
         let mut labels = format!("proxy=\"{}\"", label(row.string("pxname")));
         if row.kind == RowKind::Server {
             let _ = write!(labels, ",server=\"{}\"", label(row.string("svname")));
@@ -178,6 +180,10 @@ fn family(
         head(out, scope, name, kind, about);
         out.push_str(&samples);
     }
+}
+
+fn row_of_check(column: &str) -> bool {
+    matches!(column, "check_status" | "check_code" | "check_duration")
 }
 
 /// How many servers of a backend are in each state, or had each result.

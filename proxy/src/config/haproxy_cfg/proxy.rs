@@ -153,7 +153,21 @@ fn texts(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) -> bo
         "error-log-format" => &mut settings.logging.error_format,
         _ => return false,
     };
-    *place = args.text("a text").or(place.take());
+    let text = args.text("a text");
+    if keyword.text == "log-format" || keyword.text == "error-log-format" {
+        match text.as_deref().map(crate::log_format::Format::parse) {
+            // HAProxy refuses these; what it knows and we do not is said and left out.
+            Some(Err(error)) if error.is_mistake() => {
+                args.error(keyword, "wrong-log-format", error.to_string(), "")
+            }
+            Some(Err(error)) => {
+                let help = "lines of this section are written as with option tcplog";
+                args.warn(keyword, "not-used", error.to_string(), help);
+            }
+            _ => {}
+        }
+    }
+    *place = text.or(place.take());
     true
 }
 
