@@ -129,8 +129,7 @@ fn table(seen: &[(Arc<Backend>, Arc<Server>, Seen)]) -> Table {
                 ]
             }
             Seen::Unknown(why) => {
-                let (word, colour) =
-                    if is_well(seen) { ("-", Colour::Dim) } else { ("down", Colour::Red) };
+                let (word, colour) = if is_well(seen) { ("-", Colour::Dim) } else { ("down", Colour::Red) };
                 vec![
                     name,
                     address,

@@ -1,7 +1,7 @@
 //! What the proxy does besides running: check, init, version, state dump.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 

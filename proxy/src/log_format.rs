@@ -287,7 +287,9 @@ impl Flags {
                 "X" => self.hexadecimal = on,
                 "E" => self.escape = on,
                 _ => {
-                    return Err(mistake(format!("`{word}` is no flag of a log format: there are Q, X and E")));
+                    return Err(mistake(format!(
+                        "`{word}` is no flag of a log format: there are Q, X and E"
+                    )));
                 }
             }
         }

@@ -158,7 +158,7 @@ fn texts(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) -> bo
         match text.as_deref().map(crate::log_format::Format::parse) {
             // HAProxy refuses these; what it knows and we do not is said and left out.
             Some(Err(error)) if error.is_mistake() => {
-                args.error(keyword, "wrong-log-format", error.to_string(), "")
+                args.error(keyword, "wrong-log-format", error.to_string(), "");
             }
             Some(Err(error)) => {
                 let help = "lines of this section are written as with option tcplog";
