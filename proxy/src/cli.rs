@@ -40,6 +40,15 @@ pub struct Args {
     /// Most connections of the process
     #[arg(short = 'n', value_name = "MAXCONN")]
     pub maxconn: Option<u32>,
+    /// Most connections of each frontend that does not say itself (haproxy: -N)
+    #[arg(long = "frontend-maxconn", value_name = "MAXCONN", hide = true)]
+    pub frontend_maxconn: Option<u32>,
+    /// Name of this process among peers (haproxy: -L)
+    #[arg(long = "localpeer", value_name = "NAME", hide = true)]
+    pub localpeer: Option<String>,
+    /// Refuse to start when there is a warning (haproxy: -dW)
+    #[arg(long = "zero-warning")]
+    pub zero_warning: bool,
     /// No warnings about the configuration
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -47,11 +56,14 @@ pub struct Args {
     #[arg(short = 'V', long)]
     pub verbose: bool,
     /// Once started, ask these processes to finish (haproxy: -sf PID...)
-    #[arg(long = "finish", value_name = "PID", num_args = 1.., hide = true)]
+    #[arg(long = "finish", value_name = "PID", num_args = 0.., hide = true)]
     pub finish: Vec<i32>,
     /// Once started, stop these processes (haproxy: -st PID...)
-    #[arg(long = "stop", value_name = "PID", num_args = 1.., hide = true)]
+    #[arg(long = "stop", value_name = "PID", num_args = 0.., hide = true)]
     pub stop: Vec<i32>,
+    /// Take the listening sockets from this stats socket of the old process (haproxy: -x)
+    #[arg(long = "old-socket", value_name = "SOCKET", hide = true)]
+    pub old_socket: Option<PathBuf>,
     /// Logging flags.
     #[command(flatten)]
     pub log: LogArgs,
@@ -67,6 +79,27 @@ pub enum Command {
     Check {
         /// The file; /etc/proxy/proxy.toml when not given
         file: Option<PathBuf>,
+    },
+    /// Write the TOML form of a haproxy.cfg, with notes about what does not come along
+    Migrate {
+        /// The files, in the order haproxy reads them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// File to write; standard output when not given
+        #[arg(long, short = 'o', default_value = "-")]
+        output: PathBuf,
+    },
+    /// Make the running process read its configuration again, and say what came of it
+    Reload(Target),
+    /// Replace the running process by this program without losing a connection
+    Upgrade(Target),
+    /// Ask a running proxy and print what every server does
+    Status {
+        /// The configuration that names a stats socket or a statistics page
+        file: Option<PathBuf>,
+        /// Ask here instead: a socket's path, HOST:PORT of a stats socket, or http://HOST:PORT/monitor
+        #[arg(long, value_name = "WHERE")]
+        from: Option<String>,
     },
     /// Write a configuration to start from
     Init {
@@ -85,6 +118,31 @@ pub enum Command {
     },
 }
 
+impl Args {
+    /// What the command line says about the configuration; it counts more than the files.
+    pub fn apply(&self, config: &mut crate::config::Config) {
+        let global = &mut config.global;
+        if let Some(maxconn) = self.maxconn {
+            global.maxconn = (maxconn > 0).then_some(maxconn);
+        }
+        global.localpeer = self.localpeer.clone().or(global.localpeer.take());
+        global.zero_warning |= self.zero_warning;
+        global.quiet |= self.quiet;
+        for proxy in config.proxies.iter_mut().filter(|proxy| proxy.has_frontend()) {
+            let settings = &mut proxy.settings;
+            settings.maxconn = settings.maxconn.or(self.frontend_maxconn.filter(|limit| *limit > 0));
+        }
+    }
+}
+
+/// Which running process is meant.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// Its process id; not needed when only one runs here
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+}
+
 /// Turns haproxy's flags of several letters behind one dash into ours; flags that only concern
 /// HAProxy's own machinery are left out.
 #[must_use]
@@ -97,8 +155,12 @@ pub fn translate(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
             "-db" | "-Ws" => out.push("--foreground".to_owned()),
             "-sf" => out.push("--finish".to_owned()),
             "-st" => out.push("--stop".to_owned()),
-            "-W" | "-d" | "-de" | "-dp" | "-dr" | "-dG" | "-dS" | "-dV" | "-dR" | "-dL" | "-dW" | "-dZ" => {}
-            "-N" | "-m" | "-L" | "-S" | "-x" => {
+            "-W" | "-d" | "-de" | "-dp" | "-dr" | "-dG" | "-dS" | "-dV" | "-dR" | "-dL" | "-dZ" => {}
+            "-dW" => out.push("--zero-warning".to_owned()),
+            "-N" => out.push("--frontend-maxconn".to_owned()),
+            "-L" => out.push("--localpeer".to_owned()),
+            "-x" => out.push("--old-socket".to_owned()),
+            "-m" | "-S" => {
                 arguments.next();
             }
             text if text.starts_with("-dM") || text.starts_with("-dD") || text.starts_with("-dK") => {}
@@ -129,13 +191,36 @@ mod tests {
         assert_eq!(parse("haproxy -vv").version, 2);
         assert!(parse("haproxy -W -c -q -f x -C / -V").check);
         assert_eq!(parse("haproxy -- a b").more_files.len(), 2);
+        let args = parse("haproxy -f a.cfg -N 7 -L me -m 100 -dW -dKall -sf -D");
+        assert_eq!((args.frontend_maxconn, args.localpeer.as_deref()), (Some(7), Some("me")));
+        assert!(args.zero_warning && args.daemon && args.finish.is_empty());
+    }
+
+    #[test]
+    fn the_command_line_counts_more_than_the_files() {
+        let mut config = crate::config::Config::default();
+        let text = "global\n maxconn 5\nlisten a\n bind :1\n maxconn 3\nlisten b\n bind :2\nbackend c\n";
+        let mut remarks = daemon::diagnostic::Diagnostics::new();
+        crate::config::haproxy_cfg::Reader::default().read(text, "", &mut config, &mut remarks);
+        parse("haproxy -n 9 -N 7 -dW -L me").apply(&mut config);
+        let limits: Vec<_> = config.proxies.iter().map(|proxy| proxy.settings.maxconn).collect();
+        assert_eq!(limits, [Some(3), Some(7), None]);
+        let global = &config.global;
+        assert_eq!(
+            (global.maxconn, global.zero_warning, global.localpeer.as_deref()),
+            (Some(9), true, Some("me"))
+        );
     }
 
     #[test]
     fn our_own_words_are_understood() {
         let args = parse("proxy init --backend A=h:1 --backend B=h:2 --listen :7 -o -");
+        let status = parse("proxy status --from /run/x.sock").command;
+        assert!(matches!(status, Some(Command::Status { file: None, from: Some(_) })));
         let Some(Command::Init { backends, listen, .. }) = args.command else { panic!() };
         assert_eq!((backends.len(), listen.as_str()), (2, ":7"));
+        let args = parse("proxy migrate a.cfg b.cfg -o x.toml");
+        assert!(matches!(args.command, Some(Command::Migrate { files, .. }) if files.len() == 2));
         assert!(matches!(parse("proxy check x.toml").command, Some(Command::Check { file: Some(_) })));
         assert_eq!(parse("proxy --config x.toml --check --log-format json").files.len(), 1);
     }

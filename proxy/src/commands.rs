@@ -1,19 +1,22 @@
 //! What the proxy does besides running: check, init, version, state dump.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use daemon::exit::Exit;
 use daemon::run::Failure;
 
-use crate::check::{self, state::Outcome};
 use crate::config::{Config, address, duration};
 use crate::process::Process;
 use crate::syslog::level;
+use crate::{private, upgrade};
 
-fn print(text: &str) -> Result<(), Failure> {
+/// A reload takes as long as names take to be looked up.
+const RELOAD_LIMIT: Duration = Duration::from_secs(120);
+
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // Somebody closed the pipe: they have seen enough.
@@ -31,8 +34,8 @@ pub fn version(name: &str, more: bool) -> Result<(), Failure> {
     if more {
         print(
             "Modes: tcp; http for the statistics page\n\
-             Balancing: roundrobin static-rr leastconn first source random\n\
-             Checks: tcp amqp\n\
+             Balancing: roundrobin static-rr leastconn first source hash random\n\
+             Checks: tcp tcp-check amqp http mysql pgsql redis ldap smtp ssl-hello agent\n\
              Configuration: haproxy.cfg, TOML",
         )?;
     }
@@ -40,10 +43,16 @@ pub fn version(name: &str, more: bool) -> Result<(), Failure> {
 }
 
 /// `-c`.
-pub fn checked(config: &Config, warnings: usize, quiet: bool) -> Result<(), Failure> {
+pub fn checked(config: &Config, warnings: usize, quiet: bool, is_haproxy: bool) -> Result<(), Failure> {
     config_names(config);
     if quiet {
         return Ok(());
+    }
+    if is_haproxy {
+        if warnings > 0 {
+            print("Warnings were found.")?;
+        }
+        return print("Configuration file is valid");
     }
     let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
     let warned = if warnings > 0 { format!(", {warnings} warnings") } else { String::new() };
@@ -57,48 +66,21 @@ fn config_names(config: &Config) {
     crate::config::validate::unresolved_names(config).print();
 }
 
-/// `proxy check`: connects once to every server and says what it saw.
-pub fn check(config: Config, files: &[PathBuf]) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?;
-    let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
-    let shown: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    print(&format!("ok  {}  {} sections, {servers} servers", shown.join(" "), config.proxies.len()))?;
-    let mut failed = 0;
-    for proxy in &config.proxies {
-        for server in &proxy.servers {
-            let kind = server.options.check_kind.unwrap_or(proxy.settings.check);
-            let limit =
-                proxy.settings.timeouts.connect.unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5));
-            let line = match server.address.resolve() {
-                Ok(address) if address.port() != 0 => {
-                    let report = runtime.block_on(check::probe(address, kind, limit));
-                    failed += usize::from(report.status.outcome() == Outcome::Failed);
-                    let word = if report.status.outcome() == Outcome::Passed { "up  " } else { "down" };
-                    let info =
-                        if report.info.is_empty() { String::new() } else { format!(": {}", report.info) };
-                    format!(
-                        "{word}  {} in {:.1} ms{info}",
-                        report.status.description(),
-                        report.duration.as_secs_f64() * 1000.0
-                    )
-                }
-                Ok(_) => "      the port depends on the client's".to_owned(),
-                Err(error) => {
-                    failed += 1;
-                    format!("down  no address: {error}")
-                }
-            };
-            print(&format!("    {}/{} {}  {line}", proxy.name, server.name, server.address))?;
-        }
+/// `proxy reload`: process `pid` reads its configuration again.
+pub fn reload(pid: u32) -> Result<(), Failure> {
+    let report = private::ask(pid, "reload", RELOAD_LIMIT).map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("process {pid} does not answer: {error}"))
+    })?;
+    if report.accepted {
+        return print(&report.text);
     }
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(Exit::Unavailable, format!("{failed} of {servers} servers cannot be reached")))
-    }
+    let _ = writeln!(std::io::stderr(), "{}", report.text);
+    Err(Failure::new(Exit::Config, format!("process {pid} goes on with the configuration it has")))
+}
+
+/// `proxy upgrade`: this program takes the place of process `pid`.
+pub fn upgrade(pid: u32) -> Result<(), Failure> {
+    print(&upgrade::run(pid)?)
 }
 
 /// `proxy init`: writes a configuration to start from.
@@ -157,9 +139,9 @@ pub fn init(backends: &[String], listen: &str, stats: &str, output: &Path) -> Re
 
 /// SIGHUP: the state of every server into the log, as HAProxy does.
 pub fn dump_states(process: &Process) {
-    for section in &process.sections {
+    for section in process.sections().iter() {
         let Some(backend) = &section.backend else { continue };
-        for server in &backend.servers {
+        for server in backend.servers().iter() {
             let status = server.condition().status();
             let counters = &server.counters;
             let text = format!(

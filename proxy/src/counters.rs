@@ -80,6 +80,36 @@ impl Counters {
         self.pending.fetch_sub(1, Relaxed);
     }
 
+    /// Sets maxima back to what is now, or with `all` everything that only counts up.
+    pub fn clear(&self, all: bool) {
+        self.current_max.store(self.current.load(Relaxed), Relaxed);
+        self.pending_max.store(self.pending.load(Relaxed), Relaxed);
+        self.rate_max.store(0, Relaxed);
+        for average in [&self.times.queue, &self.times.connect, &self.times.total] {
+            average.max.store(0, Relaxed);
+        }
+        if !all {
+            return;
+        }
+        let counters = [
+            &self.total,
+            &self.chosen,
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.denied,
+            &self.request_errors,
+            &self.connect_errors,
+            &self.response_errors,
+            &self.retries,
+            &self.redispatches,
+            &self.client_aborts,
+            &self.server_aborts,
+            &self.connected,
+            &self.requests,
+        ];
+        counters.into_iter().chain(&self.answers).for_each(|counter| counter.store(0, Relaxed));
+    }
+
     /// Seconds since the last connection.
     pub fn last_seconds(&self, now: Moment) -> Option<u64> {
         let last = self.last.load(Relaxed);
@@ -94,7 +124,12 @@ pub struct Moment(pub u64);
 impl Moment {
     /// Now, counted from `start`.
     pub fn since(start: Instant) -> Self {
-        Self(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Self::at(start, Instant::now())
+    }
+
+    /// A moment, counted from `start`.
+    pub fn at(start: Instant, moment: Instant) -> Self {
+        Self(u64::try_from(moment.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -1,22 +1,35 @@
 //! Accepting connections and giving each to the least loaded worker.
+//!
+//! A [`Frontend`] never changes: a reload makes another one, which shares counters and places with the one
+//! before, and gives it to the listeners. A session keeps the one it began with.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use daemon::shutdown::ShutdownToken;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::watch;
 
 use crate::backend::Backend;
-use crate::config::ProxyConfig;
+use crate::config::rules::{Facts, expects_proxy};
+use crate::config::{Bind, ProxyConfig};
 use crate::counters::Counters;
+use crate::limit::{Place, Places};
+use crate::listener::{Assignment, Key, Phase};
 use crate::process::Process;
-use crate::session::{self, Accepted, Incoming};
+use crate::reactor::{self, Listener};
+use crate::registry::{Errand, Worker};
+use crate::session::{self, Accepted};
 use crate::syslog::Logger;
+use crate::tcplog::Style;
 
 /// Pause after the system refused a connection for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Connections taken from the kernel before others get a turn.
+const BURST: usize = 32;
 
 /// The accepting side of a section.
 #[derive(Debug)]
@@ -30,15 +43,19 @@ pub struct Frontend {
     /// Where some of them go instead, in the order of `backend_rules`.
     pub others: Vec<Arc<Backend>>,
     /// Counters.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// Most connections.
     pub limit: u32,
     /// Places left.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// Where its lines go.
     pub logger: Logger,
+    /// Its addresses, in the order of the configuration.
+    pub entrances: Vec<Arc<Entrance>>,
+    /// How its lines are written.
+    pub style: Style,
     /// No longer accepting.
-    pub stopped: AtomicBool,
+    pub stopped: Arc<AtomicBool>,
 }
 
 impl Frontend {
@@ -53,18 +70,39 @@ impl Frontend {
         Self {
             name: config.name.as_str().into(),
             backend,
-            counters: Counters::default(),
+            counters: Arc::default(),
             limit,
             others: Vec::new(),
-            places: Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX))),
+            places: Arc::new(Places::new(limit)),
             logger,
-            stopped: AtomicBool::new(false),
+            entrances: Entrance::all(&config),
+            style: Style::of(&config.settings),
+            stopped: Arc::default(),
             config,
         }
     }
 
+    /// Goes on where the frontend of the same name before a reload was: the same counters, the same places.
+    /// The number of places is changed by the reload.
+    pub fn inherit(&mut self, before: &Self) {
+        self.counters = before.counters.clone();
+        self.places = before.places.clone();
+        self.stopped = before.stopped.clone();
+        for entrance in &mut self.entrances {
+            let same = |before: &&Arc<Entrance>| Key::of(&before.bind) == Key::of(&entrance.bind);
+            let before = before.entrances.iter().find(same).and_then(|before| before.places.clone());
+            // Nobody else has it yet.
+            if let (Some(before), Some(entrance)) = (before, Arc::get_mut(entrance))
+                && let Some(limit) = entrance.bind.maxconn
+            {
+                before.set_limit(limit);
+                entrance.places = Some(before);
+            }
+        }
+    }
+
     /// Where a client's connection goes.
-    pub fn backend_for(&self, client: std::net::IpAddr) -> Option<&Arc<Backend>> {
+    pub fn backend_for(&self, client: &dyn Facts) -> Option<&Arc<Backend>> {
         let rules = self.config.backend_rules.iter().zip(&self.others);
         let chosen = rules.into_iter().find(|(rule, _)| rule.condition.holds(client));
         chosen.map(|(_, backend)| backend).or(self.backend.as_ref())
@@ -74,7 +112,7 @@ impl Frontend {
     pub fn status(&self) -> &'static str {
         if self.stopped.load(Relaxed) {
             "STOP"
-        } else if self.places.available_permits() == 0 {
+        } else if self.places.is_full() {
             "FULL"
         } else {
             "OPEN"
@@ -82,67 +120,223 @@ impl Frontend {
     }
 }
 
-/// A worker thread as others see it.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    /// Connections for it.
-    pub inbox: mpsc::UnboundedSender<(Arc<Frontend>, Accepted)>,
-    /// Connections it has.
-    pub load: Arc<AtomicUsize>,
+/// An address of a frontend.
+#[derive(Debug)]
+pub struct Entrance {
+    /// What the configuration says about it.
+    pub bind: Bind,
+    /// Its name in log lines: that of `name`, or its number.
+    pub name: String,
+    /// Its own places, when it has a limit.
+    pub places: Option<Arc<Places>>,
+    /// The frontend has a rule `expect-proxy`.
+    rules: Option<Arc<ProxyConfig>>,
 }
 
-/// Accepts on one listener until a stop; runs on worker `here`.
+impl Entrance {
+    fn all(config: &Arc<ProxyConfig>) -> Vec<Arc<Self>> {
+        let asks = config
+            .client_rules
+            .iter()
+            .any(|rule| rule.action == crate::config::rules::ClientAction::ExpectProxy);
+        let one = |(index, bind): (usize, &Bind)| {
+            Arc::new(Self::new(bind.clone(), index, asks.then(|| config.clone())))
+        };
+        config.binds.iter().enumerate().map(one).collect()
+    }
+
+    fn new(bind: Bind, index: usize, rules: Option<Arc<ProxyConfig>>) -> Self {
+        Self {
+            name: bind.name.clone().unwrap_or_else(|| (index + 1).to_string()),
+            places: bind.maxconn.map(|limit| Arc::new(Places::new(limit))),
+            bind,
+            rules,
+        }
+    }
+
+    /// Whether its clients begin with their own bytes: no PROXY header, no TLS.
+    pub fn is_plain(&self) -> bool {
+        !self.bind.accept_proxy && self.bind.tls.is_none() && self.rules.is_none()
+    }
+
+    /// Whether a rule asks this client for a PROXY header.
+    pub fn expects_proxy(&self, peer: SocketAddr) -> bool {
+        self.rules.as_ref().is_some_and(|config| expects_proxy(&config.client_rules, &peer))
+    }
+}
+
+impl Frontend {
+    /// The address of this line of the configuration.
+    pub fn entrance_of(&self, bind: &Bind) -> Arc<Entrance> {
+        let found = self.entrances.iter().find(|entrance| entrance.bind == *bind);
+        found.cloned().unwrap_or_else(|| self.entrance(&Key::of(bind)))
+    }
+
+    /// The address that a socket was opened for; a plain one when it is none of this frontend's.
+    pub fn entrance(&self, key: &Key) -> Arc<Entrance> {
+        let found = self.entrances.iter().find(|entrance| Key::of(&entrance.bind) == *key);
+        let plain = || Bind::new(key.address.clone(), self.config.place.clone());
+        found.cloned().unwrap_or_else(|| Arc::new(Entrance::new(plain(), 0, None)))
+    }
+}
+
+/// What the one who accepts was woken for.
+enum Turn {
+    /// Connections may wait, and there are places.
+    Accept,
+    /// The assignment is another one.
+    Changed,
+    /// Nobody assigns any more.
+    Ended,
+}
+
+/// Accepts on one socket until it is told to end. Every worker does, on worker `here`.
 pub async fn accept(
     process: Arc<Process>,
-    frontend: Arc<Frontend>,
-    listener: TcpListener,
+    socket: Arc<OwnedFd>,
+    mut assignment: watch::Receiver<Assignment>,
     workers: Arc<[Worker]>,
     here: usize,
-    mut stop: ShutdownToken,
 ) {
+    let listener = match Listener::new(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot register a listener");
+            return;
+        }
+    };
     loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.requested() => return,
-            accepted = next(&process, &frontend, &listener) => accepted,
-        };
-        match accepted {
-            Ok(accepted) => give(&process, &frontend, accepted, &workers, here),
-            Err(error) if is_exhausted(&error) => {
-                process.warn_exhausted(&error);
-                tokio::select! {
-                    _ = stop.requested() => return,
-                    () = tokio::time::sleep(BACK_OFF) => {}
-                }
+        let Assignment { frontend, entrance, phase } = assignment.borrow_and_update().clone();
+        let acceptor =
+            Acceptor { process: &process, frontend: &frontend, entrance: &entrance, workers: &workers, here };
+        // Until something changes, the same frontend takes them all.
+        loop {
+            match acceptor.turn(&listener, &mut assignment, phase).await {
+                Turn::Accept => {}
+                Turn::Changed => break,
+                Turn::Ended => return,
             }
-            // The client was gone before we came (accept(2)); go on with the next.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::debug!(%error, frontend = %frontend.name, "cannot accept");
-                tokio::time::sleep(BACK_OFF).await;
+            match acceptor.burst(&listener) {
+                // Those that waited are taken; nobody is told about this socket any more.
+                Ok(false) if phase == Phase::Closing => return,
+                Ok(_) => reactor::yield_now().await,
+                Err(error) if is_exhausted(&error) => {
+                    process.warn_exhausted(&error);
+                    reactor::sleep(BACK_OFF).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, frontend = %frontend.name, "cannot accept");
+                    reactor::sleep(BACK_OFF).await;
+                }
             }
         }
     }
 }
 
-/// One connection, once there is a place for it. No place is held while nobody comes, so that several
-/// listeners of one frontend do not take each other's; in return one connection of each may be accepted
-/// that then waits here for its place.
-async fn next(process: &Process, frontend: &Frontend, listener: &TcpListener) -> std::io::Result<Accepted> {
-    let closed = |_| std::io::Error::other("stopping");
-    drop(frontend.places.acquire().await.map_err(closed)?);
-    drop(process.places.acquire().await.map_err(closed)?);
-    let (stream, client) = listener.accept().await?;
-    let frontend_place = frontend.places.clone().acquire_owned().await.map_err(closed)?;
-    let process_place = process.places.clone().acquire_owned().await.map_err(closed)?;
-    Ok(Accepted {
-        socket: Incoming::Here(stream),
-        client,
-        at: Instant::now(),
-        wall: SystemTime::now(),
-        _process_place: process_place,
-        _frontend_place: frontend_place,
-    })
+/// One who accepts, with what that needs.
+struct Acceptor<'a> {
+    process: &'a Arc<Process>,
+    frontend: &'a Arc<Frontend>,
+    entrance: &'a Arc<Entrance>,
+    workers: &'a Arc<[Worker]>,
+    here: usize,
+}
+
+impl Acceptor<'_> {
+    /// Waits until there is something to do. No place is held while nobody comes, so that several listeners of
+    /// one frontend do not take each other's.
+    async fn turn(
+        &self,
+        listener: &Listener,
+        assignment: &mut watch::Receiver<Assignment>,
+        phase: Phase,
+    ) -> Turn {
+        let mut changed = std::pin::pin!(assignment.changed());
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(changed) = changed.as_mut().poll(context) {
+                return Poll::Ready(if changed.is_ok() { Turn::Changed } else { Turn::Ended });
+            }
+            if phase != Phase::Closing {
+                ready!(listener.poll_ready(context));
+            }
+            ready!(self.process.places.poll_free(context));
+            ready!(self.frontend.places.poll_free(context));
+            if let Some(places) = &self.entrance.places {
+                ready!(places.poll_free(context));
+            }
+            Poll::Ready(Turn::Accept)
+        })
+        .await
+    }
+
+    /// Accepts what waits, as far as there are places. Says whether more may wait.
+    fn burst(&self, listener: &Listener) -> std::io::Result<bool> {
+        for _ in 0..BURST {
+            let Some(places) = self.places() else { return Ok(true) };
+            match listener.accept() {
+                Ok(None) => return Ok(false),
+                Ok(Some((socket, peer))) => {
+                    let client = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.give(socket, client, places);
+                }
+                // The client was gone before we came (accept(2)); go on with the next.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn places(&self) -> Option<[Option<Place>; 3]> {
+        let process = self.process.places.take()?;
+        let frontend = self.frontend.places.take()?;
+        let entrance = match &self.entrance.places {
+            Some(places) => Some(places.take()?),
+            None => None,
+        };
+        Some([Some(process), Some(frontend), entrance])
+    }
+
+    /// Here, unless another worker has clearly less to do: few long-lived connections spread badly by chance,
+    /// but moving one costs more than one too many.
+    fn give(&self, socket: OwnedFd, client: Option<SocketAddr>, places: [Option<Place>; 3]) {
+        let load = |worker: &Worker| worker.load.load(Relaxed);
+        let Some(mine) = self.workers.get(self.here) else { return };
+        let least = self.workers.iter().min_by_key(|worker| load(worker)).unwrap_or(mine);
+        let moves = load(mine) > load(least) + load(least) / 8;
+        let worker = if moves { least } else { mine };
+        let accepted = Accepted {
+            socket,
+            entrance: self.entrance.clone(),
+            client,
+            at: reactor::now(),
+            load: Load::new(worker),
+            _places: places,
+        };
+        if moves {
+            // A worker that has ended has closed its sessions; so is this one then.
+            let _ = worker.inbox.send(Errand::Serve(self.frontend.clone(), accepted));
+        } else {
+            spawn(self.process.clone(), self.frontend.clone(), accepted);
+        }
+    }
+}
+
+/// A connection counted in a worker's load.
+#[derive(Debug)]
+pub struct Load(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Load {
+    fn new(worker: &Worker) -> Self {
+        worker.load.fetch_add(1, Relaxed);
+        Self(worker.load.clone())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 fn is_exhausted(error: &std::io::Error) -> bool {
@@ -152,39 +346,7 @@ fn is_exhausted(error: &std::io::Error) -> bool {
     )
 }
 
-/// Here, unless another worker has less to do. Few long-lived connections spread badly by chance.
-fn give(
-    process: &Arc<Process>,
-    frontend: &Arc<Frontend>,
-    accepted: Accepted,
-    workers: &[Worker],
-    here: usize,
-) {
-    let least = workers
-        .iter()
-        .enumerate()
-        .min_by_key(|(index, worker)| (worker.load.load(Relaxed), *index != here))
-        .map_or(here, |(index, _)| index);
-    let Some(worker) = workers.get(least) else { return };
-    worker.load.fetch_add(1, Relaxed);
-    if least == here {
-        spawn(process.clone(), frontend.clone(), accepted, worker.load.clone());
-        return;
-    }
-    let Accepted { socket, client, at, wall, _process_place, _frontend_place } = accepted;
-    let sent = socket.leave().is_ok_and(|socket| {
-        let accepted = Accepted { socket, client, at, wall, _process_place, _frontend_place };
-        worker.inbox.send((frontend.clone(), accepted)).is_ok()
-    });
-    if !sent {
-        worker.load.fetch_sub(1, Relaxed);
-    }
-}
-
 /// Starts a connection's life on this thread.
-pub fn spawn(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted, load: Arc<AtomicUsize>) {
-    tokio::spawn(async move {
-        session::run(process, frontend, accepted).await;
-        load.fetch_sub(1, Relaxed);
-    });
+pub fn spawn(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted) {
+    reactor::spawn(session::run(process, frontend, accepted));
 }

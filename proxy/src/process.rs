@@ -1,26 +1,28 @@
-//! The running proxy: its sections, its threads, its start and its end.
+//! The running proxy: its sections, its limits, what the configuration made of them.
+//!
+//! Settings and sections are replaced as a whole by a reload. Who asks for them gets the present ones and
+//! may keep them; frontends, backends and servers share what must outlive a reload (see there).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use daemon::diagnostic::Diagnostics;
-use daemon::exit::Exit;
-use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
-use daemon::shutdown::{Shutdown, ShutdownToken};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
 
 use crate::backend::Backend;
-use crate::check;
 use crate::config::validate::no_address;
-use crate::config::{Config, Global, Mode, ProxyConfig};
+use crate::config::{Config, Global, Resolvers};
+use crate::control::Control;
 use crate::counters::{Counters, Moment};
-use crate::frontend::{self, Frontend, Worker};
-use crate::session::Accepted;
-use crate::stats;
-use crate::syslog::{Logger, Opener};
+use crate::handover::Inherited;
+use crate::limit::Places;
+use crate::listener::{Listener, Listeners};
+use crate::registry::Workers;
+pub use crate::sections::Section;
+use crate::sections::{Draft, Summary};
+use crate::stats::history::Looking;
 
 /// Files the process needs beside those of connections.
 const SPARE_FILES: u64 = 64;
@@ -33,117 +35,64 @@ pub struct Process {
     /// When it began.
     pub started: Instant,
     /// Settings of the process.
-    pub global: Global,
+    global: ArcSwap<Global>,
     /// Its sections in the order of the file.
-    pub sections: Vec<Section>,
+    sections: ArcSwap<Vec<Section>>,
+    /// `resolvers` sections.
+    resolvers: ArcSwap<Vec<Resolvers>>,
     /// Counters over all frontends.
     pub counters: Counters,
     /// Most connections.
-    pub maxconn: u32,
+    maxconn: AtomicU32,
+    /// Most that operators can set at run time.
+    hard_maxconn: AtomicU32,
     /// Places left.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// Worker threads.
     pub threads: usize,
     /// Limit of open files.
-    pub open_files: u64,
+    open_files: AtomicU64,
+    /// Orders for the main loop.
+    pub control: Control,
+    /// What the statistics remember.
+    pub looking: Looking,
+    /// Its worker threads, once they run.
+    pub(crate) workers: OnceLock<Workers>,
     /// When the last warning about missing descriptors was given.
     exhausted: AtomicU64,
-}
-
-/// One section of the configuration at work.
-#[derive(Debug)]
-pub struct Section {
-    /// Its configuration.
-    pub config: Arc<ProxyConfig>,
-    /// Its accepting side.
-    pub frontend: Option<Arc<Frontend>>,
-    /// Its servers.
-    pub backend: Option<Arc<Backend>>,
-    /// Where its lines go.
-    pub logger: Logger,
-}
-
-/// Listening sockets, opened before privileges are given up.
-#[derive(Debug)]
-pub struct Listeners {
-    sockets: Vec<(Arc<Frontend>, std::net::TcpListener)>,
-}
-
-impl Listeners {
-    /// The addresses listened on, in the order of the configuration.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
-        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
-    }
+    /// Program name in log lines, when the configuration gives none.
+    pub tag: String,
+    /// It finishes what it has.
+    stopping: AtomicBool,
 }
 
 impl Process {
     /// Builds everything a configuration asks for; nothing runs yet.
     pub fn new(config: Config, default_tag: &str) -> Self {
         let started = Instant::now();
-        let global = config.global;
-        let (maxconn, open_files) = connection_limit(&global);
-        let mut opener = Opener::default();
-        let tag = global.log_tag.clone().unwrap_or_else(|| default_tag.to_owned());
-        let mut logger = |config: &ProxyConfig| {
-            let mut sinks = config.settings.logs.clone();
-            if config.settings.log_global {
-                sinks.extend(global.logs.iter().cloned());
-            }
-            opener.open(&sinks, &tag)
-        };
-        let proxies: Vec<(Arc<ProxyConfig>, Logger)> = config
-            .proxies
-            .into_iter()
-            .filter(|proxy| !proxy.settings.disabled)
-            .map(|proxy| {
-                let logger = logger(&proxy);
-                (Arc::new(proxy), logger)
-            })
-            .collect();
-        let backends: Vec<Option<Arc<Backend>>> = proxies
-            .iter()
-            .map(|(proxy, _)| proxy.has_backend().then(|| Arc::new(Backend::new(proxy.clone(), started))))
-            .collect();
-        let sections = proxies
-            .iter()
-            .zip(&backends)
-            .map(|((config, logger), own)| {
-                let named =
-                    config.settings.default_backend.as_ref().and_then(|(name, _)| {
-                        backends.iter().flatten().find(|backend| *backend.name == **name)
-                    });
-                let frontend = config.has_frontend().then(|| {
-                    let target = named.or(own.as_ref()).cloned();
-                    let mut frontend = Frontend::new(config.clone(), target, maxconn, logger.clone());
-                    // The names were checked with the configuration.
-                    frontend.others = config
-                        .backend_rules
-                        .iter()
-                        .filter_map(|rule| {
-                            backends.iter().flatten().find(|backend| *backend.name == *rule.backend)
-                        })
-                        .cloned()
-                        .collect();
-                    Arc::new(frontend)
-                });
-                Section { config: config.clone(), frontend, backend: own.clone(), logger: logger.clone() }
-            })
-            .collect();
+        let (maxconn, open_files) = connection_limit(&config.global);
+        let Draft { global, resolvers, sections, .. } = Draft::new(config, &[], maxconn, default_tag);
         let threads = global
             .nbthread
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
             .clamp(1, 64);
         Self {
             started,
-            global,
-            sections,
+            global: ArcSwap::from_pointee(global),
+            sections: ArcSwap::from_pointee(sections),
+            resolvers: ArcSwap::from_pointee(resolvers),
             counters: Counters::default(),
-            maxconn,
-            places: Arc::new(Semaphore::new(usize::try_from(maxconn).unwrap_or(usize::MAX))),
+            maxconn: AtomicU32::new(maxconn),
+            hard_maxconn: AtomicU32::new(maxconn),
+            places: Arc::new(Places::new(maxconn)),
             threads,
-            open_files,
+            open_files: AtomicU64::new(open_files),
+            control: Control::default(),
+            looking: Looking::default(),
+            workers: OnceLock::new(),
             exhausted: AtomicU64::new(0),
+            tag: default_tag.to_owned(),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -151,66 +100,127 @@ impl Process {
     #[must_use]
     pub fn unresolved(&self) -> Diagnostics {
         let mut remarks = Diagnostics::new();
-        let servers =
-            self.sections.iter().filter_map(|section| section.backend.as_ref()).flat_map(|b| &b.servers);
-        for server in servers.filter(|server| server.known_address().is_none()) {
-            remarks.push(no_address(&server.config));
+        for backend in self.sections().iter().filter_map(|section| section.backend.as_ref()) {
+            for server in backend.servers().iter().filter(|server| server.known_address().is_none()) {
+                remarks.push(no_address(&server.config()));
+            }
         }
         remarks
     }
 
-    /// Opens all listening sockets.
+    /// Opens all listening sockets; takes those that another process has handed over. With `shares` a
+    /// process that is about to be replaced may have the ports still.
     ///
     /// # Errors
     /// Says which address cannot be had and why.
-    pub fn bind(&self) -> Result<Listeners, Failure> {
-        let mut sockets = Vec::new();
-        for frontend in self.sections.iter().filter_map(|section| section.frontend.as_ref()) {
+    pub fn bind(&self, inherited: &mut Inherited, shares: bool) -> Result<Listeners, Failure> {
+        let mut listeners = Listeners::default();
+        for frontend in self.sections().iter().filter_map(|section| section.frontend.as_ref()) {
             for bind in &frontend.config.binds {
-                let options = ListenOptions {
-                    reuse_port: false,
-                    interface: bind.interface.clone(),
-                    v6only: bind.v6only,
-                    backlog: Some(bind.backlog.unwrap_or_else(|| frontend.limit.clamp(128, 65_535))),
-                    transparent: bind.transparent,
-                    freebind: false,
-                    nodelay: false,
-                };
-                let socket = bind_tcp(bind.address, &options).map_err(|error| {
-                    let failure = Failure::from(error);
-                    if bind.place.line > 0 {
-                        failure.detail("asked by", format!("{} line {}", bind.place.file, bind.place.line))
-                    } else {
-                        failure.detail("asked by", format!("section {}", frontend.name))
-                    }
-                })?;
-                sockets.push((frontend.clone(), socket));
+                listeners.all.push(match inherited.take(bind) {
+                    Some(socket) => Listener::new(bind, socket, frontend.clone()),
+                    None => Listener::open(frontend, bind, shares)?,
+                });
             }
         }
-        Ok(Listeners { sockets })
+        Ok(listeners)
+    }
+
+    /// Its worker threads: to look at sessions and to close them. None before the start.
+    pub fn workers(&self) -> Workers {
+        self.workers.get().cloned().unwrap_or_default()
+    }
+
+    /// Puts a draft in the place of what is at work, except for the listeners.
+    pub fn replace(&self, mut draft: Draft) -> Summary {
+        let present = self.sections.load_full();
+        let summary = draft.apply(&present, Instant::now());
+        let (maxconn, open_files) = connection_limit(&draft.global);
+        self.hard_maxconn.store(maxconn, Relaxed);
+        self.maxconn.store(maxconn, Relaxed);
+        self.places.set_limit(maxconn);
+        self.open_files.store(open_files, Relaxed);
+        self.global.store(Arc::new(draft.global));
+        self.resolvers.store(Arc::new(draft.resolvers));
+        self.sections.store(Arc::new(draft.sections));
+        summary
+    }
+
+    /// The backend of this name.
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        let sections = self.sections();
+        let mut backends = sections.iter().filter_map(|section| section.backend.as_ref());
+        backends.find(|backend| *backend.name == *name).cloned()
+    }
+
+    /// From now on it only finishes what it has.
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Whether it only finishes what it has.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
     }
 
     /// A warning about missing descriptors, at most once a second.
     pub fn warn_exhausted(&self, error: &std::io::Error) {
         let second = Moment::since(self.started).0 / 1000 + 1;
         if self.exhausted.swap(second, Relaxed) != second {
-            tracing::warn!(%error, open_files = self.open_files, "cannot accept for now; raise the limit of open files or lower maxconn");
+            tracing::warn!(%error, open_files = self.open_files(), "cannot accept for now; raise the limit of open files or lower maxconn");
         }
     }
 
-    /// Lets other connections of this thread run.
-    pub async fn yield_now(&self) {
-        tokio::task::yield_now().await;
+    /// Settings of the process at present.
+    pub fn global(&self) -> Guard<Arc<Global>> {
+        self.global.load()
+    }
+
+    /// The sections at present, in the order of the file.
+    pub fn sections(&self) -> Guard<Arc<Vec<Section>>> {
+        self.sections.load()
+    }
+
+    /// The `resolvers` sections at present.
+    pub fn resolvers(&self) -> Guard<Arc<Vec<Resolvers>>> {
+        self.resolvers.load()
     }
 
     /// The section with this number.
-    pub fn section_by_id(&self, id: u32) -> Option<&Section> {
-        self.sections.iter().find(|section| section.config.id == id)
+    pub fn section_by_id(&self, id: u32) -> Option<Section> {
+        self.sections().iter().find(|section| section.config.id == id).cloned()
+    }
+
+    /// Most connections.
+    pub fn maxconn(&self) -> u32 {
+        self.maxconn.load(Relaxed)
+    }
+
+    /// Most connections that operators can set at run time.
+    pub fn hard_maxconn(&self) -> u32 {
+        self.hard_maxconn.load(Relaxed)
+    }
+
+    /// Changes the most connections; 0 is the most there can be. `false` when it is more than that.
+    pub fn set_maxconn(&self, limit: u32) -> bool {
+        let most = self.hard_maxconn();
+        if limit > most {
+            return false;
+        }
+        let limit = if limit == 0 { most } else { limit };
+        self.maxconn.store(limit, Relaxed);
+        self.places.set_limit(limit);
+        true
+    }
+
+    /// Limit of open files.
+    pub fn open_files(&self) -> u64 {
+        self.open_files.load(Relaxed)
     }
 }
 
 /// How many connections the configuration and the limit of open files allow; raises the limit.
-fn connection_limit(global: &Global) -> (u32, u64) {
+pub fn connection_limit(global: &Global) -> (u32, u64) {
     let wanted = global.maxconn.unwrap_or(DEFAULT_MAXCONN);
     let files = global.ulimit_n.unwrap_or(u64::from(wanted) * 2 + SPARE_FILES);
     let limit = daemon::privilege::raise_open_files(files);
@@ -228,144 +238,4 @@ fn connection_limit(global: &Global) -> (u32, u64) {
         return (possible, limit);
     }
     (wanted, limit)
-}
-
-/// Worker threads at work.
-#[derive(Debug)]
-pub struct Running {
-    threads: Vec<std::thread::JoinHandle<()>>,
-    loads: Vec<Arc<AtomicUsize>>,
-    checks: tokio::task::JoinSet<()>,
-    pages: tokio::task::JoinSet<()>,
-}
-
-/// Starts workers, checks and statistics pages. Call it on the control runtime.
-///
-/// # Errors
-/// When a thread cannot be started.
-pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) -> Result<Running, Failure> {
-    let mut balanced: Vec<Vec<(Arc<Frontend>, std::net::TcpListener)>> =
-        (0..process.threads).map(|_| Vec::new()).collect();
-    let mut pages = tokio::task::JoinSet::new();
-    let mut next = 0;
-    for (frontend, socket) in listeners.sockets {
-        if frontend.config.settings.mode == Mode::Http {
-            let listener =
-                TcpListener::from_std(socket).map_err(|error| os_failure("register a socket", &error))?;
-            pages.spawn(stats::serve(process.clone(), frontend, listener, shutdown.token()));
-        } else {
-            balanced[next % process.threads].push((frontend, socket));
-            next += 1;
-        }
-    }
-    let (workers, inboxes): (Vec<Worker>, Vec<_>) = (0..process.threads)
-        .map(|_| {
-            let (inbox, receiver) = mpsc::unbounded_channel();
-            (Worker { inbox, load: Arc::new(AtomicUsize::new(0)) }, receiver)
-        })
-        .unzip();
-    let loads = workers.iter().map(|worker| worker.load.clone()).collect();
-    let workers: Arc<[Worker]> = workers.into();
-    let mut threads = Vec::new();
-    for (index, (sockets, inbox)) in balanced.into_iter().zip(inboxes).enumerate() {
-        let (process, workers, stop) = (process.clone(), workers.clone(), shutdown.token());
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || work(process, sockets, inbox, workers, index, stop))
-            .map_err(|error| os_failure("start a thread", &error))?;
-        threads.push(thread);
-    }
-    let backends: Vec<_> = process
-        .sections
-        .iter()
-        .filter_map(|section| Some((section.backend.clone()?, section.logger.clone())))
-        .collect();
-    let checks = check::start(&backends, &process.global, &shutdown.token());
-    Ok(Running { threads, loads, checks, pages })
-}
-
-fn os_failure(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::OsError, format!("cannot {what}: {error}"))
-}
-
-/// The life of a worker thread.
-fn work(
-    process: Arc<Process>,
-    sockets: Vec<(Arc<Frontend>, std::net::TcpListener)>,
-    mut inbox: mpsc::UnboundedReceiver<(Arc<Frontend>, Accepted)>,
-    workers: Arc<[Worker]>,
-    here: usize,
-    mut stop: ShutdownToken,
-) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "cannot start a worker");
-            return;
-        }
-    };
-    runtime.block_on(async move {
-        for (frontend, socket) in sockets {
-            match TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    let accepting = frontend::accept(
-                        process.clone(),
-                        frontend,
-                        listener,
-                        workers.clone(),
-                        here,
-                        stop.clone(),
-                    );
-                    tokio::spawn(accepting);
-                }
-                Err(error) => {
-                    tracing::error!(%error, frontend = %frontend.name, "cannot register a listener");
-                }
-            }
-        }
-        loop {
-            tokio::select! {
-                () = stop.forced() => return,
-                received = inbox.recv() => match received {
-                    Some((frontend, accepted)) => {
-                        frontend::spawn(process.clone(), frontend, accepted, workers[here].load.clone());
-                    }
-                    None => return,
-                },
-            }
-        }
-    });
-    // Dropping the runtime closes every connection that is left.
-    runtime.shutdown_background();
-}
-
-impl Running {
-    /// Connections at work.
-    pub fn connections(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Relaxed)).sum()
-    }
-
-    /// After a soft stop: waits until no connection is left, or `limit` has passed.
-    pub async fn drained(&self, limit: Option<Duration>) {
-        let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-        while self.connections() > 0 {
-            if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now()) {
-                tracing::warn!(connections = self.connections(), "hard-stop-after has passed");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// After an immediate stop: waits for the threads.
-    pub async fn join(mut self) {
-        self.checks.abort_all();
-        self.pages.abort_all();
-        for thread in self.threads {
-            // A worker that panicked has said so already.
-            let _ = thread.join();
-        }
-        while self.checks.join_next().await.is_some() {}
-        while self.pages.join_next().await.is_some() {}
-    }
 }

@@ -9,13 +9,16 @@ use daemon::exit::Exit;
 use daemon::logging::LogTarget;
 use daemon::privilege::{self, Identity, PrivilegeError};
 use daemon::run::{self, Failure};
-use daemon::shutdown::{Shutdown, Stop};
-use daemon::signals::{Signal, Signals};
 
 use crate::cli::{self, Args, Command};
 use crate::config::{self, Config, Global};
-use crate::process::{self, Listeners, Process, Running};
-use crate::{commands, syslog};
+use crate::handover::Inherited;
+use crate::keeper::Keeper;
+use crate::listener::Listeners;
+use crate::process::Process;
+use crate::reload::Source;
+use crate::supervisor::{self, Start};
+use crate::{check_once, commands, private, runtime_api, server_state, status, upgrade};
 
 /// Runs the program with the arguments of the process.
 #[must_use]
@@ -31,7 +34,18 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
-    run::main(|| dispatch(args, &name))
+    let is_haproxy = name == "haproxy";
+    run::main(|| {
+        dispatch(args, &name).map_err(|failure| if is_haproxy { as_haproxy(failure) } else { failure })
+    })
+}
+
+/// HAProxy ends with 1 when its configuration is wrong; scripts look for that.
+fn as_haproxy(mut failure: Failure) -> Failure {
+    if failure.exit == Exit::Config {
+        failure.exit = Exit::Failed;
+    }
+    failure
 }
 
 fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
@@ -40,6 +54,7 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
     }
     daemon::logging::init(&args.log.options(LogTarget::Stderr))
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    upgrade::remember();
     if let Some(directory) = &args.directory {
         std::env::set_current_dir(directory).map_err(|error| {
             Failure::new(Exit::Usage, format!("cannot go to {}: {error}", directory.display()))
@@ -49,7 +64,18 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
         Some(Command::Check { file }) => {
             args.files.extend(file);
             let (config, _) = load(&args)?;
-            commands::check(config, &args.files)
+            check_once::run(config, &args.files)
+        }
+        Some(Command::Migrate { files, output }) => crate::migrate::migrate(&files, &output),
+        Some(Command::Reload(target)) => commands::reload(find(&args, target.pid)?),
+        Some(Command::Upgrade(target)) => commands::upgrade(find(&args, target.pid)?),
+        Some(Command::Status { file, from }) => {
+            let source = status::source(from.as_deref(), || {
+                args.files.extend(file);
+                args.quiet = true;
+                load(&args).map(|(config, _)| config)
+            })?;
+            status::run(&source)
         }
         Some(Command::Init { backends, listen, stats, output }) => {
             commands::init(&backends, &listen, &stats, &output)
@@ -57,15 +83,15 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
         None => {
             let (config, warnings) = load(&args)?;
             if args.check {
-                return commands::checked(&config, warnings, args.quiet);
+                return commands::checked(&config, warnings, args.quiet, name == "haproxy");
             }
             serve(args, config, name)
         }
     }
 }
 
-/// Reads the configuration and prints its warnings. The second part is their number.
-fn load(args: &Args) -> Result<(Config, usize), Failure> {
+/// Where the configuration is: what the arguments say, or the first usual place with a file.
+fn files(args: &Args) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<PathBuf> = args.files.iter().chain(&args.more_files).cloned().collect();
     if files.is_empty() {
         let found = cli::DEFAULT_FILES.iter().map(PathBuf::from).find(|file| file.exists());
@@ -75,24 +101,67 @@ fn load(args: &Args) -> Result<(Config, usize), Failure> {
                 .detail("try", "proxy -f FILE, or proxy init --backend A=HOST:5672")
         })?);
     }
-    let (mut config, remarks) = config::load(&files)?;
-    if !args.quiet {
+    Ok(files)
+}
+
+/// The running process that is meant: the one that was named, the one of the pid file (`-p`, or `pidfile`
+/// in the configuration of `-f`), or the only one that runs here.
+fn find(args: &Args, pid: Option<u32>) -> Result<u32, Failure> {
+    if let Some(pid) = pid {
+        return Ok(pid);
+    }
+    let named = if args.files.is_empty() { None } else { config::load(&files(args)?)?.0.global.pidfile };
+    if let Some(file) = args.pidfile.clone().or(named) {
+        let unusable = |why: String| {
+            Failure::new(Exit::Unavailable, format!("pid file {}: {why}", file.display()))
+                .detail("try", "--pid PID")
+        };
+        let text = std::fs::read_to_string(&file).map_err(|error| unusable(error.to_string()))?;
+        return text.trim().parse().map_err(|_| unusable("it holds no process id".to_owned()));
+    }
+    match private::running().as_slice() {
+        [pid] => Ok(*pid),
+        [] => Err(Failure::new(Exit::Unavailable, "no proxy runs here")),
+        several => {
+            let list: Vec<String> = several.iter().map(u32::to_string).collect();
+            Err(Failure::new(Exit::Usage, "several proxies run here")
+                .detail("try", format!("--pid one of {}", list.join(", "))))
+        }
+    }
+}
+
+/// Reads the configuration and prints its warnings. The second part is their number.
+fn load(args: &Args) -> Result<(Config, usize), Failure> {
+    let (mut config, remarks) = config::load(&files(args)?)?;
+    if !args.quiet && !config.global.quiet {
         remarks.print();
     }
-    if let Some(maxconn) = args.maxconn {
-        config.global.maxconn = (maxconn > 0).then_some(maxconn);
+    args.apply(&mut config);
+    let warnings = remarks.warning_count();
+    if config.global.zero_warning && warnings > 0 {
+        let message = format!("{warnings} warnings, and `zero-warning` is set");
+        return Err(Failure::new(Exit::Config, message));
     }
-    Ok((config, remarks.warning_count()))
+    Ok((config, warnings))
 }
 
 /// From the configuration to the end of the process.
 fn serve(args: Args, config: Config, name: &str) -> Result<(), Failure> {
+    let args = Arc::new(args);
     let global = config.global.clone();
     let identity = identity(&global)?;
+    let owner = nix::unistd::geteuid().as_raw();
     let is_haproxy = name == "haproxy";
     let process = Arc::new(Process::new(config, if is_haproxy { "haproxy" } else { "proxy" }));
     process.unresolved().print();
-    let listeners = bind(&process, &args)?;
+    let old: Vec<u32> =
+        args.finish.iter().chain(&args.stop).filter_map(|pid| u32::try_from(*pid).ok()).collect();
+    let mut inherited = upgrade::inherit(args.old_socket.as_deref(), &old);
+    let listeners = bind(&process, &mut inherited, &old)?;
+    // What nobody here wants is closed.
+    drop(inherited);
+    let sockets = runtime_api::bind(&process.global())?;
+    server_state::load(&process, upgrade::states(&old).as_deref());
     if (args.daemon || global.daemon) && !args.foreground {
         // No thread has been started yet; only this one goes on in the child.
         nix::unistd::daemon(true, false)
@@ -102,45 +171,64 @@ fn serve(args: Args, config: Config, name: &str) -> Result<(), Failure> {
         // Scripts look for it with `ps -C haproxy`, also when it was started through a copy of another name.
         run::set_process_name("haproxy");
     }
+    let private = private::open()
+        .inspect_err(
+            |error| tracing::warn!(%error, "no private socket: proxy reload will not reach this process"),
+        )
+        .ok();
     if let Some(file) = args.pidfile.as_ref().or(global.pidfile.as_ref()) {
         std::fs::write(file, format!("{}\n", std::process::id())).map_err(|error| {
             Failure::new(Exit::CannotCreate, format!("cannot write the pid file {}: {error}", file.display()))
         })?;
     }
+    let keeper = Keeper::start()?;
+    if global.chroot.is_some() && !keeper.is_outside() {
+        tracing::warn!("a reload will look for files inside of the chroot: unshare(2) is not allowed here");
+    }
     privilege::drop_to(&identity, global.chroot.as_deref())
         .map_err(|error| Failure::new(Exit::NoPermission, error.to_string()))?;
-    signal_others(&args.finish, nix::sys::signal::Signal::SIGUSR1);
-    signal_others(&args.stop, nix::sys::signal::Signal::SIGTERM);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::OsError, format!("cannot start: {error}")))?;
-    runtime.block_on(live(process, listeners))
+    let pids = |list: &[i32]| list.iter().filter_map(|pid| u32::try_from(*pid).ok()).collect();
+    let start = Start {
+        sockets,
+        source: Source { files: files(&args)?, arguments: args.clone() },
+        keeper,
+        is_confined: global.chroot.is_some() || identity.uid.is_some_and(|uid| uid != owner),
+        finish: pids(&args.finish),
+        stop: pids(&args.stop),
+    };
+    runtime.block_on(async move {
+        if let Some(listener) = private {
+            tokio::spawn(private::serve(process.clone(), listener, owner));
+        }
+        supervisor::live(process, listeners, start).await
+    })
 }
 
-/// Opens the listening sockets. Processes that are to be replaced may still hold them: they are asked
-/// to let go, and the sockets are tried again for a moment.
-fn bind(process: &Process, args: &Args) -> Result<Listeners, Failure> {
-    let mut tries = if args.finish.is_empty() && args.stop.is_empty() { 0 } else { 100 };
+/// Opens the listening sockets. Processes that are to be replaced may still hold them, and not share them:
+/// they are asked to let go for a moment (SIGTTOU), as HAProxy does.
+fn bind(process: &Process, inherited: &mut Inherited, old: &[u32]) -> Result<Listeners, Failure> {
+    const TRIES: u32 = 100;
+    let mut tries = if old.is_empty() { 0 } else { TRIES };
     loop {
-        match process.bind() {
+        match process.bind(inherited, !old.is_empty()) {
             Err(failure) if failure.exit == Exit::CannotCreate && tries > 0 => {
-                if tries == 100 {
-                    signal_others(&args.finish, nix::sys::signal::Signal::SIGUSR1);
-                    signal_others(&args.stop, nix::sys::signal::Signal::SIGTERM);
+                if tries == TRIES {
+                    upgrade::signal(old, nix::sys::signal::Signal::SIGTTOU);
                 }
                 tries -= 1;
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
+            Err(failure) if !old.is_empty() => {
+                // They go on.
+                upgrade::signal(old, nix::sys::signal::Signal::SIGTTIN);
+                return Err(failure);
+            }
             other => return other,
         }
-    }
-}
-
-fn signal_others(pids: &[i32], signal: nix::sys::signal::Signal) {
-    for pid in pids.iter().filter(|pid| **pid > 1) {
-        // It may have ended by itself.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal);
     }
 }
 
@@ -176,92 +264,4 @@ fn identity(global: &Global) -> Result<Identity, Failure> {
         return Ok(Identity::default());
     }
     Ok(identity)
-}
-
-/// Runs until a signal ends it. SIGUSR1 finishes connections first, SIGTERM and SIGINT do not, as with
-/// HAProxy.
-async fn live(process: Arc<Process>, listeners: Listeners) -> Result<(), Failure> {
-    let mut signals = Signals::new()
-        .map_err(|error| Failure::new(Exit::OsError, format!("cannot receive signals: {error}")))?;
-    let (shutdown, token) = Shutdown::new();
-    drop(token);
-    let running = process::start(&process, listeners, &shutdown)?;
-    announce(&process);
-    let hard_stop = process.global.hard_stop_after;
-    let soft = wait_for_stop(&process, &mut signals, &shutdown).await;
-    say_stopped(&process);
-    if soft {
-        finish(&running, &mut signals, &shutdown, hard_stop).await;
-    }
-    shutdown.stop(Stop::Now);
-    running.join().await;
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// Returns whether connections may finish.
-async fn wait_for_stop(process: &Arc<Process>, signals: &mut Signals, shutdown: &Shutdown) -> bool {
-    let mut soft = false;
-    let status = format!("{} sections", process.sections.len());
-    let soft_stop = &mut soft;
-    run::until_stopped(signals, shutdown, &status, async |signal| match signal {
-        Signal::User1 => {
-            *soft_stop = true;
-            shutdown.stop(Stop::Graceful);
-        }
-        Signal::Hangup => commands::dump_states(process),
-        Signal::User2 => {
-            tracing::warn!(
-                "reload in place is not supported yet; start a new process with -sf {}",
-                std::process::id()
-            );
-        }
-        _ => {}
-    })
-    .await;
-    soft
-}
-
-/// HAProxy's last words about each section.
-fn say_stopped(process: &Process) {
-    use std::sync::atomic::Ordering::Relaxed;
-    for section in &process.sections {
-        let front = section.frontend.as_ref().map_or(0, |frontend| {
-            frontend.stopped.store(true, Relaxed);
-            frontend.counters.total.load(Relaxed)
-        });
-        let back = section.backend.as_ref().map_or(0, |backend| backend.counters.total.load(Relaxed));
-        let text =
-            format!("Proxy {} stopped (cumulated conns: FE: {front}, BE: {back}).", section.config.name);
-        section.logger.send(syslog::level::WARNING, &text);
-    }
-}
-
-/// A soft stop: no new connections, the old ones end by themselves.
-async fn finish(
-    running: &Running,
-    signals: &mut Signals,
-    shutdown: &Shutdown,
-    limit: Option<std::time::Duration>,
-) {
-    tracing::info!(connections = running.connections(), "soft stop: waiting for connections to end");
-    tokio::select! {
-        () = running.drained(limit) => {}
-        () = run::next_stop(signals, shutdown) => {}
-    }
-}
-
-fn announce(process: &Process) {
-    for section in &process.sections {
-        let Some(frontend) = &section.frontend else { continue };
-        for bind in &section.config.binds {
-            tracing::info!(
-                section = %frontend.name,
-                address = %bind.address,
-                servers = frontend.backend.as_ref().map_or(0, |backend| backend.servers.len()),
-                maxconn = frontend.limit,
-                "listening"
-            );
-        }
-    }
 }

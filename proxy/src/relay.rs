@@ -1,32 +1,45 @@
-//! Moving bytes between two sockets, both ways, until both sides have finished.
+//! Moving bytes between two sides, both ways, until both have finished.
 //!
 //! Every thread has one buffer that all its connections read into. What the other side cannot take at
 //! once is kept for that connection alone, so an idle connection owns no buffer. A side's FIN is passed
 //! on when everything before it has been sent; a reset becomes a reset.
+//!
+//! A side that was silent too long counts as finished, as in HAProxy: the other side gets its FIN and may
+//! go on until it finishes or is silent itself. When there are bytes that a side does not take, there is
+//! nothing left to wait for, and the connection ends.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
-
-use crate::splice::Pipe;
+use crate::reactor::{self, Pipe, Sleep};
+use crate::registry::Session;
+use crate::side::Side;
 use crate::tcplog::End;
 
-/// Size of a thread's shared buffer.
+/// Size of a thread's shared buffer, and the most that one read takes.
 const BUFFER: usize = 64 * 1024;
-/// Reads in a row that fill the buffer before bytes are moved inside the kernel.
+/// What a read takes at first, and after the target did not take everything: so much is kept for a slow reader.
+const SMALL: usize = 16 * 1024;
+/// Full reads in a row before bytes are moved inside the kernel.
 const FULL_READS: u8 = 3;
 /// Rounds of one direction before other connections get a turn.
 const ROUNDS: u32 = 8;
+/// Bytes that are counted at once.
+const REPORT_BYTES: u64 = 256 * 1024;
+/// Fewer are counted after this time, when the next ones pass.
+const REPORT_TIME: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
+}
+
+/// Lends the thread's buffer.
+pub fn with_buffer<T>(action: impl FnOnce(&mut [u8]) -> T) -> T {
+    SHARED.with_borrow_mut(|shared| action(shared))
 }
 
 /// The silence each side may keep.
@@ -36,30 +49,56 @@ pub struct Silence {
     pub client: Option<Duration>,
     /// The server's.
     pub server: Option<Duration>,
-    /// The client's after it has finished sending.
+    /// The client's after the server has finished (`timeout client-fin`).
     pub client_fin: Option<Duration>,
-    /// The server's after it has finished sending.
+    /// The server's after the client has finished (`timeout server-fin`).
     pub server_fin: Option<Duration>,
+}
+
+/// What a relay is told.
+#[derive(Debug)]
+pub struct Plan {
+    /// Bytes for the server that come before all others.
+    pub greeting: Vec<u8>,
+    /// How many bytes of the client have been sent already.
+    pub sent: u64,
+    /// How many of the greeting are none of the client's.
+    pub header: u64,
+    /// The client has finished already.
+    pub client_finished: bool,
+    /// The silence each side may keep.
+    pub silence: Silence,
+    /// Move bulk data from the client inside the kernel.
+    pub splice_up: bool,
+    /// Move bulk data from the server inside the kernel.
+    pub splice_down: bool,
+    /// Writing to a side does not count as its activity (`option independent-streams`).
+    pub independent: bool,
 }
 
 /// A relay between a client and a server; a future that ends when the connection does.
 pub struct Relay<'a> {
-    client: &'a mut TcpStream,
-    server: &'a mut TcpStream,
+    client: &'a mut Side,
+    server: &'a mut Side,
     /// Client to server.
     up: Direction,
     /// Server to client.
     down: Direction,
     silence: Silence,
+    independent: bool,
     last_client: Instant,
     last_server: Instant,
-    sleep: Pin<&'a mut Sleep>,
-    may_splice: bool,
+    /// The first reason to end that is not the usual one.
+    end: Option<End>,
+    sleep: Sleep,
+    session: &'a Session,
     progress: &'a dyn Progress,
+    reported: (u64, u64),
+    reported_at: Instant,
 }
 
 /// Is told how many bytes went which way, now and then and at the end.
-pub trait Progress: Send + Sync {
+pub trait Progress {
     /// Bytes since the last call.
     fn moved(&self, up: u64, down: u64);
 }
@@ -72,10 +111,16 @@ struct Direction {
     sent: usize,
     state: State,
     full_reads: u8,
+    may_splice: bool,
+    /// The last write did not take everything.
+    blocked: bool,
+    /// The target has not taken what was read before.
+    stuck: bool,
     pipe: Option<Pipe>,
-    /// Bytes in all, and how many of them were reported.
+    /// Bytes read in all.
     bytes: u64,
-    reported: u64,
+    /// Bytes written in all; only good for comparing.
+    written: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -108,70 +153,154 @@ pub struct Summary {
 }
 
 impl<'a> Relay<'a> {
-    /// A relay that first sends `greeting` to the server.
+    /// A relay between two sides.
     pub fn new(
-        client: &'a mut TcpStream,
-        server: &'a mut TcpStream,
-        greeting: Vec<u8>,
-        silence: Silence,
-        sleep: Pin<&'a mut Sleep>,
-        may_splice: bool,
+        client: &'a mut Side,
+        server: &'a mut Side,
+        plan: Plan,
+        session: &'a Session,
         progress: &'a dyn Progress,
     ) -> Self {
-        let now = Instant::now();
+        let now = reactor::now();
+        let ours = plan.sent + plan.greeting.len() as u64 - plan.header;
+        let up = Direction {
+            bytes: ours,
+            rest: plan.greeting,
+            state: if plan.client_finished { State::Ending } else { State::Open },
+            may_splice: plan.splice_up,
+            ..Direction::default()
+        };
         let mut relay = Self {
             client,
             server,
-            up: Direction { rest: greeting, ..Direction::default() },
-            down: Direction::default(),
-            silence,
+            up,
+            down: Direction { may_splice: plan.splice_down, ..Direction::default() },
+            silence: plan.silence,
+            independent: plan.independent,
             last_client: now,
             last_server: now,
-            sleep,
-            may_splice,
+            end: None,
+            sleep: reactor::sleep_until(now),
+            session,
             progress,
+            reported: (0, 0),
+            reported_at: now,
         };
         relay.arm();
         relay
     }
 
-    /// The earliest moment at which a side will have been silent too long.
-    fn deadline(&self) -> Option<(Instant, End)> {
-        let client_limit = if self.up.state == State::Open {
-            self.silence.client
-        } else {
-            self.silence.client_fin.or(self.silence.client)
+    /// When the client will have been silent too long: it may send, or has bytes to take.
+    fn client_deadline(&self) -> Option<Instant> {
+        let wanted = self.up.wants_bytes() || self.down.has_rest();
+        let limit = match self.down.state {
+            State::Done => self.silence.client_fin.or(self.silence.client),
+            _ => self.silence.client,
         };
-        let server_limit = if self.down.state == State::Open {
-            self.silence.server
-        } else {
-            self.silence.server_fin.or(self.silence.server)
+        limit.filter(|_| wanted).map(|limit| self.last_client + limit)
+    }
+
+    /// The same of the server.
+    fn server_deadline(&self) -> Option<Instant> {
+        let wanted = self.down.wants_bytes() || self.up.has_rest();
+        let limit = match self.up.state {
+            State::Done => self.silence.server_fin.or(self.silence.server),
+            _ => self.silence.server,
         };
-        let client = client_limit.map(|limit| (self.last_client + limit, End::ClientTimeout));
-        let server = server_limit.map(|limit| (self.last_server + limit, End::ServerTimeout));
-        match (client, server) {
-            (Some(client), Some(server)) => Some(if server.0 <= client.0 { server } else { client }),
-            (client, server) => client.or(server),
-        }
+        limit.filter(|_| wanted).map(|limit| self.last_server + limit)
     }
 
     fn arm(&mut self) {
-        let far = Instant::now() + Duration::from_secs(86_400 * 365);
-        let at = self.deadline().map_or(far, |(at, _)| at);
-        self.sleep.as_mut().reset(at);
+        let far = reactor::now() + Duration::from_secs(86_400 * 365);
+        let earliest = self.client_deadline().into_iter().chain(self.server_deadline()).min();
+        self.sleep.reset(earliest.unwrap_or(far));
     }
 
-    fn report(&mut self) {
-        let (up, down) = (self.up.bytes - self.up.reported, self.down.bytes - self.down.reported);
+    /// Who was silent too long, the client first. `Some` ends the connection.
+    fn look_at_silence(&mut self) -> Option<End> {
+        let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= reactor::now());
+        let (client, server) = (is_over(self.client_deadline()), is_over(self.server_deadline()));
+        if client {
+            self.end.get_or_insert(End::ClientTimeout);
+            if self.down.has_rest() {
+                return self.end;
+            }
+            self.up.state = State::Ending;
+        }
+        if server {
+            self.end.get_or_insert(End::ServerTimeout);
+            if self.up.has_rest() {
+                return self.end;
+            }
+            self.down.state = State::Ending;
+        }
+        None
+    }
+
+    fn report(&mut self, now: Instant) {
+        let (up, down) = (self.up.bytes - self.reported.0, self.down.bytes - self.reported.1);
         if up + down > 0 {
             self.progress.moved(up, down);
-            (self.up.reported, self.down.reported) = (self.up.bytes, self.down.bytes);
+            self.reported = (self.up.bytes, self.down.bytes);
         }
+        self.reported_at = now;
     }
 
     fn finish(&mut self, end: End, reset: bool) -> Poll<Summary> {
-        self.report();
+        self.report(reactor::now());
+        let end = self.end.unwrap_or(end);
         Poll::Ready(Summary { up: self.up.bytes, down: self.down.bytes, end, reset })
+    }
+
+    /// Notes what moved since `before`.
+    fn note_activity(&mut self, before: [u64; 4]) {
+        let now = reactor::now();
+        let (read, written) = (self.up.bytes != before[0], self.up.written != before[1]);
+        let (answered, delivered) = (self.down.bytes != before[2], self.down.written != before[3]);
+        if read || (delivered && !self.independent) {
+            self.last_client = now;
+        }
+        if answered || (written && !self.independent) {
+            self.last_server = now;
+        }
+        if read || answered {
+            self.session.set_bytes(self.up.bytes, self.down.bytes, now);
+            let unreported = self.up.bytes + self.down.bytes - self.reported.0 - self.reported.1;
+            if unreported >= REPORT_BYTES || now.saturating_duration_since(self.reported_at) >= REPORT_TIME {
+                self.report(now);
+            }
+        }
+    }
+
+    /// Moves what can be moved. Ready when both directions are done or one has failed.
+    fn run(&mut self, context: &mut Context<'_>) -> Poll<Summary> {
+        let before = [self.up.bytes, self.up.written, self.down.bytes, self.down.written];
+        let shape = self.shape();
+        let down_done = self.down.state == State::Done;
+        let up = self.up.run(context, self.client, self.server, down_done);
+        let up_done = self.up.state == State::Done;
+        let down = self.down.run(context, self.server, self.client, up_done);
+        self.note_activity(before);
+        if self.shape() != shape {
+            self.arm();
+        }
+        let (end, error) = match (up, down) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return self.finish(End::Normal, false),
+            (Poll::Ready(Err(Fault::Source(error))), _) | (_, Poll::Ready(Err(Fault::Target(error)))) => {
+                (End::ClientAbort, error)
+            }
+            (Poll::Ready(Err(Fault::Target(error))), _) | (_, Poll::Ready(Err(Fault::Source(error)))) => {
+                (End::ServerAbort, error)
+            }
+            _ => return Poll::Pending,
+        };
+        tracing::trace!(%error, code = end.code(), "broken off");
+        self.finish(end, true)
+    }
+
+    /// What the deadlines depend on, apart from times.
+    fn shape(&self) -> (State, State, bool, bool) {
+        (self.up.state, self.down.state, self.up.has_rest(), self.down.has_rest())
     }
 }
 
@@ -180,78 +309,60 @@ impl Future for Relay<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Summary> {
         let this = self.get_mut();
-        let before = (this.up.bytes, this.down.bytes);
-        let states = (this.up.state, this.down.state);
-        let down_done = this.down.state == State::Done;
-        let up = this.up.run(context, this.client, this.server, this.may_splice, down_done);
-        let up_done = this.up.state == State::Done;
-        let down = this.down.run(context, this.server, this.client, this.may_splice, up_done);
-        if (this.up.bytes, this.down.bytes) != before {
-            // A byte that passes is activity of both sides, as HAProxy counts it.
-            let now = Instant::now();
-            (this.last_client, this.last_server) = (now, now);
-            if this.up.bytes + this.down.bytes - this.up.reported - this.down.reported >= 1 << 20 {
-                this.report();
-            }
+        if let Some(cause) = this.session.asked_to_close(context.waker()) {
+            this.end = None;
+            return this.finish(End::Killed(cause), false);
         }
-        if (this.up.state, this.down.state) != states {
+        loop {
+            if let Poll::Ready(summary) = this.run(context) {
+                return Poll::Ready(summary);
+            }
+            ready!(Pin::new(&mut this.sleep).poll(context));
+            if let Some(end) = this.look_at_silence() {
+                return this.finish(end, true);
+            }
             this.arm();
         }
-        match (up, down) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return this.finish(End::Normal, false),
-            (Poll::Ready(Err(fault)), _) => {
-                let (end, error) = match fault {
-                    Fault::Source(error) => (End::ClientAbort, error),
-                    Fault::Target(error) => (End::ServerAbort, error),
-                };
-                tracing::trace!(%error, "client to server");
-                return this.finish(end, true);
-            }
-            (_, Poll::Ready(Err(fault))) => {
-                let (end, error) = match fault {
-                    Fault::Source(error) => (End::ServerAbort, error),
-                    Fault::Target(error) => (End::ClientAbort, error),
-                };
-                tracing::trace!(%error, "server to client");
-                return this.finish(end, true);
-            }
-            _ => {}
-        }
-        while this.sleep.as_mut().poll(context).is_ready() {
-            match this.deadline() {
-                Some((at, end)) if at <= Instant::now() => return this.finish(end, false),
-                _ => this.arm(),
-            }
-            this.report();
-        }
-        Poll::Pending
     }
 }
 
 impl Direction {
+    /// Bytes wait for the target.
+    fn has_rest(&self) -> bool {
+        self.stuck || self.sent < self.rest.len() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+    }
+
+    /// Bytes of the source would be read.
+    fn wants_bytes(&self) -> bool {
+        self.state == State::Open && !self.has_rest()
+    }
+
     /// Moves what can be moved. Ready when the FIN has been passed on. When it is the last direction
     /// (`last`), closing the socket will do that.
     fn run(
         &mut self,
         context: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        may_splice: bool,
+        from: &mut Side,
+        to: &mut Side,
         last: bool,
     ) -> Poll<Result<(), Fault>> {
         if self.state == State::Done {
             return Poll::Ready(Ok(()));
         }
         for _ in 0..ROUNDS {
+            self.stuck = true;
             ready!(self.flush(context, to)).map_err(Fault::Target)?;
             if self.state == State::Ending {
-                if !last {
-                    ready!(Pin::new(&mut *to).poll_shutdown(context)).map_err(Fault::Target)?;
+                if !last || to.is_tls() {
+                    ready!(to.poll_finish(context)).map_err(Fault::Target)?;
                 }
+                self.stuck = false;
+                self.pipe = None;
                 self.state = State::Done;
                 return Poll::Ready(Ok(()));
             }
-            let moved = if self.pipe.is_some() || (may_splice && self.full_reads >= FULL_READS) {
+            self.stuck = false;
+            let moved = if self.pipe.is_some() || (self.may_splice && self.full_reads >= FULL_READS) {
                 ready!(self.splice(context, from, to))?
             } else {
                 ready!(self.copy(context, from, to))?
@@ -270,17 +381,19 @@ impl Direction {
     fn copy(
         &mut self,
         context: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Side,
+        to: &mut Side,
     ) -> Poll<Result<usize, Fault>> {
-        SHARED.with_borrow_mut(|shared| {
-            let mut buffer = ReadBuf::new(shared);
-            ready!(Pin::new(from).poll_read(context, &mut buffer)).map_err(Fault::Source)?;
-            let read = buffer.filled();
-            self.full_reads = if read.len() == BUFFER { self.full_reads.saturating_add(1) } else { 0 };
+        let chunk = if self.full_reads == 0 || self.blocked { SMALL } else { BUFFER };
+        with_buffer(|shared| {
+            let buffer = &mut shared[..chunk];
+            let count = ready!(from.poll_recv(context, buffer)).map_err(Fault::Source)?;
+            self.full_reads = if count == chunk { self.full_reads.saturating_add(1) } else { 0 };
+            self.blocked = false;
+            let read = &buffer[..count];
             let mut sent = 0;
             while sent < read.len() {
-                match Pin::new(&mut *to).poll_write(context, &read[sent..]) {
+                match to.poll_send(context, &read[sent..]) {
                     Poll::Ready(Ok(0)) => {
                         return Poll::Ready(Err(Fault::Target(io::ErrorKind::WriteZero.into())));
                     }
@@ -289,30 +402,38 @@ impl Direction {
                     Poll::Pending => {
                         self.rest = read[sent..].to_vec();
                         self.sent = 0;
+                        self.blocked = true;
                         break;
                     }
                 }
             }
-            Poll::Ready(Ok(read.len()))
+            self.written += sent as u64;
+            Poll::Ready(Ok(count))
         })
     }
 
     /// Sends what is left from before.
-    fn flush(&mut self, context: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn flush(&mut self, context: &mut Context<'_>, to: &mut Side) -> Poll<io::Result<()>> {
         while self.sent < self.rest.len() {
-            let written = ready!(Pin::new(&mut *to).poll_write(context, &self.rest[self.sent..]))?;
+            let written = ready!(to.poll_send(context, &self.rest[self.sent..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += written;
+            self.written += written as u64;
         }
-        if self.sent > 0 {
+        if !self.rest.is_empty() {
             // Give the memory back: most connections never need it again.
             (self.rest, self.sent) = (Vec::new(), 0);
         }
-        match &mut self.pipe {
-            Some(pipe) => pipe.poll_drain(context, to),
-            None => Poll::Ready(Ok(())),
+        match (&mut self.pipe, to.plain()) {
+            (Some(pipe), Some(stream)) if pipe.held() > 0 => {
+                let before = pipe.held();
+                let drained = pipe.poll_drain(context, stream);
+                self.written += (before - pipe.held()) as u64;
+                drained
+            }
+            _ => to.poll_flush(context),
         }
     }
 
@@ -320,26 +441,39 @@ impl Direction {
     fn splice(
         &mut self,
         context: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Side,
+        to: &mut Side,
     ) -> Poll<Result<usize, Fault>> {
+        let (Some(source), Some(target)) = (from.plain(), to.plain()) else {
+            // One of them has to be encrypted here.
+            self.may_splice = false;
+            return self.copy(context, from, to);
+        };
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,
             None => match Pipe::take() {
                 Some(pipe) => self.pipe.insert(pipe),
                 None => {
                     // No pipe to be had: copy, and ask again later.
-                    self.full_reads = 0;
+                    self.full_reads = 1;
                     return self.copy(context, from, to);
                 }
             },
         };
-        let moved = ready!(pipe.poll_fill(context, from)).map_err(Fault::Source)?;
-        let drained = pipe.poll_drain(context, to);
+        let moved = match pipe.poll_fill(context, source) {
+            Poll::Ready(moved) => moved.map_err(Fault::Source)?,
+            Poll::Pending => {
+                // While nothing comes another connection may use the pipe.
+                self.pipe = None;
+                return Poll::Pending;
+            }
+        };
+        let drained = pipe.poll_drain(context, target);
+        self.written += (moved - pipe.held().min(moved)) as u64;
         if let Poll::Ready(Err(error)) = drained {
             return Poll::Ready(Err(Fault::Target(error)));
         }
-        if moved < BUFFER / 4 && drained.is_ready() {
+        if moved < SMALL && drained.is_ready() {
             // Small pieces are cheaper to copy; the empty pipe goes back to the pool.
             self.pipe = None;
             self.full_reads = 0;

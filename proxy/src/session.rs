@@ -1,318 +1,172 @@
-//! The story of one connection: accept, choose a server, connect, relay, close.
+//! The story of one connection: accept, greet, choose a server, connect, relay, close.
 
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-
-use crate::backend::{Backend, Choice, Lease};
-use crate::config::ProxyProtocol;
-use crate::config::rules::admits;
-use crate::counters::Moment;
-use crate::frontend::Frontend;
+use crate::backend::Backend;
+use crate::config::{Settings, Timeouts};
+use crate::connect::{self, Ledger};
+use crate::counters::{Counters, Moment};
+use crate::early::Early;
+use crate::frontend::{Entrance, Frontend, Load};
+use crate::greeting::{self, Arrived};
+use crate::limit::Place;
 use crate::process::Process;
-use crate::relay::{Progress, Relay, Silence, Summary};
-use crate::syslog::level;
+use crate::reactor::{self, Stream};
+use crate::registry::{Registered, Session, Stage};
+use crate::relay::{Plan, Progress, Relay, Silence, Summary};
+use crate::server::Server;
 use crate::tcplog::{End, Line};
-
-/// Pause before the same server is tried again (HAProxy: the smaller of this and `timeout connect`).
-const TURN_AROUND: Duration = Duration::from_secs(1);
 
 /// A connection that was just accepted, with the places it takes.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The socket.
-    pub socket: Incoming,
-    /// The client.
-    pub client: SocketAddr,
+    /// The socket, non-blocking.
+    pub socket: OwnedFd,
+    /// Where it came in.
+    pub entrance: Arc<Entrance>,
+    /// The client; `None` through a unix socket.
+    pub client: Option<SocketAddr>,
     /// When.
     pub at: Instant,
-    /// When, by the wall clock.
-    pub wall: SystemTime,
-    /// Its place in the process.
-    pub _process_place: OwnedSemaphorePermit,
-    /// Its place in the frontend.
-    pub _frontend_place: OwnedSemaphorePermit,
-}
-
-/// An accepted socket.
-#[derive(Debug)]
-pub enum Incoming {
-    /// Known to the reactor of this thread.
-    Here(TcpStream),
-    /// On its way to another thread; non-blocking.
-    Moving(std::net::TcpStream),
-}
-
-impl Incoming {
-    /// Takes it out of this thread's reactor.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn leave(self) -> std::io::Result<Self> {
-        match self {
-            Self::Here(stream) => stream.into_std().map(Self::Moving),
-            moving @ Self::Moving(_) => Ok(moving),
-        }
-    }
-
-    fn arrive(self) -> std::io::Result<TcpStream> {
-        match self {
-            Self::Here(stream) => Ok(stream),
-            Self::Moving(socket) => TcpStream::from_std(socket),
-        }
-    }
-}
-
-/// What is known when the connection ends.
-struct Ledger {
-    waited: Option<Duration>,
-    connected: Option<Duration>,
-    retries: u32,
-    redispatched: bool,
-    server: Option<Arc<crate::server::Server>>,
+    /// It counts in its worker's load.
+    pub load: Load,
+    /// Its places in the process, in the frontend and in the listener.
+    pub _places: [Option<Place>; 3],
 }
 
 /// Lives one connection to its end.
 pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accepted) {
-    let Accepted { socket, client, at, wall, _process_place, _frontend_place } = accepted;
-    let now = Moment::since(process.started);
+    let Accepted { socket, entrance, client: peer, at, load: _load, _places } = accepted;
+    let now = Moment::at(process.started, at);
     frontend.counters.begin(now);
     process.counters.begin(now);
-    let mut ledger = Ledger { waited: None, connected: None, retries: 0, redispatched: false, server: None };
-    let backend = frontend.backend_for(client.ip()).cloned();
-    let is_admitted = admits(&frontend.config.client_rules, client.ip())
-        && backend.as_ref().is_none_or(|backend| admits(&backend.config.client_rules, client.ip()));
-    let summary = match socket.arrive() {
-        Ok(_) if !is_admitted => {
-            frontend.counters.denied.fetch_add(1, Relaxed);
-            failure(End::Denied)
+    let session = Registered::new(peer, frontend.clone(), at);
+    let stream = Stream::new(socket, false);
+    let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+    if greeting::is_welcome(&process, &frontend, peer, &stream) {
+        let limit = frontend.config.settings.timeouts.client;
+        // What only happens at the beginning, and here only to some, gives its memory back.
+        let greeted = if entrance.is_plain() {
+            Ok(Arrived::plain(stream, peer))
+        } else {
+            Box::pin(greeting::greet(&entrance, stream, peer, limit, &session)).await
+        };
+        match greeted {
+            Ok(arrived) => talk(&process, &frontend, arrived, at, &session).await,
+            Err(failure) => {
+                frontend.counters.request_errors.fetch_add(1, Relaxed);
+                greeting::log_failure(&frontend, &entrance, peer, wall(at), failure);
+            }
         }
-        Ok(stream) => {
-            set_options(&stream, frontend.config.settings.client_keepalive);
-            serve(&process, &frontend, backend.as_ref(), stream, client, at, &mut ledger).await
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot register a connection");
-            failure(End::Resource)
+    } else {
+        stream.reset_on_close();
+    }
+    frontend.counters.end();
+    process.counters.end();
+}
+
+/// From the greeted client to the end of the transfer and its line in the log.
+async fn talk(process: &Process, frontend: &Frontend, mut arrived: Arrived, at: Instant, session: &Session) {
+    let mut ledger = Ledger::default();
+    let routed = greeting::route(process, frontend, &arrived);
+    let backend = routed.as_ref().ok().and_then(Option::as_ref);
+    let summary = match (&routed, backend) {
+        (Err(end), _) => failure(*end),
+        (Ok(_), None) => failure(End::ConnectFailed),
+        (Ok(_), Some(backend)) => {
+            session.set_backend(backend.clone());
+            backend.counters.begin(Moment::at(process.started, reactor::now()));
+            let summary = serve(process, frontend, backend, &mut arrived, at, &mut ledger, session).await;
+            backend.counters.end();
+            count(frontend, backend, &ledger, summary.end, at);
+            summary
         }
     };
-    close(&process, &frontend, backend.as_ref(), Arrival { client, at, wall }, &ledger, summary);
+    let closing = Closing::of(process, frontend, backend, &arrived, at);
+    // The client's socket closes before the line is written: who waits for it need not wait for the log.
+    drop(arrived);
+    // `option logasap`: the line was written when the server was connected.
+    if !frontend.style.is_early() || ledger.connected.is_none() {
+        closing.log(&ledger, summary, false);
+    }
 }
 
 fn failure(end: End) -> Summary {
     Summary { up: 0, down: 0, end, reset: false }
 }
 
-/// From the accepted socket to the end of the transfer.
+/// Finds a server, connects to it and moves bytes until both have finished.
 async fn serve(
     process: &Process,
     frontend: &Frontend,
-    backend: Option<&Arc<Backend>>,
-    mut client: TcpStream,
-    client_address: SocketAddr,
-    accepted: Instant,
+    backend: &Arc<Backend>,
+    arrived: &mut Arrived,
+    at: Instant,
     ledger: &mut Ledger,
+    session: &Session,
 ) -> Summary {
-    let Some(backend) = backend else { return failure(End::ConnectFailed) };
-    backend.counters.begin(Moment::since(process.started));
-    let connected = connect(process, backend, &client, client_address, accepted, ledger).await;
-    let summary = match connected {
-        Err(end) => failure(end),
-        Ok((mut server, lease)) => {
-            let greeting = match lease.server.config.options.send_proxy {
-                Some(version) => proxy_header(version, client_address, client.local_addr().ok()),
-                None => Vec::new(),
-            };
-            let counted = Counted { frontend, backend, server: &lease.server };
-            let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::from_secs(3600)));
-            let summary = Relay::new(
-                &mut client,
-                &mut server,
-                greeting,
-                silence(frontend, backend),
-                sleep.as_mut(),
-                backend.config.settings.splice,
-                &counted,
-            )
-            .await;
-            if summary.reset {
-                reset(&client);
-                reset(&server);
-            }
-            lease.server.counters.end();
-            // The sockets close before the place is given to the next one.
-            drop((client, server));
-            summary
+    // The session keeps the settings it began with.
+    let config = Arc::clone(&backend.config());
+    let settings = &config.settings;
+    let early = std::cell::RefCell::new(Early::default());
+    // An idle session has no use for the memory that this takes.
+    let connecting = connect::connect(process, backend, settings, arrived, &early, at, ledger, session);
+    let connected = Box::pin(connecting).await;
+    let mut connected = match connected {
+        Ok(connected) => connected,
+        Err(end) => {
+            let up = early.borrow().bytes.len() as u64;
+            return Summary { up, ..failure(end) };
         }
     };
-    backend.counters.end();
-    count(frontend, backend, ledger, summary.end, accepted);
+    session.set_stage(Stage::Relaying);
+    if frontend.style.shows_addresses() {
+        ledger.source = connected.side.stream().local_addr();
+    }
+    if frontend.style.is_early() {
+        let sofar = Summary { up: early.borrow().bytes.len() as u64, ..failure(End::Normal) };
+        Closing::of(process, frontend, Some(backend), arrived, at).log(ledger, sofar, true);
+    }
+    let plan = Plan {
+        greeting: connected.greeting,
+        sent: connected.sent,
+        header: connected.header,
+        client_finished: early.borrow().finished,
+        silence: silence(&frontend.config.settings.timeouts, &settings.timeouts),
+        splice_up: splices(&frontend.config.settings, settings),
+        splice_down: splices(&frontend.config.settings, settings),
+        independent: settings.independent_streams || frontend.config.settings.independent_streams,
+    };
+    let counted = Counted { frontend, backend, server: &connected.lease.server };
+    let summary = Relay::new(&mut arrived.side, &mut connected.side, plan, session, &counted).await;
+    if summary.reset {
+        arrived.side.stream().reset_on_close();
+        connected.side.stream().reset_on_close();
+    }
+    if frontend.config.settings.nolinger {
+        arrived.side.stream().reset_on_close();
+    }
+    if settings.nolinger {
+        connected.side.stream().reset_on_close();
+    }
+    connected.lease.server.counters.end();
+    // The socket closes before the place is given to the next one.
+    drop(connected.side);
     summary
 }
 
-/// Finds a server that takes the connection.
-async fn connect(
-    process: &Process,
-    backend: &Arc<Backend>,
-    stream: &TcpStream,
-    client: SocketAddr,
-    accepted: Instant,
-    ledger: &mut Ledger,
-) -> Result<(TcpStream, Lease), End> {
-    let settings = &backend.config.settings;
-    let limit = settings.timeouts.connect;
-    let mut lease = take_place(backend, client, None).await?;
-    ledger.waited = Some(accepted.elapsed());
-    loop {
-        ledger.server = Some(lease.server.clone());
-        lease.server.counters.chosen.fetch_add(1, Relaxed);
-        backend.counters.chosen.fetch_add(1, Relaxed);
-        // Every attempt is a session of the server, as HAProxy counts them.
-        lease.server.counters.begin(Moment::since(process.started));
-        let (end, refused) = match open(&lease, stream, limit).await {
-            Ok(stream) => {
-                set_options(&stream, settings.server_keepalive);
-                ledger.connected = Some(accepted.elapsed().saturating_sub(ledger.waited.unwrap_or_default()));
-                lease.server.counters.connected.fetch_add(1, Relaxed);
-                backend.counters.connected.fetch_add(1, Relaxed);
-                return Ok((stream, lease));
-            }
-            Err(OpenError::Refused(error)) => {
-                tracing::debug!(server = %lease.server.full_name(), %error, "cannot connect");
-                (End::ConnectFailed, true)
-            }
-            Err(OpenError::Timeout) => (End::ConnectTimeout, false),
-            Err(OpenError::Ours(error)) => {
-                tracing::warn!(%error, "cannot make a socket");
-                (End::Resource, false)
-            }
-        };
-        lease.server.counters.end();
-        if ledger.retries >= settings.retries || end == End::Resource {
-            lease.server.counters.connect_errors.fetch_add(1, Relaxed);
-            backend.counters.connect_errors.fetch_add(1, Relaxed);
-            return Err(end);
-        }
-        ledger.retries += 1;
-        let failed = lease.server.index;
-        if moves_on(backend, &lease, ledger.retries, refused) {
-            drop(lease);
-            lease = take_place(backend, client, Some(failed)).await?;
-        } else {
-            let server = lease.server.clone();
-            drop(lease);
-            if refused {
-                tokio::time::sleep(limit.map_or(TURN_AROUND, |limit| limit.min(TURN_AROUND))).await;
-            }
-            lease = match backend.again(server.index) {
-                Some(lease) => lease,
-                None => take_place(backend, client, Some(failed)).await?,
-            };
-        }
-        let failed = &backend.servers[failed];
-        let counter = |counters: &crate::counters::Counters, moved: bool| {
-            if moved { &counters.redispatches } else { &counters.retries }.fetch_add(1, Relaxed);
-        };
-        let moved = lease.server.index != failed.index;
-        ledger.redispatched |= moved;
-        counter(&failed.counters, moved);
-        counter(&backend.counters, moved);
-        // A long row of failures must not hold the thread.
-        process.yield_now().await;
-    }
+fn splices(front: &Settings, back: &Settings) -> bool {
+    front.splice && back.splice
 }
 
-/// Whether the next attempt goes to another server. `option redispatch N` decides as in HAProxy; and
-/// where nothing binds the client to its server, a refusal moves it on at once.
-fn moves_on(backend: &Backend, lease: &Lease, retry: u32, refused: bool) -> bool {
-    let settings = &backend.config.settings;
-    let others = backend.usable_count() > usize::from(lease.server.is_usable());
-    let due = settings.redispatch.is_some_and(|every| {
-        let (retry, all) = (i64::from(retry), i64::from(settings.retries));
-        match i64::from(every) {
-            every @ 1.. => retry % every == 0,
-            every => retry % (all + 1 + every).max(1) == 0,
-        }
-    });
-    let free = settings.balance.is_free_to_move();
-    due || (free && others && (refused || settings.redispatch.is_some()))
-}
-
-/// A server with a free place, waiting for one if need be.
-async fn take_place(backend: &Arc<Backend>, client: SocketAddr, avoid: Option<usize>) -> Result<Lease, End> {
-    let mut pending = match backend.choose(client.ip(), avoid) {
-        Choice::Now(lease) => return Ok(lease),
-        Choice::Nobody => return Err(End::ConnectFailed),
-        Choice::Wait(pending) => pending,
-    };
-    let timeouts = &backend.config.settings.timeouts;
-    // HAProxy: `timeout queue` is `timeout connect` when unset.
-    let place = match timeouts.queue.or(timeouts.connect) {
-        Some(limit) => tokio::time::timeout(limit, pending.wait()).await.unwrap_or(None),
-        None => pending.wait().await,
-    };
-    place.ok_or(End::QueueTimeout)
-}
-
-enum OpenError {
-    /// The server or the network said no.
-    Refused(std::io::Error),
-    /// Nobody answered in time.
-    Timeout,
-    /// This host has no socket, port or memory left.
-    Ours(std::io::Error),
-}
-
-async fn open(lease: &Lease, client: &TcpStream, limit: Option<Duration>) -> Result<TcpStream, OpenError> {
-    let address = lease
-        .server
-        .connect_address(|| client.local_addr().map_or(0, |address| address.port()))
-        .ok_or_else(|| OpenError::Refused(std::io::ErrorKind::AddrNotAvailable.into()))?;
-    let attempt = TcpStream::connect(address);
-    let result = match limit {
-        Some(limit) => tokio::time::timeout(limit, attempt).await.map_err(|_| OpenError::Timeout)?,
-        None => attempt.await,
-    };
-    result.map_err(|error| match error.raw_os_error() {
-        Some(
-            nix::libc::EMFILE
-            | nix::libc::ENFILE
-            | nix::libc::ENOBUFS
-            | nix::libc::ENOMEM
-            | nix::libc::EAGAIN,
-        ) => OpenError::Ours(error),
-        Some(nix::libc::ETIMEDOUT) => OpenError::Timeout,
-        _ => OpenError::Refused(error),
-    })
-}
-
-fn set_options(stream: &TcpStream, keepalive: bool) {
-    // Neither is needed for correctness.
-    let _ = stream.set_nodelay(true);
-    if keepalive {
-        let idle =
-            TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-        let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&idle);
-    }
-}
-
-/// The next close of this socket sends a reset.
-fn reset(stream: &TcpStream) {
-    let _ = SockRef::from(&stream.as_fd()).set_linger(Some(Duration::ZERO));
-}
-
-fn silence(frontend: &Frontend, backend: &Backend) -> Silence {
-    let (front, back) = (&frontend.config.settings.timeouts, &backend.config.settings.timeouts);
-    let tunnel = back.tunnel;
+fn silence(front: &Timeouts, back: &Timeouts) -> Silence {
     Silence {
-        client: tunnel.or(front.client),
-        server: tunnel.or(back.server),
+        client: back.tunnel.or(front.client),
+        server: back.tunnel.or(back.server),
         client_fin: front.client_fin,
         server_fin: back.server_fin,
     }
@@ -322,12 +176,12 @@ fn silence(frontend: &Frontend, backend: &Backend) -> Silence {
 struct Counted<'a> {
     frontend: &'a Frontend,
     backend: &'a Backend,
-    server: &'a crate::server::Server,
+    server: &'a Server,
 }
 
 impl Progress for Counted<'_> {
     fn moved(&self, up: u64, down: u64) {
-        for counters in [&self.frontend.counters, &self.backend.counters, &self.server.counters] {
+        for counters in [&*self.frontend.counters, &self.backend.counters, &self.server.counters] {
             counters.bytes_in.fetch_add(up, Relaxed);
             counters.bytes_out.fetch_add(down, Relaxed);
         }
@@ -337,21 +191,24 @@ impl Progress for Counted<'_> {
 /// How it ended, for the statistics page.
 fn count(frontend: &Frontend, backend: &Backend, ledger: &Ledger, end: End, accepted: Instant) {
     let server = ledger.server.as_ref().map(|server| &server.counters);
-    let all = [Some(&backend.counters), server];
-    let total = u64::try_from(accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
-    for counters in all.into_iter().flatten() {
+    let total = u64::try_from(since(accepted).as_millis()).unwrap_or(u64::MAX);
+    for counters in [Some(&backend.counters), server].into_iter().flatten() {
         match end {
-            End::ClientAbort => counters.client_aborts.fetch_add(1, Relaxed),
-            End::ServerAbort => counters.server_aborts.fetch_add(1, Relaxed),
-            _ => 0,
-        };
+            End::ClientAbort | End::ClientConnect | End::ClientQueue => {
+                counters.client_aborts.fetch_add(1, Relaxed);
+            }
+            End::ServerAbort => {
+                counters.server_aborts.fetch_add(1, Relaxed);
+            }
+            _ => {}
+        }
         if let Some(connected) = ledger.connected {
             counters.times.connect.add(millis(connected).unsigned_abs());
             counters.times.queue.add(ledger.waited.map_or(0, |time| millis(time).unsigned_abs()));
             counters.times.total.add(total);
         }
     }
-    if end == End::ClientAbort {
+    if matches!(end, End::ClientAbort | End::ClientConnect | End::ClientQueue) {
         frontend.counters.client_aborts.fetch_add(1, Relaxed);
     }
 }
@@ -360,118 +217,102 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Who came and when.
-struct Arrival {
+fn since(moment: Instant) -> Duration {
+    reactor::now().saturating_duration_since(moment)
+}
+
+/// The wall clock at a moment of the past.
+fn wall(at: Instant) -> SystemTime {
+    SystemTime::now().checked_sub(at.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// What the line in the log is about.
+struct Closing<'a> {
+    process: &'a Process,
+    frontend: &'a Frontend,
+    backend: Option<&'a Arc<Backend>>,
     client: SocketAddr,
+    /// Where the client came to, when the line shows it.
+    local: Option<SocketAddr>,
+    /// Version and cipher towards the client.
+    tls: Option<(&'static str, &'static str)>,
     at: Instant,
-    wall: SystemTime,
 }
 
-/// Counters down, one log line.
-fn close(
-    process: &Process,
-    frontend: &Frontend,
-    backend: Option<&Arc<Backend>>,
-    arrival: Arrival,
-    ledger: &Ledger,
-    summary: Summary,
-) {
-    let settings = &frontend.config.settings;
-    let wanted = !settings.dontlognull || summary.up > 0;
-    if wanted && !frontend.logger.is_silent() {
-        if settings.tcplog {
-            let now = |counters: &crate::counters::Counters| counters.current.load(Relaxed);
-            let line = Line {
-                client: arrival.client,
-                accepted: arrival.wall,
-                frontend: &frontend.name,
-                backend: backend.map_or(&frontend.name, |backend| &backend.name),
-                server: ledger.server.as_ref().map_or("<NOSRV>", |server| server.name()),
-                waited_ms: ledger.waited.map_or(-1, millis),
-                connect_ms: ledger.connected.map_or(-1, millis),
-                total_ms: millis(arrival.at.elapsed()),
-                bytes: summary.down,
-                end: summary.end,
-                process: now(&process.counters),
-                frontend_connections: now(&frontend.counters),
-                backend_connections: backend.map_or(0, |backend| now(&backend.counters)),
-                server_connections: ledger.server.as_ref().map_or(0, |server| now(&server.counters)),
-                retries: ledger.retries,
-                redispatched: ledger.redispatched,
-                queues: (
-                    ledger.server.as_ref().map_or(0, |server| server.counters.pending.load(Relaxed)),
-                    backend.map_or(0, |backend| backend.counters.pending.load(Relaxed)),
-                ),
-            };
-            frontend.logger.send(level::INFO, &line.to_string());
-        } else {
-            let text = format!(
-                "Connect from {}:{} ({}/TCP)",
-                arrival.client.ip().to_canonical(),
-                arrival.client.port(),
-                frontend.name
-            );
-            frontend.logger.send(level::INFO, &text);
-        }
+impl<'a> Closing<'a> {
+    fn of(
+        process: &'a Process,
+        frontend: &'a Frontend,
+        backend: Option<&'a Arc<Backend>>,
+        arrived: &Arrived,
+        at: Instant,
+    ) -> Self {
+        let local = if frontend.style.shows_addresses() { arrived.destination() } else { None };
+        let tls = arrived.side.is_tls().then(|| arrived.side.tls().map_or(("-", "-"), tls_words));
+        Self { process, frontend, backend, client: arrived.source, local, tls, at }
     }
-    frontend.counters.end();
-    process.counters.end();
+
+    /// One line.
+    fn log(&self, ledger: &Ledger, summary: Summary, early: bool) {
+        let (frontend, backend) = (self.frontend, self.backend);
+        if frontend.logger.is_silent() {
+            return;
+        }
+        let now = |counters: &Counters| counters.current.load(Relaxed);
+        // Counted down already, but this session belongs to what the line shows.
+        let line = Line {
+            client: self.client,
+            accepted: wall(self.at),
+            frontend: &frontend.name,
+            backend: backend.map_or(&frontend.name, |backend| &backend.name),
+            server: ledger.server.as_ref().map_or("<NOSRV>", |server| server.name()),
+            waited_ms: ledger.waited.map_or(-1, millis),
+            connect_ms: ledger.connected.map_or(-1, millis),
+            total_ms: millis(since(self.at)),
+            bytes: summary.down,
+            bytes_in: summary.up,
+            handshake_ms: 0,
+            local: self.local,
+            source: ledger.source,
+            target: ledger.server.as_ref().and_then(|server| server.known_address()),
+            tls: self.tls,
+            early,
+            end: summary.end,
+            process: now(&self.process.counters),
+            frontend_connections: now(&frontend.counters),
+            backend_connections: backend.map_or(0, |backend| now(&backend.counters)),
+            server_connections: ledger.server.as_ref().map_or(0, |server| now(&server.counters)),
+            retries: ledger.retries,
+            redispatched: ledger.redispatched,
+            queues: ledger.queues,
+        };
+        frontend.style.write(&frontend.logger, &line);
+    }
 }
 
-/// The PROXY protocol header that names the client (specification sections 2.1 and 2.2).
-fn proxy_header(version: ProxyProtocol, client: SocketAddr, local: Option<SocketAddr>) -> Vec<u8> {
-    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    let source = canonical(client);
-    let target = local.map(canonical).filter(|target| target.is_ipv4() == source.is_ipv4());
-    match (version, target) {
-        (ProxyProtocol::V1, None) => b"PROXY UNKNOWN\r\n".to_vec(),
-        (ProxyProtocol::V1, Some(target)) => {
-            let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
-            format!("PROXY {family} {} {} {} {}\r\n", source.ip(), target.ip(), source.port(), target.port())
-                .into_bytes()
-        }
-        (ProxyProtocol::V2, target) => {
-            let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
-            let octets = |address: SocketAddr| match address.ip() {
-                std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-                std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
-            };
-            match target {
-                None => header.extend([0, 0, 0]),
-                Some(target) => {
-                    let (family, length): (u8, u16) = if source.is_ipv4() { (0x11, 12) } else { (0x21, 36) };
-                    header.push(family);
-                    header.extend(length.to_be_bytes());
-                    header.extend(octets(source));
-                    header.extend(octets(target));
-                    header.extend(source.port().to_be_bytes());
-                    header.extend(target.port().to_be_bytes());
-                }
-            }
-            header
-        }
-    }
+/// Version and cipher in HAProxy's words.
+fn tls_words(state: &rustls::CommonState) -> (&'static str, &'static str) {
+    let version = match state.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "-",
+    };
+    let cipher = state.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-");
+    // HAProxy has OpenSSL's names; those of TLS 1.3 differ by their beginning only.
+    (version, cipher.strip_prefix("TLS13_").unwrap_or(cipher))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every idle connection holds.
     #[test]
-    fn proxy_headers_are_as_specified() {
-        let client: SocketAddr = "192.168.0.1:56324".parse().unwrap();
-        let local: SocketAddr = "192.168.0.11:443".parse().unwrap();
-        assert_eq!(
-            proxy_header(ProxyProtocol::V1, client, Some(local)),
-            b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n"
-        );
-        assert_eq!(proxy_header(ProxyProtocol::V1, client, None), b"PROXY UNKNOWN\r\n");
-        let header = proxy_header(ProxyProtocol::V2, client, Some(local));
-        assert_eq!(&header[..12], b"\r\n\r\n\0\r\nQUIT\n");
-        assert_eq!(header[12..16], [0x21, 0x11, 0, 12]);
-        assert_eq!(header[16..], [192, 168, 0, 1, 192, 168, 0, 11, 0xdc, 0x04, 1, 0xbb]);
-        let six: SocketAddr = "[::1]:1".parse().unwrap();
-        assert_eq!(proxy_header(ProxyProtocol::V2, six, Some(six)).len(), 16 + 36);
-        assert_eq!(proxy_header(ProxyProtocol::V2, six, Some(local)).len(), 16);
+    fn a_session_is_small() {
+        assert!(size(run) <= 1600, "{} bytes", size(run));
     }
 }

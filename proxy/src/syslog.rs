@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use daemon::clock::LocalTime;
 
-use crate::config::{LogFraming, LogSink, LogTarget};
+use crate::config::{LogFraming, LogSample, LogSink, LogTarget};
 
 /// Lines that wait for standard output at most.
 const QUEUE: usize = 4096;
@@ -24,6 +25,8 @@ pub mod level {
     pub const EMERG: u8 = 0;
     /// Act at once.
     pub const ALERT: u8 = 1;
+    /// An error.
+    pub const ERR: u8 = 3;
     /// Warning.
     pub const WARNING: u8 = 4;
     /// Normal but significant.
@@ -52,6 +55,10 @@ struct Sink {
     config: LogSink,
     channel: Arc<Channel>,
     tag: Arc<str>,
+    /// Name of this host in lines, when one is to be sent.
+    host: Option<Arc<str>>,
+    /// Lines so far, for `sample`.
+    count: AtomicU32,
 }
 
 /// Lines that could not be sent since the start.
@@ -61,9 +68,17 @@ pub static DROPPED: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Default)]
 pub struct Opener {
     channels: HashMap<String, Arc<Channel>>,
+    host: Option<Arc<str>>,
 }
 
 impl Opener {
+    /// With the name of this host in every line (`log-send-hostname`); an empty one is the system's.
+    #[must_use]
+    pub fn with_host(host: Option<&str>) -> Self {
+        let host = host.map(|host| if host.is_empty() { host_name() } else { host }.into());
+        Self { host, ..Self::default() }
+    }
+
     /// A logger for `sinks`; one that cannot be opened is reported and left out.
     pub fn open(&mut self, sinks: &[LogSink], tag: &str) -> Logger {
         let tag: Arc<str> = tag.into();
@@ -88,7 +103,14 @@ impl Opener {
                     }
                 },
             };
-            opened.push(Sink { config: config.clone(), channel, tag: tag.clone() });
+            let host = self.host.clone();
+            opened.push(Sink {
+                config: config.clone(),
+                channel,
+                tag: tag.clone(),
+                host,
+                count: AtomicU32::new(0),
+            });
         }
         Logger { sinks: opened.into() }
     }
@@ -123,8 +145,8 @@ impl Logger {
 
     /// Sends one line of a severity.
     pub fn send(&self, severity: u8, text: &str) {
-        for sink in self.sinks.iter().filter(|sink| severity <= sink.config.max_level) {
-            let line = frame(&sink.config, severity, &sink.tag, text);
+        for sink in self.sinks.iter().filter(|sink| severity <= sink.config.max_level && sink.takes()) {
+            let line = frame(sink, severity, text, SystemTime::now());
             let sent = match &*sink.channel {
                 Channel::Udp(socket) => socket.send(&line).is_ok(),
                 Channel::Unix(socket, path) => {
@@ -140,22 +162,42 @@ impl Logger {
     }
 }
 
-fn frame(config: &LogSink, severity: u8, tag: &str, text: &str) -> Vec<u8> {
+impl Sink {
+    /// Whether this line is one of those that are sent.
+    fn takes(&self) -> bool {
+        match &self.config.sample {
+            Some(sample) => is_sampled(sample, self.count.fetch_add(1, Relaxed)),
+            None => true,
+        }
+    }
+}
+
+/// Whether the line with this number, from 0, is in one of the ranges.
+fn is_sampled(sample: &LogSample, count: u32) -> bool {
+    let at = count % sample.size.max(1) + 1;
+    sample.ranges.iter().any(|(first, last)| (*first..=*last).contains(&at))
+}
+
+fn frame(sink: &Sink, severity: u8, text: &str, now: SystemTime) -> Vec<u8> {
+    let Sink { config, tag, host, .. } = sink;
     let severity = severity.max(config.min_level);
     let priority = u32::from(config.facility) * 8 + u32::from(severity);
     let pid = std::process::id();
-    let now = LocalTime::now();
+    let old = |host: &str| format!("<{priority}>{} {host}{tag}[{pid}]: ", old_date(now));
     let mut line = match config.format {
-        LogFraming::Rfc3164 => format!(
-            "<{priority}>{} {:2} {:02}:{:02}:{:02} {tag}[{pid}]: ",
-            now.month_name(),
-            now.day,
-            now.hour,
-            now.minute,
-            now.second
-        ),
-        LogFraming::Rfc5424 => format!("<{priority}>1 {} {} {tag} {pid} - - ", now.rfc3339(), host_name()),
+        LogFraming::Local => match host {
+            Some(host) => old(&format!("{host} ")),
+            None => old(""),
+        },
+        // Without `log-send-hostname` HAProxy has these words in the place of the name.
+        LogFraming::Rfc3164 => old(&format!("{} ", host.as_deref().unwrap_or("localhost"))),
+        LogFraming::Rfc5424 => {
+            format!("<{priority}>1 {} {} {tag} {pid} - - ", new_date(now), host.as_deref().unwrap_or("-"))
+        }
+        LogFraming::Priority => format!("<{priority}>"),
         LogFraming::Short => format!("<{severity}>"),
+        LogFraming::Timed => format!("<{severity}>{} ", new_date(now)),
+        LogFraming::Iso => format!("{} ", new_date(now)),
         LogFraming::Raw => String::new(),
     }
     .into_bytes();
@@ -166,7 +208,25 @@ fn frame(config: &LogSink, severity: u8, tag: &str, text: &str) -> Vec<u8> {
     line
 }
 
-fn host_name() -> &'static str {
+/// `Nov 22 14:36:06` (RFC 3164 section 4.1.2).
+fn old_date(now: SystemTime) -> String {
+    let now = LocalTime::from_system(now);
+    format!("{} {:2} {:02}:{:02}:{:02}", now.month_name(), now.day, now.hour, now.minute, now.second)
+}
+
+/// `2026-11-22T14:36:06.664123+00:00` (RFC 5424 section 6.2.3).
+fn new_date(now: SystemTime) -> String {
+    let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros();
+    let text = LocalTime::from_system(now).rfc3339();
+    match text.split_once('.') {
+        // The milliseconds have three digits.
+        Some((whole, rest)) => format!("{whole}.{micros:06}{}", rest.get(3..).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// The name of this host.
+pub(crate) fn host_name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
         nix::unistd::gethostname().map_or_else(|_| "-".to_owned(), |name| name.to_string_lossy().into_owned())
@@ -201,23 +261,59 @@ mod tests {
     use super::*;
 
     fn sink(target: LogTarget, format: LogFraming) -> LogSink {
-        LogSink { target, format, facility: 16, max_level: 6, min_level: 0, length: 100 }
+        LogSink { target, format, facility: 16, max_level: 6, min_level: 0, length: 100, sample: None }
     }
 
+    /// As haproxy 2.6.12 sent them, with another process id and time.
     #[test]
     fn lines_are_framed_for_their_receiver() {
         let udp = LogTarget::Udp("127.0.0.1:514".parse().unwrap());
-        let show =
-            |format| String::from_utf8(frame(&sink(udp.clone(), format), 6, "haproxy", "a\nb")).unwrap();
-        assert_eq!(show(LogFraming::Raw), "a?b\n");
-        assert_eq!(show(LogFraming::Short), "<6>a?b\n");
-        let old = show(LogFraming::Rfc3164);
-        assert!(
-            old.starts_with("<134>") && old.ends_with(&format!(" haproxy[{}]: a?b\n", std::process::id())),
-            "{old}"
-        );
-        assert!(show(LogFraming::Rfc5424).starts_with("<134>1 20"));
-        assert_eq!(frame(&sink(udp, LogFraming::Raw), 6, "t", &"x".repeat(500)).len(), 100);
+        let at = UNIX_EPOCH + std::time::Duration::from_micros(1_795_864_965_303_126);
+        let show = |format, host: Option<&str>| {
+            let mut opener = Opener::with_host(host);
+            let logger = opener.open(&[sink(udp.clone(), format)], "haproxy");
+            String::from_utf8(frame(&logger.sinks[0], 6, "a\nb", at)).unwrap()
+        };
+        let (pid, date, iso) = (std::process::id(), old_date(at), new_date(at));
+        assert!(iso.contains(".303126"), "{iso}");
+        let expected = [
+            (
+                LogFraming::Local,
+                format!("<134>{date} haproxy[{pid}]: "),
+                format!("<134>{date} hoho haproxy[{pid}]: "),
+            ),
+            (
+                LogFraming::Rfc3164,
+                format!("<134>{date} localhost haproxy[{pid}]: "),
+                format!("<134>{date} hoho haproxy[{pid}]: "),
+            ),
+            (
+                LogFraming::Rfc5424,
+                format!("<134>1 {iso} - haproxy {pid} - - "),
+                format!("<134>1 {iso} hoho haproxy {pid} - - "),
+            ),
+            (LogFraming::Priority, "<134>".to_owned(), "<134>".to_owned()),
+            (LogFraming::Short, "<6>".to_owned(), "<6>".to_owned()),
+            (LogFraming::Timed, format!("<6>{iso} "), format!("<6>{iso} ")),
+            (LogFraming::Iso, format!("{iso} "), format!("{iso} ")),
+            (LogFraming::Raw, String::new(), String::new()),
+        ];
+        for (format, without, with) in expected {
+            assert_eq!(show(format, None), format!("{without}a?b\n"));
+            assert_eq!(show(format, Some("hoho")), format!("{with}a?b\n"));
+        }
+        let logger = Opener::default().open(&[sink(udp.clone(), LogFraming::Raw)], "t");
+        assert_eq!(frame(&logger.sinks[0], 6, &"x".repeat(500), at).len(), 100);
+    }
+
+    #[test]
+    fn a_sample_takes_its_share() {
+        let taken = |ranges: &[(u32, u32)], size: u32| -> Vec<u32> {
+            let sample = LogSample { ranges: ranges.to_vec(), size };
+            (0..10).filter(|count| is_sampled(&sample, *count)).collect()
+        };
+        assert_eq!(taken(&[(1, 1)], 3), [0, 3, 6, 9]);
+        assert_eq!(taken(&[(2, 3), (5, 5)], 5), [1, 2, 4, 6, 7, 9]);
     }
 
     #[test]

@@ -113,6 +113,51 @@ fn a_check_of_the_configuration_tells_by_its_exit_code() {
 }
 
 #[test]
+fn called_as_haproxy_a_check_answers_as_haproxy_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("haproxy");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_proxy"), &name).unwrap();
+    let good = config(directory.path(), "", free_port(), free_port());
+    let run = |file: &Path, more: &[&str]| {
+        Command::new(&name).arg("-c").args(more).arg("-f").arg(file).output().unwrap()
+    };
+    let output = run(&good, &[]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout).as_str()),
+        (Some(0), "Configuration file is valid\n")
+    );
+    let warned = directory.path().join("warned.cfg");
+    std::fs::write(&warned, std::fs::read_to_string(&good).unwrap() + " option forwardfor\n").unwrap();
+    let output = run(&warned, &[]);
+    assert_eq!(text(&output.stdout), "Warnings were found.\nConfiguration file is valid\n");
+    assert_eq!(run(&warned, &["-dW"]).status.code(), Some(1));
+    let bad = directory.path().join("bad.cfg");
+    std::fs::write(&bad, "listen a\n bnd :1\n").unwrap();
+    let output = run(&bad, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("bad.cfg:2:2"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn migrate_writes_a_twin_that_check_accepts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = config(directory.path(), " nbproc 2\n", free_port(), free_port());
+    let twin = directory.path().join("twin.toml");
+    let (from, to) = (file.to_str().unwrap(), twin.to_str().unwrap());
+    let output = run(&["migrate", from, "-o", to]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let written = std::fs::read_to_string(&twin).unwrap();
+    assert!(
+        written.contains("# note: ") && written.contains("nbproc") && written.contains("[listen.l]"),
+        "{written}"
+    );
+    assert_eq!(run(&["-c", "-f", to]).status.code(), Some(0));
+    // It does not write over what is there.
+    assert_eq!(run(&["migrate", from, "-o", to]).status.code(), Some(73));
+    assert_eq!(text(&run(&["migrate", from]).stdout), written);
+}
+
+#[test]
 fn a_taken_port_names_its_holder_and_the_line_that_asked() {
     let directory = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -217,6 +262,6 @@ fn init_writes_a_file_that_check_accepts() {
     // An echo server is no broker, and the check says so.
     let output = run(&["check", path]);
     assert_eq!(output.status.code(), Some(69));
-    assert!(text(&output.stdout).contains("down  Layer7 invalid response"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("Layer7 invalid response"), "{}", text(&output.stdout));
     assert_eq!(run(&["init", "--backend", "A", "-o", "-"]).status.code(), Some(64));
 }

@@ -30,9 +30,10 @@ const COMMANDS: &[Row] = &[
     ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
     (
         "bench",
-        "[broker|proxy] [--write]",
+        "[broker|proxy|backlog] [--rounds=N] [--write]",
         "ours beside RabbitMQ and HAProxy; --write makes docs/benchmarks.md",
     ),
+    ("soak", "proxy [--minutes N]", "everything at once for a long time; fails when memory grows"),
     ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
     ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),
 ];
@@ -58,6 +59,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["test", rest @ ..] => test::command(rest)?,
         ["ci"] => ci::run(&names())?,
         ["bench", rest @ ..] => bench::run(rest)?,
+        ["soak", rest @ ..] => bench::soak(rest)?,
         ["inside", rest @ ..] => test::inside(rest)?,
         ["tidy"] => tidy::run(&names())?,
         ["codegen"] => codegen::run(false)?,

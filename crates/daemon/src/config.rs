@@ -80,6 +80,18 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
 /// # Errors
 /// All mistakes of the text, each with its place.
 pub fn parse_toml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Diagnostics> {
+    parse_toml_edited(text, file, |_| {})
+}
+
+/// As [`parse_toml`]; `edit` may take entries out of the document first, which the caller reads itself.
+///
+/// # Errors
+/// All mistakes of the text, each with its place.
+pub fn parse_toml_edited<T: DeserializeOwned>(
+    text: &str,
+    file: &str,
+    edit: impl FnOnce(&mut DeTable<'_>),
+) -> Result<T, Diagnostics> {
     let mut found = Diagnostics::new();
     let (mut document, syntax) = DeTable::parse_recoverable(text);
     for error in syntax.iter().take(MAX_ERRORS) {
@@ -89,6 +101,7 @@ pub fn parse_toml<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Diag
     if found.has_errors() {
         return Err(found);
     }
+    edit(document.get_mut());
     // serde stops at its first complaint. Report it, take the offending entry out of the document
     // and try again, until nothing is left to complain about.
     let mut removed: Vec<String> = Vec::new();

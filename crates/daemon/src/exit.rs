@@ -8,6 +8,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All went well.
     Ok = 0,
+    /// It failed, and the caller expects this number whatever the reason.
+    Failed = 1,
     /// The command line is wrong.
     Usage = 64,
     /// The input data (not the configuration) is wrong.

@@ -22,6 +22,11 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
+/// Another process is the main one from now on (`MAINPID=`).
+pub fn main_pid(pid: u32) {
+    send(&[NotifyState::MainPid(pid)]);
+}
+
 /// A line for `systemctl status`.
 pub fn status(text: &str) {
     send(&[NotifyState::Status(text)]);

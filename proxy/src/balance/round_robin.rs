@@ -49,6 +49,17 @@ impl RoundRobin {
             .collect();
     }
 
+    /// Gives members other numbers; those without one leave.
+    pub(super) fn renumber(&mut self, moved: &[Option<usize>]) {
+        self.members.retain_mut(|member| match moved.get(member.index).copied().flatten() {
+            Some(index) => {
+                member.index = index;
+                true
+            }
+            None => false,
+        });
+    }
+
     /// The next one for which `is_free` holds.
     pub(super) fn pick(&mut self, is_free: impl Fn(usize) -> bool) -> Option<usize> {
         let free = || (0..self.members.len()).filter(|at| is_free(self.members[*at].index));

@@ -1,9 +1,10 @@
 //! Tests of the balancing algorithms; round robin against orders recorded from haproxy 2.6.12.
 
-use std::time::Instant;
+use std::net::IpAddr;
 
 use super::*;
-use crate::config::{Place, ServerConfig, ServerOptions, address};
+use crate::condition::Admin;
+use crate::config::{HashFunction, HashKey, Place, ServerConfig, ServerOptions, address};
 use crate::server::Order;
 
 fn servers(weights: &[u32], change: impl Fn(usize, &mut ServerOptions)) -> Vec<Arc<Server>> {
@@ -18,25 +19,35 @@ fn servers(weights: &[u32], change: impl Fn(usize, &mut ServerOptions)) -> Vec<A
                 id: u32::try_from(index).unwrap() + 1,
                 address: address::parse_server("127.0.0.1:1").unwrap(),
                 options,
+                template: None,
                 place: Place::default(),
             };
-            Arc::new(Server::new(config, index, "b".into(), Instant::now()))
+            Arc::new(Server::new(config, "b".into(), Instant::now()))
         })
         .collect()
 }
 
-fn client(last: u8) -> IpAddr {
-    IpAddr::from([10, 0, 0, last])
+fn set(server: &Server, order: Order) {
+    let now = Instant::now();
+    server.change(|condition| match order {
+        Order::Maintenance => condition.order(Admin::FORCED_MAINTENANCE, true, now),
+        Order::Drain => condition.order(Admin::FORCED_DRAIN, true, now),
+        Order::Ready => condition.order(Admin::FORCED_MAINTENANCE, false, now),
+    });
+}
+
+fn client(last: u8) -> Visitor {
+    IpAddr::from([10, 0, 0, last]).into()
 }
 
 fn order(algorithm: Algorithm, servers: &[Arc<Server>], picks: usize) -> String {
-    let mut balancer = Balancer::new(algorithm, false, servers);
+    let mut balancer = Balancer::new(Rule::plain(algorithm), servers);
     names(&mut balancer, servers, picks)
 }
 
 fn names(balancer: &mut Balancer, servers: &[Arc<Server>], picks: usize) -> String {
     (0..picks)
-        .map(|_| match balancer.pick(servers, client(1), None) {
+        .map(|_| match balancer.pick(servers, &client(1), None, 0) {
             Pick::Server(index) => servers[index].name().to_owned(),
             other => format!("{other:?}"),
         })
@@ -87,42 +98,42 @@ fn full_and_avoided_servers_are_passed_over() {
     let servers = servers(&[1, 1, 1], |index, options| options.maxconn = (index == 1).then_some(1));
     servers[1].served.store(1, Relaxed);
     assert_eq!(order(Algorithm::RoundRobin, &servers, 6), "ACACAC");
-    let mut balancer = Balancer::new(Algorithm::RoundRobin, false, &servers);
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::RoundRobin), &servers);
     for _ in 0..5 {
-        assert_eq!(balancer.pick(&servers, client(1), Some(0)), Pick::Server(2));
+        assert_eq!(balancer.pick(&servers, &client(1), Some(0), 0), Pick::Server(2));
     }
-    servers[0].order(Order::Maintenance, Instant::now());
-    servers[2].order(Order::Maintenance, Instant::now());
+    set(&servers[0], Order::Maintenance);
+    set(&servers[2], Order::Maintenance);
     balancer.refresh(&servers);
-    assert_eq!(balancer.pick(&servers, client(1), None), Pick::AllFull);
+    assert_eq!(balancer.pick(&servers, &client(1), None, 0), Pick::AllFull);
     servers[1].served.store(0, Relaxed);
     // Rather the avoided one than none.
-    assert_eq!(balancer.pick(&servers, client(1), Some(1)), Pick::Server(1));
+    assert_eq!(balancer.pick(&servers, &client(1), Some(1), 0), Pick::Server(1));
 }
 
 #[test]
 fn backups_come_in_only_when_nobody_else_is_left() {
     let servers = servers(&[1, 1, 1], |index, options| options.backup = index > 0);
-    let mut balancer = Balancer::new(Algorithm::RoundRobin, false, &servers);
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::RoundRobin), &servers);
     assert_eq!(names(&mut balancer, &servers, 3), "AAA");
-    servers[0].order(Order::Drain, Instant::now());
+    set(&servers[0], Order::Drain);
     balancer.refresh(&servers);
     assert_eq!(names(&mut balancer, &servers, 3), "BBB");
-    let mut all = Balancer::new(Algorithm::RoundRobin, true, &servers);
+    let mut all = Balancer::new(Rule { all_backups: true, ..Rule::plain(Algorithm::RoundRobin) }, &servers);
     assert_eq!(names(&mut all, &servers, 4), "BCBC");
-    servers[1].order(Order::Maintenance, Instant::now());
-    servers[2].order(Order::Maintenance, Instant::now());
+    set(&servers[1], Order::Maintenance);
+    set(&servers[2], Order::Maintenance);
     all.refresh(&servers);
-    assert_eq!(all.pick(&servers, client(1), None), Pick::Nobody);
+    assert_eq!(all.pick(&servers, &client(1), None, 0), Pick::Nobody);
 }
 
 #[test]
 fn least_connections_follow_the_load_and_the_weight() {
     let servers = servers(&[1, 2], |_, _| {});
-    let mut balancer = Balancer::new(Algorithm::LeastConn, false, &servers);
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::LeastConn), &servers);
     let mut counts = [0, 0];
     for _ in 0..30 {
-        let Pick::Server(index) = balancer.pick(&servers, client(1), None) else { panic!() };
+        let Pick::Server(index) = balancer.pick(&servers, &client(1), None, 0) else { panic!() };
         servers[index].served.fetch_add(1, Relaxed);
         counts[index] += 1;
     }
@@ -135,10 +146,10 @@ fn least_connections_follow_the_load_and_the_weight() {
 #[test]
 fn first_fills_one_after_the_other() {
     let servers = servers(&[1, 1], |_, options| options.maxconn = Some(2));
-    let mut balancer = Balancer::new(Algorithm::First, false, &servers);
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::First), &servers);
     let picks: Vec<_> = (0..5)
         .map(|_| {
-            let pick = balancer.pick(&servers, client(1), None);
+            let pick = balancer.pick(&servers, &client(1), None, 0);
             if let Pick::Server(index) = pick {
                 servers[index].served.fetch_add(1, Relaxed);
             }
@@ -151,14 +162,14 @@ fn first_fills_one_after_the_other() {
 #[test]
 fn source_keeps_a_client_on_its_server() {
     let servers = servers(&[1, 1, 1], |_, options| options.maxconn = Some(1));
-    let mut balancer = Balancer::new(Algorithm::Source, false, &servers);
-    let first = balancer.pick(&servers, client(7), None);
-    assert_eq!(balancer.pick(&servers, client(7), None), first);
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::Source), &servers);
+    let first = balancer.pick(&servers, &client(7), None, 0);
+    assert_eq!(balancer.pick(&servers, &client(7), None, 0), first);
     let Pick::Server(index) = first else { panic!() };
     servers[index].served.store(1, Relaxed);
-    assert_eq!(balancer.pick(&servers, client(7), None), Pick::Full(index));
+    assert_eq!(balancer.pick(&servers, &client(7), None, 0), Pick::Full(index));
     let seen: std::collections::HashSet<_> =
-        (0..30).map(|last| format!("{:?}", balancer.pick(&servers, client(last), None))).collect();
+        (0..30).map(|last| format!("{:?}", balancer.pick(&servers, &client(last), None, 0))).collect();
     assert_eq!(seen.len(), 3);
 }
 
@@ -175,12 +186,151 @@ fn random_draws_everybody_by_weight() {
 #[test]
 fn a_server_that_returns_gets_its_share_and_no_more() {
     let servers = servers(&[1, 1], |_, _| {});
-    let mut balancer = Balancer::new(Algorithm::RoundRobin, false, &servers);
-    servers[1].order(Order::Maintenance, Instant::now());
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::RoundRobin), &servers);
+    set(&servers[1], Order::Maintenance);
     balancer.refresh(&servers);
     assert_eq!(names(&mut balancer, &servers, 50), "A".repeat(50));
-    servers[1].order(Order::Ready, Instant::now());
+    set(&servers[1], Order::Ready);
     balancer.refresh(&servers);
     let picks = names(&mut balancer, &servers, 20);
     assert!((9..=11).contains(&picks.matches('B').count()), "{picks}");
+}
+
+/// (algorithm, hash type, servers of 64 clients with weights 3, 2, 1, and with weights 10, 20, 30), as haproxy
+/// 2.6.12 chose them. `hash-type consistent` alone means sdbm with avalanche.
+const HASHED: &[(Algorithm, HashType, &str, &str)] = &[
+    (
+        Algorithm::Source,
+        HashType { method: HashMethod::MapBased, function: HashFunction::Sdbm, avalanche: false },
+        "CBCBCAAAAAABABABCBCBCBCBCAAAAAABABABCBAAABABABCBCBAAAAABABAAABAB",
+        "CBCBCACACACBCBCBCBCBCBCBCACACACBCBCBCBCACBCBCBCBCBCACACBCBCACBCB",
+    ),
+    (
+        Algorithm::Source,
+        HashType { method: HashMethod::MapBased, function: HashFunction::Sdbm, avalanche: true },
+        "ACAAAABABAAAAAAABABBBABAAABACABBCCBCACABBBACAACAABACBBBACBCBCBBC",
+        "CCACCCBCBACCCACCBCBBBCBCCABCCCBBCCBCACCBBBCCCCCAABACBBBCCBCBCBBC",
+    ),
+    (
+        Algorithm::Source,
+        HashType { method: HashMethod::Consistent, function: HashFunction::Sdbm, avalanche: true },
+        "BABAABAAACBBABABAAAAABABCABABBABAAAAABAAABAABABAABABCCAAAAABACAA",
+        "CCCCCCACCBCBBCBCBCCCBCCCBACCBCCBCBCAACCCCCACBACCCBCACBACACCCCBAC",
+    ),
+    (
+        Algorithm::Source,
+        HashType { method: HashMethod::Consistent, function: HashFunction::Sdbm, avalanche: false },
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB",
+    ),
+    (
+        Algorithm::Hash(HashKey::Source),
+        HashType { method: HashMethod::MapBased, function: HashFunction::Sdbm, avalanche: false },
+        "BAACBACBABBABAABAACBBAACBACBABBABAABABABBABAABAACBACBABBABABBABA",
+        "BCACBACBCBBCBCABCACBBCACBACBCBBCBCABCBCBBCBCABCACBACBCBBCBCBBCBC",
+    ),
+    (
+        Algorithm::Hash(HashKey::Source),
+        HashType { method: HashMethod::MapBased, function: HashFunction::Djb2, avalanche: false },
+        "ABCAACAABAABABCABCAAABABCABCAACAABAABABACAABAABABCABCAACAABCABCA",
+        "CBCACCACBCCBCBCCBCACCBCBCCBCACCACBCCBCBCCACBCCBCBCCBCACCACBCCBCA",
+    ),
+    (
+        Algorithm::Hash(HashKey::Source),
+        HashType { method: HashMethod::MapBased, function: HashFunction::Wt6, avalanche: true },
+        "BBBBABABCAACCBABABBACBAACCAABCAABCACAABABBBBBAAAAACAAACCAABCAAAB",
+        "BBBBABCBCAACCBCBCBBCCBACCCACBCCCBCCCCCBCBBBBBCAACCCCAACCAABCAACB",
+    ),
+    (
+        Algorithm::Hash(HashKey::Source),
+        HashType { method: HashMethod::MapBased, function: HashFunction::Crc32, avalanche: false },
+        "AABCACBABCACABBCCAAACAACBAABCABAAAAABAABACCCCCABAAAAAABAABAAAAAA",
+        "ACBCACBCBCCCCBBCCACACACCBCCBCCBCCCACBCABACCCCCABACCACCBACBACAAAC",
+    ),
+    (
+        Algorithm::Hash(HashKey::Source),
+        HashType { method: HashMethod::Consistent, function: HashFunction::Sdbm, avalanche: true },
+        "BBAAAAAABABBBAAABAAAABBBAAAACABBBCABAABACAACACCBAABBABAACCBCAAAA",
+        "CCCBACBCBCCBBACACBCBBBCBCCBCBCBBBCCCCCCBCCCCBCCBBCCCBBBBBBBBABCB",
+    ),
+    (
+        Algorithm::Hash(HashKey::Source),
+        HashType { method: HashMethod::Consistent, function: HashFunction::Crc32, avalanche: true },
+        "ABAABABACABBBAABABCABCBBBCBAAABBAAAABBAAACCBABAAAABAAACCBBAACAAA",
+        "BBCABCBCBCCBBCCACACBBCCCCCBBCCBCABCACCAACBCBACBAAACCCACBCCAACACC",
+    ),
+    (
+        Algorithm::Hash(HashKey::SourcePort),
+        HashType { method: HashMethod::MapBased, function: HashFunction::Sdbm, avalanche: false },
+        "BABCAABABCAABABCAABABCAABABCAABABCAABABCAABABCAABABCAABABCAABABC",
+        "BCBCACBCBCACBCBCACBCBCACBCBCACBCBCACBCBCACBCBCACBCBCACBCBCACBCBC",
+    ),
+    (
+        Algorithm::Hash(HashKey::Destination),
+        HashType { method: HashMethod::Consistent, function: HashFunction::Djb2, avalanche: false },
+        "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB",
+        "CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC",
+    ),
+];
+
+#[test]
+fn hashes_lead_to_the_servers_haproxy_leads_them_to() {
+    let visitor = |number: u16| {
+        let byte = |value: u16| u8::try_from(value % 256).unwrap();
+        let ip = IpAddr::from([127, byte(number % 5), byte(number * 7), byte(1 + number * 13 % 250)]);
+        Visitor {
+            source: std::net::SocketAddr::new(ip, 20_000 + number),
+            destination: Some(([127, 0, 0, 1], 9500).into()),
+        }
+    };
+    for (algorithm, hash_type, light, heavy) in HASHED {
+        for (weights, recorded) in [([3, 2, 1], light), ([10, 20, 30], heavy)] {
+            let servers = servers(&weights, |_, _| {});
+            let rule = Rule { hash_type: *hash_type, ..Rule::plain(*algorithm) };
+            let mut balancer = Balancer::new(rule, &servers);
+            let chosen: String = (0..64)
+                .map(|number| match balancer.pick(&servers, &visitor(number), None, 0) {
+                    Pick::Server(index) => servers[index].name().to_owned(),
+                    other => format!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(chosen, **recorded, "{algorithm:?} {hash_type:?} {weights:?}");
+        }
+    }
+}
+
+#[test]
+fn fixed_turns_and_least_connections_go_in_haproxys_order() {
+    for (weights, recorded) in
+        [(&[3, 2, 1], "AABABCAABABCAABABCAABABC"), (&[10, 20, 30], "ACBCBCACBCBCACBCBCACBCBC")]
+    {
+        let servers = servers(weights, |_, _| {});
+        assert_eq!(order(Algorithm::StaticRoundRobin, &servers, recorded.len()), recorded);
+    }
+    // Every connection stays.
+    let servers = servers(&[1, 2, 3], |_, _| {});
+    let mut balancer = Balancer::new(Rule::plain(Algorithm::LeastConn), &servers);
+    let chosen: String = (0..24)
+        .map(|_| {
+            let Pick::Server(index) = balancer.pick(&servers, &client(1), None, 0) else { panic!() };
+            servers[index].served.fetch_add(1, Relaxed);
+            servers[index].name().to_owned()
+        })
+        .collect();
+    assert_eq!(chosen, "ABCCBCCBCABCCBCABCCBCABC");
+}
+
+#[test]
+fn a_bounded_hash_passes_over_who_has_more_than_its_share() {
+    let servers = servers(&[1, 1, 1, 1], |_, _| {});
+    let hash_type = HashType { method: HashMethod::Consistent, avalanche: true, ..HashType::default() };
+    let rule = Rule { hash_type, balance_factor: 150, ..Rule::plain(Algorithm::Source) };
+    let mut balancer = Balancer::new(rule, &servers);
+    // All connections of one client stay; none of the four gets more than one and a half fourths of them.
+    for sessions in 0..40 {
+        let Pick::Server(index) = balancer.pick(&servers, &client(1), None, sessions) else { panic!() };
+        servers[index].served.fetch_add(1, Relaxed);
+    }
+    let most = servers.iter().map(|server| server.served.load(Relaxed)).max().unwrap();
+    assert!((14..=16).contains(&most), "{most}");
 }

@@ -21,8 +21,20 @@ use std::time::Duration;
 pub enum Outcome {
     /// The server is well.
     Passed,
+    /// It is well and wants no new connections.
+    PassedConditionally,
     /// It is not.
     Failed,
+    /// Nothing about health.
+    Neutral,
+}
+
+impl Outcome {
+    /// Whether the server is well.
+    #[must_use]
+    pub fn is_pass(self) -> bool {
+        matches!(self, Self::Passed | Self::PassedConditionally)
+    }
 }
 
 /// The health of one server.
@@ -71,13 +83,13 @@ impl Health {
                     self.value = 0;
                 }
             }
-            Outcome::Passed if self.value < self.top() => {
+            Outcome::Passed | Outcome::PassedConditionally if self.value < self.top() => {
                 self.value += 1;
                 if self.value >= self.rise {
                     self.value = self.top();
                 }
             }
-            Outcome::Passed => {}
+            Outcome::Passed | Outcome::PassedConditionally | Outcome::Neutral => {}
         }
         Change {
             moved: self.value != before.value,
@@ -121,9 +133,45 @@ impl Health {
         if self.is_up() { (self.value - self.rise + 1, self.fall) } else { (self.value, self.rise) }
     }
 
+    /// Nothing on the way to the other side is missing.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.value == self.top()
+    }
+
+    /// Passed checks on the way up, and how many it takes.
+    #[must_use]
+    pub fn rising(&self) -> (u32, u32) {
+        (self.value, self.rise)
+    }
+
+    /// Failed checks left on the way down, and how many it takes.
+    #[must_use]
+    pub fn falling(&self) -> (u32, u32) {
+        ((self.value + 1).saturating_sub(self.rise), self.fall)
+    }
+
+    /// As at the start: up, and the first failed check takes it down.
+    pub fn restart(&mut self) {
+        self.value = self.rise;
+    }
+
+    /// Two failures from being down, when it is better than that (`on-error sudden-death`).
+    pub fn weaken(&mut self) {
+        if self.value > self.rise {
+            self.value = (self.rise + 1).min(self.top());
+        }
+    }
+
     /// Makes the server fully well, or not at all, by an operator's order.
     pub fn force(&mut self, up: bool) {
         self.value = if up { self.top() } else { 0 };
+    }
+
+    /// Takes a number over from another process, which may have had another `rise` and `fall`; being up or
+    /// down stays.
+    pub fn restore(&mut self, up: bool, value: u32) {
+        self.value = if up { value.clamp(self.rise, self.top()) } else { value.min(self.rise - 1) };
     }
 
     fn top(&self) -> u32 {

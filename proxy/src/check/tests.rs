@@ -8,17 +8,17 @@ use super::*;
 #[test]
 fn first_checks_are_spread_over_the_shortest_interval() {
     let second = Duration::from_secs;
-    assert_eq!(first_delays(&[second(5), second(5)], None), [second(0), Duration::from_millis(2500)]);
+    assert_eq!(jobs::first_delays(&[second(5), second(5)], None), [second(0), Duration::from_millis(2500)]);
     // A server with a longer interval is placed within its own.
     assert_eq!(
-        first_delays(&[second(2), second(2), second(10), second(2)], None),
+        jobs::first_delays(&[second(2), second(2), second(10), second(2)], None),
         [second(0), Duration::from_millis(500), second(5), Duration::from_millis(1500)]
     );
     // Short intervals start within themselves, or together when all are short.
     let short = Duration::from_millis(100);
-    assert_eq!(first_delays(&[short, short], None), [second(0), Duration::from_millis(50)]);
+    assert_eq!(jobs::first_delays(&[short, short], None), [second(0), Duration::from_millis(50)]);
     assert_eq!(
-        first_delays(&[second(5), second(5)], Some(second(1))),
+        jobs::first_delays(&[second(5), second(5)], Some(second(1))),
         [second(0), Duration::from_millis(500)]
     );
 }

@@ -2,9 +2,55 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 /// An address to accept on.
-pub type BindAddress = SocketAddr;
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BindAddress {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// A unix socket with this path (`unix@/run/x.sock`, `/run/x.sock`).
+    Unix(PathBuf),
+    /// A unix socket with a name outside the file system (`abns@name`).
+    Abstract(String),
+    /// A listening socket the parent has opened (`fd@5`).
+    Fd(i32),
+}
+
+impl BindAddress {
+    /// Address and port, when it has them.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The port; 0 when it has none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.tcp().map_or(0, |address| address.port())
+    }
+
+    /// Changes the port of an address that has one.
+    pub fn set_port(&mut self, port: u16) {
+        if let Self::Tcp(address) = self {
+            address.set_port(port);
+        }
+    }
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix@{}", path.display()),
+            Self::Abstract(name) => write!(f, "abns@{name}"),
+            Self::Fd(fd) => write!(f, "fd@{fd}"),
+        }
+    }
+}
 
 /// Where a server is; a name is looked up at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +68,10 @@ pub enum Host {
     Ip(IpAddr),
     /// By name.
     Name(String),
+    /// A unix socket with this path.
+    Unix(PathBuf),
+    /// A unix socket with a name outside the file system (`abns@`).
+    Abstract(String),
 }
 
 /// A server's port.
@@ -46,6 +96,9 @@ impl ServerAddress {
         };
         match &self.host {
             Host::Ip(ip) => Ok(SocketAddr::new(*ip, port)),
+            Host::Unix(_) | Host::Abstract(_) => {
+                Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "a unix socket"))
+            }
             Host::Name(name) => {
                 let mut found: Vec<SocketAddr> = (name.as_str(), port).to_socket_addrs()?.collect();
                 // HAProxy prefers IPv4 here unless told otherwise.
@@ -62,6 +115,8 @@ impl fmt::Display for ServerAddress {
             Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]")?,
             Host::Ip(ip) => write!(f, "{ip}")?,
             Host::Name(name) => f.write_str(name)?,
+            Host::Unix(path) => return write!(f, "unix@{}", path.display()),
+            Host::Abstract(name) => return write!(f, "abns@{name}"),
         }
         match self.port {
             Port::Fixed(port) => write!(f, ":{port}"),
@@ -76,6 +131,18 @@ impl fmt::Display for ServerAddress {
 /// # Errors
 /// Says what is wrong with it.
 pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, String> {
+    if let Some(path) = unix_path(text) {
+        return path.map(|path| vec![BindAddress::Unix(path)]);
+    }
+    if let Some(name) = text.strip_prefix("abns@") {
+        return abstract_name(name).map(|name| vec![BindAddress::Abstract(name)]);
+    }
+    if let Some(number) = text.strip_prefix("fd@") {
+        return match number.parse::<i32>() {
+            Ok(fd) if fd >= 0 => Ok(vec![BindAddress::Fd(fd)]),
+            _ => Err(format!("`{number}` is not the number of an open file")),
+        };
+    }
     let text = strip_family(text)?;
     let (host, ports) = split_port(text)
         .ok_or_else(|| format!("`{text}` has no port; write ADDRESS:PORT, or :PORT for all addresses"))?;
@@ -106,7 +173,28 @@ pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, String> {
     if high - low >= 4096 {
         return Err(format!("port range {low}-{high} is larger than 4096 ports"));
     }
-    Ok((low..=high).map(|port| SocketAddr::new(ip, port)).collect())
+    Ok((low..=high).map(|port| BindAddress::Tcp(SocketAddr::new(ip, port))).collect())
+}
+
+/// `unix@PATH`, `uxst@PATH` or a path by itself.
+fn unix_path(text: &str) -> Option<Result<PathBuf, String>> {
+    let path = ["unix@", "uxst@"]
+        .iter()
+        .find_map(|family| text.strip_prefix(family))
+        .or_else(|| text.starts_with('/').then_some(text))?;
+    // sun_path has 108 bytes; HAProxy needs some of them for a temporary name.
+    Some(if path.is_empty() || path.len() > 96 || path.contains('\0') {
+        Err(format!("`{path}` is not the path of a unix socket; it has 1 to 96 bytes"))
+    } else {
+        Ok(PathBuf::from(path))
+    })
+}
+
+fn abstract_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.len() > 107 || name.contains('\0') {
+        return Err(format!("`{name}` is not the name of a unix socket; it has 1 to 107 bytes"));
+    }
+    Ok(name.to_owned())
 }
 
 /// Reads a server's address.
@@ -114,6 +202,13 @@ pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, String> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn parse_server(text: &str) -> Result<ServerAddress, String> {
+    let plain = |host| ServerAddress { host, port: Port::Relative(0) };
+    if let Some(path) = unix_path(text) {
+        return path.map(|path| plain(Host::Unix(path)));
+    }
+    if let Some(name) = text.strip_prefix("abns@") {
+        return abstract_name(name).map(|name| plain(Host::Abstract(name)));
+    }
     let text = strip_family(text)?;
     let (host, port) = match split_port(text) {
         Some((host, port)) => (host, parse_port(port)?),
@@ -184,9 +279,23 @@ mod tests {
         assert_eq!(one(":::80"), "[::]:80");
         assert_eq!(one("ipv4@10.0.0.1:80"), "10.0.0.1:80");
         assert_eq!(parse_bind(":8000-8003").unwrap().len(), 4);
-        for wrong in
-            ["5672", ":0", ":99999", ":9-3", ":1-65535", "unix@/x", "/run/x.sock", "nosuch.invalid:1", ""]
-        {
+        for text in ["unix@/run/x.sock", "abns@x", "fd@5"] {
+            assert_eq!(one(text), text);
+        }
+        assert_eq!(one("/run/x.sock"), "unix@/run/x.sock");
+        for wrong in [
+            "5672",
+            ":0",
+            ":99999",
+            ":9-3",
+            ":1-65535",
+            "unix@",
+            "fd@x",
+            "fd@-1",
+            "abns@",
+            "nosuch.invalid:1",
+            "",
+        ] {
             assert!(parse_bind(wrong).is_err(), "{wrong}");
         }
     }
@@ -196,9 +305,11 @@ mod tests {
         assert_eq!(parse_server("10.0.0.1:5672").unwrap().to_string(), "10.0.0.1:5672");
         assert_eq!(parse_server("rabbit-1.example:5672").unwrap().to_string(), "rabbit-1.example:5672");
         assert_eq!(parse_server("[::1]:5672").unwrap().to_string(), "[::1]:5672");
+        assert_eq!(parse_server("/run/x").unwrap().to_string(), "unix@/run/x");
+        assert_eq!(parse_server("abns@x").unwrap().host, Host::Abstract("x".to_owned()));
         assert_eq!(parse_server("10.0.0.1").unwrap().port, Port::Relative(0));
         assert_eq!(parse_server("10.0.0.1:+1000").unwrap().port, Port::Relative(1000));
-        for wrong in ["", ":", "a b:1", "10.0.0.1:x", "10.0.0.1:70000", "/run/x"] {
+        for wrong in ["", ":", "a b:1", "10.0.0.1:x", "10.0.0.1:70000", "fd@3", "unix@"] {
             assert!(parse_server(wrong).is_err(), "{wrong}");
         }
         assert_eq!(parse_server("127.0.0.1:7").unwrap().resolve().unwrap().to_string(), "127.0.0.1:7");

@@ -15,20 +15,22 @@
 //! checked, an idle connection lives an hour, TCP keep-alive is on, a refused connection goes to
 //! another server at once.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::diagnostic::Diagnostics;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use self::values::{BindList, Ordered, Redispatch, Weight};
+use self::words::Words;
 use super::address::{self, ServerAddress};
-use super::haproxy_cfg::{parse_algorithm, parse_log_sink};
-use super::rules::{ClientRule, Condition, Network, Test};
+use super::haproxy_cfg::{native, parse_algorithm, parse_log_sink};
+use super::rules::{ClientAction, ClientRule, Condition, Network, Stage, Term, Test};
+use super::server::Template;
 use super::{
     Algorithm, Bind, CheckKind, Config, Global, Kind, LogSink, Mode, Place, ProxyConfig, ProxyProtocol,
     ServerConfig, ServerOptions, Settings, StatsAdmin, StatsConfig, Timeouts, duration,
@@ -39,23 +41,33 @@ use super::{
 /// # Errors
 /// All mistakes of the text.
 pub fn read(text: &str, file: &str, config: &mut Config) -> Result<Diagnostics, Diagnostics> {
-    let raw: RawFile = daemon::config::parse_toml(text, file)?;
+    let mut words = Words::default();
+    let raw: RawFile = daemon::config::parse_toml_edited(text, file, |document| words.take(document))?;
     let context = Context { text, file };
+    let mut remarks = Diagnostics::new();
     raw.global.apply(&mut config.global);
+    words.global(config, &context, &mut remarks);
     let mut defaults = native_defaults();
     raw.defaults.apply(&mut defaults, &context);
-    let sections = [(Kind::Listen, raw.listen), (Kind::Frontend, raw.frontend), (Kind::Backend, raw.backend)];
-    for (kind, sections) in sections {
-        for (name, section) in sections.0 {
-            let id = config.next_id();
-            config.proxies.push(section.build(&name, id, kind, &defaults, &context));
-        }
+    words.defaults(&mut defaults, &context, &mut remarks);
+    let mut sections: HashMap<(Kind, String), RawSection> = HashMap::new();
+    for (kind, list) in
+        [(Kind::Listen, raw.listen), (Kind::Frontend, raw.frontend), (Kind::Backend, raw.backend)]
+    {
+        sections.extend(list.0.into_iter().map(|(name, section)| ((kind, name), section)));
     }
-    for (name, stats) in raw.stats.0 {
-        let id = config.next_id();
-        config.proxies.push(stats.build(&name, id, &defaults, &context));
+    let mut pages: HashMap<String, RawStats> = raw.stats.0.into_iter().collect();
+    for (_, kind, name) in &words.order {
+        let built = match kind {
+            Some(kind) => sections
+                .remove(&(*kind, name.clone()))
+                .map(|section| section.build(name, *kind, &defaults, &context, &words, &mut remarks)),
+            None => pages.remove(name).map(|page| page.build(name, &defaults, &context, &mut remarks)),
+        };
+        config.proxies.extend(built);
     }
-    Ok(Diagnostics::new())
+    words.lists(config, &context, &mut remarks);
+    remarks.clone().into_result(remarks)
 }
 
 /// What holds when neither `[defaults]` nor the section says anything.
@@ -110,7 +122,18 @@ struct RawFile {
     backend: Ordered<RawSection>,
     #[serde(default)]
     stats: Ordered<RawStats>,
+    /// Its keys are taken out before.
+    #[serde(default)]
+    #[expect(dead_code, reason = "only so that the tables are known")]
+    resolvers: Ordered<Empty>,
+    #[serde(default)]
+    #[expect(dead_code, reason = "only so that the tables are known")]
+    userlist: Ordered<Empty>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -170,7 +193,7 @@ struct RawSection {
     redispatch: Option<Redispatch>,
     maxconn: Option<u32>,
     fullconn: Option<u32>,
-    log: Option<Vec<Sink>>,
+    log: Option<Vec<SinkOrGlobal>>,
     log_connections: Option<bool>,
     log_empty: Option<bool>,
     log_checks: Option<bool>,
@@ -207,10 +230,11 @@ impl RawSection {
         set(&mut settings.retries, self.retries);
         set(&mut settings.redispatch, self.redispatch.map(|redispatch| redispatch.0));
         settings.maxconn = self.maxconn.map_or(settings.maxconn, |limit| (limit > 0).then_some(limit));
-        settings.fullconn = self.fullconn.or(settings.fullconn);
+        settings.fullconn = self.fullconn.map_or(settings.fullconn, |limit| (limit > 0).then_some(limit));
+        settings.backlog = self.backlog.map_or(settings.backlog, |limit| (limit > 0).then_some(limit));
         if let Some(logs) = self.log {
-            settings.log_global = false;
-            settings.logs = logs.into_iter().map(|sink| sink.0).collect();
+            settings.log_global = logs.iter().any(|sink| sink.0.is_none());
+            settings.logs = logs.into_iter().filter_map(|sink| sink.0).collect();
         }
         set(&mut settings.tcplog, self.log_connections);
         set(&mut settings.dontlognull, self.log_empty.map(|log| !log));
@@ -230,41 +254,85 @@ impl RawSection {
     fn build(
         mut self,
         name: &str,
-        id: u32,
         kind: Kind,
         defaults: &Settings,
         context: &Context<'_>,
+        words: &Words,
+        remarks: &mut Diagnostics,
     ) -> ProxyConfig {
-        let mut proxy = ProxyConfig::new(name, id, kind, defaults.clone());
+        let mut proxy = ProxyConfig::new(name, 0, kind, defaults.clone());
         proxy.place.file = context.file.to_owned();
-        let (bind, interface, backlog) = (self.bind.take(), self.interface.take(), self.backlog);
+        let (bind, interface) = (self.bind.take(), self.interface.take());
         let servers = std::mem::take(&mut self.servers);
         proxy.client_rules = client_rules(std::mem::take(&mut self.allow), std::mem::take(&mut self.deny));
         self.apply(&mut proxy.settings, context);
         if let Some(bind) = bind {
             proxy.place = context.place(bind.span());
-            proxy.binds = binds(bind, interface, backlog, context);
+            proxy.binds = binds(bind, interface, context, remarks);
         }
-        for (index, (name, server)) in servers.0.into_iter().enumerate() {
+        words.section(&mut proxy, context, remarks);
+        for (name, server) in servers.0 {
             let place = context.place(server.span());
-            let server = server.into_inner();
-            let mut options = proxy.settings.default_server.clone();
-            server.options.apply(&mut options);
-            let id = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
-            proxy.servers.push(ServerConfig { name, id, address: server.address.0, options, place });
+            add_server(&mut proxy, &name, server.into_inner(), place, (words, context), remarks);
         }
         proxy
+    }
+}
+
+/// One server, or as many as its `template` says.
+fn add_server(
+    proxy: &mut ProxyConfig,
+    name: &str,
+    server: RawServer,
+    place: Place,
+    (words, context): (&Words, &Context<'_>),
+    remarks: &mut Diagnostics,
+) {
+    let mut options =
+        if server.inherit { proxy.settings.default_server.clone() } else { ServerOptions::default() };
+    let mut id = None;
+    server.options.apply(&mut options);
+    words.server(proxy, name, (&mut options, &mut id), context, remarks);
+    let address = server.address.0;
+    let Some(Numbers((low, high))) = server.template else {
+        let id = id.unwrap_or_else(|| proxy.next_server_id());
+        proxy.servers.push(ServerConfig {
+            name: name.to_owned(),
+            id,
+            address,
+            options,
+            template: None,
+            place,
+        });
+        return;
+    };
+    for number in low..=high {
+        let id = id.filter(|_| number == low).unwrap_or_else(|| proxy.next_server_id());
+        proxy.servers.push(ServerConfig {
+            name: format!("{name}{number}"),
+            id,
+            address: address.clone(),
+            options: options.clone(),
+            template: Some(Template { prefix: name.to_owned(), low, high }),
+            place: place.clone(),
+        });
     }
 }
 
 /// Who is in `deny` stays out; with `allow`, so does everybody who is not in it.
 fn client_rules(allow: Vec<Net>, deny: Vec<Net>) -> Vec<ClientRule> {
     let rule = |networks: Vec<Net>, negated: bool| ClientRule {
-        accept: false,
+        stage: Stage::Session,
+        action: ClientAction::Reject,
         condition: Condition {
-            groups: vec![vec![(true, Test::Source(networks.into_iter().map(|network| network.0).collect()))]],
+            groups: vec![vec![Term {
+                negated: false,
+                name: None,
+                tests: vec![Test::Source(networks.into_iter().map(|network| network.0).collect())],
+            }]],
             negated,
         },
+        place: Place::default(),
     };
     let mut rules = Vec::new();
     if !deny.is_empty() {
@@ -279,24 +347,17 @@ fn client_rules(allow: Vec<Net>, deny: Vec<Net>) -> Vec<ClientRule> {
 fn binds(
     list: Spanned<BindList>,
     interface: Option<String>,
-    backlog: Option<u32>,
     context: &Context<'_>,
+    remarks: &mut Diagnostics,
 ) -> Vec<Bind> {
     let place = context.place(list.span());
-    list.into_inner()
-        .0
-        .into_iter()
-        .map(|address| Bind {
-            address,
-            name: None,
-            interface: interface.clone(),
-            v6only: None,
-            backlog,
-            transparent: false,
-            maxconn: None,
-            place: place.clone(),
-        })
-        .collect()
+    let lines = list.into_inner().0;
+    let mut binds: Vec<Bind> =
+        lines.iter().flat_map(|line| native::bind_line(&place, line, remarks)).collect();
+    for bind in &mut binds {
+        bind.interface = bind.interface.take().or(interface.clone());
+    }
+    binds
 }
 
 #[derive(Deserialize, Default)]
@@ -305,6 +366,7 @@ struct RawTimeouts {
     client: Option<Time>,
     server: Option<Spanned<Time>>,
     connect: Option<Time>,
+    check: Option<Time>,
     queue: Option<Time>,
     tunnel: Option<Time>,
     client_fin: Option<Time>,
@@ -317,6 +379,7 @@ impl RawTimeouts {
         let or = |new: Option<Time>, old: Option<Duration>| new.map_or(old, |time| time.or_never());
         timeouts.client = or(self.client, timeouts.client);
         timeouts.connect = or(self.connect, timeouts.connect);
+        timeouts.check = or(self.check, timeouts.check);
         timeouts.queue = or(self.queue, timeouts.queue);
         timeouts.tunnel = or(self.tunnel, timeouts.tunnel);
         timeouts.client_fin = or(self.client_fin, timeouts.client_fin);
@@ -343,29 +406,13 @@ struct RawCheckTable {
     timeout: Option<Time>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum RawCheckKind {
-    Tcp,
-    Amqp,
-}
-
-impl From<RawCheckKind> for CheckKind {
-    fn from(kind: RawCheckKind) -> Self {
-        match kind {
-            RawCheckKind::Tcp => Self::Tcp,
-            RawCheckKind::Amqp => Self::Amqp,
-        }
-    }
-}
-
 impl RawCheck {
     fn apply(self, settings: &mut Settings) {
         match self.0 {
             Err(on) => settings.default_server.check = on,
             Ok(table) => {
                 settings.default_server.check = true;
-                settings.check = table.kind.map_or(settings.check, CheckKind::from);
+                settings.check = table.kind.as_ref().map_or(settings.check, |kind| kind.0);
                 settings.timeouts.check =
                     table.timeout.as_ref().map(|time| time.0).or(settings.timeouts.check);
                 table.apply(&mut settings.default_server);
@@ -390,12 +437,18 @@ impl RawCheckTable {
 struct RawServer {
     address: Address,
     options: RawServerOptions,
+    template: Option<Numbers>,
+    inherit: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawServerTable {
     address: Address,
+    /// `"1-3"`: one server for each number, named after it.
+    template: Option<Numbers>,
+    /// Start from `server_defaults` (the default).
+    inherit: Option<bool>,
     check: Option<RawCheck>,
     weight: Option<Weight>,
     backup: Option<bool>,
@@ -436,7 +489,7 @@ impl RawServerOptions {
                 Err(on) => options.check = on,
                 Ok(table) => {
                     options.check = true;
-                    options.check_kind = table.kind.map(CheckKind::from).or(options.check_kind);
+                    options.check_kind = table.kind.as_ref().map(|kind| kind.0).or(options.check_kind);
                     table.apply(options);
                 }
             }
@@ -482,19 +535,25 @@ enum RawAdmin {
 }
 
 impl RawStats {
-    fn build(self, name: &str, id: u32, defaults: &Settings, context: &Context<'_>) -> ProxyConfig {
-        let mut proxy = ProxyConfig::new(name, id, Kind::Listen, defaults.clone());
+    fn build(
+        self,
+        name: &str,
+        defaults: &Settings,
+        context: &Context<'_>,
+        remarks: &mut Diagnostics,
+    ) -> ProxyConfig {
+        let mut proxy = ProxyConfig::new(name, 0, Kind::Listen, defaults.clone());
         proxy.place.file = context.file.to_owned();
         proxy.settings.mode = Mode::Http;
         proxy.settings.maxconn = self.maxconn.filter(|limit| *limit > 0);
         if let Some(bind) = self.bind {
             proxy.place = context.place(bind.span());
-            proxy.binds = binds(bind, self.interface, None, context);
+            proxy.binds = binds(bind, self.interface, context, remarks);
         }
         let base = StatsConfig::default();
         proxy.settings.stats = StatsConfig {
             enabled: true,
-            uri: self.uri.unwrap_or(base.uri),
+            uri: self.uri.unwrap_or_else(|| base.uri.clone()),
             refresh: self.refresh.map(|time| time.0),
             auth: self.auth.into_iter().map(|pair| pair.0).collect(),
             realm: self.realm,
@@ -507,37 +566,9 @@ impl RawStats {
             show_node: Some(None),
             show_desc: Some(None),
             show_legends: true,
+            ..base
         };
         proxy
-    }
-}
-
-/// A table whose order is kept.
-struct Ordered<T>(Vec<(String, T)>);
-
-impl<T> Default for Ordered<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Ordered<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table with one entry for each name")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Ordered(entries))
-            }
-        }
-        deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 
@@ -577,80 +608,34 @@ from_text!(Pair, (String, String), "a user and a password, \"user:password\"", |
 });
 from_text!(Net, Network, "an address or a network, e.g. \"10.0.0.0/8\"", Network::parse);
 from_text!(Sink, LogSink, "a log receiver, e.g. \"127.0.0.1 local0 info\"", parse_log_sink);
+from_text!(SinkOrGlobal, Option<LogSink>, "global, or a log receiver", |text| {
+    if text == "global" { Ok(None) } else { parse_log_sink(text).map(Some) }
+});
 from_text!(Balance, Algorithm, "an algorithm, e.g. \"roundrobin\"", |text| {
     parse_algorithm(text).ok_or_else(|| {
         format!("`{text}` is not an algorithm; use roundrobin, static-rr, leastconn, first, source or random")
     })
 });
 
+from_text!(RawCheckKind, CheckKind, "a kind of check, e.g. \"amqp\"", |text| {
+    let known = CheckKind::ALL.map(CheckKind::word);
+    CheckKind::ALL
+        .into_iter()
+        .find(|kind| kind.word() == text)
+        .ok_or_else(|| format!("`{text}` is not a kind of check; use one of {}", known.join(", ")))
+});
+from_text!(Numbers, (u32, u32), "numbers, e.g. \"1-3\"", |text| {
+    let (low, high) = text.split_once('-').unwrap_or(("1", text));
+    match (low.parse::<u32>(), high.parse::<u32>()) {
+        (Ok(low), Ok(high)) if low <= high && high - low < 10_000 && high < u32::MAX => Ok((low, high)),
+        _ => Err(format!("`{text}` is not a range of numbers")),
+    }
+});
+
 impl Time {
     /// The time; 0 is "never", as in haproxy.cfg.
     fn or_never(&self) -> Option<Duration> {
         (!self.0.is_zero()).then_some(self.0)
-    }
-}
-
-struct Weight(u32);
-
-impl<'de> Deserialize<'de> for Weight {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u32::deserialize(deserializer)? {
-            weight @ 0..=256 => Ok(Self(weight)),
-            weight => Err(D::Error::custom(format!("weight {weight} is not between 0 and 256"))),
-        }
-    }
-}
-
-/// `true` (on every retry), `false`, or a number as in `option redispatch N`.
-struct Redispatch(Option<i32>);
-
-impl<'de> Deserialize<'de> for Redispatch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Choice;
-        impl Visitor<'_> for Choice {
-            type Value = Redispatch;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true, false or a number of retries")
-            }
-            fn visit_bool<E: Error>(self, on: bool) -> Result<Redispatch, E> {
-                Ok(Redispatch(on.then_some(1)))
-            }
-            fn visit_i64<E: Error>(self, every: i64) -> Result<Redispatch, E> {
-                let every = i32::try_from(every).map_err(|_| E::custom("number too large"))?;
-                Ok(Redispatch((every != 0).then_some(every)))
-            }
-        }
-        deserializer.deserialize_any(Choice)
-    }
-}
-
-/// One address, or a list.
-struct BindList(Vec<SocketAddr>);
-
-impl<'de> Deserialize<'de> for BindList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = BindList;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address such as \":5672\", or a list of them")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<BindList, E> {
-                let mut all = Vec::new();
-                for part in text.split(',') {
-                    all.extend(address::parse_bind(part.trim()).map_err(E::custom)?);
-                }
-                Ok(BindList(all))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BindList, A::Error> {
-                let mut all = Vec::new();
-                while let Some(text) = list.next_element::<String>()? {
-                    all.extend(address::parse_bind(&text).map_err(A::Error::custom)?);
-                }
-                Ok(BindList(all))
-            }
-        }
-        deserializer.deserialize_any(List)
     }
 }
 
@@ -683,7 +668,12 @@ impl<'de> Deserialize<'de> for RawServer {
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<RawServer, E> {
                 let address = address::parse_server(text).map_err(E::custom)?;
-                Ok(RawServer { address: Address(address), options: RawServerOptions::default() })
+                Ok(RawServer {
+                    address: Address(address),
+                    options: RawServerOptions::default(),
+                    template: None,
+                    inherit: true,
+                })
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawServer, A::Error> {
                 let table = RawServerTable::deserialize(MapAccessDeserializer::new(map))?;
@@ -697,7 +687,8 @@ impl<'de> Deserialize<'de> for RawServer {
                     check_address: table.check_address,
                     proxy_protocol: table.proxy_protocol,
                 };
-                Ok(RawServer { address: table.address, options })
+                let inherit = table.inherit.unwrap_or(true);
+                Ok(RawServer { address: table.address, options, template: table.template, inherit })
             }
         }
         deserializer.deserialize_any(Choice)
@@ -706,3 +697,8 @@ impl<'de> Deserialize<'de> for RawServer {
 
 #[cfg(test)]
 mod tests;
+mod values;
+mod words;
+mod write;
+
+pub use self::write::write;

@@ -24,8 +24,14 @@ pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
             .help("proxy init writes a configuration to start from"),
         );
     }
+    for proxy in &config.proxies {
+        backend_modes(proxy, config, remarks);
+    }
+    super::complete::complete(config, remarks);
     names(config, remarks);
+    super::references::check(config, remarks);
     addresses(config, remarks);
+    super::unused::remarks(config, remarks);
     let mut warned: Vec<Place> = Vec::new();
     for proxy in &config.proxies {
         backends(proxy, config, remarks);
@@ -70,7 +76,7 @@ fn addresses(config: &Config, remarks: &mut Diagnostics) {
     let mut seen: HashMap<_, (&Place, &str)> = HashMap::new();
     for proxy in config.proxies.iter().filter(|proxy| !proxy.settings.disabled) {
         for bind in &proxy.binds {
-            let key = (bind.address, bind.interface.clone());
+            let key = (bind.address.clone(), bind.interface.clone());
             if let Some((place, name)) = seen.insert(key, (&bind.place, &proxy.name)) {
                 let message = format!(
                     "{} is taken by `{name}` already{}",
@@ -103,22 +109,25 @@ fn backends(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
         }
         return;
     };
+    let known = || config.proxies.iter().filter(|other| other.has_backend()).map(|other| other.name.as_str());
+    if !known().any(|known| known == name) {
+        let mut remark = Diagnostic::error("unknown-backend", format!("there is no backend `{name}`"));
+        if let Some(near) = daemon::diagnostic::suggest(name, known()) {
+            remark = remark.label(format!("did you mean `{near}`?"));
+        }
+        remarks.push(place.mark(remark));
+    }
+}
+
+/// A frontend and its backend must have the same mode, as the files say it.
+fn backend_modes(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
+    let Some((name, place)) = proxy.settings.default_backend.as_ref().filter(|_| proxy.has_frontend()) else {
+        return;
+    };
     let found = config.proxies.iter().find(|other| other.has_backend() && &other.name == name);
-    match found {
-        None => {
-            let known =
-                config.proxies.iter().filter(|other| other.has_backend()).map(|other| other.name.as_str());
-            let mut remark = Diagnostic::error("unknown-backend", format!("there is no backend `{name}`"));
-            if let Some(near) = daemon::diagnostic::suggest(name, known) {
-                remark = remark.label(format!("did you mean `{near}`?"));
-            }
-            remarks.push(place.mark(remark));
-        }
-        Some(other) if other.settings.mode != proxy.settings.mode => {
-            let message = format!("`{name}` has another mode than `{}`", proxy.name);
-            remarks.push(place.mark(Diagnostic::error("mode-differs", message)));
-        }
-        Some(_) => {}
+    if found.is_some_and(|other| other.settings.mode != proxy.settings.mode) {
+        let message = format!("`{name}` has another mode than `{}`", proxy.name);
+        remarks.push(place.mark(Diagnostic::error("mode-differs", message)));
     }
 }
 
@@ -126,30 +135,19 @@ fn mode(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
     let settings = &proxy.settings;
     match settings.mode {
         Mode::Http => {
-            let balances = !proxy.servers.is_empty() || settings.default_backend.is_some();
             let is_stats = settings.stats.enabled && proxy.has_frontend();
-            if balances || !is_stats {
+            if !is_stats && !settings.disabled {
                 let message = format!(
-                    "section `{}` is in mode http; only the statistics page is served so",
+                    "section `{}` is in mode http and has neither servers nor the statistics page",
                     proxy.name
                 );
                 remarks.push(
                     proxy
                         .place
                         .mark(Diagnostic::error("http-mode", message))
-                        .help("write `mode tcp`: connections are balanced whole, headers are not looked at"),
+                        .help("requests are not looked at here: leave this section to an HTTP proxy"),
                 );
             }
-        }
-        Mode::Tcp if settings.stats.enabled && proxy.kind != Kind::Backend => {
-            let message =
-                format!("the statistics page of `{}` is not served: the section is in mode tcp", proxy.name);
-            remarks.push(
-                proxy
-                    .place
-                    .mark(Diagnostic::warning("stats-need-http", message))
-                    .help("write `mode http` in a section of its own"),
-            );
         }
         Mode::Tcp => {}
     }
@@ -183,6 +181,18 @@ fn timeouts(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
 }
 
 fn checks(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    let rules = &proxy.settings.checks;
+    for (is_there, kind, what, option) in [
+        (!rules.tcp_rules.is_empty(), CheckKind::Script, "tcp-check", "option tcp-check"),
+        (!rules.http.rules.is_empty(), CheckKind::Http, "http-check", "option httpchk"),
+    ] {
+        let is_used = proxy.settings.check == kind
+            || proxy.servers.iter().any(|server| server.options.check_kind == Some(kind));
+        if is_there && !is_used {
+            let message = format!("`{}` has {what} rules without `{option}`: they are not used", proxy.name);
+            remarks.push(proxy.place.mark(Diagnostic::warning("rules-not-used", message)));
+        }
+    }
     for server in &proxy.servers {
         let address = server.options.check_address.as_ref().unwrap_or(&server.address);
         let has_port = server.options.check_port.is_some()

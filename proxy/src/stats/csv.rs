@@ -3,18 +3,29 @@
 use std::fmt::Write;
 
 use super::field::{FIELDS, MODULE_FIELDS, Value};
-use super::row::{Row, RowKind};
+use super::row::Row;
 
 /// The first line.
 #[must_use]
 pub fn header() -> String {
     let mut line = String::from("# ");
-    for name in FIELDS.iter().map(|field| field.name).chain(["-"]).chain(MODULE_FIELDS.iter().copied()) {
+    for name in FIELDS.iter().map(|field| field.name).chain(["-"]).chain(MODULE_FIELDS.iter().map(|f| f.name))
+    {
         line.push_str(name);
         line.push(',');
     }
     line.push('\n');
     line
+}
+
+/// The whole table.
+#[must_use]
+pub fn table(rows: &[Row]) -> String {
+    let mut text = header();
+    for row in rows {
+        text.push_str(&line(row));
+    }
+    text
 }
 
 /// One line.
@@ -23,25 +34,17 @@ pub fn line(row: &Row) -> String {
     let mut line = String::with_capacity(400);
     for value in &row.values {
         match value {
-            Value::None => {}
-            Value::U32(value) => {
-                let _ = write!(line, "{value}");
-            }
-            Value::U64(value) => {
-                let _ = write!(line, "{value}");
-            }
-            Value::S32(value) => {
-                let _ = write!(line, "{value}");
-            }
             Value::Text(text) => quote(&mut line, text),
+            value => {
+                let _ = write!(line, "{value}");
+            }
         }
         line.push(',');
     }
     line.push_str("-,");
-    // Servers have the TLS columns only.
-    let counted = if row.kind == RowKind::Server { 3 } else { MODULE_FIELDS.len() };
     for at in 0..MODULE_FIELDS.len() {
-        line.push_str(if at < counted { "0," } else { "," });
+        let _ = write!(line, "{}", row.module(at));
+        line.push(',');
     }
     line.push('\n');
     line

@@ -1,75 +1,114 @@
-//! The statistics page: HAProxy's table, its CSV and JSON forms, and orders to servers.
+//! The statistics: HAProxy's page and table in several forms, metrics for Prometheus, and orders to servers.
 
 pub mod csv;
 pub mod field;
+pub mod gauge;
+mod guard;
+pub mod history;
+pub mod info;
 pub mod json;
+pub mod metrics;
+mod metrics_names;
+mod orders;
 mod page;
 mod request;
 pub mod row;
+pub mod typed;
 
+use std::fmt::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use daemon::http::{self, HttpLimits, Method, Response, StatusCode, header};
 use daemon::shutdown::ShutdownToken;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use self::request::Options;
-use crate::check;
-use crate::config::StatsAdmin;
+use self::row::{Row, RowKind};
+use crate::config::{StatsAdmin, StatsConfig};
 use crate::counters::Moment;
 use crate::frontend::Frontend;
-use crate::process::Process;
-use crate::server::Order;
+use crate::listener::{Assignment, Phase, take_waiting};
+use crate::process::{Process, Section};
 use crate::syslog::level;
 use crate::tcplog::Accepted;
 
 /// What HAProxy answers when nothing else fits.
 const UNAVAILABLE: &str = "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>\n";
 const UNAUTHORIZED: &str = "<html><body><h1>401 Unauthorized</h1>\nYou need a valid user and password to access this content.\n</body></html>\n";
+const BAD_REQUEST: &str =
+    "<html><body><h1>400 Bad request</h1>\nYour browser sent an invalid request.\n</body></html>\n";
 
-/// Serves the page of one frontend on one listener until a stop.
+/// Where the metrics are, on every listener of the statistics.
+const METRICS: &str = "/metrics";
+
+/// Serves the page of the frontend that a listener works for, until it is told to end.
 pub async fn serve(
     process: Arc<Process>,
-    frontend: Arc<Frontend>,
     listener: TcpListener,
+    mut assignment: watch::Receiver<Assignment>,
     mut stop: ShutdownToken,
 ) {
     let mut connections = tokio::task::JoinSet::new();
+    let mut listener = Some(listener);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-            _ = stop.requested() => break,
+        let Assignment { frontend, phase, .. } = assignment.borrow_and_update().clone();
+        let Some(socket) = &listener else { break };
+        let accepted = match phase {
+            Phase::Open => tokio::select! {
+                accepted = socket.accept() => accepted,
+                changed = assignment.changed() => if changed.is_ok() { continue } else { break },
+                Some(_) = connections.join_next() => continue,
+                _ = stop.requested() => break,
+            },
+            Phase::Closing => {
+                for (stream, peer) in listener.take().map(take_waiting).unwrap_or_default() {
+                    spawn(&mut connections, &process, &frontend, stream, peer, &stop);
+                }
+                break;
+            }
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, peer)) => spawn(&mut connections, &process, &frontend, stream, peer, &stop),
             Err(error) => {
                 tracing::debug!(%error, "cannot accept for the statistics page");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        // A place is held for the life of the connection; without one it is closed at once.
-        let Ok(place) = frontend.places.clone().try_acquire_owned() else { continue };
-        let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
-        connections.spawn(async move {
-            let now = Moment::since(process.started);
-            frontend.counters.begin(now);
-            process.counters.begin(now);
-            let limits = HttpLimits::default();
-            let handler = |request| {
-                let (process, frontend) = (process.clone(), frontend.clone());
-                async move { answer(&process, &frontend, &request) }
-            };
-            http::serve_connection(stream, Some(peer), &limits, stop, handler).await;
-            frontend.counters.end();
-            process.counters.end();
-            drop(place);
-        });
+        }
     }
+    drop((listener, assignment));
     while connections.join_next().await.is_some() {}
+}
+
+/// Answers the requests of one connection.
+fn spawn(
+    connections: &mut tokio::task::JoinSet<()>,
+    process: &Arc<Process>,
+    frontend: &Arc<Frontend>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stop: &ShutdownToken,
+) {
+    // A place is held for the life of the connection; without one it is closed at once.
+    let Some(place) = frontend.places.take() else { return };
+    let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
+    connections.spawn(async move {
+        let now = Moment::since(process.started);
+        frontend.counters.begin(now);
+        process.counters.begin(now);
+        let limits = HttpLimits::default();
+        let handler = |request| {
+            let (process, frontend) = (process.clone(), frontend.clone());
+            async move { answer(&process, &frontend, &request) }
+        };
+        http::serve_connection(stream, Some(peer), &limits, stop, handler).await;
+        frontend.counters.end();
+        process.counters.end();
+        drop(place);
+    });
 }
 
 /// Answers one request, counts it and logs it.
@@ -113,135 +152,171 @@ fn hyper_body_length(response: &Response) -> u64 {
 
 fn route(process: &Process, frontend: &Frontend, request: &http::Request) -> Response {
     let stats = &frontend.config.settings.stats;
-    let Some(rest) = request.path.strip_prefix(&stats.uri) else {
+    if request.path == METRICS && matches!(request.method, Method::GET | Method::HEAD) {
+        // A configuration that asks for the exporter serves it to everybody, as HAProxy does; where it only
+        // comes along with the page it is as protected as the page.
+        if !stats.prometheus && !is_known(stats, request) {
+            return unauthorized(stats);
+        }
+        return metrics(process, request);
+    }
+    let Some(rest) = request.path.strip_prefix(&stats.uri).filter(|_| stats.enabled) else {
         return http::response(StatusCode::SERVICE_UNAVAILABLE, "text/html", UNAVAILABLE);
     };
-    if !stats.auth.is_empty() && !request::is_authorized(&request.headers, &stats.auth) {
-        let mut response = http::response(StatusCode::UNAUTHORIZED, "text/html", UNAUTHORIZED);
-        let realm = stats.realm.as_deref().unwrap_or("HAProxy Statistics").replace('"', "");
-        if let Ok(value) = header::HeaderValue::from_str(&format!("Basic realm=\"{realm}\"")) {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-        }
-        return response;
+    if !is_known(stats, request) {
+        return unauthorized(stats);
     }
     let options = Options::read(rest, &request.query);
-    let is_admin = match stats.admin {
-        StatsAdmin::Never => false,
-        StatsAdmin::Always => true,
-        StatsAdmin::Localhost => request.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
-    };
     match request.method {
-        Method::GET | Method::HEAD => show(process, frontend, &options, is_admin),
+        Method::GET | Method::HEAD => show(process, frontend, &options, request),
         Method::POST => {
-            let result = if is_admin && request::is_same_origin(&request.headers) {
-                order(process, &request.body)
+            let token = orders::token(&request.body);
+            let secret = &process.looking.secret;
+            let result = if is_admin(stats, request) && secret.admits(&request.headers, token.as_deref()) {
+                orders::carry_out(process, &request.body)
             } else {
                 "DENY"
             };
             redirect(&stats.uri, result, &options)
         }
-        _ => http::response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "method not allowed\n"),
+        _ => http::response(StatusCode::SERVICE_UNAVAILABLE, "text/html", UNAVAILABLE),
     }
 }
 
-fn show(process: &Process, frontend: &Frontend, options: &Options, is_admin: bool) -> Response {
+/// Whether the client has given one of the passwords, or none is asked for.
+fn is_known(stats: &StatsConfig, request: &http::Request) -> bool {
+    stats.auth.is_empty() || guard::is_authorized(&request.headers, &stats.auth)
+}
+
+fn is_admin(stats: &StatsConfig, request: &http::Request) -> bool {
+    let client = request.peer.map(|peer| peer.ip().to_canonical());
+    match &stats.admin {
+        StatsAdmin::Never => false,
+        StatsAdmin::Always => true,
+        StatsAdmin::Localhost => client.is_some_and(|client| client.is_loopback()),
+        StatsAdmin::If(condition) => client.is_some_and(|client| condition.holds(&client)),
+    }
+}
+
+fn unauthorized(stats: &StatsConfig) -> Response {
+    let mut response = http::response(StatusCode::UNAUTHORIZED, "text/html", UNAUTHORIZED);
+    let realm = stats.realm.as_deref().unwrap_or("HAProxy Statistics").replace('"', "");
+    if let Ok(value) = header::HeaderValue::from_str(&format!("Basic realm=\"{realm}\"")) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    protect(&mut response);
+    response
+}
+
+fn metrics(process: &Process, request: &http::Request) -> Response {
+    let wanted = metrics::Wanted::read(&request::form(request.query.as_bytes()));
+    let mut response = match wanted {
+        Some(wanted) => {
+            http::response(StatusCode::OK, metrics::CONTENT_TYPE, metrics::document(process, wanted))
+        }
+        None => http::response(StatusCode::BAD_REQUEST, "text/html", BAD_REQUEST),
+    };
+    protect(&mut response);
+    response
+}
+
+/// What goes with every answer.
+fn protect(response: &mut Response) {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("cache-control", "no-cache"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "same-origin"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+}
+
+fn show(process: &Process, frontend: &Frontend, options: &Options, request: &http::Request) -> Response {
     let stats = &frontend.config.settings.stats;
+    let is_admin = is_admin(stats, request);
     let legends = stats.show_legends || is_admin;
-    let sections: Vec<_> = process
-        .sections
+    let present = process.sections();
+    let sections: Vec<(&Section, Vec<Row>)> = present
         .iter()
         .filter(|section| section.config.name.contains(&options.scope))
+        .filter(|section| is_in_scope(stats, &frontend.name, &section.config.name))
         .map(|section| (section, row::rows(process, section, legends)))
         .collect();
+    let shown = || -> Vec<Row> {
+        let rows = sections.iter().flat_map(|(_, rows)| rows);
+        rows.filter(|row| page::is_shown(row, options)).cloned().collect()
+    };
+    let ticket = process.looking.secret.ticket(&request.headers);
+    let is_page = !(options.csv || options.json || options.schema || options.live);
     let (kind, body) = if options.csv {
-        let mut text = csv::header();
-        for row in sections.iter().flat_map(|(_, rows)| rows) {
-            text.push_str(&csv::line(row));
-        }
-        ("text/plain", text)
+        ("text/plain", csv::table(&shown()))
     } else if options.json {
-        let all: Vec<_> = sections.into_iter().flat_map(|(_, rows)| rows).collect();
-        ("application/json", json::document(&all))
+        ("application/json", json::document(&shown()))
+    } else if options.schema {
+        ("application/json", json::schema())
+    } else if options.live {
+        ("application/json", live(process, &sections))
     } else {
-        ("text/html", page::page(process, stats, &sections, options, is_admin))
+        let page = page::Page { process, stats, sections: &sections, options, is_admin, ticket: &ticket };
+        ("text/html", page.document())
     };
     let mut response = http::response(StatusCode::OK, kind, body);
+    protect(&mut response);
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
-    headers.insert("x-content-type-options", header::HeaderValue::from_static("nosniff"));
-    headers.insert("x-frame-options", header::HeaderValue::from_static("SAMEORIGIN"));
-    if let Some(refresh) = stats.refresh.filter(|_| !options.no_refresh && !options.csv && !options.json) {
+    if let Some(refresh) = stats.refresh.filter(|_| !options.no_refresh && !options.live) {
         headers.insert("refresh", header::HeaderValue::from(refresh.as_secs().max(1)));
     }
+    if is_page {
+        if let Ok(policy) = header::HeaderValue::from_str(&page::POLICY) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        if let Some(cookie) = ticket.set_cookie.as_deref().filter(|_| is_admin)
+            && let Ok(cookie) = header::HeaderValue::from_str(cookie)
+        {
+            headers.insert(header::SET_COOKIE, cookie);
+        }
+    }
     response
+}
+
+/// Whether a section is among those of `stats scope`.
+fn is_in_scope(stats: &StatsConfig, own: &str, name: &str) -> bool {
+    stats.scope.is_empty() || stats.scope.iter().any(|scope| scope == name || (scope == "." && own == name))
+}
+
+/// The counters that move, for the script of the page.
+fn live(process: &Process, sections: &[(&Section, Vec<Row>)]) -> String {
+    let mut out = format!("{{\"at\":{},\"rows\":{{", Moment::since(process.started).0);
+    for (at, row) in sections.iter().flat_map(|(_, rows)| rows).enumerate() {
+        let kind = match row.kind {
+            RowKind::Frontend => 'F',
+            RowKind::Backend => 'B',
+            RowKind::Server => 'S',
+            RowKind::Listener => 'L',
+        };
+        let comma = if at > 0 { "," } else { "" };
+        let _ = write!(out, "{comma}\"{}/{}/{kind}\":{{", row.number("iid"), row.number("sid"));
+        for (at, name) in ["scur", "rate", "bin", "bout", "stot"].into_iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            let _ = write!(out, "{comma}\"{name}\":{}", row.number(name));
+        }
+        out.push('}');
+    }
+    out.push_str("}}");
+    out
 }
 
 /// After an order HAProxy sends the browser back to the page, with the result in the address.
 fn redirect(uri: &str, result: &str, options: &Options) -> Response {
     let mut response = http::response(StatusCode::SEE_OTHER, "text/plain", "");
-    let mut location = format!("{uri};st={result}");
-    if options.no_refresh {
-        location.push_str(";norefresh");
-    }
+    protect(&mut response);
+    let location = options.address(uri, &[&format!(";st={result}")]);
     if let Ok(value) = header::HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, value);
     }
     response
-}
-
-/// Carries a form out: `s=SERVER&action=ACTION&b=#ID`. Returns HAProxy's word for the result.
-fn order(process: &Process, body: &[u8]) -> &'static str {
-    let form = request::form(body);
-    let value = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let names: Vec<&str> =
-        form.iter().filter(|(key, _)| key == "s").map(|(_, value)| value.as_str()).collect();
-    let Some(wanted) = value("b") else { return "ERRP" };
-    let section = match wanted.strip_prefix('#').and_then(|id| id.parse().ok()) {
-        Some(id) => process.section_by_id(id),
-        None => {
-            process.sections.iter().find(|section| section.config.name == wanted && section.backend.is_some())
-        }
-    };
-    let Some((section, backend)) = section.and_then(|section| Some((section, section.backend.as_ref()?)))
-    else {
-        return "ERRP";
-    };
-    let Some(action) = value("action") else { return "ERRP" };
-    if names.is_empty() {
-        return "NONE";
-    }
-    let (mut done, mut unknown) = (0, 0);
-    for name in names {
-        let Some(server) = backend.servers.iter().find(|server| server.name() == name) else {
-            unknown += 1;
-            continue;
-        };
-        let now = Instant::now();
-        match action {
-            "ready" => check::carry_out(backend, server, Order::Ready, &section.logger),
-            "drain" => check::carry_out(backend, server, Order::Drain, &section.logger),
-            "maint" => check::carry_out(backend, server, Order::Maintenance, &section.logger),
-            "dhlth" => server.set_checking(false),
-            "ehlth" => server.set_checking(true),
-            "hrunn" | "hdown" => {
-                let effect = server.force_health(action == "hrunn", now);
-                check::announce(
-                    backend,
-                    server,
-                    effect,
-                    Some("changed from the statistics page"),
-                    &section.logger,
-                );
-            }
-            _ => return "ERRP",
-        }
-        done += 1;
-    }
-    match (done, unknown) {
-        (0, _) => "ERRP",
-        (_, 0) => "DONE",
-        _ => "PART",
-    }
 }
 
 #[cfg(test)]

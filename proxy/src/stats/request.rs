@@ -1,7 +1,6 @@
-//! What a browser sends: options after the path, credentials, forms.
+//! What a browser sends: options after the path, and forms.
 
-use daemon::http::header::{self, HeaderMap};
-use subtle::ConstantTimeEq;
+use std::fmt::Write;
 
 /// Options after the path (`;csv;norefresh`) and after `?` (`scope=`).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -10,6 +9,10 @@ pub(super) struct Options {
     pub(super) csv: bool,
     /// JSON.
     pub(super) json: bool,
+    /// The schema of the JSON.
+    pub(super) schema: bool,
+    /// Counters for the script of the page.
+    pub(super) live: bool,
     /// Hide servers that are down.
     pub(super) up: bool,
     /// Hide servers in maintenance.
@@ -32,6 +35,8 @@ impl Options {
             match word {
                 "csv" => options.csv = true,
                 "json" => options.json = true,
+                "json-schema" => options.schema = true,
+                "live" => options.live = true,
                 "up" => options.up = true,
                 "no-maint" => options.no_maint = true,
                 "norefresh" => options.no_refresh = true,
@@ -50,49 +55,31 @@ impl Options {
         options
     }
 
-    /// The options as part of a link, `also` added.
-    pub(super) fn link(&self, also: &str) -> String {
-        let mut link = String::new();
+    /// The address of the page with these options, after others (`;csv`).
+    pub(super) fn address(&self, uri: &str, first: &[&str]) -> String {
+        let mut address = uri.to_owned();
+        first.iter().for_each(|word| address.push_str(word));
         for (on, word) in [(self.up, ";up"), (self.no_maint, ";no-maint"), (self.no_refresh, ";norefresh")] {
-            if on && also != word {
-                link.push_str(word);
+            if on {
+                address.push_str(word);
             }
         }
-        link.push_str(also);
-        link
+        if !self.scope.is_empty() {
+            let _ = write!(address, "?scope={}", percent_encode(&self.scope));
+        }
+        address
     }
 }
 
-/// Whether the request carries one of the `user:password` pairs (RFC 7617). Every pair is compared in
-/// full, so that the time taken says nothing.
-pub(super) fn is_authorized(headers: &HeaderMap, pairs: &[(String, String)]) -> bool {
-    let Some(given) = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-        .and_then(|(_, encoded)| base64(encoded.trim()))
-    else {
-        return false;
-    };
-    pairs.iter().fold(false, |found, (user, password)| {
-        let wanted = format!("{user}:{password}");
-        found | bool::from(wanted.as_bytes().ct_eq(&given))
+fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
     })
-}
-
-/// Whether a form came from our own page: browsers say where a POST comes from. A client that says
-/// nothing (curl) is no browser and cannot be tricked into sending it.
-pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return matches!(site, "same-origin" | "none");
-    }
-    match (text("origin"), text("host")) {
-        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, from)| from == host),
-        (Some(_), None) => false,
-        (None, _) => true,
-    }
 }
 
 /// `a=b&c=d`, percent-decoded.
@@ -129,69 +116,18 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Decodes base64 (RFC 4648 section 4); `None` when it is not.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut count) = (0u32, 0);
-    for c in text.trim_end_matches('=').bytes() {
-        let digit = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(digit)) & 0xff_ffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
-            .collect()
-    }
 
     #[test]
     fn options_are_read_from_the_path() {
         let options = Options::read(";csv;norefresh;st=DONE;st=<script>", "scope=rabbit%20x");
         assert!(options.csv && options.no_refresh && !options.json);
         assert_eq!((options.result.as_deref(), options.scope.as_str()), (Some("DONE"), "rabbit x"));
+        assert_eq!(options.address("/m", &[";st=DONE"]), "/m;st=DONE;norefresh?scope=rabbit%20x");
         assert_eq!(Options::read("XYZ", ""), Options::default());
         assert_eq!(Options::read("", &format!("scope={}", "x".repeat(50))).scope.len(), 20);
-    }
-
-    #[test]
-    fn only_the_right_password_opens() {
-        let pairs = [("admin".to_owned(), "secret".to_owned())];
-        let with = |value: &str| is_authorized(&headers(&[("authorization", value)]), &pairs);
-        assert!(with("Basic YWRtaW46c2VjcmV0"));
-        assert!(with("basic YWRtaW46c2VjcmV0"));
-        assert!(!with("Basic YWRtaW46d3Jvbmc="));
-        assert!(!with("Bearer YWRtaW46c2VjcmV0"));
-        assert!(!with("Basic !!!"));
-        assert!(!is_authorized(&HeaderMap::new(), &pairs));
-        assert_eq!(base64("aGVsbG8="), Some(b"hello".to_vec()));
-    }
-
-    #[test]
-    fn a_form_of_another_site_is_refused() {
-        let same = |pairs: &[(&'static str, &str)]| is_same_origin(&headers(pairs));
-        assert!(same(&[("host", "c:8100")]));
-        assert!(same(&[("host", "c:8100"), ("origin", "http://c:8100")]));
-        assert!(!same(&[("host", "c:8100"), ("origin", "http://evil")]));
-        assert!(!same(&[("host", "c:8100"), ("sec-fetch-site", "cross-site")]));
     }
 
     #[test]

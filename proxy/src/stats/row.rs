@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::field::{FIELDS, Value, position};
+use super::field::{BACKEND_FIELDS, FIELDS, Field, MODULE_FIELDS, TLS_FIELDS, Value, position};
 use crate::backend::Backend;
 use crate::check::CheckStatus;
+use crate::condition::{Condition, State};
 use crate::config::{Mode, ProxyConfig};
 use crate::counters::{Counters, Moment};
 use crate::frontend::Frontend;
 use crate::process::{Process, Section};
-use crate::server::{Condition, Server};
+use crate::server::Server;
 
 /// Which kind of line it is; the number is HAProxy's `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,21 @@ pub enum RowKind {
     Backend = 1,
     /// One server.
     Server = 2,
+    /// One address of a frontend, with `option socket-stats`.
+    Listener = 3,
+}
+
+impl RowKind {
+    /// HAProxy's word for it in JSON.
+    #[must_use]
+    pub fn object_type(self) -> &'static str {
+        match self {
+            Self::Frontend => "Frontend",
+            Self::Backend => "Backend",
+            Self::Server => "Server",
+            Self::Listener => "Listener",
+        }
+    }
 }
 
 /// One line.
@@ -69,11 +85,29 @@ impl Row {
     /// A column's value as a number; 0 when it has none.
     #[must_use]
     pub fn number(&self, name: &str) -> u64 {
-        match self.get(name) {
-            Value::U32(value) => u64::from(*value),
-            Value::U64(value) => *value,
-            _ => 0,
-        }
+        self.get(name).number()
+    }
+
+    /// The value of a column of HAProxy's modules.
+    #[must_use]
+    pub fn module(&self, at: usize) -> Value {
+        let has_all = matches!(self.kind, RowKind::Frontend | RowKind::Backend);
+        if has_all || at < TLS_FIELDS { Value::U64(0) } else { Value::None }
+    }
+
+    /// Every column that has a value, with its number.
+    pub fn fields(&self) -> impl Iterator<Item = (usize, &'static Field, Value)> + '_ {
+        let own = FIELDS.iter().zip(self.values.iter().cloned());
+        let modules = MODULE_FIELDS.iter().enumerate().map(|(at, field)| (field, self.module(at)));
+        own.chain(modules)
+            .enumerate()
+            .filter(|(_, (_, value))| *value != Value::None)
+            .map(|(position, (field, value))| (position, self.tagged(field), value))
+    }
+
+    fn tagged(&self, field: &'static Field) -> &'static Field {
+        let special = BACKEND_FIELDS.iter().find(|special| special.name == field.name);
+        special.filter(|_| self.kind == RowKind::Backend).unwrap_or(field)
     }
 
     /// A column's value as text; empty when it has none.
@@ -159,7 +193,7 @@ pub fn rows(process: &Process, section: &Section, legends: bool) -> Vec<Row> {
         rows.push(frontend_row(frontend, now));
     }
     if let Some(backend) = &section.backend {
-        for server in &backend.servers {
+        for server in backend.servers().iter() {
             rows.push(server_row(backend, server, now, legends));
         }
         rows.push(backend_row(process, section, backend, now, legends));
@@ -171,7 +205,7 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
     let counters = &frontend.counters;
     let mut row = Row::new(RowKind::Frontend, &frontend.config, "FRONTEND", 0);
     row.traffic(counters, now);
-    row.set("slim", Value::U32(frontend.limit));
+    row.set("slim", Value::U32(frontend.places.limit()));
     row.u64("dreq", &counters.denied);
     row.u64("ereq", &counters.request_errors);
     row.text("status", frontend.status());
@@ -197,36 +231,39 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
 
 fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) -> Row {
     let counters = &server.counters;
-    let options = &server.config.options;
+    let config = server.config();
+    let options = &config.options;
     let condition = server.condition();
-    let mut row = Row::new(RowKind::Server, &backend.config, server.name(), server.config.id);
+    let mut row = Row::new(RowKind::Server, &backend.config(), server.name(), config.id);
     row.traffic(counters, now);
     row.behind(counters, now);
-    if let Some(limit) = options.maxconn {
+    if let Some(limit) = server.maxconn() {
         row.set("slim", Value::U32(limit));
     }
     if let Some(limit) = options.maxqueue {
         row.set("qlimit", Value::U32(limit));
     }
     row.text("status", &condition.status());
-    row.set("weight", Value::U32(server.weight()));
+    let instant = Instant::now();
     row.set("uweight", Value::U32(server.weight()));
     row.set("act", Value::U32(u32::from(!options.backup)));
     row.set("bck", Value::U32(u32::from(options.backup)));
-    let instant = Instant::now();
     let age = seconds(instant.saturating_duration_since(condition.changed));
     row.set("lastchg", Value::U32(age));
-    row.set("downtime", Value::U32(seconds(condition.downtime(instant))));
-    row.set("throttle", Value::None);
+    // A server that is never checked and was not stopped by anybody has never been down.
+    if options.check || condition.is_in_maintenance() {
+        row.set("downtime", Value::U32(seconds(condition.downtime(instant))));
+    }
     if options.check {
         check_columns(&mut row, &condition, server);
     }
+    state_columns(&mut row, &condition, server, instant);
     for name in ["srv_icur", "idle_conn_cur", "safe_conn_cur", "need_conn_est"] {
         row.set(name, Value::U32(0));
     }
     row.u32("used_conn_cur", &counters.current);
     let address =
-        server.known_address().map_or_else(|| server.config.address.to_string(), |found| found.to_string());
+        server.known_address().map_or_else(|| config.address.to_string(), |found| found.to_string());
     if legends {
         row.text("addr", &address);
     }
@@ -239,8 +276,43 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
     row
 }
 
+/// Weight at this moment, watched sessions, the tracked server, the agent.
+fn state_columns(row: &mut Row, condition: &Condition, server: &Server, now: Instant) {
+    row.set("weight", Value::U32(server.shown_weight(now)));
+    if let Some(throttle) = server.throttle(now) {
+        row.set("throttle", Value::U32(throttle));
+    }
+    if server.is_observed() {
+        row.set("hanafail", Value::U64(condition.failed_observations));
+    }
+    if let Some(via) = &condition.via {
+        row.text("tracked", via);
+    }
+    if condition.check.status.has_code() && condition.checking && !condition.maintenance {
+        row.set("check_code", Value::U32(u32::from(condition.check.code)));
+    }
+    let agent = &condition.agent;
+    if agent.configured && agent.checking && !condition.tracks {
+        let star = if agent.in_progress && agent.report.status != CheckStatus::None { "* " } else { "" };
+        row.text("agent_status", &format!("{star}{}", agent.report.status.word()));
+        if agent.report.status.has_code() {
+            row.set("agent_code", Value::U32(u32::from(agent.report.code)));
+        }
+        if agent.report.status != CheckStatus::None {
+            let duration = u64::try_from(agent.report.duration.as_millis()).unwrap_or(u64::MAX);
+            row.set("agent_duration", Value::U64(duration));
+        }
+        row.text("last_agt", &agent.report.info);
+        row.text("agent_desc", agent.report.status.description());
+        row.set("agent_rise", Value::U32(1));
+        row.set("agent_fall", Value::U32(1));
+        row.set("agent_health", Value::U32(agent.health.value()));
+    }
+}
+
 fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
-    let options = &server.config.options;
+    let config = server.config();
+    let options = &config.options;
     row.set("chkfail", Value::U64(condition.failed_checks));
     row.set("chkdown", Value::U64(condition.downs));
     if condition.checking && !condition.maintenance {
@@ -262,7 +334,7 @@ fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
 
 fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Moment, legends: bool) -> Row {
     let counters = &backend.counters;
-    let mut row = Row::new(RowKind::Backend, &backend.config, "BACKEND", 0);
+    let mut row = Row::new(RowKind::Backend, &backend.config(), "BACKEND", 0);
     row.traffic(counters, now);
     row.behind(counters, now);
     row.set("slim", Value::U32(full_connections(process, section)));
@@ -270,26 +342,33 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
     let (up, age, down, downs) = backend.availability(Instant::now());
     row.text("status", if up { "UP" } else { "DOWN" });
     let (active, backups) = backend.active_and_backup();
-    let usable: u32 =
-        backend.servers.iter().filter(|server| server.is_usable()).map(|server| server.weight()).sum();
+    // HAProxy: the sum over those that are used; backup servers count while no active one is left.
+    let usable: u32 = backend
+        .servers()
+        .iter()
+        .filter(|server| server.is_usable() && server.config().options.backup == (active == 0))
+        .map(|server| server.weight())
+        .sum();
     row.set("weight", Value::U32(usable));
     row.set("uweight", Value::U32(usable));
     row.set("act", Value::U32(u32::try_from(active).unwrap_or(u32::MAX)));
     row.set("bck", Value::U32(u32::try_from(backups).unwrap_or(u32::MAX)));
     row.set("chkdown", Value::U64(downs));
     row.set("lastchg", Value::U32(seconds(age)));
-    row.set("downtime", Value::U32(seconds(down)));
+    if !backend.servers().is_empty() {
+        row.set("downtime", Value::U32(seconds(down)));
+    }
     row.zeros(&["comp_in", "comp_out", "comp_byp", "comp_rsp"]);
-    let failed = backend.servers.iter().filter(|server| !server.condition().is_up()).count();
-    row.set("agg_server_status", Value::U32(u32::try_from(failed).unwrap_or(u32::MAX)));
-    row.set("agg_server_check_status", Value::U32(0));
-    row.set("agg_check_status", Value::U32(0));
-    if backend.config.settings.mode == Mode::Http {
+    // HAProxy fills these for its exporter only.
+    for name in ["agg_server_status", "agg_server_check_status", "agg_check_status"] {
+        row.set(name, Value::U32(0));
+    }
+    if backend.config().settings.mode == Mode::Http {
         row.answers(counters);
         row.zeros(&["req_tot", "cache_lookups", "cache_hits"]);
     }
     if legends {
-        row.text("algo", backend.config.settings.balance.word());
+        row.text("algo", backend.config().settings.balance.word());
     }
     row.extra.class = "backend";
     row.extra.age = u64::from(seconds(age));
@@ -297,22 +376,22 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
 }
 
 /// HAProxy: `fullconn`, or a tenth of the connections of all frontends that lead here.
-fn full_connections(process: &Process, section: &Section) -> u32 {
+pub(crate) fn full_connections(process: &Process, section: &Section) -> u32 {
     if let Some(limit) = section.config.settings.fullconn {
         return limit;
     }
     let name = &section.config.name;
     let total: u64 = process
-        .sections
+        .sections()
         .iter()
         .filter_map(|other| other.frontend.as_ref())
         .filter(|frontend| match &frontend.config.settings.default_backend {
             Some((target, _)) => target == name,
             None => frontend.config.name == *name,
         })
-        .map(|frontend| u64::from(frontend.limit))
+        .map(|frontend| u64::from(frontend.places.limit()))
         .sum();
-    u32::try_from(total.div_ceil(10)).unwrap_or(u32::MAX)
+    u32::try_from(total.div_ceil(10)).unwrap_or(u32::MAX).max(1)
 }
 
 /// The CSS class that gives the line its colour.
@@ -320,16 +399,21 @@ fn class(condition: &Condition, backup: bool, weight: u32) -> &'static str {
     if condition.maintenance {
         return "maintain";
     }
-    let settled = condition.health.is_settled();
-    match (condition.health.is_up(), condition.drain || weight == 0, settled, backup) {
+    // A server that takes its state from another one has no checks of its own to go by.
+    let checked = condition.checking || condition.tracks || condition.agent.checking;
+    let settled = condition.health.is_settled() || !condition.checking;
+    if condition.is_up() && condition.state == State::Stopping && !condition.drain {
+        return if backup { "backup_nolb" } else { "active_nolb" };
+    }
+    match (condition.is_up(), condition.drain || weight == 0, settled, backup) {
         (false, _, true, false) => "active_down",
         (false, _, true, true) => "backup_down",
         (false, _, false, false) => "active_going_up",
         (false, _, false, true) => "backup_going_up",
         (true, true, _, false) => "active_draining",
         (true, true, _, true) => "backup_draining",
-        (true, false, _, false) if !condition.checking => "active_no_check",
-        (true, false, _, true) if !condition.checking => "backup_no_check",
+        (true, false, _, false) if !checked => "active_no_check",
+        (true, false, _, true) if !checked => "backup_no_check",
         (true, false, true, false) => "active_up",
         (true, false, true, true) => "backup_up",
         (true, false, false, false) => "active_going_down",

@@ -44,7 +44,7 @@ async fn ask(
     headers: HeaderMap,
     body: &str,
 ) -> (StatusCode, HeaderMap, String) {
-    let frontend = process.sections.last().unwrap().frontend.clone().unwrap();
+    let frontend = process.sections().last().unwrap().frontend.clone().unwrap();
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let request = Request {
         method,
@@ -157,7 +157,9 @@ async fn the_page_has_haproxys_words_and_reloads_itself() {
 async fn scripts_in_names_stay_text() {
     let page =
         get(&process(" stats show-desc <script>alert(1)</script>\n"), "/monitor?scope=<script>x").await.2;
-    assert!(!page.contains("<script>"), "{page}");
+    // The page's own script is the only one.
+    assert_eq!(page.matches("<script").count(), 1);
+    assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("value=\"&lt;script&gt;x\""));
 }
 
 #[tokio::test]
@@ -185,7 +187,7 @@ async fn orders_need_permission_and_are_carried_out() {
         let (_, headers, _) = ask(&open, Method::POST, "/monitor", HeaderMap::new(), body).await;
         headers["location"].to_str().unwrap().to_owned()
     };
-    let status = || open.sections[0].backend.as_ref().unwrap().servers[1].condition().status();
+    let status = || open.sections()[0].backend.as_ref().unwrap().servers()[1].condition().status();
     assert_eq!(result(order).await, "/monitor;st=DONE");
     assert_eq!(status(), "DRAIN 1/3");
     assert_eq!(result("s=B&action=maint&b=rabbitmq_cluster").await, "/monitor;st=DONE");
@@ -193,9 +195,17 @@ async fn orders_need_permission_and_are_carried_out() {
     assert_eq!(result("s=B&s=X&action=ready&b=%231").await, "/monitor;st=PART");
     assert_eq!(status(), "UP 1/3");
     assert_eq!(result("action=ready&b=%231").await, "/monitor;st=NONE");
-    for wrong in ["", "s=B&action=explode&b=%231", "s=B&action=ready&b=%2399", "s=X&action=ready&b=%231"] {
+    assert_eq!(result("").await, "/monitor;st=NONE");
+    for wrong in ["s=B&action=explode&b=%231", "s=B&action=ready&b=%2399", "s=X&action=ready&b=%231"] {
         assert_eq!(result(wrong).await, "/monitor;st=ERRP", "{wrong}");
     }
+    // A button of a line says all in one.
+    assert_eq!(result("do=drain+A&action=&b=%231&s=B").await, "/monitor;st=DONE");
+    assert_eq!(
+        open.sections()[0].backend.as_ref().unwrap().server("A").unwrap().condition().status(),
+        "DRAIN 1/3"
+    );
+    assert_eq!(result(&format!("{order}&x={}", "x".repeat(20_000))).await, "/monitor;st=EXCD");
     let foreign: HeaderMap = [
         ("host".parse().unwrap(), "c:8100".parse().unwrap()),
         ("origin".parse().unwrap(), "http://elsewhere".parse().unwrap()),
@@ -204,6 +214,96 @@ async fn orders_need_permission_and_are_carried_out() {
     .collect();
     let (_, headers, _) = ask(&open, Method::POST, "/monitor", foreign, order).await;
     assert_eq!(headers["location"], "/monitor;st=DENY");
+}
+
+/// A browser's form counts only with the token of the page that was sent to it.
+#[tokio::test]
+async fn a_browser_needs_the_token_of_its_page() {
+    let process = process(" stats admin if LOCALHOST\n");
+    let (_, headers, page) = get(&process, "/monitor").await;
+    let cookie = headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.contains("SameSite=Strict") && cookie.contains("HttpOnly"), "{cookie}");
+    let token = page.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let browser: HeaderMap =
+        [("host", "c:8100"), ("origin", "http://c:8100"), ("cookie", cookie.split(';').next().unwrap())]
+            .into_iter()
+            .map(|(name, value)| (name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect();
+    let post = async |token: &str| {
+        let body = format!("s=B&action=drain&b=%231&token={token}");
+        let (_, headers, _) = ask(&process, Method::POST, "/monitor", browser.clone(), &body).await;
+        headers["location"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(post("").await, "/monitor;st=DENY");
+    assert_eq!(post("0123456789abcdef0123456789abcdef").await, "/monitor;st=DENY");
+    assert_eq!(post(token).await, "/monitor;st=DONE");
+}
+
+#[tokio::test]
+async fn the_page_may_load_nothing_from_elsewhere_and_its_own_parts_fit_the_policy() {
+    let (_, headers, page) = get(&process(""), "/monitor").await;
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    for forbidden in ["unsafe-inline", "unsafe-eval", "http:", "https:", "*"] {
+        assert!(!policy.contains(forbidden), "{policy}");
+    }
+    // Styles and handlers inside of elements would be blocked, and nothing is fetched from another host.
+    for forbidden in [" style=", " onclick=", " onload=", "src=", "http://", "https://", "@import", "url("] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn methods_and_options_are_answered_as_haproxy_does() {
+    let process = process("");
+    let head = ask(&process, Method::HEAD, "/monitor", HeaderMap::new(), "").await;
+    assert_eq!((head.0, &head.1["refresh"]), (StatusCode::OK, &"5".parse().unwrap()));
+    assert_eq!(
+        ask(&process, Method::PUT, "/monitor", HeaderMap::new(), "").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    let (_, headers, _) =
+        ask(&process, Method::POST, "/monitor;up;norefresh?scope=rab", HeaderMap::new(), "").await;
+    assert_eq!(headers["location"], "/monitor;st=DENY;up;norefresh?scope=rab");
+    let (_, headers, schema) = get(&process, "/monitor;json-schema").await;
+    assert_eq!(headers["content-type"], "application/json");
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-04/schema#");
+    let (_, _, live) = get(&process, "/monitor;live").await;
+    let live: serde_json::Value = serde_json::from_str(&live).unwrap();
+    assert_eq!(live["rows"]["1/1/S"]["bin"], 0);
+    assert_eq!(get(&process, "/monitor;no-maint;up").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_are_on_the_same_listener_with_the_names_of_haproxys_exporter() {
+    let process = process("");
+    let (status, headers, text) = get(&process, "/metrics").await;
+    assert_eq!(
+        (status, headers["content-type"].to_str().unwrap()),
+        (StatusCode::OK, "text/plain; version=0.0.4")
+    );
+    let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE haproxy_")).collect();
+    let recorded: Vec<&str> = include_str!("tests/metrics.txt").lines().collect();
+    assert_eq!(found, recorded);
+    assert!(text.contains("haproxy_server_limit_sessions{proxy=\"rabbitmq_cluster\",server=\"A\"} NaN\n"));
+    assert!(text.contains("haproxy_backend_status{proxy=\"rabbitmq_cluster\",state=\"UP\"} 1\n"));
+    assert!(text.contains("haproxy_frontend_http_responses_total{proxy=\"monitor\",code=\"2xx\"} "));
+    assert!(!text.contains("haproxy_frontend_http_responses_total{proxy=\"rabbitmq_cluster\""));
+    // Every sample belongs to the family before it and has a value.
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let value = line.rsplit(' ').next().unwrap();
+        assert!(value == "NaN" || value.parse::<f64>().is_ok(), "{line}");
+    }
+    let servers = get(&process, "/metrics?scope=server").await.2;
+    assert!(servers.lines().all(|line| line.contains("haproxy_server_")), "{servers}");
+    assert_eq!(get(&process, "/metrics?scope=nonsense").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn metrics_are_as_protected_as_the_page() {
+    let process = process(" stats auth admin:secret\n");
+    assert_eq!(get(&process, "/metrics").await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[test]

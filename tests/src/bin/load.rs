@@ -8,7 +8,8 @@
 //! load idle-queues ADDRESS PID USER PASSWORD VHOST COUNT
 //! load fill|drain ADDRESS PID USER PASSWORD VHOST MESSAGES    a long queue; `first` waits for one of them
 //! load first ADDRESS PID USER PASSWORD VHOST
-//! load tcp ADDRESS PID connect|ask CLIENTS SECONDS
+//! load tcp ADDRESS PID connect|ask|pour|churn CLIENTS SECONDS
+//! load tcp ADDRESS PID idle|storm COUNT
 //! load relay PORT JOURNAL
 //! load echo PORT
 //! ```
@@ -31,10 +32,24 @@ fn main() -> Result<()> {
             relay::serve(&listener, journal.as_ref())?;
         }
         ["echo", port] => tcp::echo(port.parse().context("PORT")?)?,
+        ["tcp", address, _, "churn", clients, time] => {
+            println!("{}", tcp::churn(address, count(clients)?, seconds(time)?)?);
+        }
         ["tcp", address, pid, mode, clients, time] => {
-            let mode = if *mode == "connect" { tcp::Mode::Connect } else { tcp::Mode::Ask };
+            let mode = match *mode {
+                "connect" => tcp::Mode::Connect,
+                "ask" => tcp::Mode::Ask,
+                "pour" => tcp::Mode::Pour,
+                _ => bail!("there is no load `tcp {mode}` with clients and seconds"),
+            };
             let pids = [pid.parse().context("PID")?];
             println!("{}", tcp::run(address, mode, count(clients)?, seconds(time)?, &pids)?);
+        }
+        ["tcp", address, pid, "idle", number] => {
+            println!("{}", tcp::idle(address, count(number)?, pid.parse().context("PID")?)?);
+        }
+        ["tcp", address, pid, "storm", number] => {
+            println!("{}", tcp::storm(address, count(number)?, pid.parse().context("PID")?, false)?);
         }
         [mode, address, pid, user, password, vhost, rest @ ..] => {
             let target = Target {

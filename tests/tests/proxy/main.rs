@@ -6,8 +6,13 @@
 )]
 
 mod balancing;
+mod beside;
 mod checks;
+mod duo;
+mod endings;
+mod looking;
 mod start;
+mod storm;
 
 const NEEDS: &[harness::Needs] = &[harness::Needs::Network, harness::Needs::Python, harness::PEERS];
 

@@ -18,10 +18,12 @@ pub(super) struct Figure {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) most: Option<f64>,
+    /// The most that ours divided by theirs should be.
+    pub(super) most_ratio: Option<f64>,
 }
 
 const fn figure(name: &'static str, title: &'static str) -> Figure {
-    Figure { name, title, most: None }
+    Figure { name, title, most: None, most_ratio: None }
 }
 
 const fn cpu(most: f64) -> Figure {
@@ -143,11 +145,43 @@ const fn backlog(
     Load { heading, mode, arguments, figures, rounds: [1, 0, 0], fresh: false }
 }
 
+/// What ours may cost beside HAProxy.
+const RATIO: f64 = 0.9;
+
+const fn beside(name: &'static str, title: &'static str) -> Figure {
+    Figure { most_ratio: Some(RATIO), ..figure(name, title) }
+}
+
+const CPU_EACH: Figure = beside("cpu_each_us", "CPU us each");
+const CPU_PER_GIGABYTE: Figure = beside("cpu_per_gigabyte", "CPU s per GB");
+
 pub(super) const PROXY: &[Load] = &[
-    tcp("short connections, 4 clients", &["connect", "4", "4"]),
-    tcp("question and answer, 64 octets, 1 client", &["ask", "1", "4"]),
-    tcp("question and answer, 64 octets, 50 clients", &["ask", "50", "4"]),
+    tcp("short connections, 4 clients", &["connect", "4", "3"]),
+    tcp("short connections, 50 clients", &["connect", "50", "3"]),
+    tcp("question and answer, 64 octets, 1 client", &["ask", "1", "3"]),
+    tcp("question and answer, 64 octets, 50 clients", &["ask", "50", "3"]),
+    bulk("bulk data, copied, 4 clients", &["pour", "4", "3"]),
+    bulk("bulk data, spliced, 4 clients", &["pour", "4", "3", SPLICED]),
+    Load {
+        heading: "10,000 short connections, 500 at once",
+        mode: "tcp",
+        arguments: &["storm", "10000"],
+        figures: &[beside("seconds", "seconds for all"), CPU_EACH, P50, P99],
+        rounds: NINE,
+        fresh: false,
+    },
+    Load {
+        heading: "9,000 idle connections",
+        mode: "tcp",
+        arguments: &["idle", "9000"],
+        figures: &[beside("kib_each", "KiB each"), beside("kib_before", "KiB before")],
+        rounds: NINE,
+        fresh: true,
+    },
 ];
+
+/// The word that sends a load to the address with `option splice-auto`.
+pub(super) const SPLICED: &str = "spliced";
 
 const fn messages(
     heading: &'static str,
@@ -167,8 +201,20 @@ const fn population(heading: &'static str, mode: &'static str, arguments: &'stat
     Load { heading, mode, arguments, figures: &[KIB_EACH], rounds: ONCE, fresh: true }
 }
 
+const NINE: [usize; 3] = [9, 9, 0];
+
 /// What is done, clients, seconds.
 const fn tcp(heading: &'static str, arguments: &'static [&'static str]) -> Load {
-    const FIGURES: &[Figure] = &[figure("rate", "per second"), CPU_PER_THOUSAND, P50, P99];
-    Load { heading, mode: "tcp", arguments, figures: FIGURES, rounds: BOTH, fresh: false }
+    const FIGURES: &[Figure] = &[
+        figure("rate", "per second"),
+        CPU_EACH,
+        beside("latency_p50_ms", "p50, ms"),
+        beside("latency_p99_ms", "p99, ms"),
+    ];
+    Load { heading, mode: "tcp", arguments, figures: FIGURES, rounds: NINE, fresh: false }
+}
+
+const fn bulk(heading: &'static str, arguments: &'static [&'static str]) -> Load {
+    const FIGURES: &[Figure] = &[figure("rate", "GB/s"), CPU_PER_GIGABYTE];
+    Load { heading, mode: "tcp", arguments, figures: FIGURES, rounds: NINE, fresh: false }
 }

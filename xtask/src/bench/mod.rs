@@ -7,8 +7,9 @@ mod backlog;
 mod loads;
 mod report;
 mod rivals;
+mod soak;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use loads::Load;
 use report::Report;
 use rivals::{Rival, Scratch};
@@ -16,16 +17,23 @@ use std::process::Command;
 use xtask::lab::process;
 use xtask::{install, root, target};
 
-/// `cargo xtask bench [broker|proxy|backlog] [--write]`.
+/// `cargo xtask soak proxy --minutes N`.
+pub(crate) fn soak(words: &[&str]) -> Result<()> {
+    soak::run(words)
+}
+
+/// `cargo xtask bench [broker|proxy|backlog] [--rounds=N] [--write]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let write = words.contains(&"--write");
-    let subjects: Vec<&str> = words.iter().copied().filter(|word| *word != "--write").collect();
+    let rounds = words.iter().find_map(|word| word.strip_prefix("--rounds="));
+    let rounds = rounds.map(|word| word.parse().context("read the number of --rounds=N")).transpose()?;
+    let subjects: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with("--")).collect();
     let subjects = if subjects.is_empty() { vec!["broker", "proxy", "backlog"] } else { subjects };
     let mut reports = Vec::new();
     for subject in subjects {
         reports.push(match subject {
-            "broker" => broker()?,
-            "proxy" => proxy()?,
+            "broker" => broker(rounds)?,
+            "proxy" => proxy(rounds)?,
             "backlog" => backlog::run()?,
             _ => bail!("`bench` takes `broker`, `proxy` or `backlog`, not `{subject}`"),
         });
@@ -39,12 +47,18 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn broker() -> Result<Report> {
+fn broker(rounds: Option<usize>) -> Result<Report> {
     install::packages(install::RABBITMQ)?;
     build(&["broker"])?;
     let scratch = Scratch::new("bench-broker")?;
     let mut report = Report::new("broker", &["ours", "RabbitMQ", "relay"], rivals::DURABILITY);
-    measure(&scratch, &[rivals::broker, rivals::rabbitmq, rivals::relay], loads::BROKER, &mut report)?;
+    measure(
+        &scratch,
+        &[rivals::broker, rivals::rabbitmq, rivals::relay],
+        loads::BROKER,
+        rounds,
+        &mut report,
+    )?;
     report.divide(
         "time of a transaction by that of a confirm",
         (loads::CONFIRM, "messages/s"),
@@ -55,13 +69,13 @@ fn broker() -> Result<Report> {
     Ok(report)
 }
 
-fn proxy() -> Result<Report> {
+fn proxy(rounds: Option<usize>) -> Result<Report> {
     install::packages(install::PEERS)?;
     build(&["proxy"])?;
     let scratch = Scratch::new("bench-proxy")?;
     let _echo = rivals::echo(&scratch)?;
     let mut report = Report::new("proxy", &["ours", "HAProxy"], rivals::RELAYING);
-    measure(&scratch, &[rivals::proxy, rivals::haproxy], loads::PROXY, &mut report)?;
+    measure(&scratch, &[rivals::proxy, rivals::haproxy], loads::PROXY, rounds, &mut report)?;
     println!("\n{}", report.text());
     Ok(report)
 }
@@ -84,6 +98,7 @@ fn measure(
     scratch: &Scratch,
     sides: &[fn(&Scratch) -> Result<Rival>],
     loads: &[Load],
+    rounds: Option<usize>,
     report: &mut Report,
 ) -> Result<()> {
     let start = || sides.iter().map(|side| side(scratch)).collect::<Result<Vec<Rival>>>();
@@ -95,10 +110,15 @@ fn measure(
             rivals = start()?;
         }
         let mut results = vec![Vec::new(); rivals.len()];
-        for round in 0..load.rounds.into_iter().max().unwrap_or(0) {
+        let allowed = |index: usize| load.rounds[index].min(rounds.unwrap_or(usize::MAX));
+        for round in 0..(0..rivals.len()).map(allowed).max().unwrap_or(0) {
+            if load.fresh && round > 0 {
+                rivals.clear();
+                rivals = start()?;
+            }
             // Who begins changes, so that none always meets the machine as the same other left it.
             for index in (0..rivals.len()).map(|it| (it + round) % rivals.len()) {
-                if round < load.rounds[index] {
+                if round < allowed(index) {
                     let line = one(&rivals[index], load)?;
                     println!("  {:9} {line}", rivals[index].name);
                     results[index].push(line);
@@ -112,7 +132,9 @@ fn measure(
 
 fn one(rival: &Rival, load: &Load) -> Result<String> {
     let mut command = Command::new(target().join("release/load"));
-    command.args([load.mode, &rival.address, &rival.process.pid().to_string()]);
-    command.args(rival.login).args(load.arguments);
+    let spliced = load.arguments.contains(&loads::SPLICED);
+    let address = if spliced { &rival.other } else { &rival.address };
+    command.args([load.mode, address, &rival.process.pid().to_string()]);
+    command.args(rival.login).args(load.arguments.iter().filter(|word| **word != loads::SPLICED));
     Ok(process::run(&mut command)?.trim().to_owned())
 }

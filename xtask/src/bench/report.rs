@@ -20,6 +20,7 @@ struct Row {
     title: &'static str,
     values: Vec<f64>,
     most: Option<f64>,
+    most_ratio: Option<f64>,
 }
 
 impl Report {
@@ -33,7 +34,13 @@ impl Report {
     pub(super) fn add(&mut self, load: &Load, results: &[Vec<String>]) {
         for figure in load.figures {
             let values = results.iter().map(|lines| median(lines, figure.name)).collect();
-            self.rows.push(Row { load: load.heading, title: figure.title, values, most: figure.most });
+            self.rows.push(Row {
+                load: load.heading,
+                title: figure.title,
+                values,
+                most: figure.most,
+                most_ratio: figure.most_ratio,
+            });
         }
     }
 
@@ -42,13 +49,13 @@ impl Report {
         let find = |(load, title): Key| self.rows.iter().find(|row| row.load == load && row.title == title);
         if let (Some(above), Some(below)) = (find(above), find(below)) {
             let values = above.values.iter().zip(&below.values).map(|(above, below)| above / below).collect();
-            self.rows.push(Row { load: heading, title: "ratio", values, most: Some(most) });
+            self.rows.push(Row { load: heading, title: "ratio", values, most: Some(most), most_ratio: None });
         }
     }
 
     /// The table as Markdown.
     pub(super) fn text(&self) -> String {
-        let bounded = self.rows.iter().any(|row| row.most.is_some());
+        let bounded = self.rows.iter().any(|row| row.most.is_some() || row.most_ratio.is_some());
         let (head, line) = if bounded { (" ours at most |", " ---: |") } else { ("", "") };
         let columns = self.sides.join(" | ");
         let theirs = self.sides.get(1).unwrap_or(&"-");
@@ -60,11 +67,15 @@ impl Report {
             let load = if row.load == above { "" } else { row.load };
             above = row.load;
             let values: Vec<String> = row.values.iter().map(|value| number(*value)).collect();
-            let ratio = number(row.values[0] / row.values.get(1).unwrap_or(&f64::NAN));
-            let _ = write!(text, "| {load} | {} | {} | {ratio} |", row.title, values.join(" | "));
+            let ratio = row.values[0] / row.values.get(1).unwrap_or(&f64::NAN);
+            let _ = write!(text, "| {load} | {} | {} | {} |", row.title, values.join(" | "), number(ratio));
+            let verdict = |met: bool| if met { "met" } else { "**missed**" };
             if let Some(most) = row.most {
-                let verdict = if row.values[0] <= most { "met" } else { "**missed**" };
-                let _ = write!(text, " {} {verdict} |", number(most));
+                let _ = write!(text, " {} {} |", number(most), verdict(row.values[0] <= most));
+            } else if let Some(most) = row.most_ratio {
+                // As shown, so that the verdict agrees with what is read.
+                let met = (ratio * 100.0).round() / 100.0 <= most;
+                let _ = write!(text, " ratio {most:.2} {} |", verdict(met));
             } else if bounded {
                 text.push_str("  |");
             }

@@ -20,12 +20,19 @@ sends it writes over an old journal and syncs (fdatasync) once for all that came
 
 /// What both balancers do.
 pub(super) const RELAYING: &str = "Both relay between the client and the same echo server, on the same configuration \
-file, without health checks and logs.";
+file, without health checks and logs. \"Seconds for all\" is the time until every client of the storm had its answer. \
+\"Copied\" is without `option splice-auto`, \"spliced\" with it. Memory is what 9,000 connections add to the resident \
+set after a first one.";
 
 const PORTS: [u16; 6] = [15_901, 15_902, 15_903, 15_904, 15_905, 15_908];
 /// User, password and virtual host of every broker.
 const LOGIN: &[&str] = &["guest", "guest", "/"];
 const ECHO_PORT: u16 = 15_906;
+/// How far from a balancer's port that with splicing is.
+const SPLICED: u16 = 20;
+/// How far from it that with a server that comes and goes is.
+const FLAPPING: u16 = 30;
+const FLAPPING_PORT: u16 = 15_909;
 const MAPPER_PORT: u16 = 15_907;
 
 /// A server under load.
@@ -33,6 +40,10 @@ pub(super) struct Rival {
     pub(super) name: &'static str,
     pub(super) process: Process,
     pub(super) address: String,
+    /// Another address, for some loads.
+    pub(super) other: String,
+    /// A third, of which one server comes and goes.
+    pub(super) flapping: String,
     /// User, password and virtual host, for brokers.
     pub(super) login: &'static [&'static str],
     /// What it needs beside itself.
@@ -50,6 +61,11 @@ impl Scratch {
         Ok(Self(path))
     }
 
+    /// A file for the output of a program.
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.log"))
+    }
+
     /// An empty folder in it.
     fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
@@ -65,7 +81,7 @@ impl Drop for Scratch {
     }
 }
 
-fn guarded(program: impl AsRef<Path>) -> Command {
+pub(super) fn guarded(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
     command
@@ -86,7 +102,9 @@ fn start(
         !alive || listens.is_ok_and(|text| !text.trim().is_empty())
     })?;
     ensure!(alive, "{name} ended:\n{}", process.log());
-    Ok(Rival { name, process, address: format!("127.0.0.1:{port}"), login, _helper: None })
+    let address = format!("127.0.0.1:{port}");
+    let (other, flapping) = (address.clone(), address.clone());
+    Ok(Rival { name, process, other, flapping, address, login, _helper: None })
 }
 
 pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
@@ -127,8 +145,13 @@ pub(super) fn relay(scratch: &Scratch) -> Result<Rival> {
 
 fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> {
     let text = format!(
-        "global\n    maxconn 4000\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1m\n    \
-         timeout server 1m\nlisten bench\n    bind 127.0.0.1:{port}\n    server echo 127.0.0.1:{ECHO_PORT}\n"
+        "global\n    maxconn 9500\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1m\n    \
+         timeout server 1m\n    backlog 4096\nlisten bench\n    bind 127.0.0.1:{port}\n    no option splice-auto\n    \
+         server echo 127.0.0.1:{ECHO_PORT}\nlisten spliced\n    bind 127.0.0.1:{}\n    option splice-auto\n    \
+         server echo 127.0.0.1:{ECHO_PORT}\nlisten flapping\n    bind 127.0.0.1:{}\n    option redispatch 1\n    \
+         server flapping 127.0.0.1:{FLAPPING_PORT}\n    server echo 127.0.0.1:{ECHO_PORT}\n",
+        port + SPLICED,
+        port + FLAPPING
     );
     let path = scratch.folder(name)?.join("haproxy.cfg");
     std::fs::write(&path, text)?;
@@ -139,19 +162,34 @@ pub(super) fn proxy(scratch: &Scratch) -> Result<Rival> {
     let config = balancer_config(scratch, "ours", PORTS[0])?;
     let mut command = guarded(target().join("release/proxy"));
     command.arg("-f").arg(&config);
-    start("ours", command, PORTS[0], &[], &config.with_extension("log"))
+    balancer("ours", command, PORTS[0], &config)
+}
+
+fn balancer(name: &'static str, command: Command, port: u16, config: &Path) -> Result<Rival> {
+    let rival = start(name, command, port, &[], &config.with_extension("log"))?;
+    let address = |offset: u16| format!("127.0.0.1:{}", port + offset);
+    Ok(Rival { other: address(SPLICED), flapping: address(FLAPPING), ..rival })
 }
 
 pub(super) fn haproxy(scratch: &Scratch) -> Result<Rival> {
     let config = balancer_config(scratch, "haproxy", PORTS[4])?;
     let mut command = guarded("haproxy");
     command.args(["-db", "-f"]).arg(&config);
-    start("HAProxy", command, PORTS[4], &[], &config.with_extension("log"))
+    balancer("HAProxy", command, PORTS[4], &config)
 }
 
 /// The echo server behind both balancers.
 pub(super) fn echo(scratch: &Scratch) -> Result<Rival> {
+    echo_at("echo", ECHO_PORT, scratch)
+}
+
+/// The one that comes and goes.
+pub(super) fn flapping(scratch: &Scratch) -> Result<Rival> {
+    echo_at("flapping", FLAPPING_PORT, scratch)
+}
+
+fn echo_at(name: &'static str, port: u16, scratch: &Scratch) -> Result<Rival> {
     let mut command = guarded(target().join("release/load"));
-    command.args(["echo", &ECHO_PORT.to_string()]);
-    start("echo", command, ECHO_PORT, &[], &scratch.folder("echo")?.join("server.log"))
+    command.args(["echo", &port.to_string()]);
+    start(name, command, port, &[], &scratch.folder(name)?.join("server.log"))
 }

@@ -53,6 +53,25 @@ impl<'a, 'r> Args<'a, 'r> {
         found
     }
 
+    /// Lends the list of remarks.
+    pub(super) fn with_remarks(&mut self, work: impl FnOnce(&mut Diagnostics)) {
+        work(self.remarks);
+    }
+
+    /// Everything that is left as one text.
+    pub(super) fn rest_joined(&mut self) -> String {
+        let mut words = Vec::new();
+        while let Some(word) = self.next() {
+            words.push(word.text.as_str());
+        }
+        words.join(" ")
+    }
+
+    /// The word taken last.
+    pub(super) fn last(&self) -> &'a Word {
+        &self.line.words[self.at.saturating_sub(1).min(self.line.words.len() - 1)]
+    }
+
     /// Goes past everything that is left.
     pub(super) fn skip_rest(&mut self) {
         self.at = self.line.words.len();
@@ -62,7 +81,7 @@ impl<'a, 'r> Args<'a, 'r> {
     pub(super) fn value(&mut self, what: &str) -> Option<&'a Word> {
         let found = self.next();
         if found.is_none() {
-            let last = &self.line.words[self.at.saturating_sub(1).min(self.line.words.len() - 1)];
+            let last = self.last();
             self.error(last, "missing-value", format!("`{}` needs {what}", last.text), "");
         }
         found
@@ -90,6 +109,45 @@ impl<'a, 'r> Args<'a, 'r> {
     pub(super) fn time(&mut self, what: &str) -> Option<Duration> {
         let word = self.value(what)?;
         self.time_of(word)
+    }
+
+    /// The next word as one of `choices`.
+    pub(super) fn choice<T: Copy>(&mut self, what: &str, choices: &[(&'static str, T)]) -> Option<T> {
+        let names: Vec<&'static str> = choices.iter().map(|(name, _)| *name).collect();
+        let word = self.value(&format!("one of {}", names.join(", ")))?;
+        let found = choices.iter().find(|(name, _)| *name == word.text).map(|(_, value)| *value);
+        if found.is_none() {
+            self.unknown(word, what, &[&names]);
+        }
+        found
+    }
+
+    /// The next word as text.
+    pub(super) fn text(&mut self, what: &str) -> Option<String> {
+        self.value(what).map(|word| word.text.clone())
+    }
+
+    /// The next word as a time that is not 0.
+    pub(super) fn interval(&mut self) -> Option<Duration> {
+        let word = self.value("a time")?;
+        let time = self.time_of(word)?;
+        if time.is_zero() {
+            self.error(word, "wrong-time", "an interval cannot be 0", "");
+            return None;
+        }
+        Some(time)
+    }
+
+    /// The next word as an address of a server.
+    pub(super) fn server_address(&mut self) -> Option<crate::config::ServerAddress> {
+        let word = self.value("an address, e.g. 192.168.0.10:5672")?;
+        match crate::config::address::parse_server(&word.text) {
+            Ok(found) => Some(found),
+            Err(message) => {
+                self.error(word, "wrong-address", message, "");
+                None
+            }
+        }
     }
 
     /// A word as a time.

@@ -1,9 +1,13 @@
 //! The `global` section.
 
+use std::path::PathBuf;
+
 use super::args::Args;
 use super::lexer::Word;
-use super::{log, vocabulary};
+use super::{bind, log, tls, vocabulary};
 use crate::config::Global;
+use crate::config::global::Tune;
+use crate::config::tls::TlsParameters;
 
 /// Where the process's identity was set, for remarks about a second setting.
 #[derive(Debug, Default)]
@@ -20,13 +24,20 @@ pub(super) fn directive(
 ) {
     match keyword.text.as_str() {
         "log" => {
-            if let Some(sink) = log::directive(args) {
+            if args.take("global") {
+                args.error(keyword, "misplaced", "`log global` cannot be in global", "");
+            } else if let Some(sink) = log::directive(args) {
                 global.logs.push(sink);
             }
         }
-        "maxconn" => {
-            global.maxconn = args.number32("a number of connections", 1, 10_000_000).or(global.maxconn);
+        "user" | "group" | "uid" | "gid" => identity_directive(keyword, args, global, identity),
+        "daemon" => global.daemon = true,
+        "master-worker" => {
+            global.master_worker = true;
+            args.take("no-exit-on-failure");
         }
+        "stats" => stats(keyword, global, args),
+        "unix-bind" => unix_bind(args, global),
         "nbthread" => {
             global.nbthread = args.number("a number of threads", 1, 64).and_then(|n| usize::try_from(n).ok());
         }
@@ -40,33 +51,26 @@ pub(super) fn directive(
                 );
             }
         }
-        "ulimit-n" => global.ulimit_n = args.number("a number of files", 16, 1_000_000_000),
-        "user" | "group" | "uid" | "gid" => identity_directive(keyword, args, global, identity),
-        "chroot" => global.chroot = args.value("a directory").map(|word| word.text.clone().into()),
-        "pidfile" => global.pidfile = args.value("a file").map(|word| word.text.clone().into()),
-        "daemon" => global.daemon = true,
-        "node" => global.node = args.value("a name").map(|word| word.text.clone()),
-        "log-tag" => global.log_tag = args.value("a name").map(|word| word.text.clone()),
-        "description" => {
-            let mut words = Vec::new();
-            while let Some(word) = args.next() {
-                words.push(word.text.as_str());
-            }
-            global.description = Some(words.join(" "));
-        }
+        "node" => node(args, global),
+        "description" => global.description = Some(args.rest_joined()),
         "spread-checks" => {
             global.spread_checks = args.number32("a percentage", 0, 50).unwrap_or(global.spread_checks);
         }
-        "max-spread-checks" => global.max_spread_checks = args.time("a time"),
-        "hard-stop-after" => global.hard_stop_after = args.time("a time"),
-        "master-worker" => args.skip_rest(),
-        "quiet" | "zero-warning" | "nosplice" => {}
-        "stats" => stats(keyword, global, args),
-        word if vocabulary::GLOBAL_TUNING.contains(&word)
-            || word.starts_with("tune.")
-            || word.starts_with("ssl-")
-            || word.starts_with("profiling.") =>
-        {
+        "quiet" => global.quiet = true,
+        "zero-warning" => global.zero_warning = true,
+        "nosplice" => global.nosplice = true,
+        "noreuseport" => global.noreuseport = true,
+        "strict-limits" => global.strict_limits = true,
+        "no" => negation(args, global),
+        "external-check" | "insecure-fork-wanted" => global.external_check = true,
+        "log-send-hostname" => {
+            global.log_send_hostname = Some(args.next().map_or_else(String::new, |word| word.text.clone()));
+        }
+        "default-path" => default_path(args),
+        _ if limits(keyword, args, global) || texts(keyword, args, global) => {}
+        word if word.starts_with("ssl-") => ssl_default(keyword, args, global),
+        word if word.starts_with("tune.") => tune(keyword, args, &mut global.tune),
+        word if vocabulary::GLOBAL_TUNING.contains(&word) => {
             args.warn(
                 keyword,
                 "not-used",
@@ -80,6 +84,205 @@ pub(super) fn directive(
             args.skip_rest();
         }
     }
+}
+
+/// Words with a number or a time.
+fn limits(keyword: &Word, args: &mut Args<'_, '_>, global: &mut Global) -> bool {
+    let place = match keyword.text.as_str() {
+        "maxconn" => &mut global.maxconn,
+        "maxconnrate" => &mut global.maxconnrate,
+        "maxsessrate" => &mut global.maxsessrate,
+        "maxsslconn" => &mut global.maxsslconn,
+        "maxsslrate" => &mut global.maxsslrate,
+        "maxpipes" => &mut global.maxpipes,
+        "ulimit-n" => {
+            global.ulimit_n = args.number("a number of files", 0, 1_000_000_000).filter(|n| *n > 0);
+            return true;
+        }
+        "max-spread-checks" => {
+            global.max_spread_checks = args.time("a time");
+            return true;
+        }
+        "hard-stop-after" => {
+            global.hard_stop_after = args.time("a time");
+            return true;
+        }
+        "grace" => {
+            global.grace = args.time("a time").filter(|time| !time.is_zero());
+            return true;
+        }
+        "close-spread-time" => {
+            if args.take("infinite") {
+                global.close_spread_time = None;
+            } else {
+                global.close_spread_time = args.time("a time");
+            }
+            return true;
+        }
+        _ => return false,
+    };
+    // HAProxy: 0 leaves it to the limit of open files.
+    *place = args.number32("a number", 0, 100_000_000).filter(|number| *number > 0);
+    true
+}
+
+/// Words with a name or a file.
+fn texts(keyword: &Word, args: &mut Args<'_, '_>, global: &mut Global) -> bool {
+    let file = |args: &mut Args<'_, '_>| args.text("a file or a directory").map(PathBuf::from);
+    match keyword.text.as_str() {
+        "chroot" => global.chroot = file(args),
+        "pidfile" => global.pidfile = file(args),
+        "server-state-base" => global.server_state_base = file(args),
+        "server-state-file" => global.server_state_file = file(args),
+        "ca-base" => global.ca_base = file(args),
+        "crt-base" => global.crt_base = file(args),
+        "log-tag" => global.log_tag = args.text("a name"),
+        "localpeer" => global.localpeer = args.text("a name"),
+        _ => return false,
+    }
+    true
+}
+
+fn node(args: &mut Args<'_, '_>, global: &mut Global) {
+    let Some(name) = args.value("a name") else { return };
+    match name.text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c)) {
+        Some(wrong) => {
+            let message = format!("`{wrong}` cannot be in the name of a node");
+            args.error(name, "wrong-name", message, "letters, digits, - _ .");
+        }
+        None => global.node = Some(name.text.clone()),
+    }
+}
+
+fn negation(args: &mut Args<'_, '_>, global: &mut Global) {
+    match args.value("strict-limits, ...") {
+        Some(word) if word.text == "strict-limits" => global.strict_limits = false,
+        Some(word) if word.text == "insecure-fork-wanted" => global.external_check = false,
+        Some(word)
+            if ["busy-polling", "set-dumpable", "numa-cpu-mapping", "memory-trimming"]
+                .contains(&word.text.as_str()) => {}
+        Some(word) => {
+            args.unknown(
+                word,
+                "word after no",
+                &[&["strict-limits", "insecure-fork-wanted", "busy-polling"]],
+            );
+            args.skip_rest();
+        }
+        None => {}
+    }
+}
+
+fn default_path(args: &mut Args<'_, '_>) {
+    let modes = [("current", true), ("config", false), ("parent", false), ("origin", false)];
+    let Some(word) = args.peek() else {
+        args.value("current, config, parent or origin");
+        return;
+    };
+    match args.choice("place", &modes) {
+        Some(true) | None => {}
+        Some(false) => args.warn(
+            word,
+            "not-used",
+            "relative file names begin in the working directory here",
+            "write whole paths, or start with -C DIRECTORY",
+        ),
+    }
+    args.skip_rest();
+}
+
+/// `unix-bind [prefix TEXT] [mode M] [user|uid|group|gid X]`
+fn unix_bind(args: &mut Args<'_, '_>, global: &mut Global) {
+    while let Some(word) = args.next() {
+        match word.text.as_str() {
+            "prefix" => global.unix_bind_prefix = args.text("a path"),
+            "mode" | "user" | "uid" | "group" | "gid" => {
+                if bind::unix_word(word, args, &mut global.unix_bind).is_none() {
+                    return args.skip_rest();
+                }
+            }
+            _ => {
+                args.unknown(
+                    word,
+                    "word after unix-bind",
+                    &[&["prefix", "mode", "user", "uid", "group", "gid"]],
+                );
+                return args.skip_rest();
+            }
+        }
+    }
+}
+
+/// `ssl-default-bind-ciphers` and the like.
+fn ssl_default(keyword: &Word, args: &mut Args<'_, '_>, global: &mut Global) {
+    let (parameters, what): (&mut TlsParameters, &str) = match keyword.text.strip_prefix("ssl-default-bind-")
+    {
+        Some(what) => (&mut global.tls.bind, what),
+        None => match keyword.text.strip_prefix("ssl-default-server-") {
+            Some(what) => (&mut global.tls.server, what),
+            None => return ssl_other(keyword, args, global),
+        },
+    };
+    match what {
+        "ciphers" => parameters.ciphers = args.text("names of ciphers"),
+        "ciphersuites" => parameters.ciphersuites = args.text("names of ciphers"),
+        "curves" => parameters.curves = args.text("names of curves"),
+        "options" => {
+            while let Some(word) = args.next() {
+                if tls::parameter(word, args, parameters).is_none() {
+                    return args.skip_rest();
+                }
+            }
+        }
+        _ => args.unknown(keyword, "word in global", &[vocabulary::GLOBAL]),
+    }
+}
+
+fn ssl_other(keyword: &Word, args: &mut Args<'_, '_>, global: &mut Global) {
+    if keyword.text == "ssl-server-verify" {
+        if let Some(none) = args.choice("value", &[("none", true), ("required", false)]) {
+            global.tls.server_verify_none = none;
+        }
+        return;
+    }
+    if vocabulary::GLOBAL_SSL.contains(&keyword.text.as_str()) {
+        args.warn(keyword, "not-used", format!("`{}` concerns OpenSSL; it is read over", keyword.text), "");
+    } else {
+        args.unknown(keyword, "word in global", &[vocabulary::GLOBAL, vocabulary::GLOBAL_SSL]);
+    }
+    args.skip_rest();
+}
+
+fn tune(keyword: &Word, args: &mut Args<'_, '_>, tune: &mut Tune) {
+    let place = match keyword.text.as_str() {
+        "tune.bufsize" => &mut tune.bufsize,
+        "tune.maxaccept" => {
+            if args.take("-1") {
+                tune.maxaccept = None;
+                return;
+            }
+            &mut tune.maxaccept
+        }
+        "tune.pipesize" => &mut tune.pipesize,
+        "tune.rcvbuf.client" => &mut tune.rcvbuf_client,
+        "tune.rcvbuf.server" => &mut tune.rcvbuf_server,
+        "tune.sndbuf.client" => &mut tune.sndbuf_client,
+        "tune.sndbuf.server" => &mut tune.sndbuf_server,
+        word => {
+            if vocabulary::is_tune(word) {
+                args.warn(
+                    keyword,
+                    "not-used",
+                    format!("`{word}` tunes HAProxy's own machinery; it is read over"),
+                    "",
+                );
+            } else {
+                args.unknown(keyword, "word in global", &[vocabulary::TUNE_USED, vocabulary::TUNE]);
+            }
+            return args.skip_rest();
+        }
+    };
+    *place = args.number32("a number", 0, i32::MAX as u32).filter(|number| *number > 0);
 }
 
 fn identity_directive(
@@ -135,15 +338,12 @@ fn identity_directive(
 fn stats(keyword: &Word, global: &mut Global, args: &mut Args<'_, '_>) {
     match args.value("socket, timeout or maxconn").map(|word| word.text.as_str()) {
         Some("socket") => {
-            global.stats_socket = true;
-            args.warn(keyword, "not-served", "the stats socket is not served yet; the line is read over", "");
-            args.skip_rest();
+            let sockets = bind::stats_socket(args);
+            global.stats_sockets.extend(sockets);
         }
-        Some("timeout") => {
-            args.time("a time");
-        }
+        Some("timeout") => global.stats_timeout = args.interval().unwrap_or(global.stats_timeout),
         Some("maxconn") => {
-            args.number("a number", 1, 1_000_000);
+            global.stats_maxconn = args.number32("a number", 1, 1_000_000).unwrap_or(global.stats_maxconn);
         }
         Some("bind-process") => args.skip_rest(),
         Some(_) => {

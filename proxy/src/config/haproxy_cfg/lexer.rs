@@ -2,6 +2,7 @@
 //!
 //! * `\ `, `\#`, `\\`, `\"`, `\'` stand for the character; `\n`, `\r`, `\t`, `\xHH` as in C.
 //! * `'...'` keeps everything; `"..."` expands `$NAME`, `${NAME}`, `${NAME-default}` and escapes.
+//! * `"${NAME[*]}"` gives a word for each part of the value.
 //! * `#` outside quotes begins a comment.
 
 /// Longest line HAProxy reads, in bytes.
@@ -36,19 +37,32 @@ pub struct LexError {
 /// # Errors
 /// When a quote stays open, an escape is unknown or the line is too long.
 pub fn words(line: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Word>, LexError> {
-    if line.len() >= MAX_LINE_BYTES {
-        let message = format!("line is longer than {MAX_LINE_BYTES} bytes");
+    words_within(line, variable, MAX_LINE_BYTES, MAX_WORDS)
+}
+
+/// As [`words`], with other limits.
+///
+/// # Errors
+/// As [`words`].
+pub fn words_within(
+    line: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    max_bytes: usize,
+    max_words: usize,
+) -> Result<Vec<Word>, LexError> {
+    if line.len() >= max_bytes {
+        let message = format!("line is longer than {max_bytes} bytes");
         return Err(LexError { message, column: 1, length: 1 });
     }
     let characters: Vec<char> = line.chars().collect();
     let mut lexer = Lexer { characters, at: 0, variable };
     let mut words = Vec::new();
-    while let Some(word) = lexer.word()? {
-        if words.len() == MAX_WORDS {
-            let message = format!("more than {MAX_WORDS} words on one line");
+    while lexer.word(&mut words)? {
+        if words.len() > max_words {
+            let word = &words[max_words];
+            let message = format!("more than {max_words} words on one line");
             return Err(LexError { message, column: word.column, length: word.length });
         }
-        words.push(word);
     }
     Ok(words)
 }
@@ -71,7 +85,8 @@ impl Lexer<'_> {
         self.characters.get(self.at).copied()
     }
 
-    fn word(&mut self) -> Result<Option<Word>, LexError> {
+    /// Adds the next word, or several when a list is expanded. `false` at the end of the line.
+    fn word(&mut self, words: &mut Vec<Word>) -> Result<bool, LexError> {
         while self.peek().is_some_and(is_blank) {
             self.at += 1;
         }
@@ -86,7 +101,10 @@ impl Lexer<'_> {
                     // A comment ends the line.
                     let end = self.at;
                     self.at = self.characters.len();
-                    return Ok((end > start).then(|| make_word(text, start, end)));
+                    if end > start {
+                        words.push(make_word(text, start, end));
+                    }
+                    return Ok(false);
                 }
                 (Quote::None, '\'') | (Quote::None, '"') => {
                     quote = if c == '"' { Quote::Double } else { Quote::Single };
@@ -98,7 +116,20 @@ impl Lexer<'_> {
                     self.at += 1;
                 }
                 (Quote::None | Quote::Double, '\\') => text.push(self.escape(quote)?),
-                (Quote::Double, '$') => text.push_str(&self.expand()?),
+                (Quote::Double, '$') => {
+                    let (value, is_list) = self.expand()?;
+                    if !is_list {
+                        text.push_str(&value);
+                        continue;
+                    }
+                    // Each part of a list is a word of its own; the first and the last take what is around.
+                    for (index, part) in value.split_ascii_whitespace().take(MAX_WORDS + 1).enumerate() {
+                        if index > 0 {
+                            words.push(make_word(std::mem::take(&mut text), start, self.at));
+                        }
+                        text.push_str(part);
+                    }
+                }
                 (_, c) => {
                     text.push(c);
                     self.at += 1;
@@ -112,7 +143,11 @@ impl Lexer<'_> {
                 length: 1,
             });
         }
-        Ok((self.at > start).then(|| make_word(text, start, self.at)))
+        let found = self.at > start;
+        if found {
+            words.push(make_word(text, start, self.at));
+        }
+        Ok(found)
     }
 
     fn escape(&mut self, quote: Quote) -> Result<char, LexError> {
@@ -151,8 +186,9 @@ impl Lexer<'_> {
         Ok(meant)
     }
 
-    /// `$NAME`, `${NAME}`, `${NAME-default}`; the cursor stands on the `$`.
-    fn expand(&mut self) -> Result<String, LexError> {
+    /// `$NAME`, `${NAME}`, `${NAME-default}`, `${NAME[*]}`; the cursor stands on the `$`. The second part
+    /// says whether it is a list.
+    fn expand(&mut self) -> Result<(String, bool), LexError> {
         let start = self.at;
         self.at += 1;
         let braced = self.peek() == Some('{');
@@ -161,7 +197,12 @@ impl Lexer<'_> {
         }
         let name = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
         let mut default = None;
+        let mut is_list = false;
         if braced {
+            if self.characters[self.at..].starts_with(&['[', '*', ']']) {
+                self.at += 3;
+                is_list = true;
+            }
             if self.peek() == Some('-') {
                 self.at += 1;
                 default = Some(self.take_while(|c| c != '}' && c != '"'));
@@ -183,7 +224,7 @@ impl Lexer<'_> {
             });
         }
         let value = (self.variable)(&name).filter(|value| !value.is_empty());
-        Ok(value.or(default).unwrap_or_default())
+        Ok((value.or(default).unwrap_or_default(), is_list))
     }
 
     fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> String {
@@ -237,6 +278,10 @@ mod tests {
         assert_eq!(texts(r#"bind ":${PORT}" '$PORT' $PORT"#), ["bind", ":5672", "$PORT", "$PORT"]);
         assert_eq!(texts(r#""$PORT/${NONE-7}/${NONE}""#), ["5672/7/"]);
         assert_eq!(texts(r#""\$PORT""#), ["$PORT"]);
+        let list = |name: &str| (name == "A").then(|| " a  b c ".to_owned());
+        let found: Vec<_> =
+            words(r#"x "-${A[*]}-" "${B[*]}" y"#, &list).unwrap().into_iter().map(|word| word.text).collect();
+        assert_eq!(found, ["x", "-a", "b", "c-", "", "y"]);
     }
 
     #[test]

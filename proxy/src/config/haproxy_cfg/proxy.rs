@@ -1,33 +1,50 @@
 //! `defaults`, `listen`, `frontend` and `backend` sections.
 
-use daemon::diagnostic::Severity;
-
 use super::args::Args;
+use super::http::{Notes, Weight, rule_weight};
 use super::lexer::Word;
-use super::{bind, log, rules, server, stats, vocabulary};
-use crate::config::{Algorithm, CheckKind, Kind, Mode, ProxyConfig, Settings};
+use super::{acl, balance, bind, checks, log, options, rules, server, source, stats, vocabulary};
+use crate::config::{Kind, Mode, ProxyConfig, ServerStateFile, Settings};
 
 /// A line of a `listen`, `frontend` or `backend` section.
-pub(super) fn directive(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
+pub(super) fn directive(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut ProxyConfig, notes: &mut Notes) {
     let kind = proxy.kind;
     match keyword.text.as_str() {
         "bind" if proxy.has_frontend() => bind::directive(args, proxy),
         "bind" => misplaced(keyword, args, "a backend does not accept connections; use listen or frontend"),
         "server" if proxy.has_backend() => server::directive(args, proxy),
-        "server" => misplaced(keyword, args, "a frontend has no servers; use listen or backend"),
-        "acl" => rules::acl(args, proxy),
-        "tcp-request" if proxy.settings.mode == Mode::Tcp => rules::tcp_request(keyword, args, proxy),
-        "use_backend" if proxy.settings.mode == Mode::Tcp && proxy.has_frontend() => {
-            rules::use_backend(args, proxy);
+        "server-template" if proxy.has_backend() => server::template(args, proxy),
+        "server" | "server-template" => {
+            misplaced(keyword, args, "a frontend has no servers; use listen or backend");
         }
-        "server-template" | "use-server" | "source" => refused(keyword, args, "not supported yet"),
+        "acl" => acl::acl(args, proxy),
+        "tcp-request" => rules::tcp_request(keyword, args, proxy, &mut notes.left_out_accepts),
+        "use_backend" if proxy.has_frontend() => rules::use_backend(args, proxy),
+        "use_backend" => misplaced(keyword, args, "a backend is where connections go already"),
+        "use-server" if proxy.has_backend() => rules::use_server(args, proxy),
+        "use-server" => misplaced(keyword, args, "a frontend has no servers"),
+        "stats" => stats::directive(args, &mut proxy.settings.stats, &proxy.acls),
+        "http-request" if is_prometheus(args) => {
+            proxy.settings.stats.prometheus = true;
+            args.skip_rest();
+        }
         "id" => {
             if let Some(id) = args.number32("a number", 1, i32::MAX as u32) {
                 proxy.id = id;
             }
         }
-        _ => settings_directive(keyword, args, &mut proxy.settings, Some(kind)),
+        _ => settings_directive(keyword, args, &mut proxy.settings, notes, Some(kind)),
     }
+}
+
+/// `http-request use-service prometheus-exporter if { path /metrics }`
+fn is_prometheus(args: &Args<'_, '_>) -> bool {
+    let words: Vec<&str> = args.line.words.iter().map(|word| word.text.as_str()).collect();
+    matches!(
+        words[..],
+        ["http-request", "use-service", "prometheus-exporter"]
+            | ["http-request", "use-service", "prometheus-exporter", "if", "{", "path", "/metrics", "}"]
+    )
 }
 
 /// A line that may also stand in `defaults` (then `kind` is `None`).
@@ -35,25 +52,25 @@ pub(super) fn settings_directive(
     keyword: &Word,
     args: &mut Args<'_, '_>,
     settings: &mut Settings,
+    notes: &mut Notes,
     kind: Option<Kind>,
 ) {
     match keyword.text.as_str() {
         "mode" => mode(args, settings),
-        "balance" => balance(args, settings),
+        "balance" => balance::directive(keyword, args, settings),
+        "hash-type" => balance::hash_type(args, settings),
+        "hash-balance-factor" => balance::factor(args, settings),
         "default-server" => {
-            if server::read_options(args, &mut settings.default_server).is_none() {
+            if server::default_options(args, &mut settings.default_server).is_none() {
                 args.skip_rest();
             }
         }
-        "timeout" => timeout(keyword, args, settings),
+        "timeout" => timeout(keyword, args, settings, notes),
         "clitimeout" | "contimeout" | "srvtimeout" => old_timeout(keyword, args, settings),
         "retries" => settings.retries = args.number32("a number", 0, 1_000).unwrap_or(settings.retries),
-        "maxconn" => {
-            settings.maxconn = args.number32("a number of connections", 0, 10_000_000).filter(|n| *n > 0);
-        }
-        "fullconn" => settings.fullconn = args.number32("a number of connections", 1, 10_000_000),
-        "option" => option(args, settings, true),
-        "no" => negation(args, settings),
+        "source" => settings.source = source::read(args).or(settings.source.take()),
+        "option" => options::directive(args, settings, notes, true),
+        "no" => options::negation(args, settings, notes),
         "log" if args.take("global") => settings.log_global = true,
         "log" => settings.logs.extend(log::directive(args)),
         "default_backend" => {
@@ -61,42 +78,123 @@ pub(super) fn settings_directive(
                 settings.default_backend = Some((name.text.clone(), args.place(name)));
             }
         }
-        "stats" => stats::directive(args, &mut settings.stats),
-        "description" => {
-            let mut words = Vec::new();
-            while let Some(word) = args.next() {
-                words.push(word.text.as_str());
-            }
-            settings.description = Some(words.join(" "));
-        }
+        "stats" => stats::directive(args, &mut settings.stats, &[]),
+        "description" => settings.description = Some(args.rest_joined()),
         "disabled" => settings.disabled = true,
         "enabled" => settings.disabled = false,
-        "log-tag" | "acl" => args.skip_rest(),
-        "tcp-check" | "http-check" => check_rule(keyword, args),
-        "use_backend" | "tcp-request" | "tcp-response" => rule(keyword, args, settings),
-        word if vocabulary::PROXY_HTTP.contains(&word) => {
-            http_only(keyword, args, settings.mode, word);
+        "tcp-check" => checks::tcp_rule(keyword, args, settings),
+        "http-check" => checks::http_rule(keyword, args, settings),
+        "external-check" => checks::external(args, settings),
+        "load-server-state-from-file" => {
+            let choices = [ServerStateFile::None, ServerStateFile::Global, ServerStateFile::Local]
+                .map(|from| (from.word(), from));
+            settings.server_state = args.choice("value", &choices).unwrap_or(settings.server_state);
         }
-        word if vocabulary::PROXY_TUNING.contains(&word) => {
-            args.warn(
-                keyword,
-                "not-used",
-                format!("`{word}` is not supported yet; the line is read over"),
-                "",
-            );
-            args.skip_rest();
+        "server-state-file-name" => {
+            settings.server_state_file_name = args.next().map(|word| word.text.clone());
         }
-        "bind" | "server" | "use-server" | "server-template" if kind.is_none() => {
-            misplaced(keyword, args, "it cannot stand in defaults");
+        "tcp-response" => rules::tcp_response(keyword, args),
+        _ if limits(keyword, args, settings) || texts(keyword, args, settings) => {}
+        _ => other(keyword, args, notes, kind),
+    }
+}
+
+/// Words with a number or a time.
+fn limits(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) -> bool {
+    // HAProxy: 0 is "no limit of its own".
+    let limit = |args: &mut Args<'_, '_>, old: Option<u32>| {
+        args.number32("a number", 0, 100_000_000).map_or(old, |number| (number > 0).then_some(number))
+    };
+    match keyword.text.as_str() {
+        "maxconn" => settings.maxconn = limit(args, settings.maxconn),
+        "fullconn" => settings.fullconn = limit(args, settings.fullconn),
+        "backlog" => settings.backlog = limit(args, settings.backlog),
+        "rate-limit" => {
+            if args.choice("word after rate-limit", &[("sessions", ())]).is_some() {
+                settings.rate_limit_sessions = limit(args, settings.rate_limit_sessions);
+            } else {
+                args.skip_rest();
+            }
         }
-        _ => {
-            args.unknown(
-                keyword,
-                "word in this section",
-                &[vocabulary::PROXY, vocabulary::PROXY_HTTP, vocabulary::PROXY_TUNING, vocabulary::SECTIONS],
-            );
-            args.skip_rest();
+        text => {
+            let (times, which) = match text.split_once("tcpka-") {
+                Some(("cli", which)) => (&mut settings.client_keepalive_times, which),
+                Some(("srv", which)) => (&mut settings.server_keepalive_times, which),
+                _ => return false,
+            };
+            // Without a unit these are seconds.
+            let seconds = |args: &mut Args<'_, '_>| {
+                let word = args.value("a time")?;
+                match crate::config::duration::parse(&word.text, 1_000_000) {
+                    Ok(time) => Some(time),
+                    Err(error) => {
+                        args.error(word, "wrong-time", error.to_string(), "");
+                        None
+                    }
+                }
+            };
+            match which {
+                "cnt" => times.count = limit(args, times.count),
+                "idle" => times.idle = seconds(args).or(times.idle),
+                "intvl" => times.interval = seconds(args).or(times.interval),
+                _ => return false,
+            }
         }
+    }
+    true
+}
+
+/// Words with a text.
+fn texts(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) -> bool {
+    let place = match keyword.text.as_str() {
+        "log-tag" => &mut settings.log_tag,
+        "log-format" => &mut settings.logging.format,
+        "log-format-sd" => &mut settings.logging.format_sd,
+        "error-log-format" => &mut settings.logging.error_format,
+        _ => return false,
+    };
+    let text = args.text("a text");
+    if keyword.text == "log-format" || keyword.text == "error-log-format" {
+        match text.as_deref().map(crate::log_format::Format::parse) {
+            // HAProxy refuses these; what it knows and we do not is said and left out.
+            Some(Err(error)) if error.is_mistake() => {
+                args.error(keyword, "wrong-log-format", error.to_string(), "");
+            }
+            Some(Err(error)) => {
+                let help = "lines of this section are written as with option tcplog";
+                args.warn(keyword, "not-used", error.to_string(), help);
+            }
+            _ => {}
+        }
+    }
+    *place = text.or(place.take());
+    true
+}
+
+/// What only concerns HTTP, is left out, stands in the wrong place or is not known.
+fn other(keyword: &Word, args: &mut Args<'_, '_>, notes: &mut Notes, kind: Option<Kind>) {
+    let word = keyword.text.as_str();
+    if vocabulary::PROXY_HTTP.contains(&word) {
+        let action = args.peek().map_or("", |next| next.text.as_str());
+        let weight = rule_weight(word, action);
+        let what = match word {
+            "http-request" | "http-response" | "http-after-response" => format!("{word} {action}"),
+            _ => word.to_owned(),
+        };
+        notes.http(keyword, args, &what, weight);
+    } else if vocabulary::PROXY_REFUSED.contains(&word) {
+        args.error(keyword, "not-supported", format!("`{word}` is not supported"), "write a server line");
+        args.skip_rest();
+    } else if vocabulary::PROXY_TUNING.contains(&word) {
+        args.warn(keyword, "not-used", format!("`{word}` is not supported; the line is read over"), "");
+        args.skip_rest();
+    } else if kind.is_none() && vocabulary::PROXY.contains(&word) {
+        misplaced(keyword, args, "it cannot stand in defaults");
+    } else {
+        let lists =
+            [vocabulary::PROXY, vocabulary::PROXY_HTTP, vocabulary::PROXY_TUNING, vocabulary::SECTIONS];
+        args.unknown(keyword, "word in this section", &lists);
+        args.skip_rest();
     }
 }
 
@@ -110,60 +208,13 @@ fn mode(args: &mut Args<'_, '_>, settings: &mut Settings) {
     }
 }
 
-const ALGORITHMS: &[&str] = &["roundrobin", "static-rr", "leastconn", "first", "source", "random"];
-
-fn balance(args: &mut Args<'_, '_>, settings: &mut Settings) {
-    let Some(word) = args.value("an algorithm, e.g. roundrobin") else { return };
-    settings.balance = match parse_algorithm(&word.text) {
-        Some(algorithm) => algorithm,
-        None if ["uri", "url_param", "hdr", "rdp-cookie", "hash"]
-            .iter()
-            .any(|name| word.text.starts_with(name)) =>
-        {
-            args.skip_rest();
-            let message =
-                format!("`balance {}` looks into requests, which a TCP balancer does not do", word.text);
-            args.error(word, "not-supported", message, "use source or roundrobin");
-            return;
-        }
-        None => {
-            args.unknown(word, "algorithm", &[ALGORITHMS]);
-            return;
-        }
-    };
-}
-
-/// Reads a balancing algorithm by HAProxy's word, `random(3)` included.
-#[must_use]
-pub fn parse_algorithm(text: &str) -> Option<Algorithm> {
-    Some(match text {
-        "roundrobin" => Algorithm::RoundRobin,
-        "static-rr" => Algorithm::StaticRoundRobin,
-        "leastconn" => Algorithm::LeastConn,
-        "first" => Algorithm::First,
-        "source" => Algorithm::Source,
-        "random" => Algorithm::Random(2),
-        _ => {
-            let draws = text.strip_prefix("random(")?.strip_suffix(')')?.parse().ok()?;
-            return (1..=32).contains(&draws).then_some(Algorithm::Random(draws));
-        }
-    })
-}
-
-fn timeout(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) {
+fn timeout(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings, notes: &mut Notes) {
     let Some(which) = args.value("a name and a time") else { return };
     let name = which.text.as_str();
     if vocabulary::TIMEOUTS_HTTP.contains(&name) {
-        args.value("a time");
-        if settings.mode == Mode::Tcp {
-            args.warn(
-                keyword,
-                "http-only",
-                format!("`timeout {name}` only concerns HTTP; it has no effect here"),
-                "",
-            );
-        }
-        return;
+        args.time("a time, e.g. 5s");
+        let what = format!("timeout {name}");
+        return notes.http(keyword, args, &what, Weight::Harmless);
     }
     // Old names of HAProxy 1.x.
     let name = match name {
@@ -222,134 +273,7 @@ fn old_timeout(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings)
     set_timeout(keyword, args, settings, name, time);
 }
 
-fn negation(args: &mut Args<'_, '_>, settings: &mut Settings) {
-    match args.value("option or log") {
-        Some(word) if word.text == "option" => option(args, settings, false),
-        Some(word) if word.text == "log" => {
-            settings.logs.clear();
-            settings.log_global = false;
-        }
-        Some(word) => args.unknown(word, "word after no", &[&["option", "log"]]),
-        None => {}
-    }
-}
-
-fn option(args: &mut Args<'_, '_>, settings: &mut Settings, on: bool) {
-    let Some(word) = args.value("a name") else { return };
-    match word.text.as_str() {
-        "tcplog" => {
-            settings.tcplog = on;
-            args.take("clf");
-        }
-        "httplog" => {
-            settings.httplog = on;
-            args.take("clf");
-        }
-        "dontlognull" => settings.dontlognull = on,
-        "redispatch" => {
-            settings.redispatch = on.then_some(-1);
-            if let Some(every) = args.peek().and_then(|word| word.text.parse::<i32>().ok()) {
-                args.next();
-                settings.redispatch = (on && every != 0).then_some(every);
-            }
-        }
-        "tcpka" => (settings.client_keepalive, settings.server_keepalive) = (on, on),
-        "clitcpka" => settings.client_keepalive = on,
-        "srvtcpka" => settings.server_keepalive = on,
-        "tcp-check" => settings.check = CheckKind::Tcp,
-        "amqp-check" => settings.check = if on { CheckKind::Amqp } else { CheckKind::Tcp },
-        "log-health-checks" => settings.log_health_checks = on,
-        "allbackups" => settings.allbackups = on,
-        "splice-auto" | "splice-request" | "splice-response" => settings.splice = on,
-        text if vocabulary::OPTIONS_CHECKS.contains(&text) => {
-            if on {
-                args.remark(
-                    word,
-                    Severity::Warning,
-                    "check-replaced",
-                    format!("`option {text}` is not supported yet: servers are checked by a TCP connection instead"),
-                    "",
-                    "for RabbitMQ write `option amqp-check`",
-                );
-            }
-            args.skip_rest();
-        }
-        text if vocabulary::OPTIONS_HTTP.contains(&text) => {
-            if settings.mode == Mode::Tcp {
-                http_only(word, args, settings.mode, &format!("option {text}"));
-            }
-            args.skip_rest();
-        }
-        text if vocabulary::OPTIONS_TUNING.contains(&text) => {
-            args.warn(word, "not-used", format!("`option {text}` is not supported yet; it is read over"), "");
-            args.skip_rest();
-        }
-        _ => {
-            args.unknown(
-                word,
-                "option",
-                &[
-                    vocabulary::OPTIONS,
-                    vocabulary::OPTIONS_HTTP,
-                    vocabulary::OPTIONS_TUNING,
-                    vocabulary::OPTIONS_CHECKS,
-                ],
-            );
-            args.skip_rest();
-        }
-    }
-}
-
-fn check_rule(keyword: &Word, args: &mut Args<'_, '_>) {
-    // A bare connect is what our TCP check does.
-    if args.peek().is_some_and(|word| word.text == "connect") && keyword.text == "tcp-check" {
-        args.skip_rest();
-        return;
-    }
-    args.warn(
-        keyword,
-        "check-replaced",
-        format!(
-            "`{}` rules are not supported yet: servers are checked by a TCP connection instead",
-            keyword.text
-        ),
-        "",
-    );
-    args.skip_rest();
-}
-
-fn rule(keyword: &Word, args: &mut Args<'_, '_>, settings: &Settings) {
-    let first = args.peek().map(|word| word.text.as_str());
-    if keyword.text == "tcp-request" && first == Some("inspect-delay") {
-        args.skip_rest();
-        return;
-    }
-    let why = match (settings.mode, keyword.text.as_str()) {
-        (Mode::Http, _) => "the section is not balanced at all (mode http)",
-        (_, "use_backend") => "leaving it out would send clients to another backend",
-        _ => "leaving it out would let clients in that it keeps out",
-    };
-    refused(keyword, args, &format!("not supported yet; {why}"));
-}
-
-fn http_only(word: &Word, args: &mut Args<'_, '_>, mode: Mode, what: &str) {
-    if mode == Mode::Tcp {
-        args.warn(
-            word,
-            "http-only",
-            format!("`{what}` only concerns HTTP; it has no effect in a section with mode tcp"),
-            "remove the line",
-        );
-    }
-    args.skip_rest();
-}
-
 fn misplaced(word: &Word, args: &mut Args<'_, '_>, why: &str) {
     args.error(word, "misplaced", format!("`{}` cannot be used here: {why}", word.text), "");
-    args.skip_rest();
-}
-
-fn refused(word: &Word, args: &mut Args<'_, '_>, why: &str) {
-    args.error(word, "not-supported", format!("`{}`: {why}", word.text), "");
     args.skip_rest();
 }

@@ -1,76 +1,35 @@
-//! `acl`, `tcp-request connection|content accept|reject` and `use_backend`, as far as they look at the
-//! client's address.
+//! `tcp-request`, `tcp-response`, `use_backend` and `use-server`.
 
+use super::acl;
 use super::args::Args;
 use super::lexer::Word;
 use crate::config::ProxyConfig;
-use crate::config::rules::{BackendRule, ClientRule, Condition, Network, Test};
-
-/// `acl NAME src NETWORK...`
-pub(super) fn acl(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
-    let Some(name) = args.value("a name and a test") else { return };
-    let Some(criterion) = args.value("a test, e.g. src 10.0.0.0/8") else { return };
-    let Some(test) = test(criterion, args, &[]) else {
-        args.skip_rest();
-        return;
-    };
-    // A second `acl` of the same name adds to the first, as in HAProxy.
-    match (proxy.acls.iter_mut().find(|(known, _)| *known == name.text), test) {
-        (Some((_, Test::Source(networks))), Test::Source(more)) => networks.extend(more),
-        (Some((_, known)), other) => *known = other,
-        (None, test) => proxy.acls.push((name.text.clone(), test)),
-    }
-}
-
-/// What follows an acl's name, up to the end of the line or one of `ends`.
-fn test(criterion: &Word, args: &mut Args<'_, '_>, ends: &[&str]) -> Option<Test> {
-    match criterion.text.as_str() {
-        "src" => {}
-        "always_true" => return Some(Test::Constant(true)),
-        "always_false" => return Some(Test::Constant(false)),
-        other => {
-            while args.peek().is_some_and(|word| !ends.contains(&word.text.as_str())) {
-                args.next();
-            }
-            return Some(Test::Unsupported(other.to_owned()));
-        }
-    }
-    let mut networks = Vec::new();
-    while let Some(word) = args.peek().filter(|word| !ends.contains(&word.text.as_str())) {
-        args.next();
-        if word.text.starts_with('-') {
-            args.error(
-                word,
-                "not-supported",
-                format!("flag `{}` of acl is not supported; write the addresses", word.text),
-                "",
-            );
-            return None;
-        }
-        match Network::parse(&word.text) {
-            Ok(network) => networks.push(network),
-            Err(message) => {
-                args.error(word, "wrong-address", message, "write an address or a network, e.g. 10.0.0.0/8");
-                return None;
-            }
-        }
-    }
-    if networks.is_empty() {
-        args.error(criterion, "missing-value", "`src` needs addresses or networks", "");
-        return None;
-    }
-    Some(Test::Source(networks))
-}
+use crate::config::rules::{BackendRule, ClientAction, ClientRule, Condition, ServerRule, Stage};
 
 /// `tcp-request ...`
-pub(super) fn tcp_request(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
+///
+/// `left_out_accepts` remembers, for one section, the stages with an `accept` that was left out.
+pub(super) fn tcp_request(
+    keyword: &Word,
+    args: &mut Args<'_, '_>,
+    proxy: &mut ProxyConfig,
+    left_out_accepts: &mut Vec<Stage>,
+) {
     let Some(stage) = args.value("connection, content or inspect-delay") else { return };
-    match stage.text.as_str() {
+    let at = match stage.text.as_str() {
         "inspect-delay" => {
             args.time("a time");
+            args.warn(
+                stage,
+                "not-used",
+                "`tcp-request inspect-delay`: contents are not inspected, nobody waits for them",
+                "",
+            );
             return;
         }
-        "connection" | "content" | "session" => {}
+        "connection" => Stage::Connection,
+        "session" => Stage::Session,
+        "content" => Stage::Content,
         _ => {
             args.unknown(
                 stage,
@@ -80,107 +39,150 @@ pub(super) fn tcp_request(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut P
             args.skip_rest();
             return;
         }
-    }
-    let Some(action) = args.value("accept or reject") else { return };
-    let accept = match action.text.as_str() {
-        "accept" => true,
-        "reject" => false,
-        other => {
-            let message = format!(
-                "`{} {} {other}` is not supported yet; leaving it out could let clients in that it keeps out",
-                keyword.text, stage.text
-            );
-            args.error(action, "not-supported", message, "");
-            args.skip_rest();
-            return;
-        }
     };
-    if let Some(condition) = condition(args, proxy) {
-        proxy.client_rules.push(ClientRule { accept, condition });
-    } else {
-        args.skip_rest();
+    if at != Stage::Content && !proxy.has_frontend() {
+        let message = format!("`tcp-request {}` cannot be in a backend", at.word());
+        args.error(stage, "misplaced", message, "");
+        return args.skip_rest();
     }
+    let place = args.place_to_here(keyword);
+    let Some(word) = args.value("accept or reject") else { return };
+    let Some(action) = action(word, at, args) else { return args.skip_rest() };
+    let Some(condition) = acl::condition(args, proxy) else { return args.skip_rest() };
+    if let Some(what) = acl::unsupported(&condition) {
+        return left_out(word, what, action, args, || left_out_accepts.push(at));
+    }
+    if action == ClientAction::Reject && left_out_accepts.contains(&at) {
+        args.error(
+            word,
+            "not-supported",
+            "an `accept` above it could not be carried out: this rule would keep out whom that one lets in",
+            "",
+        );
+        return;
+    }
+    proxy.client_rules.push(ClientRule { stage: at, action, condition, place });
+}
+
+/// A rule that looks at what is not known here. What lets clients in may be left out when nothing after it
+/// keeps them out; anything else would change who gets in.
+fn left_out(word: &Word, what: &str, action: ClientAction, args: &mut Args<'_, '_>, remember: impl FnOnce()) {
+    if action == ClientAction::Accept {
+        args.warn(
+            word,
+            "not-used",
+            format!("`{what}` looks into contents, which is not done: clients are let in without it"),
+            "",
+        );
+        // A later `reject` would now also hit those that this rule lets in.
+        remember();
+        return;
+    }
+    let message = format!("`{what}` looks at more than addresses and counts, which is not supported");
+    args.error(word, "not-supported", message, "leaving the rule out would let clients in that it keeps out");
+}
+
+fn action(word: &Word, at: Stage, args: &mut Args<'_, '_>) -> Option<ClientAction> {
+    match word.text.as_str() {
+        "accept" => Some(ClientAction::Accept),
+        "reject" => Some(ClientAction::Reject),
+        "silent-drop" => {
+            args.warn(word, "not-used", "`silent-drop` is carried out as `reject`", "");
+            if args.take("rst-ttl") {
+                args.value("a number");
+            }
+            Some(ClientAction::Reject)
+        }
+        "expect-proxy" if at == Stage::Connection => {
+            args.choice("layer", &[("layer4", ())])?;
+            Some(ClientAction::ExpectProxy)
+        }
+        text if changes_nothing(text) => {
+            args.warn(word, "not-used", format!("`{text}` is not supported; the rule is read over"), "");
+            None
+        }
+        text if is_known(text) => {
+            let message =
+                format!("`{text}` is not supported, and leaving it out would change where clients go");
+            args.error(word, "not-supported", message, "");
+            None
+        }
+        _ => {
+            args.unknown(word, "action", &[&["accept", "reject", "expect-proxy", "silent-drop"]]);
+            None
+        }
+    }
+}
+
+/// Actions that only count, mark or remember.
+fn changes_nothing(text: &str) -> bool {
+    [
+        "track-sc",
+        "sc-inc-",
+        "sc-set-",
+        "set-var",
+        "unset-var",
+        "set-mark",
+        "set-tos",
+        "set-nice",
+        "set-log-level",
+        "set-priority-",
+        "capture",
+        "ot-group",
+        "send-spoe-group",
+        "set-src",
+        "lua.",
+    ]
+    .iter()
+    .any(|start| text.starts_with(start))
+}
+
+fn is_known(text: &str) -> bool {
+    ["set-dst", "set-dst-port", "do-resolve", "use-service", "switch-mode", "expect-netscaler-cip", "close"]
+        .iter()
+        .any(|name| text.split('(').next() == Some(*name))
+}
+
+/// `tcp-response ...`: contents of answers are not looked at.
+pub(super) fn tcp_response(keyword: &Word, args: &mut Args<'_, '_>) {
+    args.warn(keyword, "not-used", "`tcp-response`: contents are not inspected; the rule is read over", "");
+    args.skip_rest();
 }
 
 /// `use_backend NAME [if|unless ...]`
 pub(super) fn use_backend(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
     let Some(name) = args.value("the name of a backend") else { return };
     let place = args.place(name);
-    if let Some(condition) = condition(args, proxy) {
+    if name.text.contains("%[") {
+        args.error(name, "not-supported", "names of backends are not computed from requests", "");
+        return args.skip_rest();
+    }
+    if let Some(condition) = routing(args, proxy) {
         proxy.backend_rules.push(BackendRule { backend: name.text.clone(), condition, place });
-    } else {
+    }
+}
+
+/// `use-server NAME [if|unless ...]`
+pub(super) fn use_server(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
+    let Some(name) = args.value("the name of a server") else { return };
+    let place = args.place(name);
+    if let Some(condition) = routing(args, proxy) {
+        proxy.server_rules.push(ServerRule { server: name.text.clone(), condition, place });
+    }
+}
+
+fn routing(args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Condition> {
+    let first = args.peek();
+    let Some(condition) = acl::condition(args, proxy) else {
         args.skip_rest();
-    }
-}
-
-/// `[if|unless] [!]ACL ... [|| ...]` to the end of the line; `None` after an error.
-fn condition(args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Condition> {
-    let mut condition = Condition::default();
-    let Some(first) = args.next() else { return Some(condition) };
-    condition.negated = match first.text.as_str() {
-        "if" => false,
-        "unless" => true,
-        _ => {
-            args.unknown(first, "word", &[&["if", "unless"]]);
-            return None;
-        }
-    };
-    let mut group = Vec::new();
-    let mut wanted = true;
-    while let Some(word) = args.next() {
-        let mut name = word.text.as_str();
-        if matches!(name, "||" | "or") {
-            condition.groups.push(std::mem::take(&mut group));
-            continue;
-        }
-        while let Some(rest) = name.strip_prefix('!') {
-            (wanted, name) = (!wanted, rest);
-        }
-        if name.is_empty() {
-            continue;
-        }
-        let test = if name == "{" { anonymous(word, args)? } else { named(name, word, args, proxy)? };
-        if let Test::Unsupported(what) = &test {
-            let message =
-                format!("`{what}` looks at more than the client's address, which is not supported yet");
-            args.error(word, "not-supported", message, "leaving the rule out would change who gets where");
-            return None;
-        }
-        group.push((wanted, test));
-        wanted = true;
-    }
-    condition.groups.push(group);
-    if condition.groups.iter().any(Vec::is_empty) {
-        args.error(first, "missing-value", format!("`{}` needs conditions", first.text), "");
         return None;
+    };
+    match (acl::unsupported(&condition), first) {
+        (Some(what), Some(word)) => {
+            let message = format!("`{what}` looks at more than addresses and counts, which is not supported");
+            args.error(word, "not-supported", message, "leaving the rule out would change who goes where");
+            None
+        }
+        _ => Some(condition),
     }
-    Some(condition)
-}
-
-/// `{ src 10.0.0.0/8 }`
-fn anonymous(brace: &Word, args: &mut Args<'_, '_>) -> Option<Test> {
-    let criterion = args.value("a test")?;
-    let test = test(criterion, args, &["}"])?;
-    if args.take("}") {
-        return Some(test);
-    }
-    args.error(brace, "syntax", "`{` is not closed by `}`", "");
-    None
-}
-
-fn named(name: &str, word: &Word, args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Test> {
-    match name {
-        "TRUE" => return Some(Test::Constant(true)),
-        "FALSE" => return Some(Test::Constant(false)),
-        "LOCALHOST" => return Network::parse("127.0.0.0/8").ok().map(|network| Test::Source(vec![network])),
-        _ => {}
-    }
-    if let Some((_, test)) = proxy.acls.iter().find(|(known, _)| known == name) {
-        return Some(test.clone());
-    }
-    let near = daemon::diagnostic::suggest(name, proxy.acls.iter().map(|(known, _)| known.as_str()));
-    let label = near
-        .map_or_else(|| "define it above with `acl`".to_owned(), |near| format!("did you mean `{near}`?"));
-    args.error(word, "unknown-name", format!("there is no acl `{name}`"), &label);
-    None
 }

@@ -2,10 +2,12 @@
 
 use super::args::Args;
 use super::lexer::Word;
-use super::vocabulary;
+use super::{acl, vocabulary};
+use crate::config::rules::{Acl, Condition};
 use crate::config::{StatsAdmin, StatsConfig};
 
-pub(super) fn directive(args: &mut Args<'_, '_>, stats: &mut StatsConfig) {
+/// Reads what follows `stats`.
+pub(super) fn directive(args: &mut Args<'_, '_>, stats: &mut StatsConfig, acls: &[Acl]) {
     let Some(word) = args.value("enable, uri, refresh, auth, ...") else { return };
     // As in HAProxy, any of these words turns the page on.
     stats.enabled = true;
@@ -41,7 +43,7 @@ pub(super) fn directive(args: &mut Args<'_, '_>, stats: &mut StatsConfig) {
         "realm" => stats.realm = args.value("a name").map(|value| value.text.clone()),
         "hide-version" => stats.hide_version = true,
         "show-legends" => stats.show_legends = true,
-        "show-modules" => {}
+        "show-modules" => stats.show_modules = true,
         "show-node" => stats.show_node = Some(optional(args)),
         "show-desc" => {
             let mut words = Vec::new();
@@ -50,8 +52,9 @@ pub(super) fn directive(args: &mut Args<'_, '_>, stats: &mut StatsConfig) {
             }
             stats.show_desc = Some((!words.is_empty()).then(|| words.join(" ")));
         }
-        "admin" => admin(word, args, stats),
-        "scope" | "maxconn" => {
+        "admin" => admin(word, args, stats, acls),
+        "scope" => stats.scope.extend(args.text("the name of a section, or .")),
+        "maxconn" => {
             args.value("a value");
             args.warn(word, "not-used", format!("`stats {}` is not supported yet", word.text), "");
         }
@@ -77,31 +80,35 @@ fn optional(args: &mut Args<'_, '_>) -> Option<String> {
     Some(word.text.clone())
 }
 
-fn admin(word: &Word, args: &mut Args<'_, '_>, stats: &mut StatsConfig) {
-    let condition = args.next().map(|word| word.text.as_str());
-    let what = args.next().map(|word| word.text.as_str());
-    stats.admin = match (condition, what) {
-        (Some("if"), Some("TRUE")) | (Some("unless"), Some("FALSE")) => StatsAdmin::Always,
-        (Some("if"), Some("FALSE")) | (Some("unless"), Some("TRUE")) => StatsAdmin::Never,
-        (Some("if"), Some("LOCALHOST")) => StatsAdmin::Localhost,
-        (Some("if" | "unless"), Some(_)) => {
-            args.error(
-                word,
-                "not-supported",
-                "only `stats admin if TRUE`, `if LOCALHOST` and `if FALSE` are supported",
-                "",
-            );
-            args.skip_rest();
-            return;
-        }
-        _ => {
-            args.error(
-                word,
-                "missing-value",
-                "write `stats admin if TRUE` or `stats admin if LOCALHOST`",
-                "",
-            );
-            return;
-        }
+/// `stats admin if ...`
+fn admin(word: &Word, args: &mut Args<'_, '_>, stats: &mut StatsConfig, acls: &[Acl]) {
+    if args.peek().is_none() {
+        args.error(word, "missing-value", "write `stats admin if TRUE` or `stats admin if LOCALHOST`", "");
+        return;
+    }
+    let Some(condition) = acl::condition_of(args, acls) else { return args.skip_rest() };
+    if let Some(what) = acl::unsupported(&condition) {
+        let message = format!("`{what}` is not looked at: the page only shows");
+        args.warn(word, "not-used", message, "write `stats admin if LOCALHOST`, or `if { src NETWORK }`");
+        stats.admin = StatsAdmin::Never;
+        return;
+    }
+    stats.admin = simplified(condition);
+}
+
+/// The cases with a name of their own.
+fn simplified(condition: Condition) -> StatsAdmin {
+    let only = match &condition.groups[..] {
+        [group] => match &group[..] {
+            [term] if !term.negated && !condition.negated => term.name.as_deref(),
+            _ => None,
+        },
+        _ => None,
     };
+    match only {
+        Some("TRUE") => StatsAdmin::Always,
+        Some("FALSE") => StatsAdmin::Never,
+        Some("LOCALHOST") => StatsAdmin::Localhost,
+        _ => StatsAdmin::If(condition),
+    }
 }

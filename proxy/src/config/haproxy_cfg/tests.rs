@@ -1,5 +1,6 @@
 //! Tests of the haproxy.cfg reader: what is read, what is warned about, what is refused and how.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -139,9 +140,24 @@ fn http_words_in_a_tcp_section_are_warned_about_and_never_silent() {
 #[test]
 fn what_would_change_who_gets_in_is_refused_and_not_left_out() {
     let head = "listen l\n bind :1\n timeout client 1h\n timeout server 1h\n timeout connect 1s\n";
-    for line in ["server a 10.0.0.1:1 ssl verify none", "bind :2 ssl crt x.pem", "server-template w 3 h:1"] {
-        let found = places(&format!("{head} {line}\n"));
-        assert_eq!(found.iter().map(|place| place.2).collect::<Vec<_>>(), ["not-supported"], "{line}");
+    for line in [
+        "server a 10.0.0.1:1 socks4 10.0.0.2:1080",
+        "bind :2 accept-netscaler-cip 1",
+        "dispatch 10.0.0.1:1",
+        "balance uri",
+        "balance hash hdr(x)",
+        "tcp-request content use-service lua.x",
+        "tcp-request content reject unless { req_ssl_hello_type 1 }",
+        "use_backend x if { req_ssl_sni -i a.example }",
+        "server a 10.0.0.1:1 source 0.0.0.0 usesrc hdr_ip(x)",
+    ] {
+        let codes: Vec<_> = read(&format!("{head} {line}\n"))
+            .1
+            .iter()
+            .filter(|remark| remark.severity == daemon::diagnostic::Severity::Error)
+            .map(|remark| (remark.line, remark.code))
+            .collect();
+        assert!(matches!(codes[..], [(6, "not-supported" | "wrong-value")]), "{line}: {codes:?}");
     }
 }
 
@@ -154,7 +170,6 @@ frontend f
     acl office src 10.0.0.0/8 192.168.0.0/16
     acl office src 127.0.0.1
     acl odd hdr(host) x
-    tcp-request inspect-delay 5s
     tcp-request connection reject if !office
     tcp-request content accept
     use_backend b unless office || { src 9.9.9.9 }
@@ -169,19 +184,22 @@ backend b
     let (config, remarks) = read(text);
     assert!(remarks.is_empty(), "{remarks}");
     let front = &config.proxies[0];
-    let admitted = |ip: &str| crate::config::rules::admits(&front.client_rules, ip.parse().unwrap());
+    let admitted =
+        |ip: &str| crate::config::rules::admits(&front.client_rules, &ip.parse::<IpAddr>().unwrap());
     assert!(admitted("10.1.1.1") && admitted("127.0.0.1") && !admitted("8.8.8.8"));
-    let moved = |ip: &str| front.backend_rules[0].condition.holds(ip.parse().unwrap());
+    let moved = |ip: &str| front.backend_rules[0].condition.holds(&ip.parse::<IpAddr>().unwrap());
     assert!(moved("8.8.8.8") && !moved("9.9.9.9") && !moved("10.0.0.1"));
     for (line, code) in [
         ("tcp-request connection reject if odd", "not-supported"),
         ("tcp-request connection reject if offce", "unknown-name"),
         ("tcp-request connection reject if { src 1.2.3.4", "syntax"),
         ("tcp-request connection reject if", "missing-value"),
-        ("tcp-request content track-sc0 src", "not-supported"),
+        ("tcp-request content track-sc0 src", "not-used"),
         ("use_backend c if office", "unknown-backend"),
-        ("acl x src 10.0.0.0/99", "wrong-address"),
-        ("acl x src -f file", "not-supported"),
+        ("acl x src 10.0.0.0/99", "wrong-value"),
+        ("acl x src -f /nonexistent", "unreadable"),
+        ("acl x sorce 10.0.0.1", "unknown-word"),
+        ("tcp-request inspect-delay 5s", "not-used"),
     ] {
         let (_, remarks) =
             read(&text.replace("    default_backend a\n", &format!("    {line}\n    default_backend a\n")));
@@ -191,13 +209,62 @@ backend b
 }
 
 #[test]
-fn a_section_in_mode_http_is_only_for_the_statistics_page() {
-    let (_, remarks) = read("listen web\n bind :80\n mode http\n server a 10.0.0.1:80\n");
-    assert!(remarks.iter().any(|remark| remark.code == "http-mode"), "{remarks}");
-    let (config, remarks) =
-        read("listen s\n bind :81\n mode http\n stats enable\n stats uri /x\n stats admin if TRUE\n");
+fn a_section_in_mode_http_is_relayed_whole_unless_http_decides() {
+    let (config, remarks) = read(
+        "listen web\n bind :80\n mode http\n option forwardfor\n option httplog\n http-request set-header a b\n server a 10.0.0.1:80\n",
+    );
     assert!(!remarks.has_errors(), "{remarks}");
-    assert_eq!(config.proxies[0].settings.stats.admin, StatsAdmin::Always);
+    let codes: Vec<_> = remarks.iter().map(|remark| (remark.line, remark.code)).collect();
+    assert_eq!(
+        codes,
+        [(1, "http-as-tcp"), (1, "no-timeout"), (4, "http-only"), (5, "http-only"), (6, "http-only")]
+    );
+    let settings = &config.proxies[0].settings;
+    assert_eq!((settings.mode, settings.tcplog, settings.httplog), (Mode::Tcp, true, false));
+    for line in [
+        "http-request deny if { src 10.0.0.1 }",
+        "http-request auth",
+        "redirect scheme https",
+        "use_backend x if { path /x }",
+        "balance url_param a",
+    ] {
+        let (_, remarks) =
+            read(&format!("listen web\n bind :80\n mode http\n {line}\n server a 10.0.0.1:80\n"));
+        assert!(
+            remarks.iter().any(|remark| (remark.line, remark.code) == (4, "not-supported")),
+            "{line}: {remarks}"
+        );
+    }
+    let (config, remarks) = read(
+        "listen s\n bind :81\n mode http\n stats enable\n stats uri /x\n stats admin if TRUE\n http-request use-service prometheus-exporter if { path /metrics }\n",
+    );
+    assert!(remarks.is_empty(), "{remarks}");
+    let stats = &config.proxies[0].settings.stats;
+    assert_eq!((&stats.admin, stats.prometheus), (&StatsAdmin::Always, true));
+    // Leaving this out would open the page.
+    let (_, remarks) = read(
+        "listen s\n bind :81\n mode http\n stats enable\n http-request deny unless { src 10.0.0.0/8 }\n",
+    );
+    assert!(remarks.has_errors());
+    assert!(read("frontend f\n bind :80\n mode http\n").1.has_errors());
+}
+
+#[test]
+fn words_of_http_in_defaults_are_remarked_on_once() {
+    let text = "defaults\n mode http\n option forwardfor\n option http-server-close\n timeout client 1h\n timeout server 1h\n timeout connect 1s\n\
+         listen a\n bind :1\n mode tcp\nlisten b\n bind :2\n mode tcp\nlisten c\n bind :3\n stats enable\n";
+    assert_eq!(places(text), [(3, 9, "http-only")]);
+}
+
+#[test]
+fn the_page_of_a_backend_is_served_by_its_frontend() {
+    let text = "defaults\n mode http\nfrontend f\n bind :81\n default_backend s\nbackend s\n stats enable\n stats uri /x\n";
+    let (config, remarks) = read(text);
+    assert!(!remarks.has_errors(), "{remarks}");
+    assert_eq!(
+        (config.proxies[0].settings.stats.uri.as_str(), config.proxies[0].settings.mode),
+        ("/x", Mode::Http)
+    );
 }
 
 #[test]
@@ -306,6 +373,241 @@ fn any_word() -> impl Strategy<Value = String> {
     ])
     .collect();
     prop_oneof![9 => proptest::sample::select(known).prop_map(str::to_owned), 1 => "\\PC{0,12}"]
+}
+
+#[test]
+fn conditions_choose_what_is_read() {
+    let numbers = |text: &str| {
+        let (config, remarks) = read(&format!("global\n setenv A yes\n{text}listen l\n bind :1\n"));
+        let errors: Vec<_> = remarks
+            .iter()
+            .filter(|remark| remark.severity == daemon::diagnostic::Severity::Error)
+            .map(|remark| (remark.line, remark.message.clone()))
+            .collect();
+        (config.global.maxconn, errors)
+    };
+    for (condition, expected) in [
+        ("1", true),
+        ("0", false),
+        ("", false),
+        ("defined(A)", true),
+        ("!defined(A)", false),
+        ("defined(NOSUCH_VARIABLE)", false),
+        ("streq(\"$A\",yes)", true),
+        ("strneq(\"$A\",yes)", false),
+        ("version_atleast(2.4) && version_before(2.7-dev1)", true),
+        ("version_atleast(2.6.13)", false),
+        ("feature(LUA) || feature(SYSTEMD)", true),
+        ("!(defined(A) && 0) && 1", true),
+    ] {
+        let text = format!(".if {condition}\n maxconn 1\n.else\n maxconn 2\n.endif\n");
+        assert_eq!(numbers(&text), (Some(if expected { 1 } else { 2 }), Vec::new()), "{condition}");
+    }
+    let text = ".if 0\n \"unclosed\n .if 1\n maxconn 1\n .else\n maxconn 2\n .endif\n.elif 1\n maxconn 3\n.elif 1\n maxconn 4\n.else\n maxconn 5\n.endif\n";
+    assert_eq!(numbers(text), (Some(3), Vec::new()));
+    for (text, line) in [
+        (".if nonsense\n.endif\n", 3),
+        (".if deefined(A)\n.endif\n", 3),
+        (".else\n", 3),
+        (".endif\n", 3),
+        (".if 1\n.else\n.elif 1\n.endif\n", 5),
+        (".if 1\n", 3),
+        (".alert stop here\n", 3),
+        (".if (1\n.endif\n", 3),
+    ] {
+        let errors = numbers(text).1;
+        assert_eq!(errors.iter().map(|error| error.0).collect::<Vec<_>>(), [line], "{text}: {errors:?}");
+    }
+    assert_eq!(numbers(".if 0\n.alert not read\n.endif\n.notice hello\n").1, []);
+}
+
+#[test]
+fn variables_can_be_set_by_the_file() {
+    let text = "global\n presetenv PORT_OF_TEST 81\n presetenv PORT_OF_TEST 82\n setenv LIST \":1 :2\"\n\
+         listen l\n bind \":${PORT_OF_TEST}\"\n bind \":${.LINE}\"\n bind \"${LIST[*]}\"\n";
+    let (config, remarks) = read(text);
+    let ports: Vec<_> = config.proxies[0].binds.iter().map(|bind| bind.address.port()).collect();
+    assert_eq!(ports, [81, 7], "{remarks}");
+    assert!(remarks.iter().any(|remark| remark.line == 8 && remark.message.contains(":2")), "{remarks}");
+    assert!(
+        read("global\n resetenv X\n .if defined(PATH)\n foo\n .endif\n")
+            .1
+            .iter()
+            .all(|remark| remark.line != 4)
+    );
+}
+
+#[test]
+fn everything_a_server_line_can_say_is_read() {
+    let text = "\
+resolvers dns
+    nameserver a 10.0.0.53:53
+    nameserver b tcp@10.0.0.54:53
+    hold valid 7s
+    resolve_retries 5
+    timeout retry 2s
+    accepted_payload_size 8192
+defaults
+    timeout client 1h
+    timeout server 1h
+    timeout connect 1s
+listen l
+    bind :1
+    default-server inter 3s rise 4 no-check
+    server a 10.0.0.1:1 check fastinter 1s downinter 5s fall 6 weight 0 maxconn 9 minconn 2 maxqueue 3 slowstart 1m on-marked-down shutdown-sessions on-marked-up shutdown-backup-sessions observe layer4 error-limit 5 on-error mark-down port 99 addr 10.0.0.2
+    server b rabbit.example:1 track a send-proxy-v2-ssl-cn proxy-v2-options crc32c,unique-id init-addr last,libc,10.0.0.9,none resolvers dns resolve-prefer ipv4 resolve-opts allow-dup-ip,ignore-weight resolve-net 10.0.0.0/8
+    server c 10.0.0.3:1 agent-check agent-port 7 agent-addr 10.0.0.4 agent-inter 2s agent-send \"hello\\n\" source 10.0.0.5:1000-2000 interface lo tfo id 77 disabled
+    server-template t 2-3 10.0.0.6:1 backup cookie x
+";
+    let (config, remarks) = read(text);
+    let unexpected: Vec<_> = remarks
+        .iter()
+        .filter(|remark| !matches!(remark.code, "no-effect-yet" | "not-supported" | "no-address"))
+        .map(|remark| (remark.line, remark.code))
+        .collect();
+    assert_eq!(unexpected, [(18, "http-only")], "{remarks}");
+    let servers = &config.proxies[0].servers;
+    let names: Vec<_> = servers.iter().map(|server| (server.name.as_str(), server.id)).collect();
+    assert_eq!(names, [("a", 1), ("b", 2), ("c", 77), ("t2", 4), ("t3", 5)]);
+    let a = &servers[0].options;
+    assert_eq!((a.inter.as_secs(), a.rise, a.fall, a.weight, a.error_limit), (3, 4, 6, 0, 5));
+    assert_eq!((a.maxconn, a.minconn, a.maxqueue, a.check_port), (Some(9), Some(2), Some(3), Some(99)));
+    assert!(a.on_marked_down_shutdown_sessions && a.on_marked_up_shutdown_backup_sessions);
+    let b = &servers[1].options;
+    assert_eq!(b.proxy_v2_options.names(), ["ssl", "cert-cn", "crc32c", "unique-id"]);
+    assert_eq!((b.init_addr.len(), b.resolve_allow_dup_ip, b.resolve_net.len()), (4, true, 1));
+    let c = &servers[2].options;
+    assert_eq!((c.agent.port, c.agent.send.as_deref(), c.disabled), (Some(7), Some("hello\n"), true));
+    assert_eq!(c.source.as_ref().unwrap().last_port, Some(2000));
+    assert!(servers[3].options.backup && servers[3].template.as_ref().unwrap().high == 3);
+    let dns = &config.resolvers[0];
+    assert_eq!((dns.nameservers.len(), dns.nameservers[1].tcp, dns.resolve_retries), (2, true, 5));
+    assert_eq!(
+        (dns.hold.valid.as_secs(), dns.timeout_retry.as_secs(), dns.accepted_payload_size),
+        (7, 2, 8192)
+    );
+}
+
+#[test]
+fn mistakes_of_server_lines_are_where_haproxy_has_them() {
+    let head = "listen l\n bind :1\n timeout client 1h\n timeout server 1h\n timeout connect 1s\n";
+    for (line, code) in [
+        ("server a 10.0.0.1:1 check inter 0", "wrong-time"),
+        ("server a 10.0.0.1:1 weight 300", "wrong-value"),
+        ("server a 10.0.0.1:1 rise 0", "wrong-value"),
+        ("server a 10.0.0.1:1 on-marked-down foo", "unknown-word"),
+        ("server a 10.0.0.1:1 init-addr foo", "wrong-value"),
+        ("server a 10.0.0.1:1 error-limit 0", "wrong-value"),
+        ("server a 10.0.0.1:1 track x", "unknown-name"),
+        ("server a 10.0.0.1:1 track a", "track"),
+        ("server a 10.0.0.1:1 check track a", "track"),
+        ("server a 10.0.0.1:1 resolvers nosuch", "unknown-name"),
+        ("server a 10.0.0.1:1 agent-check", "no-agent-port"),
+        ("server-template a 3-1 10.0.0.1:1", "wrong-value"),
+        ("server-template a 0 10.0.0.1:1", "wrong-value"),
+        ("server-template a 99999999 10.0.0.1:1", "wrong-value"),
+        ("server a/b 10.0.0.1:1", "wrong-name"),
+        ("hash-balance-factor 5", "wrong-value"),
+        ("balance random(0)", "unknown-word"),
+        ("use-server nosuch if TRUE", "unknown-name"),
+        ("tcp-check connect linger foo", "unknown-word"),
+        ("tcp-check expect string", "missing-value"),
+        ("tcp-check expect rstring (", "wrong-value"),
+        ("tcp-check send-binary abc", "wrong-value"),
+        ("http-check expect status x", "wrong-value"),
+        ("option pgsql-check", "missing-value"),
+        ("option rebalance 5/x", "wrong-value"),
+        ("bind unix@/x mode 999", "wrong-value"),
+        ("source foo", "wrong-address"),
+    ] {
+        let found: Vec<_> = read(&format!("{head} {line}\n"))
+            .1
+            .iter()
+            .filter(|remark| remark.severity == daemon::diagnostic::Severity::Error)
+            .map(|remark| (remark.line, remark.code))
+            .filter(|place| place.1 != "not-supported")
+            .collect();
+        assert_eq!(found, [(6, code)], "{line}");
+    }
+}
+
+#[test]
+fn scripts_of_checks_are_read() {
+    use crate::config::checks::{CheckRule, ExpectPattern};
+    let text = "\
+listen l
+    bind :1
+    option tcp-check
+    tcp-check comment one
+    tcp-check connect port 99 ssl send-proxy linger sni a.example comment two
+    tcp-check send PING\\r\\n
+    tcp-check send-binary 0aFF comment three
+    tcp-check expect min-recv 5 ok-status L7OKC on-error oops ! string +PONG
+    tcp-check expect !rbinary ^0a
+    option httpchk HEAD /x HTTP/1.1\\r\\nHost:\\ h
+    http-check send meth PUT hdr a b body c
+    http-check expect ! status 500-599
+    http-check disable-on-404
+    option mysql-check user u pre-41
+    option smtpchk EHLO d
+";
+    let (config, remarks) = read(text);
+    let errors: Vec<_> =
+        remarks.iter().filter(|remark| remark.severity == daemon::diagnostic::Severity::Error).collect();
+    assert!(errors.is_empty(), "{remarks}");
+    let checks = &config.proxies[0].settings.checks;
+    let [
+        CheckRule::Comment(_),
+        CheckRule::Connect(connect),
+        CheckRule::Send { data, .. },
+        CheckRule::Send { data: binary, comment },
+        CheckRule::Expect(first),
+        CheckRule::Expect(second),
+    ] = &checks.tcp_rules[..]
+    else {
+        panic!("{checks:?}")
+    };
+    assert_eq!((connect.port, connect.ssl, connect.send_proxy, connect.linger), (Some(99), true, true, true));
+    assert_eq!(
+        (data.as_slice(), binary.as_slice(), comment.as_deref()),
+        (&b"PING\r\n"[..], &[10, 255][..], Some("three"))
+    );
+    assert_eq!(
+        (first.negated, first.min_recv, &first.pattern),
+        (true, Some(5), &ExpectPattern::Bytes(b"+PONG".to_vec()))
+    );
+    assert_eq!((second.negated, &second.pattern), (true, &ExpectPattern::BinaryRegex("^0a".to_owned())));
+    let http = &checks.http;
+    assert_eq!((http.request.method.as_deref(), http.request.headers.len()), (Some("HEAD"), 1));
+    assert_eq!((http.rules.len(), http.disable_on_404), (2, true));
+    assert_eq!((checks.mysql.user.as_deref(), checks.mysql.pre_41), (Some("u"), true));
+    assert_eq!((checks.smtp.hello.as_str(), checks.smtp.domain.as_str()), ("EHLO", "d"));
+    assert_eq!(config.proxies[0].settings.check, crate::config::CheckKind::Smtp, "the last one holds");
+}
+
+#[test]
+fn rules_of_checks_need_their_option() {
+    let text = "backend b\n timeout server 1h\n timeout connect 1s\n tcp-check expect string x\n http-check expect status 200\n";
+    let codes: Vec<_> = places(text).into_iter().map(|place| (place.0, place.2)).collect();
+    assert_eq!(codes, [(1, "rules-not-used"), (1, "rules-not-used")]);
+    assert_eq!(places(&format!("{text} option tcp-check\n")).len(), 1);
+}
+
+#[test]
+fn sections_that_are_not_carried_out_are_read_for_mistakes() {
+    let text = "peers p\n peer a 10.0.0.1:1\n per b\nmailers m\n mailer a 10.0.0.1:25\ncache c\n max-age 4\n maxage 4\n\
+         ring r\n size 4\nprogram p\n command x\nuserlist u\n user a insecure-password b groups g\n usr c\n\
+         listen l\n bind :1\n";
+    let errors: Vec<_> = read(text)
+        .1
+        .iter()
+        .filter(|remark| remark.severity == daemon::diagnostic::Severity::Error)
+        .map(|remark| remark.line)
+        .collect();
+    assert_eq!(errors, [3, 8, 15]);
+    let used: Vec<_> =
+        places(text).into_iter().filter(|place| place.2 == "section-not-used").map(|place| place.0).collect();
+    assert_eq!(used, [1, 4, 6, 9, 11]);
 }
 
 proptest! {

@@ -1,0 +1,313 @@
+//! The first moments of a connection: may it come in, a PROXY protocol header, the TLS handshake, and which
+//! backend it goes to.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use tokio_rustls::TlsAcceptor;
+
+use crate::backend::Backend;
+use crate::config::rules::{self, Facts, Number};
+use crate::frontend::{Entrance, Frontend};
+use crate::process::Process;
+use crate::proxy_protocol::{self, Found};
+use crate::reactor::{self, Stream};
+use crate::registry::Session;
+use crate::side::Side;
+use crate::tcplog::{Accepted, End};
+use crate::tls;
+
+/// A client that has introduced itself.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its connection.
+    pub side: Side,
+    /// Its address, as a PROXY protocol header told it.
+    pub source: SocketAddr,
+    /// Where it came to, when a header told it.
+    told: Option<SocketAddr>,
+}
+
+impl Arrived {
+    /// A client that need not introduce itself.
+    pub fn plain(stream: Stream, source: SocketAddr) -> Self {
+        Self { side: Side::Plain(stream), source, told: None }
+    }
+
+    /// Where it came to.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.told.or_else(|| self.side.stream().local_addr())
+    }
+
+    /// Where a header said it came to.
+    pub fn told(&self) -> Option<SocketAddr> {
+        self.told
+    }
+
+    /// The name it asked for in its TLS greeting.
+    pub fn name(&self) -> Option<String> {
+        self.side.server_name().map(str::to_owned)
+    }
+}
+
+/// Why a greeting came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No PROXY header came in time.
+    HeaderTimeout,
+    /// The connection was closed before the header.
+    HeaderMissing,
+    /// The connection was closed within the header.
+    HeaderTruncated,
+    /// What came is no header.
+    HeaderWrong,
+    /// No TLS handshake came in time.
+    TlsTimeout,
+    /// The TLS handshake went wrong.
+    Tls,
+    /// Somebody closed the session.
+    Closed,
+}
+
+impl Failure {
+    /// HAProxy's words.
+    fn text(self) -> &'static str {
+        match self {
+            Self::HeaderTimeout => "Timeout while waiting for PROXY protocol header",
+            Self::HeaderMissing => "Connection closed while waiting for PROXY protocol header",
+            Self::HeaderTruncated => "Truncated PROXY protocol header received",
+            Self::HeaderWrong => "Received something which does not look like a PROXY protocol header",
+            Self::TlsTimeout => "Timeout during SSL handshake",
+            Self::Tls => "SSL handshake failure",
+            Self::Closed => "Connection closed",
+        }
+    }
+}
+
+/// Whether the rules for connections let it in.
+pub fn is_welcome(process: &Process, frontend: &Frontend, peer: SocketAddr, stream: &Stream) -> bool {
+    let rules = &frontend.config.client_rules;
+    if rules.is_empty() {
+        return true;
+    }
+    let facts =
+        Known { process, frontend, backend: None, source: peer, destination: &|| stream.local_addr() };
+    let welcome = rules::admits_at(rules, rules::Stage::Connection, &facts);
+    if !welcome {
+        frontend.counters.denied.fetch_add(1, Relaxed);
+    }
+    welcome
+}
+
+/// Takes the PROXY header and the TLS handshake, where the address asks for them.
+///
+/// # Errors
+/// Says what was wrong.
+pub async fn greet(
+    entrance: &Entrance,
+    mut stream: Stream,
+    peer: SocketAddr,
+    limit: Option<Duration>,
+    session: &Session,
+) -> Result<Arrived, Failure> {
+    let mut arrived = (peer, None);
+    if entrance.bind.accept_proxy || entrance.expects_proxy(peer) {
+        let reading = closable(session, read_header(&mut stream));
+        let header = reactor::timeout(limit, reading).await.ok_or(Failure::HeaderTimeout)??;
+        if let Some((source, told)) = header.addresses {
+            arrived = (source, Some(told));
+        }
+    }
+    let side = match &entrance.bind.tls {
+        None => Side::Plain(stream),
+        Some(options) => {
+            let config = tls::acceptor(options).map_err(|error| {
+                tracing::error!(%error, "a certificate cannot be used");
+                Failure::Tls
+            })?;
+            let handshake =
+                async { TlsAcceptor::from(config).accept(stream).await.map_err(|_| Failure::Tls) };
+            let handshake = reactor::timeout(limit, closable(session, handshake)).await;
+            Side::Tls(Box::new(handshake.ok_or(Failure::TlsTimeout)??.into()))
+        }
+    };
+    Ok(Arrived { side, source: arrived.0, told: arrived.1 })
+}
+
+async fn closable<T>(
+    session: &Session,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        if session.asked_to_close(context.waker()).is_some() {
+            return std::task::Poll::Ready(Err(Failure::Closed));
+        }
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Reads a header and not a byte more.
+async fn read_header(stream: &mut Stream) -> Result<proxy_protocol::Header, Failure> {
+    let mut seen = 0;
+    loop {
+        let mut start = [0; 256];
+        let mut whole = Vec::new();
+        let buffer = if seen < start.len() {
+            &mut start[..]
+        } else {
+            whole.resize(proxy_protocol::MAX_HEADER, 0);
+            &mut whole[..]
+        };
+        let count = match std::future::poll_fn(|context| stream.poll_peek(context, buffer, seen)).await {
+            Ok(count) if count > seen => count,
+            // An end, or an error: there is no more to come.
+            _ if seen == 0 => return Err(Failure::HeaderMissing),
+            _ => return Err(Failure::HeaderTruncated),
+        };
+        match proxy_protocol::read(&buffer[..count]) {
+            Found::Header(header) => {
+                let mut left = header.length;
+                while left > 0 {
+                    let part = left.min(buffer.len());
+                    let taken =
+                        std::future::poll_fn(|context| stream.poll_recv(context, &mut buffer[..part]));
+                    match taken.await {
+                        Ok(taken) if taken > 0 => left -= taken,
+                        _ => return Err(Failure::HeaderTruncated),
+                    }
+                }
+                return Ok(header);
+            }
+            Found::Part => seen = count,
+            Found::Nonsense => {
+                stream.reset_on_close();
+                return Err(Failure::HeaderWrong);
+            }
+        }
+    }
+}
+
+/// The backend for a client; `Ok(None)` when there is none.
+///
+/// # Errors
+/// A rule keeps it out.
+pub fn route(process: &Process, frontend: &Frontend, arrived: &Arrived) -> Result<Option<Arc<Backend>>, End> {
+    let destination = || arrived.destination();
+    let mut facts =
+        Known { process, frontend, backend: None, source: arrived.source, destination: &destination };
+    let admits = |facts: &Known<'_>, rules: &[rules::ClientRule]| {
+        let stages = [rules::Stage::Session, rules::Stage::Content];
+        rules.is_empty() || stages.into_iter().all(|stage| rules::admits_at(rules, stage, facts))
+    };
+    let denied = || {
+        frontend.counters.denied.fetch_add(1, Relaxed);
+        End::Denied
+    };
+    if !admits(&facts, &frontend.config.client_rules) {
+        return Err(denied());
+    }
+    let Some(backend) = frontend.backend_for(&facts) else { return Ok(None) };
+    facts.backend = Some(backend);
+    let is_other = backend.name != frontend.name;
+    if is_other && !admits(&facts, &backend.config().client_rules) {
+        return Err(denied());
+    }
+    Ok(Some(backend.clone()))
+}
+
+/// What rules may look at.
+struct Known<'a> {
+    process: &'a Process,
+    frontend: &'a Frontend,
+    backend: Option<&'a Arc<Backend>>,
+    source: SocketAddr,
+    destination: &'a dyn Fn() -> Option<SocketAddr>,
+}
+
+impl Facts for Known<'_> {
+    fn source(&self) -> IpAddr {
+        self.source.ip()
+    }
+
+    fn source_port(&self) -> Option<u16> {
+        Some(self.source.port())
+    }
+
+    fn destination(&self) -> Option<SocketAddr> {
+        (self.destination)()
+    }
+
+    fn number(&self, what: &Number) -> Option<i64> {
+        let now = |counters: &crate::counters::Counters| i64::from(counters.current.load(Relaxed));
+        let rate = |counters: &crate::counters::Counters| {
+            i64::from(counters.rate.read(crate::counters::Moment::since(self.process.started)))
+        };
+        match what {
+            Number::UsableServers(name) => Some(self.backend(name)?.usable_count() as i64),
+            Number::ServerIsUp(name, server) => {
+                Some(self.backend(name)?.server(server)?.condition().is_up().into())
+            }
+            Number::ServerSessions(name, server) => Some(now(&self.backend(name)?.server(server)?.counters)),
+            Number::FrontendSessions(name) => Some(now(&*self.frontend(name)?)),
+            Number::FrontendRate(name) => Some(rate(&*self.frontend(name)?)),
+            Number::BackendSessions(name) => Some(now(&self.backend(name)?.counters)),
+            Number::BackendRate(name) => Some(rate(&self.backend(name)?.counters)),
+            Number::Pending(name) => Some(self.backend(name)?.pending_count() as i64),
+            Number::AveragePending(name) => {
+                let backend = self.backend(name)?;
+                Some(backend.pending_count().div_ceil(backend.usable_count().max(1)) as i64)
+            }
+            Number::FreePlaces(_) | Number::ListenerSessions | Number::ListenerId => None,
+        }
+    }
+}
+
+impl Known<'_> {
+    fn backend(&self, name: &Option<String>) -> Option<Arc<Backend>> {
+        let Some(name) = name else { return self.backend.or(self.frontend.backend.as_ref()).cloned() };
+        let sections = self.process.sections();
+        sections.iter().filter_map(|section| section.backend.as_ref()).find(|it| *it.name == **name).cloned()
+    }
+
+    fn frontend(&self, name: &Option<String>) -> Option<Arc<crate::counters::Counters>> {
+        let Some(name) = name else { return Some(self.frontend.counters.clone()) };
+        let sections = self.process.sections();
+        let mut all = sections.iter().filter_map(|section| section.frontend.as_ref());
+        all.find(|it| *it.name == **name).map(|frontend| frontend.counters.clone())
+    }
+}
+
+/// HAProxy's line about a connection that did not get through its greeting.
+pub fn log_failure(
+    frontend: &Frontend,
+    entrance: &Entrance,
+    peer: SocketAddr,
+    accepted: SystemTime,
+    failure: Failure,
+) {
+    let silent = matches!(failure, Failure::HeaderMissing | Failure::HeaderTimeout | Failure::TlsTimeout);
+    if frontend.logger.is_silent() || (silent && frontend.config.settings.dontlognull) {
+        return;
+    }
+    let text = format!(
+        "{}:{} [{}] {}/{}: {}",
+        peer.ip().to_canonical(),
+        peer.port(),
+        Accepted(accepted),
+        frontend.name,
+        entrance.name,
+        failure.text()
+    );
+    frontend.style.write_failure(&frontend.logger, &frontend.name, peer, accepted, &text);
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::other(failure.text())
+    }
+}

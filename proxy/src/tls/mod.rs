@@ -1,0 +1,281 @@
+//! TLS towards clients and towards servers; rustls does the work.
+//!
+//! Files are read when a configuration is ([`prepare`]), because after that the process may have no right to.
+//! What was made of them is kept for each set of options that occurs, and replaced by the next configuration.
+//! Connections keep what they began with.
+
+mod files;
+mod names;
+mod subject;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use daemon::diagnostic::{Diagnostic, Diagnostics};
+use parking_lot::RwLock;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::ServerName;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use crate::config::Config;
+use crate::config::tls::{BindTls, ServerTls, Sni, TlsParameters, TlsVersion, Verify};
+
+pub use self::files::TlsError;
+pub use self::subject::common_name;
+
+/// Where Debian and others keep the authorities of the system.
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// What was made of the options that occur.
+static MADE: RwLock<Made> = RwLock::new(Made { binds: Vec::new(), servers: Vec::new() });
+
+#[derive(Debug)]
+struct Made {
+    binds: Vec<(BindTls, Arc<ServerConfig>)>,
+    servers: Vec<(ServerTls, Option<String>, Arc<ClientConfig>)>,
+}
+
+/// Reads all files that a configuration names; what is wrong with them becomes an error.
+pub fn prepare(config: &Config, remarks: &mut Diagnostics) {
+    let mut made = Made { binds: Vec::new(), servers: Vec::new() };
+    for proxy in &config.proxies {
+        for bind in &proxy.binds {
+            let Some(options) = &bind.tls else { continue };
+            match accepting(options) {
+                Ok(config) => made.binds.push((options.clone(), config)),
+                Err(error) => remarks.push(bind.place.mark(complain(&error))),
+            }
+        }
+        for server in &proxy.servers {
+            let options = &server.options.tls;
+            if !options.enabled && !options.for_checks() {
+                continue;
+            }
+            match connecting(options, None) {
+                Ok(config) => made.servers.push((options.clone(), None, config)),
+                Err(error) => remarks.push(server.place.mark(complain(&error))),
+            }
+        }
+    }
+    if !remarks.has_errors() {
+        *MADE.write() = made;
+    }
+}
+
+fn complain(error: &TlsError) -> Diagnostic {
+    Diagnostic::error("tls-file", error.to_string())
+}
+
+/// What a client's connection begins with.
+///
+/// # Errors
+/// A file cannot be used.
+pub fn acceptor(options: &BindTls) -> Result<Arc<ServerConfig>, TlsError> {
+    if let Some((_, config)) = MADE.read().binds.iter().find(|(known, _)| known == options) {
+        return Ok(config.clone());
+    }
+    let config = accepting(options)?;
+    MADE.write().binds.push((options.clone(), config.clone()));
+    Ok(config)
+}
+
+/// What a connection to a server begins with, and the name to ask it for. `client` is the name that the client
+/// asked us for.
+///
+/// # Errors
+/// A file cannot be used, or the name is none.
+pub fn connector(
+    options: &ServerTls,
+    client: Option<&str>,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+    let sni = match &options.sni {
+        Some(Sni::Name(name)) => Some(name.as_str()),
+        Some(Sni::Client) => client,
+        None => None,
+    };
+    // A client's name is only part of what is verified; the rest is the same for all.
+    let expected = options.verifyhost.as_deref().or(sni).map(str::to_owned);
+    let by_client =
+        expected.clone().filter(|_| options.verifyhost.is_none() && options.sni == Some(Sni::Client));
+    let config = client_config(options, by_client.as_deref())?;
+    let name = ServerName::try_from(sni.unwrap_or("localhost").to_owned())
+        .map_err(|error| TlsError::new(Path::new("sni"), error.to_string()))?;
+    Ok((config, name))
+}
+
+fn client_config(options: &ServerTls, by_client: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
+    /// Names of clients whose configurations are kept.
+    const MOST: usize = 256;
+    let known = |made: &Made| {
+        let found =
+            made.servers.iter().find(|(known, name, _)| known == options && name.as_deref() == by_client);
+        found.map(|(_, _, config)| config.clone())
+    };
+    if let Some(config) = known(&MADE.read()) {
+        return Ok(config);
+    }
+    let config = connecting(options, by_client)?;
+    let mut made = MADE.write();
+    if made.servers.len() < MOST {
+        made.servers.push((options.clone(), by_client.map(str::to_owned), config.clone()));
+    }
+    Ok(config)
+}
+
+fn accepting(options: &BindTls) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = provider(&options.parameters)?;
+    let about = options.crt.first().map_or_else(|| PathBuf::from("crt"), Clone::clone);
+    let wrong = |error: &dyn std::fmt::Display| TlsError::new(&about, error.to_string());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions(&options.parameters))
+        .map_err(|error| wrong(&error))?;
+    let builder = match (&options.ca_file, options.verify) {
+        (_, Verify::None) => builder.with_no_client_auth(),
+        (None, _) => return Err(wrong(&"`verify` needs a `ca-file`")),
+        (Some(path), verify) => {
+            let roots = Arc::new(authorities(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+            let verifier = match &options.crl_file {
+                Some(list) => verifier.with_crls(files::revoked(list)?),
+                None => verifier,
+            };
+            let verifier =
+                if verify == Verify::Optional { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(&error))?)
+        }
+    };
+    let chosen = names::Certificates::load(&options.crt, &options.crt_list, options.strict_sni, &provider)?;
+    let mut config = builder.with_cert_resolver(Arc::new(chosen));
+    config.alpn_protocols = options.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.ignore_client_order = !options.prefer_client_ciphers;
+    if options.parameters.no_tickets {
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Arc::new(config))
+}
+
+fn connecting(options: &ServerTls, by_client: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = provider(&options.parameters)?;
+    let about = options.ca_file.clone().unwrap_or_else(|| PathBuf::from("ssl"));
+    let wrong = |error: &dyn std::fmt::Display| TlsError::new(&about, error.to_string());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions(&options.parameters))
+        .map_err(|error| wrong(&error))?
+        .dangerous();
+    let builder = if options.verify == Some(Verify::None) {
+        builder.with_custom_certificate_verifier(Arc::new(verify::Anybody::new(provider.clone())))
+    } else {
+        let Some(path) = &options.ca_file else {
+            return Err(wrong(&"`verify required` needs a `ca-file`; or write `verify none`"));
+        };
+        let revoked = options.crl_file.as_deref().map(files::revoked).transpose()?.unwrap_or_default();
+        let name = options.verifyhost.as_deref().or(by_client).or(match &options.sni {
+            Some(Sni::Name(name)) => Some(name.as_str()),
+            _ => None,
+        });
+        let verifier = verify::Named::new(authorities(path)?, revoked, name, provider.clone());
+        builder.with_custom_certificate_verifier(Arc::new(verifier.map_err(|error| wrong(&error))?))
+    };
+    let mut config = match &options.crt {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let (chain, key) = files::chain_and_key(path)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| TlsError::new(path, error.to_string()))?
+        }
+    };
+    config.enable_sni = options.sni.is_some();
+    config.alpn_protocols = options.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    if options.no_reuse {
+        config.resumption = rustls::client::Resumption::disabled();
+    }
+    Ok(Arc::new(config))
+}
+
+/// The authorities of a file, or those of the system (`@system-ca`).
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let system = path.as_os_str() == "@system-ca";
+    let found = SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.exists());
+    let path = if system { found.unwrap_or(path) } else { path };
+    let mut roots = RootCertStore::empty();
+    for certificate in files::certificates(path)? {
+        match roots.add(certificate) {
+            // The system's list may have one that is of no use here.
+            Err(error) if !system => return Err(TlsError::new(path, error.to_string())),
+            _ => {}
+        }
+    }
+    Ok(roots)
+}
+
+fn versions(parameters: &TlsParameters) -> Vec<&'static SupportedProtocolVersion> {
+    let all = [(TlsVersion::V13, &rustls::version::TLS13), (TlsVersion::V12, &rustls::version::TLS12)];
+    let wanted = |version: TlsVersion| {
+        parameters.min_version.is_none_or(|min| version >= min)
+            && parameters.max_version.is_none_or(|max| version <= max)
+    };
+    all.into_iter().filter(|(version, _)| wanted(*version)).map(|(_, it)| it).collect()
+}
+
+/// Ciphers in OpenSSL's names, as far as rustls has them.
+fn provider(parameters: &TlsParameters) -> Result<Arc<CryptoProvider>, TlsError> {
+    let mut provider = ring::default_provider();
+    let listed: Vec<&str> = [&parameters.ciphers, &parameters.ciphersuites]
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.split(':'))
+        .collect();
+    let openssl = |suite: &rustls::SupportedCipherSuite| {
+        let name = format!("{:?}", suite.suite());
+        name.strip_prefix("TLS13_").map_or_else(
+            || name.trim_start_matches("TLS_").replace("_WITH", "").replace("AES_", "AES").replace('_', "-"),
+            |name| format!("TLS_{name}"),
+        )
+    };
+    let is_12 = |suite: &rustls::SupportedCipherSuite| suite.tls13().is_none();
+    for (given, old) in [(&parameters.ciphers, true), (&parameters.ciphersuites, false)] {
+        let names_one = |suite: &rustls::SupportedCipherSuite| {
+            listed.iter().any(|name| {
+                let (mine, name) = (openssl(suite), name.to_uppercase());
+                mine == name || mine.replace("-SHA256", "") == name.replace("-SHA256", "")
+            })
+        };
+        // A list of groups of ciphers (`HIGH:!aNULL`) names none of them: all of rustls's are of that kind.
+        let any = provider.cipher_suites.iter().any(|suite| is_12(suite) == old && names_one(suite));
+        if given.is_some() && any {
+            provider.cipher_suites.retain(|suite| is_12(suite) != old || names_one(suite));
+        }
+    }
+    Ok(Arc::new(provider))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_within_their_bounds() {
+        let count = |min, max| {
+            versions(&TlsParameters { min_version: min, max_version: max, ..TlsParameters::default() }).len()
+        };
+        assert_eq!(count(None, None), 2);
+        assert_eq!(count(Some(TlsVersion::V13), None), 1);
+        assert_eq!(count(None, Some(TlsVersion::V12)), 1);
+    }
+
+    #[test]
+    fn ciphers_have_openssls_names() {
+        let count = |ciphers: &str| {
+            let parameters = TlsParameters { ciphers: Some(ciphers.to_owned()), ..TlsParameters::default() };
+            let provider = provider(&parameters).unwrap();
+            provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).count()
+        };
+        assert_eq!(count("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"), 2);
+        assert_eq!(count("ECDHE-RSA-CHACHA20-POLY1305"), 1);
+        assert_eq!(count("HIGH:!aNULL"), 6);
+    }
+}
