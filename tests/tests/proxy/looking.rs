@@ -360,7 +360,7 @@ fn log_lines_are_haproxys() {
     let beside = Beside::start("proxy-lines", &config).unwrap();
     settled(&beside);
     // Lines about servers came before; only those of sessions begin with a client.
-    let mut next = || loop {
+    let next = || loop {
         let mut buffer = [0; 2000];
         let length = receiver.recv(&mut buffer).unwrap();
         let line = String::from_utf8_lossy(&buffer[..length]).into_owned();
