@@ -1,7 +1,7 @@
 //! `option rebalance RATE`: long sessions move away from a server that drains, and back to one that has returned,
 //! not more in a second than an operator allows, so that clients do not all connect anew at once.
 //!
-//! A server counts as returned when it came up, or became ready, less than [`RETURN_WINDOW`] ago. Then those
+//! A server counts as returned when it came up, or became ready, less than `RETURN_WINDOW` ago. Then those
 //! servers give up sessions that have more than their share by weight. Which session goes, is the oldest.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! The stats socket: HAProxy's commands at run time, over a unix or TCP socket.
 //!
 //! A connection sends lines. Each line holds commands separated by `;`; each answer ends with an empty line. After
-//! one line the connection is closed, unless `prompt` made it stay. [`command`] knows the commands, the other files
+//! one line the connection is closed, unless `prompt` made it stay. `command` knows the commands, the other files
 //! carry them out.
 
 mod add_server;

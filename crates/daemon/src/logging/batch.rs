@@ -19,9 +19,12 @@ const FULL: usize = 32 * 1024;
 
 static BATCH: OnceLock<Batch> = OnceLock::new();
 
+/// Writes lines somewhere.
+type Sink = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// The lines that wait, and where they go.
 pub(super) struct Batch {
-    sink: Box<dyn Fn(&[u8]) + Send + Sync>,
+    sink: Sink,
     waiting: Mutex<Vec<u8>>,
     some: Condvar,
 }
@@ -60,7 +63,7 @@ pub fn flush() {
 }
 
 impl Batch {
-    fn new(sink: Box<dyn Fn(&[u8]) + Send + Sync>) -> Self {
+    fn new(sink: Sink) -> Self {
         Self { sink, waiting: Mutex::default(), some: Condvar::new() }
     }
 
