@@ -73,7 +73,8 @@ fn buffers_that_are_handed_over_stay_in_order_with_what_is_copied() {
         }
         handed_over += u64::from(buffer.len() >= HAND_OVER_BYTES);
         assert_eq!(wal.append_buffer(&mut buffer, Urgency::Now), last);
-        assert!(buffer.is_empty() && buffer.len() == 0);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.len(), 0);
         last += 1;
         assert_eq!(wal.append(&enq(last, b"x"), 1, Urgency::Lazy), last);
         if round % 5 == 0 {
