@@ -76,9 +76,9 @@ impl Source {
                 let limits =
                     stream.set_read_timeout(Some(PATIENCE)).and(stream.set_write_timeout(Some(PATIENCE)));
                 limits.map_err(|error| error.to_string())?;
-                exchange(stream, b"show stat\n")
+                exchange(stream, b"show stat\n").map(text)
             }
-            Self::Address(address) => exchange(connect(address)?, b"show stat\n"),
+            Self::Address(address) => exchange(connect(address)?, b"show stat\n").map(text),
             Self::Page(url) => page(url),
         }
     }
@@ -114,14 +114,19 @@ fn connect(address: &str) -> Result<TcpStream, String> {
     Err(last)
 }
 
-fn exchange(mut stream: impl Read + Write, question: &[u8]) -> Result<String, String> {
+fn exchange(mut stream: impl Read + Write, question: &[u8]) -> Result<Vec<u8>, String> {
     stream.write_all(question).map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(|error| error.to_string())?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(answer)
 }
 
-/// Fetches the CSV of a statistics page (HTTP/1.0, so that the end of the connection ends the answer).
+fn text(answer: Vec<u8>) -> String {
+    String::from_utf8(answer).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Fetches the CSV of a statistics page (HTTP/1.0, so that the end of the connection ends the answer; HAProxy sends
+/// chunks all the same).
 fn page(url: &str) -> Result<String, String> {
     use base64::Engine;
     let rest = url.strip_prefix("http://").unwrap_or(url);
@@ -135,13 +140,45 @@ fn page(url: &str) -> Result<String, String> {
     let path = path.split(';').next().unwrap_or(path);
     let question = format!("GET {path};csv;norefresh HTTP/1.0\r\nHost: {host}\r\n{login}\r\n");
     let answer = exchange(connect(&address)?, question.as_bytes())?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
+    let (head, body) = split(&answer, b"\r\n\r\n").ok_or("the answer is not HTTP")?;
+    let head = &*String::from_utf8_lossy(head);
     match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
+        Some("200") if is_chunked(head) => {
+            unchunked(body).map(text).ok_or_else(|| "the answer ends before its last chunk".to_owned())
+        }
+        Some("200") => Ok(text(body.to_vec())),
         Some("401") => Err("the page wants a password: http://USER:PASSWORD@HOST...".to_owned()),
         Some(status) => Err(format!("the page answers with status {status}")),
         None => Err("the answer is not HTTP".to_owned()),
     }
+}
+
+fn is_chunked(head: &str) -> bool {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut codings = fields.filter(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+    codings.any(|(_, coding)| coding.trim().eq_ignore_ascii_case("chunked"))
+}
+
+/// The content of chunks (RFC 9112 section 7.1); `None` when the last one is missing.
+fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let (line, after) = split(rest, b"\r\n")?;
+        let size = std::str::from_utf8(line).ok()?.split(';').next()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        let (chunk, after) = after.split_at_checked(size)?;
+        whole.extend_from_slice(chunk);
+        rest = after.strip_prefix(b"\r\n")?;
+    }
+}
+
+/// What is before and after the first `mark`.
+fn split<'a>(octets: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = octets.windows(mark.len()).position(|window| window == mark)?;
+    Some((&octets[..at], &octets[at + mark.len()..]))
 }
 
 /// Asks and prints. Fails when a backend has no server that can be used.
@@ -300,6 +337,19 @@ mod tests {
         let page = Source::read("http://admin:secret@h:8100/monitor");
         assert_eq!(page, Source::Page("http://admin:secret@h:8100/monitor".to_owned()));
         assert_eq!(page.to_string(), "http://h:8100/monitor");
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        assert!(is_chunked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked"));
+        assert!(!is_chunked("HTTP/1.1 200 OK\r\nContent-Length: 5"));
+        assert_eq!(
+            unchunked(b"4;x=y\r\n# px\r\nB\r\nname,svnam\n\r\n0\r\n\r\n").unwrap(),
+            b"# pxname,svnam\n"
+        );
+        for broken in ["", "4\r\n# px\r\n", "4\r\n# p", "z\r\n", "ffffffffffffffff\r\nx\r\n", "1\r\nxy"] {
+            assert!(unchunked(broken.as_bytes()).is_none(), "{broken}");
+        }
     }
 
     #[test]

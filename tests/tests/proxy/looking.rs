@@ -5,7 +5,7 @@ use super::beside::{Beside, Which};
 use harness::ready;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 use xtask::install::Need;
 use xtask::lab::wait::until_true;
@@ -183,13 +183,17 @@ fn the_stats_socket_answers_as_haproxys() {
     }
     let beside = Beside::start("proxy-socket", CONFIG).unwrap();
     settled(&beside);
+    let mut different = Vec::new();
+    let mut compare = |command: &str, [ours, theirs]: [String; 2]| {
+        if ours != theirs {
+            different.push(format!("{command}\nours: {ours:?}\nHAProxy's: {theirs:?}\n"));
+        }
+    };
     for command in EXACT {
-        let [ours, theirs] = both(&beside, command);
-        assert_eq!(ours, theirs, "{command}");
+        compare(command, both(&beside, command));
     }
     for command in SHAPED {
-        let [ours, theirs] = both(&beside, command).map(|text| shape(&text));
-        assert_eq!(ours, theirs, "{command}");
+        compare(command, both(&beside, command).map(|text| shape(&text)));
     }
     // Names, numbers and kinds of values, without the values.
     for (command, parts) in [("show info", 1), ("show info typed", 3), ("show stat typed", 3)] {
@@ -198,8 +202,7 @@ fn the_stats_socket_answers_as_haproxys() {
                 .map(|line| line.splitn(parts + 1, ':').take(parts).collect::<Vec<_>>().join(":"))
                 .collect()
         };
-        let [ours, theirs] = both(&beside, command);
-        assert_eq!(names(&ours), names(&theirs), "{command}");
+        compare(command, both(&beside, command).map(|text| names(&text).join("\n")));
     }
     // Which columns have a value in which row.
     let filled = |text: &str| -> Vec<String> {
@@ -213,7 +216,7 @@ fn the_stats_socket_answers_as_haproxys() {
     for command in ["show stat", "show stat 1 -1 -1", "show stat -1 4 -1", "show stat 2 4 2"] {
         let [ours, theirs] = both(&beside, command);
         assert_eq!(ours.lines().next(), theirs.lines().next());
-        assert_eq!(filled(&ours), filled(&theirs), "{command}");
+        compare(command, [ours, theirs].map(|text| filled(&text).join("\n")));
     }
     // Who may see but not change.
     for command in [
@@ -225,18 +228,22 @@ fn the_stats_socket_answers_as_haproxys() {
         "clear counters",
     ] {
         let denied = |which| beside.ask(which, "user.sock", command).unwrap() == "Permission denied\n\n";
-        assert_eq!(denied(Which::Ours), denied(Which::Haproxy), "{command}");
+        compare(command, [Which::Ours, Which::Haproxy].map(|which| format!("denied {}", denied(which))));
     }
     for command in ["", "nonsense", "show", "help", "help set"] {
         let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-        let [ours, theirs] = both(&beside, command).map(|text| first(&text));
-        assert_eq!(ours, theirs, "{command}");
+        compare(command, both(&beside, command).map(|text| first(&text)));
     }
+    assert!(different.is_empty(), "{}", different.join("\n"));
     beside.passed();
 }
 
+/// The answers of both; each one's own folder is called the same.
 fn both(beside: &Beside, command: &str) -> [String; 2] {
-    [Which::Ours, Which::Haproxy].map(|which| beside.ask(which, "admin.sock", command).unwrap())
+    [Which::Ours, Which::Haproxy].map(|which| {
+        let folder = beside.folder(which).display().to_string();
+        beside.ask(which, "admin.sock", command).unwrap().replace(&folder, "FOLDER")
+    })
 }
 
 /// Until the checks of both have found out about the servers.
@@ -288,13 +295,27 @@ fn sessions_are_listed_and_ended_from_the_socket() {
     beside.passed();
 }
 
-/// Sends a request and returns the whole answer.
+/// Sends a request and returns the whole answer; HAProxy sends tables in chunks, even to HTTP/1.0.
 fn http(beside: &Beside, which: Which, request: &str) -> String {
     let mut stream = beside.connect(which, 1).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return answer;
+    }
+    let (mut rest, mut whole) = (body, format!("{head}\r\n\r\n"));
+    loop {
+        let (size, after) = rest.split_once("\r\n").unwrap();
+        let (chunk, after) = after.split_at(usize::from_str_radix(size, 16).unwrap());
+        if chunk.is_empty() {
+            return whole;
+        }
+        whole.push_str(chunk);
+        rest = after.strip_prefix("\r\n").unwrap();
+    }
 }
 
 #[test]
@@ -359,12 +380,12 @@ fn log_lines_are_haproxys() {
     let config = CONFIG.replace("@LOG", &receiver.local_addr().unwrap().port().to_string());
     let beside = Beside::start("proxy-lines", &config).unwrap();
     settled(&beside);
-    // Lines about servers came before; only those of sessions begin with a client.
-    let next = || loop {
+    // Lines about servers and of those who only looked whether the ports answer came before.
+    let next = |client: SocketAddr| loop {
         let mut buffer = [0; 2000];
         let length = receiver.recv(&mut buffer).unwrap();
         let line = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        if line.starts_with("127.0.0.1:") {
+        if line.starts_with(&format!("{client} ")) {
             return line;
         }
     };
@@ -376,8 +397,9 @@ fn log_lines_are_haproxys() {
         client.read_exact(&mut answer).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(client.read(&mut answer).unwrap(), 0);
+        let address = client.local_addr().unwrap();
         drop(client);
-        lines.push(next());
+        lines.push(next(address));
     }
     // 127.0.0.1:PORT [22/Nov/2026:14:37:19.696] rabbit rabbit/A 1/0/15057 5 -- 1/1/0/0/0 0/0
     for line in &lines {
