@@ -135,20 +135,21 @@ fn set_check_port(server: &Arc<Server>, value: Option<&&str>) -> Answer {
         return Err(Reply::error("health checks are not enabled on this server"));
     }
     let value = value.ok_or_else(|| Reply::error("set server <b>/<s> check-port requires a port.\n"))?;
-    let Ok(port) = value.parse::<u32>() else {
-        return Err(Reply::error("provided port is not an integer"));
-    };
-    let Ok(port) = u16::try_from(port) else {
-        return Err(Reply::error("provided port is not valid"));
-    };
+    let port = check_port(value)?;
     server.change_config(|config| config.options.check_port = Some(port).filter(|port| *port > 0));
     Ok(Reply::done())
+}
+
+/// A port for checks, as HAProxy reads and refuses it.
+fn check_port(text: &str) -> Result<u16, Reply> {
+    let number: i64 = text.parse().map_err(|_| Reply::error("provided port is not an integer"))?;
+    u16::try_from(number).map_err(|_| Reply::error("provided port is invalid"))
 }
 
 /// `check-addr <ip> [port <port>]`
 fn set_check_address(server: &Arc<Server>, words: &[&str]) -> Answer {
     if !server.config().options.check {
-        return Err(Reply::error("health checks are not enabled on this server.\n"));
+        return Err(Reply::error("health checks are not enabled on this server"));
     }
     let Some(text) = words.first() else {
         return Err(Reply::error(
@@ -156,12 +157,10 @@ fn set_check_address(server: &Arc<Server>, words: &[&str]) -> Answer {
         ));
     };
     let Ok(ip) = text.parse::<IpAddr>() else {
-        return Err(Reply::error("Incorrect addr or unable to resolve.\n"));
+        return Err(Reply::error(format!("invalid addr '{text}'")));
     };
     let port = match (words.get(1), words.get(2)) {
-        (Some(&"port"), Some(port)) => {
-            Some(port.parse::<u16>().map_err(|_| Reply::error("provided port is not an integer"))?)
-        }
+        (Some(&"port"), port) => Some(check_port(port.unwrap_or(&""))?),
         _ => None,
     };
     server.change_config(|config| {

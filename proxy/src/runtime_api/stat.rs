@@ -21,6 +21,7 @@ pub(super) fn statistics(cli: &mut Cli, words: &[&str]) -> Answer {
                 || ((only_up || without_maintenance) && row.extra.class == "maintain");
             row.kind != RowKind::Server || !is_hidden
         })
+        .map(|row| if only_up || without_maintenance { row.where_some_are_hidden() } else { row })
         .collect();
     Ok(Reply::text(if has("typed") {
         typed::statistics(&rows, has("desc"))

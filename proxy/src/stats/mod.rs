@@ -246,7 +246,9 @@ fn show(process: &Process, frontend: &Frontend, options: &Options, request: &htt
         .collect();
     let shown = || -> Vec<Row> {
         let rows = sections.iter().flat_map(|(_, rows)| rows);
-        rows.filter(|row| page::is_shown(row, options)).cloned().collect()
+        let rows = rows.filter(|row| page::is_shown(row, options)).cloned();
+        rows.map(|row| if options.up || options.no_maint { row.where_some_are_hidden() } else { row })
+            .collect()
     };
     let ticket = process.looking.secret.ticket(&request.headers);
     let is_page = !(options.csv || options.json || options.schema || options.live);

@@ -61,6 +61,8 @@ pub struct Extra {
     pub address: String,
     /// The server is usable, for hiding those that are not.
     pub is_down: bool,
+    /// Of a backend: how many of its servers are up, and how many there are.
+    pub servers: (usize, usize),
 }
 
 impl Row {
@@ -74,6 +76,18 @@ impl Row {
         row.set("type", Value::U32(kind as u32));
         row.text("mode", if section.settings.mode == Mode::Http { "http" } else { "tcp" });
         row
+    }
+
+    /// The row as HAProxy shows it where some servers are hidden (`up`, `no-maint`): the status of a backend says how
+    /// many of its servers are up.
+    #[must_use]
+    pub fn where_some_are_hidden(mut self) -> Self {
+        if self.kind == RowKind::Backend {
+            let (up, all) = self.extra.servers;
+            let status = format!("{} ({up}/{all})", self.string("status"));
+            self.text("status", &status);
+        }
+        self
     }
 
     /// A column's value.
@@ -272,6 +286,7 @@ fn server_row(backend: &Backend, server: &Server, now: Moment, legends: bool) ->
         age: u64::from(age),
         address,
         is_down: !condition.is_up(),
+        servers: (0, 0),
     };
     row
 }
@@ -372,6 +387,9 @@ fn backend_row(process: &Process, section: &Section, backend: &Backend, now: Mom
     }
     row.extra.class = "backend";
     row.extra.age = u64::from(seconds(age));
+    let servers = backend.servers();
+    row.extra.servers = (servers.iter().filter(|server| server.condition().is_up()).count(), servers.len());
+    drop(servers);
     row
 }
 

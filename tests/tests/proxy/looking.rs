@@ -96,6 +96,15 @@ const EXACT: &[&str] = &[
     "set server rabbit/A health x",
     "set server rabbit/A check-port",
     "set server rabbit/A check-port x",
+    "set server rabbit/A check-port 5x",
+    "set server rabbit/A check-port 70000",
+    "set server rabbit/A check-port -1",
+    "set server rabbit/A check-addr",
+    "set server rabbit/A check-addr x",
+    "set server rabbit/A check-addr 127.0.0.1 port",
+    "set server rabbit/A check-addr 127.0.0.1 port x",
+    "set server rabbit/A check-addr 127.0.0.1 port 70000",
+    "set server other/d1 check-addr 127.0.0.1",
     "set server other/d1 check-port 5",
     "set server rabbit/A fqdn",
     "set server rabbit/A fqdn localhost",
@@ -217,6 +226,13 @@ fn the_stats_socket_answers_as_haproxys() {
         let [ours, theirs] = both(&beside, command);
         assert_eq!(ours.lines().next(), theirs.lines().next());
         compare(command, [ours, theirs].map(|text| filled(&text).join("\n")));
+    }
+    // Where servers are hidden, backends say how many of theirs are up.
+    let statuses = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(',').nth(17).unwrap_or_default().to_owned()).collect()
+    };
+    for command in ["show stat -1 2 -1", "show stat -1 2 -1 no-maint", "show stat -1 2 -1 up"] {
+        compare(command, both(&beside, command).map(|text| statuses(&text).join("\n")));
     }
     // Who may see but not change.
     for command in [
@@ -360,10 +376,16 @@ fn metrics_and_the_page_speak_haproxys_language() {
             assert!(answer.contains(" 303 ") && answer.contains(&location), "{which:?} {body}: {answer}");
         }
     }
-    for path in ["/monitor;csv", "/monitor;csv;norefresh?scope=rabbit"] {
+    for path in
+        ["/monitor;csv", "/monitor;csv;norefresh?scope=rabbit", "/monitor;csv;up", "/monitor;csv;no-maint"]
+    {
+        // Names and states.
         let names = |text: &str| -> Vec<String> {
             let body = text.split_once("\r\n\r\n").unwrap().1;
-            body.lines().map(|line| line.split(',').take(2).collect::<Vec<_>>().join(",")).collect()
+            let cells = body.lines().map(|line| line.split(',').collect::<Vec<_>>());
+            cells
+                .map(|cells| [0, 1, 17].map(|at| cells.get(at).copied().unwrap_or_default()).join(","))
+                .collect()
         };
         assert_eq!(names(&get(Which::Ours, path)), names(&get(Which::Haproxy, path)), "{path}");
     }
