@@ -83,6 +83,7 @@ fn read_text(bytes: &[u8]) -> Found {
                 None => return Found::Invalid,
             }
         }
+        ["PROXY", "TCP4" | "TCP6", ..] => return Found::Invalid,
         _ => return Found::Unhandled,
     };
     Found::Header(Header { length: end + 2, addresses })
