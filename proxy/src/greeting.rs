@@ -16,6 +16,7 @@ use crate::process::Process;
 use crate::proxy_protocol::{self, Found};
 use crate::reactor::{self, Stream};
 use crate::registry::Session;
+use crate::relay::with_buffer;
 use crate::side::Side;
 use crate::tcplog::{Accepted, End};
 use crate::tls;
@@ -60,10 +61,14 @@ pub enum Failure {
     HeaderTimeout,
     /// The connection was closed before the header.
     HeaderMissing,
-    /// The connection was closed within the header.
+    /// Only a part of a header came.
     HeaderTruncated,
     /// What came is no header.
     HeaderWrong,
+    /// What came begins as a header, but is none.
+    HeaderInvalid,
+    /// The header tells addresses of a family that nobody knows.
+    HeaderUnhandled,
     /// No TLS handshake came in time.
     TlsTimeout,
     /// The TLS handshake went wrong.
@@ -80,6 +85,8 @@ impl Failure {
             Self::HeaderMissing => "Connection closed while waiting for PROXY protocol header",
             Self::HeaderTruncated => "Truncated PROXY protocol header received",
             Self::HeaderWrong => "Received something which does not look like a PROXY protocol header",
+            Self::HeaderInvalid => "Received an invalid PROXY protocol header",
+            Self::HeaderUnhandled => "Received an unhandled protocol in the PROXY protocol header",
             Self::TlsTimeout => "Timeout during SSL handshake",
             Self::Tls => "SSL handshake failure",
             Self::Closed => "Connection closed",
@@ -151,45 +158,41 @@ async fn closable<T>(
     .await
 }
 
-/// Reads a header and not a byte more.
+/// Reads a header and not a byte more. As in HAProxy it has to be there as a whole when its first byte is:
+/// who sends one writes it at once.
 async fn read_header(stream: &mut Stream) -> Result<proxy_protocol::Header, Failure> {
-    let mut seen = 0;
-    loop {
-        let mut start = [0; 256];
-        let mut whole = Vec::new();
-        let buffer = if seen < start.len() {
-            &mut start[..]
-        } else {
-            whole.resize(proxy_protocol::MAX_HEADER, 0);
-            &mut whole[..]
-        };
-        let count = match std::future::poll_fn(|context| stream.poll_peek(context, buffer, seen)).await {
-            Ok(count) if count > seen => count,
-            // An end, or an error: there is no more to come.
-            _ if seen == 0 => return Err(Failure::HeaderMissing),
-            _ => return Err(Failure::HeaderTruncated),
-        };
-        match proxy_protocol::read(&buffer[..count]) {
-            Found::Header(header) => {
-                let mut left = header.length;
-                while left > 0 {
-                    let part = left.min(buffer.len());
-                    let taken =
-                        std::future::poll_fn(|context| stream.poll_recv(context, &mut buffer[..part]));
-                    match taken.await {
-                        Ok(taken) if taken > 0 => left -= taken,
-                        _ => return Err(Failure::HeaderTruncated),
-                    }
+    let found = std::future::poll_fn(|context| {
+        with_buffer(|buffer| {
+            let buffer = &mut buffer[..proxy_protocol::MAX_HEADER];
+            let peeked = std::task::ready!(stream.poll_peek(context, buffer, 0));
+            std::task::Poll::Ready(match peeked {
+                Ok(count) if count > 0 => Ok(proxy_protocol::read(&buffer[..count])),
+                // An end, or an error: there is no more to come.
+                _ => Err(Failure::HeaderMissing),
+            })
+        })
+    });
+    let failure = match found.await? {
+        Found::Header(header) => {
+            let mut left = header.length;
+            while left > 0 {
+                let taken = std::future::poll_fn(|context| {
+                    with_buffer(|buffer| stream.poll_recv(context, &mut buffer[..left]))
+                });
+                match taken.await {
+                    Ok(taken) if taken > 0 => left -= taken,
+                    _ => return Err(Failure::HeaderTruncated),
                 }
-                return Ok(header);
             }
-            Found::Part => seen = count,
-            Found::Nonsense => {
-                stream.reset_on_close();
-                return Err(Failure::HeaderWrong);
-            }
+            return Ok(header);
         }
-    }
+        Found::Part => Failure::HeaderTruncated,
+        Found::Nonsense => Failure::HeaderWrong,
+        Found::Invalid => Failure::HeaderInvalid,
+        Found::Unhandled => Failure::HeaderUnhandled,
+    };
+    stream.reset_on_close();
+    Err(failure)
 }
 
 /// The backend for a client; `Ok(None)` when there is none.

@@ -15,8 +15,10 @@ use crate::connect::Client;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Longest header of version 1, its end included (specification 2.1).
 const MAX_TEXT: usize = 107;
-/// Longest header of version 2 that is read; what real proxies send has some hundred bytes.
-pub const MAX_HEADER: usize = 4096;
+/// Shortest beginning of a connection that shows whether it is a header of version 2.
+const MIN_BINARY: usize = 16;
+/// Longest header that is read (HAProxy's `tune.bufsize`).
+pub const MAX_HEADER: usize = 16 * 1024;
 
 /// A header that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,27 +38,32 @@ pub enum Found {
     Part,
     /// Something else.
     Nonsense,
+    /// Begins as a header, but is none.
+    Invalid,
+    /// A header with addresses of an unknown family.
+    Unhandled,
 }
 
-/// Looks for a header at the beginning of what a connection has sent so far.
+/// Looks for a header at the beginning of what a connection has sent so far. What is short may still become one,
+/// whatever it is.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Found {
-    let common = bytes.len().min(SIGNATURE.len());
-    if bytes.starts_with(&SIGNATURE[..common]) {
-        return if common < SIGNATURE.len() { Found::Part } else { read_binary(bytes) };
+    if bytes.starts_with(b"PROXY ") {
+        read_text(bytes)
+    } else if bytes.len() < MIN_BINARY {
+        Found::Part
+    } else if bytes.starts_with(SIGNATURE) {
+        read_binary(bytes)
+    } else {
+        Found::Nonsense
     }
-    let common = bytes.len().min(6);
-    if bytes.starts_with(&b"PROXY "[..common]) {
-        return if common < 6 { Found::Part } else { read_text(bytes) };
-    }
-    Found::Nonsense
 }
 
 fn read_text(bytes: &[u8]) -> Found {
     let Some(end) = bytes.windows(2).take(MAX_TEXT).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < MAX_TEXT { Found::Part } else { Found::Nonsense };
+        return if bytes.len() < MAX_TEXT { Found::Part } else { Found::Invalid };
     };
-    let Ok(line) = std::str::from_utf8(&bytes[..end]) else { return Found::Nonsense };
+    let Ok(line) = std::str::from_utf8(&bytes[..end]) else { return Found::Invalid };
     let words: Vec<&str> = line.split(' ').collect();
     let addresses = match words[..] {
         ["PROXY", "UNKNOWN", ..] => None,
@@ -73,10 +80,11 @@ fn read_text(bytes: &[u8]) -> Found {
             })();
             match all {
                 Some(all) => Some(all),
-                None => return Found::Nonsense,
+                None => return Found::Invalid,
             }
         }
-        _ => return Found::Nonsense,
+        ["PROXY", "TCP4" | "TCP6", ..] => return Found::Invalid,
+        _ => return Found::Unhandled,
     };
     Found::Header(Header { length: end + 2, addresses })
 }
@@ -84,10 +92,13 @@ fn read_text(bytes: &[u8]) -> Found {
 fn read_binary(bytes: &[u8]) -> Found {
     let Some(fixed) = bytes.get(12..16) else { return Found::Part };
     let length = 16 + usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    if fixed[0] >> 4 != 2 || fixed[0] & 15 > 1 || length > MAX_HEADER {
+    if fixed[0] >> 4 != 2 {
         return Found::Nonsense;
     }
     let Some(body) = bytes.get(16..length) else { return Found::Part };
+    if fixed[0] & 15 > 1 {
+        return Found::Invalid;
+    }
     let is_local = fixed[0] & 15 == 0;
     let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
     let addresses = match fixed[1] {
@@ -104,7 +115,7 @@ fn read_binary(bytes: &[u8]) -> Found {
             };
             Some((SocketAddr::new(ip(0).into(), port(32)), SocketAddr::new(ip(16).into(), port(34))))
         }
-        0x11 | 0x21 => return Found::Nonsense,
+        0x11 | 0x21 => return Found::Invalid,
         // Unix sockets and datagrams have no address for us; unknown families are to be accepted so.
         _ => None,
     };
@@ -268,24 +279,25 @@ mod tests {
     fn nonsense_is_refused() {
         let long = format!("PROXY UNKNOWN {}", "x".repeat(200));
         for wrong in [
-            "GET / HTTP/1.0\r\n",
             "PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n",
             "PROXY TCP4 1.2.3.4 5.6.7.8 1 99999\r\n",
             "PROXY TCP4 ::1 5.6.7.8 1 2\r\n",
             "PROXY TCP4 1.2.3.4 5.6.7.8 01 2\r\n",
-            "PROXY TCP5 x\r\n",
             "PROXY TCP4 1.2.3.4  5.6.7.8 1 2\r\n",
             &long,
-            "proxy unknown\r\n",
-            "PROXYX",
         ] {
-            assert_eq!(read(wrong.as_bytes()), Found::Nonsense, "{wrong}");
+            assert_eq!(read(wrong.as_bytes()), Found::Invalid, "{wrong}");
+        }
+        assert_eq!(read(b"PROXY TCP5 x\r\n"), Found::Unhandled);
+        for other in ["GET / HTTP/1.0\r\n", "proxy unknown   \r\n", "PROXYX0123456789"] {
+            assert_eq!(read(other.as_bytes()), Found::Nonsense, "{other}");
+            assert_eq!(read(&other.as_bytes()[..9]), Found::Part, "{other}");
         }
         let binary = |rest: &[u8]| read(&[SIGNATURE, rest].concat());
         assert_eq!(binary(&[0x11, 0x11, 0, 12]), Found::Nonsense);
-        assert_eq!(binary(&[0x22, 0x11, 0, 12]), Found::Nonsense);
-        assert_eq!(binary(&[0x21, 0x11, 0xff, 0xff]), Found::Nonsense);
-        assert_eq!(binary(&[0x21, 0x11, 0, 2, 1, 1]), Found::Nonsense);
+        assert_eq!(binary(&[0x22, 0x11, 0, 0]), Found::Invalid);
+        assert_eq!(binary(&[0x21, 0x11, 0xff, 0xff]), Found::Part);
+        assert_eq!(binary(&[0x21, 0x11, 0, 2, 1, 1]), Found::Invalid);
         let local = Found::Header(Header { length: 16, addresses: None });
         assert_eq!(binary(&[0x20, 0, 0, 0]), local);
         assert_eq!(read(b"PROXY UNKNOWN\r\n"), Found::Header(Header { length: 15, addresses: None }));

@@ -218,7 +218,8 @@ impl Stage {
         self.lines += 1;
         let words: Vec<&str> = line.split_whitespace().collect();
         let told = match &words[..] {
-            [client, _, frontend, server, times, bytes, code, counts, queues] => {
+            // A line about a greeting that went wrong has as many words.
+            [client, _, frontend, server, times, bytes, code, counts, queues] if !frontend.ends_with(':') => {
                 let connected = times.split('/').nth(1).is_some_and(|time| time != "-1");
                 // A flood stops where buffers are full.
                 let bytes = if bytes.len() > 6 { "many" } else { bytes };

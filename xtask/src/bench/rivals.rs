@@ -143,13 +143,16 @@ pub(super) fn relay(scratch: &Scratch) -> Result<Rival> {
     start("relay", command, PORTS[5], LOGIN, &folder.join("server.log"))
 }
 
+/// The pipes are few because HAProxy counts two descriptors for each, and would take as many as connections.
 fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> {
     let text = format!(
-        "global\n    maxconn 9500\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1m\n    \
-         timeout server 1m\n    backlog 4096\nlisten bench\n    bind 127.0.0.1:{port}\n    no option splice-auto\n    \
-         server echo 127.0.0.1:{ECHO_PORT}\nlisten spliced\n    bind 127.0.0.1:{}\n    option splice-auto\n    \
-         server echo 127.0.0.1:{ECHO_PORT}\nlisten flapping\n    bind 127.0.0.1:{}\n    option redispatch 1\n    \
-         server flapping 127.0.0.1:{FLAPPING_PORT}\n    server echo 127.0.0.1:{ECHO_PORT}\n",
+        "global\n    maxconn 9500\n    maxpipes 64\ndefaults\n    mode tcp\n    timeout connect 5s\n    \
+         timeout client 1m\n    timeout server 1m\n    backlog 4096\nlisten bench\n    \
+         bind 127.0.0.1:{port}\n    no option splice-auto\n    server echo 127.0.0.1:{ECHO_PORT}\n\
+         listen spliced\n    bind 127.0.0.1:{}\n    option splice-auto\n    \
+         server echo 127.0.0.1:{ECHO_PORT}\nlisten flapping\n    bind 127.0.0.1:{}\n    \
+         option redispatch 1\n    server flapping 127.0.0.1:{FLAPPING_PORT}\n    \
+         server echo 127.0.0.1:{ECHO_PORT}\n",
         port + SPLICED,
         port + FLAPPING
     );
