@@ -24,6 +24,10 @@ pub(crate) fn soak(words: &[&str]) -> Result<()> {
 
 /// `cargo xtask bench [broker|proxy|backlog] [--rounds=N] [--write]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
+    let known = |word: &&&str| **word == "--write" || word.starts_with("--rounds=");
+    if let Some(other) = words.iter().filter(|word| word.starts_with('-')).find(|word| !known(word)) {
+        bail!("`bench` takes --write and --rounds=N, not `{other}`");
+    }
     let write = words.contains(&"--write");
     let rounds = words.iter().find_map(|word| word.strip_prefix("--rounds="));
     let rounds = rounds.map(|word| word.parse().context("read the number of --rounds=N")).transpose()?;
