@@ -201,6 +201,7 @@ fn connections_that_are_never_made_end_as_in_haproxy() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of scenes")]
 fn proxy_headers_are_taken_and_refused_as_in_haproxy() {
     let asks = Scene { bind: "accept-proxy", ..scene("", "timeout client 400ms", |_| {}) };
     compare(
