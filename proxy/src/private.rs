@@ -2,7 +2,8 @@
 //! that takes over talk to it.
 //!
 //! It is a unix socket outside the file system, named after the process id, so it needs no configuration,
-//! works in a chroot and leaves nothing behind. Only root and the user of the process are listened to.
+//! works in a chroot and leaves nothing behind. Only root and the user of the process are listened to; and as anybody
+//! can take such a name, only what root or the asking user opened is asked.
 //! One line asks; the answer is `ok` or `error`, a newline, a text; then the connection ends.
 
 use std::io::{self, Read, Write};
@@ -108,9 +109,25 @@ pub async fn hand_out(stream: tokio::net::UnixStream, descriptors: Vec<Exported>
 /// Connects to the private socket of another process.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or somebody else's: what it says would be believed (`upgrade` starts a program with its arguments).
 pub fn connect(pid: u32) -> io::Result<UnixStream> {
-    UnixStream::connect_addr(&address(pid)?)
+    let stream = UnixStream::connect_addr(&address(pid)?)?;
+    // Those of the process that began to listen, before it gave up privileges (unix(7), SO_PEERCRED).
+    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials)?;
+    if is_trusted(peer.uid(), nix::unistd::geteuid().as_raw()) {
+        Ok(stream)
+    } else {
+        let text = format!(
+            "the private socket of process {pid} was opened by user {}, who is not asked",
+            peer.uid()
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+}
+
+/// Whether a process of user `mine` believes one that user `theirs` started.
+fn is_trusted(theirs: u32, mine: u32) -> bool {
+    theirs == 0 || theirs == mine
 }
 
 /// Asks another process something and waits for the answer, `limit` at most.
@@ -132,7 +149,7 @@ pub fn ask(pid: u32, question: &str, limit: Duration) -> io::Result<Report> {
     }
 }
 
-/// Processes of this program that run in this network namespace.
+/// Processes of this program that run in this network namespace and that may be asked.
 #[must_use]
 pub fn running() -> Vec<u32> {
     let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
@@ -142,5 +159,30 @@ pub fn running() -> Vec<u32> {
         .collect();
     pids.sort_unstable();
     pids.dedup();
+    pids.retain(|pid| connect(*pid).is_ok());
     pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_own_user_are_believed() {
+        assert!(is_trusted(0, 1000));
+        assert!(is_trusted(1000, 1000));
+        assert!(!is_trusted(65_534, 0));
+        assert!(!is_trusted(1001, 1000));
+    }
+
+    #[test]
+    fn a_socket_of_the_own_user_is_found_and_asked() {
+        // No process has this number (the largest is 4194304).
+        let pid = 4_200_000 + std::process::id() % 1000;
+        let listener = UnixListener::bind_addr(&address(pid).unwrap()).unwrap();
+        assert!(connect(pid).is_ok());
+        assert!(running().contains(&pid));
+        drop(listener);
+        assert!(connect(pid).is_err());
+    }
 }

@@ -81,7 +81,6 @@ fn section(proxy: &ProxyConfig, list: &mut List<'_>) {
 
 fn bind_line(bind: &Bind, list: &mut List<'_>) {
     let place = &bind.place;
-    list.add(bind.maxconn.is_some(), "maxconn on a bind line", place);
     list.add(bind.defer_accept, "defer-accept", place);
     list.add(bind.tfo, "tfo", place);
     list.refuse(bind.namespace.is_some(), "namespace", place);
