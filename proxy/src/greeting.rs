@@ -95,13 +95,17 @@ impl Failure {
 }
 
 /// Whether the rules for connections let it in.
-pub fn is_welcome(process: &Process, frontend: &Frontend, peer: SocketAddr, stream: &Stream) -> bool {
+pub fn is_welcome(
+    process: &Process,
+    frontend: &Frontend,
+    peer: SocketAddr,
+    local: &dyn Fn() -> Option<SocketAddr>,
+) -> bool {
     let rules = &frontend.config.client_rules;
     if rules.is_empty() {
         return true;
     }
-    let facts =
-        Known { process, frontend, backend: None, source: peer, destination: &|| stream.local_addr() };
+    let facts = Known { process, frontend, backend: None, source: peer, destination: local };
     let welcome = rules::admits_at(rules, rules::Stage::Connection, &facts);
     if !welcome {
         frontend.counters.denied.fetch_add(1, Relaxed);

@@ -47,7 +47,7 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     let session = Registered::new(peer, frontend.clone(), at);
     let stream = Stream::new(socket, false);
     let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
-    if greeting::is_welcome(&process, &frontend, peer, &stream) {
+    if greeting::is_welcome(&process, &frontend, peer, &|| stream.local_addr()) {
         let limit = frontend.config.settings.timeouts.client;
         // What only happens at the beginning, and here only to some, gives its memory back.
         let greeted = if entrance.is_plain() {

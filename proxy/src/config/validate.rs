@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::address::Port;
+use super::address::{BindAddress, Port};
 use super::{CheckKind, Config, Kind, Mode, Place, ProxyConfig, ServerConfig, duration};
 
 /// RabbitMQ's default heartbeat. A shorter `timeout server` cuts connections that are merely idle.
@@ -36,6 +36,7 @@ pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
     for proxy in &config.proxies {
         backends(proxy, config, remarks);
         mode(proxy, remarks);
+        page_binds(proxy, remarks);
         timeouts(proxy, remarks);
         checks(proxy, remarks);
         heartbeat(proxy, config, remarks, &mut warned);
@@ -150,6 +151,29 @@ fn mode(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
             }
         }
         Mode::Tcp => {}
+    }
+}
+
+/// The page itself speaks plain HTTP over TCP; passwords must not be sent in the clear where TLS was asked for.
+fn page_binds(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    if proxy.settings.mode != Mode::Http || proxy.settings.disabled {
+        return;
+    }
+    for bind in &proxy.binds {
+        let what = match bind {
+            bind if bind.tls.is_some() => "TLS (`ssl`)",
+            bind if bind.accept_proxy => "a PROXY header (`accept-proxy`)",
+            bind if matches!(bind.address, BindAddress::Unix(_) | BindAddress::Abstract(_)) => {
+                "a unix socket"
+            }
+            _ => continue,
+        };
+        let message = format!("the statistics page of `{}` cannot be served behind {what} yet", proxy.name);
+        remarks.push(
+            bind.place
+                .mark(Diagnostic::error("page-bind", message))
+                .help("put a `mode tcp` section with this bind line in front, with the page as its server"),
+        );
     }
 }
 

@@ -31,6 +31,7 @@ use self::row::{Row, RowKind};
 use crate::config::{StatsAdmin, StatsConfig};
 use crate::counters::Moment;
 use crate::frontend::Frontend;
+use crate::greeting;
 use crate::listener::{Assignment, Phase, take_waiting};
 use crate::process::{Process, Section};
 use crate::syslog::level;
@@ -92,6 +93,9 @@ fn spawn(
     peer: SocketAddr,
     stop: &ShutdownToken,
 ) {
+    if !greeting::is_welcome(process, frontend, peer, &|| stream.local_addr().ok()) {
+        return;
+    }
     // A place is held for the life of the connection; without one it is closed at once.
     let Some(place) = frontend.places.take() else { return };
     let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
