@@ -142,13 +142,14 @@ async fn accept(
     }
 }
 
-/// One connection, once there is a place for it.
+/// One connection, once there is a place for it. No place is held while nobody comes: sockets share them.
 async fn next(
     socket: &socket::Registered,
     places: &Arc<Semaphore>,
 ) -> std::io::Result<(socket::Stream, tokio::sync::OwnedSemaphorePermit)> {
+    let stream = socket.accept().await?;
     let place = places.clone().acquire_owned().await.map_err(|_| std::io::Error::other("stopping"))?;
-    Ok((socket.accept().await?, place))
+    Ok((stream, place))
 }
 
 impl Cli {
@@ -235,6 +236,8 @@ impl Cli {
             if self.interactive {
                 out.push_str("> ");
             }
+            // A long line must not keep checks and other clients waiting.
+            tokio::task::yield_now().await;
         }
         Some(out)
     }

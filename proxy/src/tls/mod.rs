@@ -61,7 +61,23 @@ pub fn prepare(config: &Config, remarks: &mut Diagnostics) {
         }
     }
     if !remarks.has_errors() {
-        *MADE.write() = made;
+        MADE.write().replace(made);
+    }
+}
+
+impl Made {
+    /// Takes what was made for a new configuration. What only the old one has stays: connections of the old one go on,
+    /// and it is the one that runs if the new one is refused after all.
+    fn replace(&mut self, new: Made) {
+        let old = std::mem::replace(self, new);
+        let gone = |(options, _): &(BindTls, _)| self.binds.iter().all(|(known, _)| known != options);
+        let binds: Vec<_> = old.binds.into_iter().filter(gone).collect();
+        self.binds.extend(binds);
+        let gone = |(options, name, _): &(ServerTls, Option<String>, _)| {
+            name.is_none() && self.servers.iter().all(|(known, _, _)| known != options)
+        };
+        let servers: Vec<_> = old.servers.into_iter().filter(gone).collect();
+        self.servers.extend(servers);
     }
 }
 
@@ -277,5 +293,35 @@ mod tests {
         assert_eq!(count("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"), 2);
         assert_eq!(count("ECDHE-RSA-CHACHA20-POLY1305"), 1);
         assert_eq!(count("HIGH:!aNULL"), 6);
+    }
+
+    #[test]
+    fn what_the_configuration_of_before_made_stays_beside_the_new() {
+        let options = |host: &str| ServerTls {
+            enabled: true,
+            verify: Some(Verify::None),
+            verifyhost: Some(host.to_owned()),
+            ..ServerTls::default()
+        };
+        let made = |hosts: &[&str]| Made {
+            binds: Vec::new(),
+            servers: hosts
+                .iter()
+                .map(|host| (options(host), None, connecting(&options(host), None).unwrap()))
+                .collect(),
+        };
+        let mut now = made(&["a", "b"]);
+        let (a, b) = (now.servers[0].2.clone(), now.servers[1].2.clone());
+        now.servers.push((options("a"), Some("client".to_owned()), a.clone()));
+        now.replace(made(&["b", "c"]));
+        let of = |host: &str| {
+            let mut found = now.servers.iter().filter(|(known, ..)| *known == options(host));
+            let config = found.next().unwrap().2.clone();
+            assert!(found.next().is_none(), "{host} is there twice");
+            config
+        };
+        assert!(Arc::ptr_eq(&of("a"), &a));
+        assert!(!Arc::ptr_eq(&of("b"), &b), "the file of b may be another one now");
+        of("c");
     }
 }
