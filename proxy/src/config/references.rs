@@ -85,9 +85,35 @@ fn track(proxy: &ProxyConfig, server: &ServerConfig, config: &Config, remarks: &
             if !options.check && !options.agent.check && options.track.is_none() {
                 let message = format!("`{}` is not checked, so there is nothing to track", track.server);
                 remarks.push(error(message));
+            } else if leads_back(proxy, server, config) {
+                let message = format!("`{}` tracks in a circle, which comes back to it", server.name);
+                remarks.push(error(message));
             }
         }
     }
+}
+
+/// Whether the servers that a server tracks, one behind the other, come to one of them again.
+fn leads_back(proxy: &ProxyConfig, server: &ServerConfig, config: &Config) -> bool {
+    let (mut proxy, mut server) = (proxy, server);
+    let mut seen: Vec<*const ServerConfig> = vec![server];
+    while let Some(track) = &server.options.track {
+        let backend = match &track.backend {
+            None => Some(proxy),
+            Some(name) => config.proxies.iter().find(|other| other.has_backend() && other.name == *name),
+        };
+        let target = backend.and_then(|backend| {
+            let found = backend.servers.iter().find(|other| other.name == track.server);
+            found.map(|found| (backend, found))
+        });
+        let Some(next) = target else { return false };
+        (proxy, server) = next;
+        if seen.contains(&std::ptr::from_ref(server)) {
+            return true;
+        }
+        seen.push(server);
+    }
+    false
 }
 
 fn agent(server: &ServerConfig, remarks: &mut Diagnostics) {

@@ -69,14 +69,16 @@ impl Wanted {
     }
 }
 
-/// The whole document.
+/// The whole document, with the sections whose names `is_in_scope`.
 #[must_use]
-pub fn document(process: &Process, wanted: Wanted) -> String {
+pub fn document(process: &Process, wanted: Wanted, is_in_scope: &dyn Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(64 * 1024);
     if wanted.process {
         about_process(&mut out, process);
     }
-    let rows: Vec<Row> = process.sections().iter().flat_map(|section| rows(process, section, true)).collect();
+    let sections = process.sections();
+    let shown = sections.iter().filter(|section| is_in_scope(&section.config.name));
+    let rows: Vec<Row> = shown.flat_map(|section| rows(process, section, true)).collect();
     let of = |kind: RowKind| -> Vec<&Row> {
         rows.iter()
             .filter(|row| row.kind == kind)

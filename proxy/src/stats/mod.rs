@@ -162,7 +162,7 @@ fn route(process: &Process, frontend: &Frontend, request: &http::Request) -> Res
         if !stats.prometheus && !is_known(stats, request) {
             return unauthorized(stats);
         }
-        return metrics(process, request);
+        return metrics(process, frontend, request);
     }
     let Some(rest) = request.path.strip_prefix(&stats.uri).filter(|_| stats.enabled) else {
         return http::response(StatusCode::SERVICE_UNAVAILABLE, "text/html", UNAVAILABLE);
@@ -212,12 +212,17 @@ fn unauthorized(stats: &StatsConfig) -> Response {
     response
 }
 
-fn metrics(process: &Process, request: &http::Request) -> Response {
+fn metrics(process: &Process, frontend: &Frontend, request: &http::Request) -> Response {
+    let stats = &frontend.config.settings.stats;
+    // Where they only come along with the page, they tell of what it shows.
+    let is_in_scope = |name: &str| stats.prometheus || is_in_scope(stats, &frontend.name, name);
     let wanted = metrics::Wanted::read(&request::form(request.query.as_bytes()));
     let mut response = match wanted {
-        Some(wanted) => {
-            http::response(StatusCode::OK, metrics::CONTENT_TYPE, metrics::document(process, wanted))
-        }
+        Some(wanted) => http::response(
+            StatusCode::OK,
+            metrics::CONTENT_TYPE,
+            metrics::document(process, wanted, &is_in_scope),
+        ),
         None => http::response(StatusCode::BAD_REQUEST, "text/html", BAD_REQUEST),
     };
     protect(&mut response);

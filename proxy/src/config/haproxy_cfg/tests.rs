@@ -268,6 +268,29 @@ fn the_page_of_a_backend_is_served_by_its_frontend() {
 }
 
 #[test]
+fn the_page_is_not_served_in_the_clear_where_tls_was_asked_for() {
+    for bind in ["bind :81 ssl crt x.pem", "bind :81 accept-proxy", "bind unix@/run/x.sock"] {
+        let (_, remarks) = read(&format!("listen s\n mode http\n {bind}\n stats enable\n"));
+        assert!(
+            remarks.iter().any(|remark| remark.code == "page-bind" && remark.line == 3),
+            "{bind}: {remarks}"
+        );
+    }
+}
+
+#[test]
+fn servers_that_track_in_a_circle_are_found() {
+    let head = "defaults\n mode tcp\n timeout client 1h\n timeout server 1h\n timeout connect 1s\n";
+    let text = format!(
+        "{head}listen a\n bind :1\n server x 10.0.0.1:1 track b/y\n server z 10.0.0.1:1 track x\n\
+         listen b\n bind :2\n server y 10.0.0.1:1 track a/x\n server c 10.0.0.1:1 check\n server d 10.0.0.1:1 track c\n"
+    );
+    let found: Vec<_> =
+        places(&text).into_iter().filter(|place| place.2 == "track").map(|place| place.0).collect();
+    assert_eq!(found, [8, 9, 12]);
+}
+
+#[test]
 fn defaults_are_inherited_by_name_and_by_order() {
     let text = "\
 defaults base
