@@ -3,6 +3,7 @@
 use daemon::diagnostic::{Diagnostic, Diagnostics, suggest};
 
 use super::rules::{Condition, Number, Test};
+use super::server::Track;
 use super::{Config, Place, ProxyConfig, ServerConfig};
 
 /// Looks every name up.
@@ -62,10 +63,7 @@ fn track(proxy: &ProxyConfig, server: &ServerConfig, config: &Config, remarks: &
         remarks.push(error(format!("server `{}` cannot be checked and track another one", server.name)));
         return;
     }
-    let backend = match &track.backend {
-        None => Some(proxy),
-        Some(name) => config.proxies.iter().find(|other| other.has_backend() && other.name == *name),
-    };
+    let backend = tracked_section(track, proxy, config);
     let target = backend.and_then(|backend| backend.servers.iter().find(|other| other.name == track.server));
     match (backend, target) {
         (None, _) => {
@@ -93,15 +91,20 @@ fn track(proxy: &ProxyConfig, server: &ServerConfig, config: &Config, remarks: &
     }
 }
 
+/// The section that a server of `proxy` tracks a server of.
+fn tracked_section<'a>(track: &Track, proxy: &'a ProxyConfig, config: &'a Config) -> Option<&'a ProxyConfig> {
+    match &track.backend {
+        None => Some(proxy),
+        Some(name) => config.proxies.iter().find(|other| other.has_backend() && other.name == *name),
+    }
+}
+
 /// Whether the servers that a server tracks, one behind the other, come to one of them again.
 fn leads_back(proxy: &ProxyConfig, server: &ServerConfig, config: &Config) -> bool {
     let (mut proxy, mut server) = (proxy, server);
     let mut seen: Vec<*const ServerConfig> = vec![server];
     while let Some(track) = &server.options.track {
-        let backend = match &track.backend {
-            None => Some(proxy),
-            Some(name) => config.proxies.iter().find(|other| other.has_backend() && other.name == *name),
-        };
+        let backend = tracked_section(track, proxy, config);
         let target = backend.and_then(|backend| {
             let found = backend.servers.iter().find(|other| other.name == track.server);
             found.map(|found| (backend, found))
