@@ -6,6 +6,7 @@
 //! doc        the examples in the documentation
 //! conformance ┐
 //! broker      │
+//! management  │
 //! proxy       │ end to end, in network namespaces of their own
 //! vip         │
 //! stack       ┘
@@ -25,12 +26,12 @@ use xtask::libraries::Library;
 use xtask::{root, target};
 
 /// The stages by name; `--only` picks one.
-const STAGES: &[&str] = &["unit", "doc", "conformance", "broker", "proxy", "vip", "stack"];
+const STAGES: &[&str] = &["unit", "doc", "conformance", "broker", "management", "proxy", "vip", "stack"];
 
 /// The stages that run whole programs, and how many of their tests run at once: most of their time is
 /// waiting for timers.
 const END_TO_END: &[(&str, usize)] =
-    &[(CONFORMANCE, 16), ("broker", 4), ("proxy", 2), ("vip", 4), ("stack", 2)];
+    &[(CONFORMANCE, 16), ("broker", 4), ("management", 8), ("proxy", 2), ("vip", 4), ("stack", 2)];
 
 /// The tests that hold for RabbitMQ too.
 const CONFORMANCE: &str = "conformance";
