@@ -166,6 +166,11 @@ impl Entrance {
 }
 
 impl Frontend {
+    /// Whether a session's addresses are to be known for its line in the log.
+    pub fn logs_addresses(&self) -> bool {
+        !self.logger.is_silent() && self.style.shows_addresses()
+    }
+
     /// The address of this line of the configuration.
     pub fn entrance_of(&self, bind: &Bind) -> Arc<Entrance> {
         let found = self.entrances.iter().find(|entrance| entrance.bind == *bind);

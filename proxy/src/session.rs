@@ -124,7 +124,7 @@ async fn serve(
         }
     };
     session.set_stage(Stage::Relaying);
-    if frontend.style.shows_addresses() {
+    if frontend.logs_addresses() {
         ledger.source = connected.side.stream().local_addr();
     }
     if frontend.style.is_early() {
@@ -247,7 +247,7 @@ impl<'a> Closing<'a> {
         arrived: &Arrived,
         at: Instant,
     ) -> Self {
-        let local = if frontend.style.shows_addresses() { arrived.destination() } else { None };
+        let local = if frontend.logs_addresses() { arrived.destination() } else { None };
         let tls = arrived.side.is_tls().then(|| arrived.side.tls().map_or(("-", "-"), tls_words));
         Self { process, frontend, backend, client: arrived.source, local, tls, at }
     }

@@ -231,6 +231,8 @@ impl Connection {
         let mut blocked = self.node.blocked();
         let mut next_tick = Instant::now() + Duration::from_secs(3600);
         let mut next_check = Instant::now() + self.check_interval();
+        // Set anew only when it is due at another time: most turns leave it alone.
+        let mut sleep = std::pin::pin!(sleep_until(next_check));
         if stream.is_tls() {
             // What came along with the handshake does not make the socket readable.
             self.read_or_end().await;
@@ -243,6 +245,9 @@ impl Connection {
                 next_tick = Instant::now() + self.tick();
             }
             let timer = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick)).min(next_check);
+            if sleep.deadline() != timer || sleep.is_elapsed() {
+                sleep.as_mut().reset(timer);
+            }
             let congested = self.node.wal.is_congested();
             let stopped =
                 self.publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some());
@@ -276,7 +281,7 @@ impl Connection {
                     Err(_) => self.phase = Phase::Done,
                 },
                 _ = blocked.changed() => self.tell_blocked(blocked.borrow().as_deref()),
-                () = sleep_until(timer) => {
+                () = sleep.as_mut() => {
                     if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                         self.phase = Phase::Done;
                     } else if timer == next_tick {

@@ -1,5 +1,6 @@
 //! Local wall-clock time, for lines a person reads (log lines, HAProxy's access log).
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::libc;
@@ -30,10 +31,23 @@ pub const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl LocalTime {
-    /// The present moment in the local time zone (`TZ` or `/etc/localtime`).
+    /// The present moment in the local time zone (`TZ` or `/etc/localtime`). The calendar is asked once a second.
     #[must_use]
     pub fn now() -> Self {
-        Self::from_system(SystemTime::now())
+        thread_local! {
+            /// The second since 1970 that was asked for last, and what it is here.
+            static LAST: Cell<Option<(u64, LocalTime)>> = const { Cell::new(None) };
+        }
+        let now = SystemTime::now();
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        match LAST.get() {
+            Some((second, local)) if second == since.as_secs() => Self { millis: millis(since), ..local },
+            _ => {
+                let local = Self::from_system(now);
+                LAST.set(Some((since.as_secs(), local)));
+                local
+            }
+        }
     }
 
     /// `at` in the local time zone.
@@ -53,7 +67,7 @@ impl LocalTime {
             hour: small(fields.tm_hour),
             minute: small(fields.tm_min),
             second: small(fields.tm_sec),
-            millis: u16::try_from(since.subsec_millis()).unwrap_or(0),
+            millis: millis(since),
             utc_offset_seconds: i32::try_from(fields.tm_gmtoff).unwrap_or(0),
         }
     }
@@ -85,9 +99,23 @@ impl LocalTime {
     }
 }
 
+fn millis(since: Duration) -> u16 {
+    u16::try_from(since.subsec_millis()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn now_is_the_moment_of_the_call() {
+        for _ in 0..3 {
+            let before = SystemTime::now();
+            let now = LocalTime::now();
+            let seconds = [before, SystemTime::now()].map(|at| LocalTime::from_system(at).second);
+            assert!(seconds.contains(&now.second), "{now:?}");
+        }
+    }
 
     #[test]
     fn a_moment_survives_the_way_to_the_calendar_and_back() {

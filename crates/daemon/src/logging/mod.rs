@@ -192,9 +192,20 @@ struct Fields {
     json: bool,
     message: String,
     rest: String,
+    /// A value while it is written out.
+    value: String,
 }
 
 impl Fields {
+    /// Adds a value by its text.
+    fn add(&mut self, name: &str, value: std::fmt::Arguments<'_>) {
+        let mut text = std::mem::take(&mut self.value);
+        text.clear();
+        let _ = text.write_fmt(value);
+        self.add_text(name, &text);
+        self.value = text;
+    }
+
     fn add_text(&mut self, name: &str, value: &str) {
         if name == "message" {
             self.message = if self.json { value.to_owned() } else { one_line(value) };
@@ -208,7 +219,9 @@ impl Fields {
         {
             let _ = write!(self.rest, " {name}={value:?}");
         } else {
-            let _ = write!(self.rest, " {name}={value}");
+            for part in [" ", name, "=", value] {
+                self.rest.push_str(part);
+            }
         }
     }
 
@@ -216,20 +229,20 @@ impl Fields {
         if self.json && name != "message" {
             let _ = write!(self.rest, ",\"{name}\":{value}");
         } else {
-            self.add_text(name, &value.to_string());
+            self.add(name, format_args!("{value}"));
         }
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.add_text(field.name(), &format!("{value:?}"));
+        self.add(field.name(), format_args!("{value:?}"));
     }
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add_text(field.name(), value);
     }
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.add_text(field.name(), &value.to_string());
+        self.add(field.name(), format_args!("{value}"));
     }
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.add_plain(field.name(), value);
