@@ -30,10 +30,8 @@ const STAGES: &[&str] = &["unit", "doc", "conformance", "broker", "management", 
 
 /// The stages that run whole programs, and how many of their tests run at once: most of their time is
 /// waiting for timers. Two rows run side by side.
-const END_TO_END: [&[(&str, usize)]; 2] = [
-    &[(CONFORMANCE, 16), ("management", 8), ("stack", 2)],
-    &[("broker", 4), ("proxy", 2), ("vip", 4)],
-];
+const END_TO_END: [&[(&str, usize)]; 2] =
+    [&[(CONFORMANCE, 16), ("management", 8), ("stack", 2)], &[("broker", 4), ("proxy", 2), ("vip", 4)]];
 
 /// The tests that hold for RabbitMQ too.
 const CONFORMANCE: &str = "conformance";
