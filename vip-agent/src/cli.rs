@@ -72,6 +72,9 @@ pub(crate) struct RunArgs {
     /// Checks the configuration and exits: 0 good, 78 wrong
     #[arg(long)]
     pub(crate) check: bool,
+    /// With --check: the other host's file, to see whether the two go together
+    #[arg(long, value_name = "FILE")]
+    pub(crate) peer: Option<PathBuf>,
     /// Checks the configuration as keepalived does: 0 good, 3 unreadable, 4 wrong, 5 unsafe scripts
     #[arg(short = 't', long = "config-test", value_name = "FILE", num_args = 0..=1, default_missing_value = "-", require_equals = true)]
     pub(crate) config_test: Option<PathBuf>,
@@ -93,7 +96,7 @@ pub(crate) struct RunArgs {
     /// Logs more
     #[arg(short = 'D', long)]
     pub(crate) log_detail: bool,
-    /// Prints the number of the signal for STOP, RELOAD, DATA or STATS
+    /// Prints the number of the signal for STOP, RELOAD, DATA, STATS or JSON
     #[arg(long, value_name = "SIGFUNC", hide_short_help = true)]
     pub(crate) signum: Option<String>,
     /// Prints the version
@@ -101,11 +104,11 @@ pub(crate) struct RunArgs {
     pub(crate) version: bool,
 }
 
-/// Flags of keepalived's that need nothing done here.
+/// Flags of keepalived's; most need nothing done here.
 #[derive(Debug, Default, clap::Args)]
-#[command(next_help_heading = "Flags of keepalived that change nothing here")]
+#[command(next_help_heading = "Flags of keepalived; most change nothing here")]
 pub(crate) struct KeepalivedFlags {
-    /// Only VRRP
+    /// Only VRRP: no virtual servers
     #[arg(short = 'P', long, hide_short_help = true)]
     vrrp: bool,
     /// Only health checks
@@ -135,9 +138,9 @@ pub(crate) struct KeepalivedFlags {
     /// Drops the addresses on transitions by signal
     #[arg(short = 'X', long, hide_short_help = true)]
     release_vips: bool,
-    /// Keeps IPVS entries
+    /// Leaves the rules of virtual servers at the end
     #[arg(short = 'I', long, hide_short_help = true)]
-    dont_release_ipvs: bool,
+    pub(crate) dont_release_ipvs: bool,
     /// Does not start children again
     #[arg(short = 'R', long, hide_short_help = true)]
     dont_respawn: bool,
@@ -153,9 +156,9 @@ pub(crate) struct KeepalivedFlags {
     /// All files must be there
     #[arg(short = 'e', long, hide_short_help = true)]
     all_config: bool,
-    /// Configuration id
+    /// What lines of keepalived.conf that start with @ are for; default: the first part of the host's name
     #[arg(short = 'i', long, value_name = "ID", hide_short_help = true)]
-    config_id: Option<String>,
+    pub(crate) config_id: Option<String>,
     /// File mode mask
     #[arg(short = 'u', long, value_name = "MASK", hide_short_help = true)]
     umask: Option<String>,
@@ -168,4 +171,16 @@ pub(crate) struct KeepalivedFlags {
     /// Core dumps
     #[arg(short = 'm', long, action = ArgAction::Count, hide_short_help = true)]
     core_dump: u8,
+}
+
+/// keepalived's signal for a dump in JSON.
+pub(crate) fn json_signal() -> i32 {
+    nix::libc::SIGRTMIN() + 2
+}
+
+impl KeepalivedFlags {
+    /// `-P` without `-C`: keepalived starts no health checker then.
+    pub(crate) fn only_vrrp(&self) -> bool {
+        self.vrrp && !self.checkers && !self.all
+    }
 }

@@ -18,6 +18,7 @@ use vrrp::State;
 
 use crate::agent::{Agent, StatusRequest};
 use crate::instance::Router;
+use crate::virtual_server::status::VirtualServerStatus;
 
 /// A status answer is never longer.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
@@ -30,6 +31,8 @@ pub(crate) struct AgentStatus {
     pub(crate) pid: u32,
     pub(crate) uptime_seconds: u64,
     pub(crate) instances: Vec<InstanceStatus>,
+    #[serde(default)]
+    pub(crate) virtual_servers: Vec<VirtualServerStatus>,
 }
 
 /// Status of one virtual router.
@@ -100,6 +103,7 @@ pub(crate) fn of(agent: &Agent) -> AgentStatus {
         pid: std::process::id(),
         uptime_seconds: agent.now().as_secs(),
         instances: agent.routers().iter().map(|router| instance(agent, router)).collect(),
+        virtual_servers: agent.virtual_servers().status(),
     }
 }
 
@@ -357,7 +361,26 @@ fn human(agent: &AgentStatus) -> String {
             );
         }
     }
+    for server in &agent.virtual_servers {
+        virtual_server(&mut text, server);
+    }
     text.trim_end().to_owned()
+}
+
+fn virtual_server(text: &mut String, server: &VirtualServerStatus) {
+    let quorum = match (&server.sorry_server, server.quorum) {
+        (_, true) => "quorum".to_owned(),
+        (Some(sorry), false) => format!("NO QUORUM, {sorry} answers"),
+        (None, false) => "NO QUORUM".to_owned(),
+    };
+    let _ =
+        writeln!(text, "virtual server {}  {} {}  {quorum}", server.name, server.algorithm, server.method);
+    for real in &server.real_servers {
+        let state = if real.up { "up" } else { "DOWN" };
+        let checks: Vec<String> =
+            real.checks.iter().map(|(kind, found)| format!("{kind}: {found}")).collect();
+        let _ = writeln!(text, "  {}  {state}  weight {}   {}", real.address, real.weight, checks.join(", "));
+    }
 }
 
 fn span(seconds: u64) -> String {
@@ -408,6 +431,7 @@ mod tests {
             pid: 7,
             uptime_seconds: 300,
             instances: vec![example([192, 168, 204, 143].into())],
+            virtual_servers: Vec::new(),
         };
         assert_eq!(
             human(&status),

@@ -7,6 +7,7 @@
 )]
 
 mod privileges;
+mod virtual_servers;
 
 use harness::pair::{Pair, Settings};
 use harness::{Needs, PEERS, ready};

@@ -26,6 +26,7 @@ use crate::net::netlink::{Event, Netlink, NetlinkError};
 use crate::notify::Notifier;
 use crate::status::{self, StatusServer};
 use crate::tracker::script::{ScriptResult, Scripts};
+use crate::virtual_server::VirtualServers;
 
 mod group;
 mod reload;
@@ -37,9 +38,15 @@ pub(crate) type StatusRequest = oneshot::Sender<String>;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) config_path: PathBuf,
+    /// What `@` lines are compared with (`-i`).
+    pub(crate) config_id: Option<String>,
     pub(crate) runtime_dir: PathBuf,
     /// Leave the addresses where they are at the end (`-V`).
     pub(crate) keep_addresses: bool,
+    /// Leave the rules of virtual servers at the end (`-I`).
+    pub(crate) keep_rules: bool,
+    /// Only VRRP (`-P`).
+    pub(crate) no_virtual_servers: bool,
 }
 
 impl Options {
@@ -49,6 +56,9 @@ impl Options {
         if self.keep_addresses {
             config.global.address_lease = Duration::ZERO;
             config.global.guard = false;
+        }
+        if self.no_virtual_servers {
+            config.virtual_servers.clear();
         }
         config
     }
@@ -64,6 +74,7 @@ pub(crate) struct Agent {
     claims: Claims,
     scripts: Scripts,
     notifier: Notifier,
+    virtual_servers: VirtualServers,
     guard: Option<Guard>,
     /// When the service manager is next told that we live.
     watchdog: Option<(Duration, Duration)>,
@@ -78,6 +89,8 @@ enum Wake {
     Link(Option<Event>),
     Script(ScriptResult),
     Status(StatusRequest),
+    /// SIGRTMIN+2: the dump in JSON.
+    Json,
     Readable,
     Time,
 }
@@ -88,6 +101,7 @@ struct Inboxes {
     events: Pin<Box<dyn Stream<Item = Event>>>,
     results: mpsc::UnboundedReceiver<ScriptResult>,
     requests: mpsc::Receiver<StatusRequest>,
+    json: tokio::signal::unix::Signal,
 }
 
 /// Runs until told to stop.
@@ -98,6 +112,9 @@ struct Inboxes {
 pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Failure> {
     let config = options.applied_to(config);
     let signals = Signals::new().map_err(|error| os_failure("cannot listen to signals", &error))?;
+    let json =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(crate::cli::json_signal()))
+            .map_err(|error| os_failure("cannot listen to signals", &error))?;
     let (netlink, events) = Netlink::open().map_err(|error| os_failure("cannot open netlink", &error))?;
     let links = netlink
         .links()
@@ -120,20 +137,22 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
         claims: Claims::default(),
         scripts,
         notifier: Notifier::start(),
+        virtual_servers: VirtualServers::start(&config),
         guard,
         watchdog: daemon::notify::watchdog_interval().map(|interval| (Duration::ZERO, interval)),
         group_states: Vec::new(),
         stopping: false,
         config,
     };
-    let mut inboxes = Inboxes { signals, events: Box::pin(events), results, requests };
+    let mut inboxes = Inboxes { signals, events: Box::pin(events), results, requests, json };
     agent.start().await?;
     if agent.config.global.realtime {
         crate::realtime::enable();
     }
     daemon::notify::ready(&agent.summary());
     agent.turn(&mut inboxes).await;
-    let Agent { notifier, guard, .. } = agent;
+    let Agent { notifier, guard, virtual_servers, options, .. } = agent;
+    virtual_servers.stop(options.keep_rules).await;
     if let Some(guard) = guard {
         guard.dismiss();
     }
@@ -154,8 +173,16 @@ impl Agent {
         &self.config
     }
 
+    pub(crate) fn links(&self) -> &[crate::net::netlink::Link] {
+        &self.host.links
+    }
+
     pub(crate) fn routers(&self) -> &[Router] {
         &self.routers
+    }
+
+    pub(crate) fn virtual_servers(&self) -> &VirtualServers {
+        &self.virtual_servers
     }
 
     pub(crate) fn scripts(&self) -> &Scripts {
@@ -221,6 +248,7 @@ impl Agent {
                     // Nobody waits any more when this fails.
                     let _ = request.send(status::json(self));
                 }
+                Wake::Json => dump::json(self),
                 Wake::Readable | Wake::Time => {}
             }
         }
@@ -246,6 +274,7 @@ impl Agent {
             signal = inboxes.signals.recv() => Wake::Signal(signal),
             Some(result) = inboxes.results.recv() => Wake::Script(result),
             Some(request) = inboxes.requests.recv() => Wake::Status(request),
+            Some(()) = inboxes.json.recv() => Wake::Json,
         }
     }
 

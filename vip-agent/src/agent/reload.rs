@@ -7,14 +7,15 @@ use crate::instance::Router;
 impl Agent {
     /// Reads the configuration again. A wrong file changes nothing.
     pub(super) async fn reload(&mut self) {
-        let (config, remarks) = match config::load(&self.options.config_path) {
-            Ok((config, remarks)) => (self.options.applied_to(config), remarks),
-            Err(remarks) => {
-                config::log(&remarks);
-                tracing::error!("the configuration was not reloaded; the old one stays in force");
-                return;
-            }
-        };
+        let (config, remarks) =
+            match config::load_as(&self.options.config_path, self.options.config_id.as_deref()) {
+                Ok((config, remarks)) => (self.options.applied_to(config), remarks),
+                Err(remarks) => {
+                    config::log(&remarks);
+                    tracing::error!("the configuration was not reloaded; the old one stays in force");
+                    return;
+                }
+            };
         config::log(&remarks);
         if let Err(failure) = check_interfaces(&config, &self.host.names()) {
             tracing::error!("{}; the old configuration stays in force", failure.message);
@@ -29,6 +30,7 @@ impl Agent {
         self.scripts.configure(&config.scripts, now);
         self.group_states = vec![None; config.groups.len()];
         self.config = config;
+        self.virtual_servers.reload(&self.config).await;
         self.reload_routers().await;
         self.track_all().await;
         tracing::info!("reloaded");

@@ -6,6 +6,8 @@ use daemon::diagnostic::{Diagnostic, Diagnostics, suggest};
 
 use super::{AgentConfig, NotifyConfig, script_lint, script_security};
 
+mod servers;
+
 /// Adds remarks about the whole.
 pub(crate) fn check(config: &AgentConfig, file: &str, remarks: &mut Diagnostics) {
     let mut add = |remark: Diagnostic| remarks.push(remark.in_file(file));
@@ -64,9 +66,34 @@ pub(crate) fn check(config: &AgentConfig, file: &str, remarks: &mut Diagnostics)
             add(remark);
         }
     }
+    servers::check(config, &mut add);
+    weights(config, &mut add);
     scripts(config, &mut add);
     for script in &config.scripts {
         script_lint::remarks(script).into_iter().for_each(&mut add);
+    }
+}
+
+/// What a failing check can do at all. Only the peer's file, or the peer, knows the other priority.
+fn weights(config: &AgentConfig, add: &mut impl FnMut(Diagnostic)) {
+    for instance in &config.instances {
+        let name = &instance.core.name;
+        for track in &instance.track_scripts {
+            let script = config.scripts.iter().find(|script| script.name == track.name);
+            let weight = track.weight.or(script.map(|script| script.weight)).unwrap_or(0);
+            if weight >= 0 {
+                continue;
+            }
+            let before = instance.core.priority;
+            let after = vrrp::priority::effective(before, i32::from(weight));
+            let message = format!(
+                "`{name}`: when `{}` fails, priority {before} becomes {after}; the address moves only to a peer \
+                 with more than {after}",
+                track.name
+            );
+            add(Diagnostic::note("weight", message)
+                .help("compare with the other host's file: --check --peer FILE"));
+        }
     }
 }
 
@@ -89,7 +116,9 @@ fn scripts(config: &AgentConfig, add: &mut impl FnMut(Diagnostic)) {
                 .flat_map(|group| notify(format!("notify script of `{}`", group.name), &group.notify)),
         )
         .collect();
-    let all = checks.chain(notifies.iter().map(|(name, command)| (name.clone(), command)));
+    let all = checks
+        .chain(notifies.iter().map(|(name, command)| (name.clone(), command)))
+        .chain(servers::commands(config));
     for (name, command) in all {
         let Some(program) = command.argv.first() else { continue };
         let user = command.user.or(config.global.script_user);

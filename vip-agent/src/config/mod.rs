@@ -13,11 +13,16 @@ use vrrp::InstanceConfig;
 use crate::tracker::builtin::Probe;
 
 pub(crate) mod check;
+pub mod fuzz;
 pub(crate) mod keepalived_conf;
+pub(crate) mod peer;
 mod script_lint;
 pub(crate) mod script_security;
 pub(crate) mod to_toml;
 pub(crate) mod toml;
+pub(crate) mod virtual_server;
+
+pub(crate) use self::virtual_server::VirtualServer;
 
 /// Everything the agent needs to know.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -187,14 +192,6 @@ pub(crate) struct GroupConfig {
     pub(crate) notify: NotifyConfig,
 }
 
-/// A `virtual_server` block: read, reported, not yet served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct VirtualServer {
-    pub(crate) address: String,
-    pub(crate) port: u16,
-    pub(crate) real_servers: Vec<(IpAddr, u16)>,
-}
-
 /// Writes remarks to the log, each with its own weight.
 pub(crate) fn log(remarks: &Diagnostics) {
     for remark in remarks {
@@ -212,12 +209,21 @@ pub(crate) fn log(remarks: &Diagnostics) {
 ///
 /// Everything that is wrong, and nothing usable; warnings and notes come with the configuration.
 pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Diagnostics), Diagnostics> {
+    load_as(path, None)
+}
+
+/// Like [`load`], with the word that `@` lines of keepalived.conf are compared with.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub(crate) fn load_as(path: &Path, id: Option<&str>) -> Result<(AgentConfig, Diagnostics), Diagnostics> {
     let text = daemon::config::read_text(path)?;
     let file = path.display().to_string();
     let (config, mut remarks) = if path.extension().is_some_and(|extension| extension == "toml") {
         toml::parse(&text, &file)?
     } else {
-        keepalived_conf::parse(&text, &file, path.parent())
+        keepalived_conf::parse_as(&text, &file, path.parent(), id)
     };
     check::check(&config, &file, &mut remarks);
     if remarks.has_errors() {

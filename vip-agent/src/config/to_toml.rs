@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use vrrp::{Announce, Auth, InitialState, Version};
 
+use super::virtual_server::Listen;
 use super::{
     AgentConfig, Command, Global, NotifyConfig, RouterConfig, ScriptConfig, ScriptUser, TrackInterface,
     TrackScript, VirtualAddress,
 };
 use crate::tracker::builtin::Probe;
+
+mod servers;
 
 /// Writes `config`; reading the text gives the same configuration again.
 pub(crate) fn write(config: &AgentConfig) -> String {
@@ -27,6 +30,9 @@ pub(crate) fn write(config: &AgentConfig) -> String {
         out.set("name", &quoted(&group.name));
         out.set("members", &list(group.members.iter().map(|member| quoted(member))));
         out.notify(&group.notify);
+    }
+    for server in &config.virtual_servers {
+        servers::write(&mut out, server);
     }
     out.text
 }
@@ -182,7 +188,7 @@ impl Writer {
         let all = [("any", any), ("master", master), ("backup", backup), ("fault", fault), ("stop", stop)];
         for (key, script) in all {
             if let Some(script) = script {
-                self.set(&format!("notify.{key}"), &command(script));
+                self.set(&format!("notify.{key}"), &program(script));
             }
         }
     }
@@ -211,6 +217,16 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 fn command(command: &Command) -> String {
     list(command.argv.iter().map(|word| quoted(word)))
+}
+
+/// A program with its user, if it has one of its own.
+fn program(program: &Command) -> String {
+    match program.user {
+        None => command(program),
+        Some(ScriptUser { uid, gid }) => {
+            format!("{{ command = {}, user = \"{uid}\", group = \"{gid}\" }}", command(program))
+        }
+    }
 }
 
 fn span(span: &Duration) -> String {
@@ -271,7 +287,11 @@ pub(crate) struct Changes {
 /// `port` is where the service of the virtual address listens, as the virtual_server block tells.
 pub(crate) fn modernise(config: &mut AgentConfig, keep_scripts: bool) -> Changes {
     let mut changes = Changes::default();
-    let port = config.virtual_servers.first().map(|server| server.port).filter(|port| *port != 0);
+    let port =
+        config.virtual_servers.iter().flat_map(|server| &server.listen).find_map(|listen| match listen {
+            Listen::Address { port, .. } if *port != 0 => Some(*port),
+            _ => None,
+        });
     for script in &mut config.scripts {
         let codes: Vec<&str> = super::script_lint::remarks(script).iter().map(|remark| remark.code).collect();
         let by_name = codes.contains(&"script-process-name");
@@ -306,12 +326,6 @@ pub(crate) fn modernise(config: &mut AgentConfig, keep_scripts: bool) -> Changes
             }
         }
     }
-    for server in &config.virtual_servers {
-        changes.notes.push(format!(
-            "virtual_server {} {} is left out; let the proxy listen there",
-            server.address, server.port
-        ));
-    }
     changes
 }
 
@@ -321,9 +335,8 @@ mod tests {
     use crate::config::{keepalived_conf, toml};
 
     fn there_and_back(text: &str) {
-        let (mut config, remarks) = keepalived_conf::parse(text, "f", None);
+        let (config, remarks) = keepalived_conf::parse(text, "f", None);
         assert!(!remarks.has_errors(), "{remarks}");
-        config.virtual_servers.clear();
         let native = write(&config);
         let (again, _) = toml::parse(&native, "t").unwrap_or_else(|remarks| panic!("{remarks}\n{native}"));
         assert_eq!(again, config, "{native}");

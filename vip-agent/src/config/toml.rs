@@ -48,6 +48,11 @@ use vrrp::{Announce, Auth, ChecksumMode, InitialState, InstanceConfig, Password,
 
 use crate::tracker::builtin::{HttpTarget, Probe};
 
+mod program;
+mod servers;
+
+use self::program::Program;
+
 use super::keepalived_conf::{address_with_prefix, user};
 use super::{
     AgentConfig, Command, Global, GroupConfig, NotifyConfig, RouterConfig, ScriptConfig, ScriptUser,
@@ -65,6 +70,8 @@ struct File {
     instance: Vec<Instance>,
     #[serde(default)]
     group: Vec<Group>,
+    #[serde(default)]
+    virtual_server: Vec<servers::Server>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -194,11 +201,11 @@ enum Track {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Notify {
-    any: Option<Vec<String>>,
-    master: Option<Vec<String>>,
-    backup: Option<Vec<String>>,
-    fault: Option<Vec<String>>,
-    stop: Option<Vec<String>>,
+    any: Option<Program>,
+    master: Option<Program>,
+    backup: Option<Program>,
+    fault: Option<Program>,
+    stop: Option<Program>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -333,8 +340,11 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<(AgentConfig, Diagnostics)
         config.groups.push(GroupConfig {
             name: group.name,
             members: group.members,
-            notify: notify_config(group.notify),
+            notify: notify_config(group.notify, &mut wrong),
         });
+    }
+    for server in raw.virtual_server {
+        config.virtual_servers.push(servers::virtual_server(server, &mut wrong));
     }
     remarks.into_result(()).map(|()| (config, Diagnostics::new()))
 }
@@ -494,7 +504,7 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
             .map(track)
             .map(|(name, weight, _)| TrackInterface { name, weight: weight.unwrap_or(0) })
             .collect(),
-        notify: notify_config(instance.notify),
+        notify: notify_config(instance.notify, wrong),
     }
 }
 
@@ -566,10 +576,8 @@ fn announce(garp: &Garp) -> Announce {
     }
 }
 
-fn notify_config(notify: Notify) -> NotifyConfig {
-    let command = |argv: Option<Vec<String>>| {
-        argv.filter(|argv| !argv.is_empty()).map(|argv| Command { argv, user: None })
-    };
+fn notify_config(notify: Notify, wrong: &mut impl FnMut(String)) -> NotifyConfig {
+    let mut command = |program| program::command(program, wrong);
     NotifyConfig {
         any: command(notify.any),
         master: command(notify.master),

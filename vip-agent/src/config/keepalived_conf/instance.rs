@@ -368,7 +368,7 @@ fn finish(reader: &mut Reader, name: &Word, draft: Draft) {
             "add a number from 1 to 255",
         );
     }
-    if config.addresses.is_empty() {
+    if config.core.addresses.is_empty() {
         reader.error(
             place,
             "missing-value",

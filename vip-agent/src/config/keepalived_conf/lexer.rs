@@ -3,6 +3,8 @@
 //! `#` and `!` start a comment anywhere outside quotes, a brace needs no blank around it
 //! (`vrrp_script chk_haproxy{`), quotes keep blanks together and may hold `\"`.
 
+use super::expand::shown;
+
 /// A word and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
@@ -28,51 +30,47 @@ pub(super) enum Token {
     LineEnd,
 }
 
-/// Cuts `text` into tokens. An open quote ends with its line, as in keepalived; its place is answered too.
-pub(super) fn lex(text: &str, file: usize) -> (Vec<Token>, Vec<Place>) {
-    let mut lexer = Lexer { file, tokens: Vec::new(), open_quotes: Vec::new() };
-    for (index, line) in text.lines().enumerate() {
-        lexer.line(line, index + 1);
-        lexer.tokens.push(Token::LineEnd);
-    }
-    (lexer.tokens, lexer.open_quotes)
-}
-
-struct Lexer {
-    file: usize,
-    tokens: Vec<Token>,
-    open_quotes: Vec<Place>,
-}
-
-impl Lexer {
-    fn line(&mut self, line: &str, number: usize) {
-        let characters: Vec<char> = line.chars().collect();
-        let mut at = 0;
-        while let Some(&character) = characters.get(at) {
-            let place = |length| Place { file: self.file, line: number, column: at + 1, length };
-            match character {
-                '#' | '!' => return,
-                '{' => {
-                    self.tokens.push(Token::Open(place(1)));
-                    at += 1;
+/// Cuts a line into tokens. An open quote ends with its line, as in keepalived; the places of such are answered.
+pub(super) fn lex_line(line: &str, file: usize, number: usize, tokens: &mut Vec<Token>) -> Vec<Place> {
+    let mut open_quotes = Vec::new();
+    let characters: Vec<char> = line.chars().collect();
+    let mut at = 0;
+    while let Some(&character) = characters.get(at) {
+        let place = |length| Place { file, line: number, column: at + 1, length };
+        match character {
+            '#' | '!' => break,
+            '{' => {
+                tokens.push(Token::Open(place(1)));
+                at += 1;
+            }
+            '}' => {
+                tokens.push(Token::Close(place(1)));
+                at += 1;
+            }
+            blank if blank.is_whitespace() => at += 1,
+            _ => {
+                let (text, end, closed) = word(&characters, at);
+                let place = place(end - at);
+                if !closed {
+                    open_quotes.push(place);
                 }
-                '}' => {
-                    self.tokens.push(Token::Close(place(1)));
-                    at += 1;
-                }
-                blank if blank.is_whitespace() => at += 1,
-                _ => {
-                    let (text, end, closed) = word(&characters, at);
-                    let place = place(end - at);
-                    if !closed {
-                        self.open_quotes.push(place);
-                    }
-                    self.tokens.push(Token::Word(Word { text, place }));
-                    at = end;
-                }
+                tokens.push(Token::Word(Word { text: shown(&text), place }));
+                at = end;
             }
         }
     }
+    open_quotes
+}
+
+/// Cuts a whole text.
+#[cfg(test)]
+pub(super) fn lex(text: &str, file: usize) -> (Vec<Token>, Vec<Place>) {
+    let (mut tokens, mut open_quotes) = (Vec::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        open_quotes.extend(lex_line(line, file, index + 1, &mut tokens));
+        tokens.push(Token::LineEnd);
+    }
+    (tokens, open_quotes)
 }
 
 /// One word from `start`: its text, where it ends, and whether its quotes are closed.

@@ -12,8 +12,11 @@ use daemon::diagnostic::{Diagnostic, Diagnostics, Severity, suggest};
 use self::lexer::{Place, Word};
 use self::source::Source;
 use self::tree::Statement;
+use super::virtual_server::Listen;
 use super::{AgentConfig, Command, ScriptUser};
 
+mod checks;
+mod expand;
 mod globals;
 mod instance;
 mod lexer;
@@ -25,6 +28,7 @@ mod tests;
 mod tree;
 mod values;
 
+pub(crate) use self::checks::status_codes;
 pub(crate) use self::values::{address_with_prefix, user};
 
 /// Blocks of keepalived's that have no effect here, with what to tell the person.
@@ -33,7 +37,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("static_routes", "static routes belong to the host's network configuration"),
     ("static_rules", "static rules belong to the host's network configuration"),
     ("bfd_instance", "BFD is not supported"),
-    ("virtual_server_group", "virtual servers are not served yet"),
+    ("SSL", "certificates of real servers are not looked at"),
     ("garp_group", "use garp_interval in global_defs"),
     ("track_group", "use track_interface"),
     ("interface_up_down_delays", "link changes count at once"),
@@ -48,15 +52,30 @@ const TOP_LEVEL: &[&str] = &[
     "vrrp_track_file",
     "vrrp_instance",
     "vrrp_sync_group",
+    "virtual_server_group",
     "virtual_server",
 ];
 
 /// Reads the text of `file`. The answer holds everything that could be read; whether it may be used is
 /// for the remarks to say.
 pub(crate) fn parse(text: &str, file: &str, directory: Option<&Path>) -> (AgentConfig, Diagnostics) {
-    let (source, statements) = Source::read(text, file, directory);
-    let mut reader =
-        Reader { source, config: AgentConfig::default(), defaults: globals::Defaults::default() };
+    parse_as(text, file, directory, None)
+}
+
+/// Like [`parse`], with the word that `@` lines are compared with (`-i`).
+pub(crate) fn parse_as(
+    text: &str,
+    file: &str,
+    directory: Option<&Path>,
+    id: Option<&str>,
+) -> (AgentConfig, Diagnostics) {
+    let (source, statements) = Source::read(text, file, directory, id);
+    let mut reader = Reader {
+        source,
+        config: AgentConfig::default(),
+        defaults: globals::Defaults::default(),
+        groups: Vec::new(),
+    };
     // Defaults of global_defs hold for the whole file, wherever they stand.
     for statement in statements.iter().filter(|statement| statement.keyword.text == "global_defs") {
         globals::read(&mut reader, statement);
@@ -67,12 +86,18 @@ pub(crate) fn parse(text: &str, file: &str, directory: Option<&Path>) -> (AgentC
             "vrrp_script" => script::read(&mut reader, statement),
             "vrrp_track_process" => script::read_process(&mut reader, statement),
             "vrrp_track_file" | "track_file" => script::read_file(&mut reader, statement),
+            "virtual_server_group" => servers::read_group(&mut reader, statement),
             _ => {}
         }
     }
     for statement in &statements {
         match statement.keyword.text.as_str() {
-            "global_defs" | "vrrp_script" | "vrrp_track_process" | "vrrp_track_file" | "track_file" => {}
+            "global_defs"
+            | "vrrp_script"
+            | "vrrp_track_process"
+            | "vrrp_track_file"
+            | "track_file"
+            | "virtual_server_group" => {}
             "vrrp_instance" => instance::read(&mut reader, statement),
             "vrrp_sync_group" => instance::read_group(&mut reader, statement),
             "virtual_server" => servers::read(&mut reader, statement),
@@ -95,6 +120,8 @@ struct Reader {
     source: Source,
     config: AgentConfig,
     defaults: globals::Defaults,
+    /// `virtual_server_group`s by name.
+    groups: Vec<(String, Vec<Listen>)>,
 }
 
 impl Reader {

@@ -1,170 +1,279 @@
-//! The files of a configuration: `include`, `$NAME=value`, `@host` lines, and remarks that show them.
+//! The files of a configuration, line by line: `include`, `$NAME=value`, `@host`, `~SEQ`, `~LST`, and remarks
+//! that show the line at fault as it was understood.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::lexer::{Place, lex};
+use super::expand::{self, Loop};
+use super::lexer::{Place, Token, lex_line};
 use super::tree::{Statement, build};
 
 const MAX_FILES: usize = 256;
 const MAX_INCLUDE_DEPTH: usize = 16;
-/// Longest line after variables were replaced.
-const MAX_LINE: usize = 64 * 1024;
+/// Lines of all files, after variables and sequences.
+const MAX_LINES: usize = 200_000;
+const MAX_STEPS: usize = 4 * MAX_LINES;
+/// Variables inside variables, and sequences inside sequences.
+const MAX_DEPTH: usize = 32;
+
+struct File {
+    name: String,
+    /// `${_PWD}`, and where relative includes start.
+    directory: PathBuf,
+    /// Number in the file, and text after variables were replaced.
+    lines: Vec<(usize, String)>,
+}
 
 /// The texts read so far and what was remarked about them.
 pub(super) struct Source {
-    files: Vec<(String, Vec<String>)>,
+    files: Vec<File>,
+    tokens: Vec<Token>,
     pub(super) remarks: Diagnostics,
     variables: HashMap<String, String>,
-    /// This host's name, for `@host`.
-    host: String,
+    /// A definition whose last line has not come yet.
+    unfinished: Option<(String, String)>,
+    /// What `@word` is compared with.
+    id: String,
+    lines: usize,
+    /// Lines looked at, with those that only lead to others.
+    steps: usize,
+    full: bool,
 }
 
 impl Source {
-    /// Reads `text` and everything it includes into statements.
-    pub(super) fn read(text: &str, file: &str, directory: Option<&Path>) -> (Self, Vec<Statement>) {
-        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    /// Reads `text` and everything it includes into statements. `id` is what `-i` says; without it `@` means
+    /// the first part of this host's name.
+    pub(super) fn read(
+        text: &str,
+        file: &str,
+        directory: Option<&Path>,
+        id: Option<&str>,
+    ) -> (Self, Vec<Statement>) {
+        let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+        let id = id.map_or_else(
+            || host().unwrap_or_default().split('.').next().unwrap_or_default().to_owned(),
+            str::to_owned,
+        );
         let mut source = Self {
             files: Vec::new(),
+            tokens: Vec::new(),
             remarks: Diagnostics::new(),
             variables: HashMap::new(),
-            host: host.unwrap_or_default(),
+            unfinished: None,
+            id,
+            lines: 0,
+            steps: 0,
+            full: false,
         };
-        let statements = source.file(text, file, directory.unwrap_or(Path::new(".")), 0);
+        source.file(text, file, directory.unwrap_or(Path::new(".")), 0);
+        let (statements, errors) = build(std::mem::take(&mut source.tokens));
+        for error in errors {
+            source.remark(Diagnostic::error("brace", error.message), error.place);
+        }
         (source, statements)
     }
 
     /// Adds a remark about a place.
     pub(super) fn remark(&mut self, remark: Diagnostic, place: Place) {
-        let Some((name, lines)) = self.files.get(place.file) else {
+        let file = self.files.get(place.file);
+        let Some((file, (number, line))) =
+            file.and_then(|file| Some((file, file.lines.get(place.line.checked_sub(1)?)?)))
+        else {
             self.remarks.push(remark);
             return;
         };
-        let line = lines.get(place.line.saturating_sub(1)).cloned().unwrap_or_default();
-        let remark = remark.in_file(name.clone()).at(place.line, place.column, line, place.length);
-        self.remarks.push(remark);
+        let line = expand::shown(line);
+        self.remarks.push(remark.in_file(file.name.clone()).at(*number, place.column, line, place.length));
     }
 
-    fn file(&mut self, text: &str, file: &str, directory: &Path, depth: usize) -> Vec<Statement> {
+    fn file(&mut self, text: &str, name: &str, directory: &Path, depth: usize) {
         let index = self.files.len();
-        let expanded: Vec<String> =
-            text.lines().enumerate().map(|(number, line)| self.line(line, index, number + 1)).collect();
-        self.files.push((file.to_owned(), expanded.clone()));
-        let (tokens, open_quotes) = lex(&expanded.join("\n"), index);
+        self.files.push(File { name: name.to_owned(), directory: directory.to_owned(), lines: Vec::new() });
+        for (number, line) in text.lines().enumerate() {
+            if self.full {
+                return;
+            }
+            self.line(line, At { file: index, number: number + 1, includes: depth }, 0);
+        }
+        if let Some((name, value)) = self.unfinished.take() {
+            self.variables.insert(name, value);
+        }
+    }
+
+    /// One line: a condition, a definition, a loop, or a line with variables in it.
+    fn line(&mut self, line: &str, at: At, depth: usize) {
+        self.steps += 1;
+        if self.steps > MAX_STEPS && !self.full {
+            self.full = true;
+            self.complain(at, "the variables of this configuration make too many lines");
+        }
+        if self.full || self.continues(line) {
+            return;
+        }
+        let trimmed = line.trim_start();
+        if trimmed.starts_with(['#', '!']) {
+            return self.keep(line, at);
+        }
+        if depth > MAX_DEPTH {
+            self.keep(line, at);
+            return self.complain(at, "variables, conditions or sequences are nested too deeply");
+        }
+        if let Some(rest) = trimmed.strip_prefix('@') {
+            let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let (wanted, negated) = word.strip_prefix('^').map_or((word, false), |word| (word, true));
+            if (wanted == self.id) != negated {
+                self.line(rest, at, depth + 1);
+            }
+            return;
+        }
+        if let Some((name, value)) = expand::definition(trimmed) {
+            self.define(name, value);
+            return;
+        }
+        if trimmed.starts_with("~SEQ") || trimmed.starts_with("~LST") {
+            return self.repeat(trimmed, at, depth);
+        }
+        let directory = self.files.get(at.file).map(|file| file.directory.display().to_string());
+        match expand::replace(line, &self.variables, &self.id, &directory.unwrap_or_default()) {
+            Ok(None) => self.keep(line, at),
+            Ok(Some(text)) => {
+                for part in text.split('\n') {
+                    self.line(part, at, depth + 1);
+                }
+            }
+            Err(reason) => {
+                self.keep(line, at);
+                self.complain(at, reason);
+            }
+        }
+    }
+
+    /// Takes a line of a definition that goes on.
+    fn continues(&mut self, line: &str) -> bool {
+        let Some((_, value)) = &mut self.unfinished else { return false };
+        let text = line.trim();
+        if text.is_empty() {
+            return true;
+        }
+        let (text, more) = text.strip_suffix('\\').map_or((text, false), |text| (text.trim_end(), true));
+        if value.len() + text.len() > expand::MAX_TEXT {
+            self.full = true;
+        } else {
+            if !value.is_empty() {
+                value.push('\n');
+            }
+            value.push_str(text);
+        }
+        if !more && let Some((name, value)) = self.unfinished.take() {
+            self.variables.insert(name, value);
+        }
+        true
+    }
+
+    fn define(&mut self, name: &str, value: &str) {
+        let value = value.trim();
+        match value.strip_suffix('\\') {
+            Some(begun) => self.unfinished = Some((name.to_owned(), begun.trim().to_owned())),
+            None => {
+                let value =
+                    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+                self.variables.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    /// `~SEQ(…) rest` and `~LST(…) rest`: the rest once for each value.
+    fn repeat(&mut self, line: &str, at: At, depth: usize) {
+        let directory = self.files.get(at.file).map(|file| file.directory.display().to_string());
+        let (head, rest) = line.split_once(')').unwrap_or((line, ""));
+        let head = match expand::replace(head, &self.variables, &self.id, &directory.unwrap_or_default()) {
+            Ok(Some(replaced)) => replaced,
+            _ => head.to_owned(),
+        };
+        match Loop::parse(&head) {
+            Ok(found) => {
+                for values in found.rounds {
+                    if self.full {
+                        return;
+                    }
+                    for (name, value) in found.names.iter().zip(values) {
+                        self.variables.insert(name.clone(), value);
+                    }
+                    self.line(rest, at, depth + 1);
+                }
+            }
+            Err(reason) => {
+                self.keep(line, at);
+                self.complain(at, reason);
+            }
+        }
+    }
+
+    /// A line as it is meant.
+    fn keep(&mut self, line: &str, at: At) {
+        self.lines += 1;
+        if self.lines > MAX_LINES {
+            self.full = true;
+            return self.complain(at, "the configuration has too many lines");
+        }
+        let Some(file) = self.files.get_mut(at.file) else { return };
+        file.lines.push((at.number, line.to_owned()));
+        let index = file.lines.len();
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        if matches!(first, "include" | "includer" | "includem" | "includew" | "includeb" | "includea") {
+            let column = line.chars().take_while(|letter| letter.is_whitespace()).count() + 1;
+            let place = Place { file: at.file, line: index, column, length: first.len() };
+            return self.include(words.next(), at, place);
+        }
+        let open_quotes = lex_line(line, at.file, index, &mut self.tokens);
+        self.tokens.push(Token::LineEnd);
         for place in open_quotes {
             self.remark(Diagnostic::error("open-quote", "this quote is never closed"), place);
         }
-        let (statements, errors) = build(tokens);
-        for error in errors {
-            self.remark(Diagnostic::error("brace", error.message), error.place);
-        }
-        self.follow_includes(statements, directory, depth)
     }
 
-    /// One line with variables replaced; definitions and lines for other hosts become empty.
-    fn line(&mut self, line: &str, file: usize, number: usize) -> String {
-        let trimmed = line.trim();
-        if let Some((name, value)) = trimmed.strip_prefix('$').and_then(|rest| rest.split_once('=')) {
-            let is_name = |name: &str| {
-                !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
-            };
-            if is_name(name.trim()) {
-                let value = self.replace(value.trim().trim_matches('"'), file, number);
-                self.variables.insert(name.trim().to_owned(), value);
-                return String::new();
-            }
-        }
-        if let Some(rest) = trimmed.strip_prefix('@') {
-            let (host, statement) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            let (wanted, negated) = host.strip_prefix('^').map_or((host, false), |host| (host, true));
-            if (wanted == self.host) == negated {
-                return String::new();
-            }
-            return self.replace(statement, file, number);
-        }
-        self.replace(line, file, number)
+    /// An error about the line kept last.
+    fn complain(&mut self, at: At, reason: &str) {
+        let line = self.files.get(at.file).map_or(0, |file| file.lines.len());
+        let place = Place { file: at.file, line, column: 1, length: 1 };
+        self.remark(Diagnostic::error("expansion", reason), place);
     }
 
-    fn replace(&self, line: &str, _file: usize, _number: usize) -> String {
-        if !line.contains('$') {
-            return line.to_owned();
+    fn include(&mut self, pattern: Option<&str>, at: At, place: Place) {
+        let Some(pattern) = pattern.map(|pattern| pattern.trim_matches('"')) else {
+            return self.remark(Diagnostic::error("missing-value", "`include` needs a file"), place);
+        };
+        let directory = self.files.get(at.file).map(|file| file.directory.clone()).unwrap_or_default();
+        let files = matching_files(&directory, pattern);
+        if files.is_empty() {
+            let message = format!("no file matches `{pattern}`");
+            self.remark(Diagnostic::error("include", message), place);
         }
-        let mut out = String::new();
-        let mut rest = line;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            let after = &rest[at + 1..];
-            let (name, end) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-                Some((name, _)) => (name, name.len() + 2),
-                None => {
-                    let end = after
-                        .find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
-                        .unwrap_or(after.len());
-                    (&after[..end], end)
-                }
-            };
-            match self.variables.get(name) {
-                Some(value) if out.len() + value.len() < MAX_LINE => out.push_str(value),
-                _ => out.push_str(&rest[at..at + 1 + end]),
+        for path in files {
+            if at.includes >= MAX_INCLUDE_DEPTH || self.files.len() >= MAX_FILES {
+                let message = "too many files, or a circle of them";
+                return self.remark(Diagnostic::error("include", message), place);
             }
-            rest = &after[end..];
+            match daemon::config::read_text(&path) {
+                Ok(text) => {
+                    let inner = path.parent().unwrap_or(&directory).to_owned();
+                    self.file(&text, &path.display().to_string(), &inner, at.includes + 1);
+                }
+                Err(remarks) => self.remarks.extend(remarks),
+            }
         }
-        out.push_str(rest);
-        out
     }
+}
 
-    fn follow_includes(
-        &mut self,
-        statements: Vec<Statement>,
-        directory: &Path,
-        depth: usize,
-    ) -> Vec<Statement> {
-        let mut out = Vec::new();
-        for mut statement in statements {
-            let is_include = matches!(
-                statement.keyword.text.as_str(),
-                "include" | "includer" | "includem" | "includew" | "includeb" | "includea"
-            );
-            if !is_include {
-                if let Some(block) = statement.block.take() {
-                    statement.block = Some(self.follow_includes(block, directory, depth));
-                }
-                out.push(statement);
-                continue;
-            }
-            let Some(pattern) = statement.words.first() else {
-                self.remark(
-                    Diagnostic::error("missing-value", "`include` needs a file"),
-                    statement.keyword.place,
-                );
-                continue;
-            };
-            let files = matching_files(directory, &pattern.text);
-            if files.is_empty() {
-                let message = format!("no file matches `{}`", pattern.text);
-                self.remark(Diagnostic::error("include", message), pattern.place);
-            }
-            for path in files {
-                if depth >= MAX_INCLUDE_DEPTH || self.files.len() >= MAX_FILES {
-                    self.remark(
-                        Diagnostic::error("include", "too many files, or a circle of them"),
-                        pattern.place,
-                    );
-                    return out;
-                }
-                match daemon::config::read_text(&path) {
-                    Ok(text) => {
-                        let inner = path.parent().unwrap_or(directory).to_owned();
-                        out.extend(self.file(&text, &path.display().to_string(), &inner, depth + 1));
-                    }
-                    Err(remarks) => self.remarks.extend(remarks),
-                }
-            }
-        }
-        out
-    }
+/// Where a line stands.
+#[derive(Clone, Copy)]
+struct At {
+    file: usize,
+    number: usize,
+    includes: usize,
 }
 
 /// Files a pattern names; `*` and `?` are understood in the last part.

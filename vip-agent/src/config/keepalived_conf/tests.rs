@@ -47,10 +47,7 @@ fn the_tutorials_file_means_what_it_says() {
     assert_eq!(instance.addresses[0].prefix, 24);
     assert_eq!(instance.track_scripts[0].name, "chk_haproxy");
     let server = &config.virtual_servers[0];
-    assert_eq!(
-        (server.address.as_str(), server.port, server.real_servers.len()),
-        ("192.168.204.66", 5672, 1)
-    );
+    assert_eq!((server.name().as_str(), server.real_servers.len()), ("192.168.204.66:5672/tcp", 1));
 }
 
 #[test]

@@ -1,0 +1,361 @@
+//! Virtual servers: a director before two real servers, and a client that asks who answers.
+//!
+//! ```text
+//!   client CL .200 ──┬── director L .144, which has the virtual address .66
+//!                    ├── real server R1 .151, answers "1"
+//!                    └── real server R2 .152, answers "2"
+//! ```
+
+use harness::scratch::Scratch;
+use harness::{Needs, programs, ready};
+use nix::sched::{CloneFlags, setns};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use xtask::lab::{Network, Process, until};
+use xtask::stack::{Cast, Maker};
+
+const VIP: &str = "192.168.204.66";
+const PORT: u16 = 5672;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `work` in a thread on a host: the sockets it makes are that host's.
+fn on<T: Send + 'static>(
+    network: &Network,
+    host: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let namespace = std::fs::File::open(format!("/var/run/netns/{}", network.namespace(host))).unwrap();
+    std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    })
+}
+
+/// Answers every connection, and every octet on it, with its name.
+struct RealServer {
+    open: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl RealServer {
+    fn start(network: &Network, host: &str, port: u16, name: u8) -> Self {
+        let open = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&open);
+        let (ready, listens) = std::sync::mpsc::channel();
+        let listening = on(network, host, move || {
+            let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            ready.send(()).unwrap();
+            while flag.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => drop(std::thread::spawn(move || answer(stream, name))),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        listens.recv().unwrap();
+        Self { open, listening: Some(listening) }
+    }
+
+    /// Closes the port; connections go on.
+    fn close(&mut self) {
+        self.open.store(false, Ordering::Relaxed);
+        if let Some(listening) = self.listening.take() {
+            listening.join().unwrap();
+        }
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+}
+
+fn answer(mut stream: TcpStream, name: u8) {
+    stream.set_nonblocking(false).unwrap();
+    let mut octet = [0];
+    let _ = stream.write_all(&[name]);
+    while matches!(stream.read(&mut octet), Ok(1)) {
+        if stream.write_all(&[name]).is_err() {
+            return;
+        }
+    }
+}
+
+fn connect() -> std::io::Result<(TcpStream, char)> {
+    let address: SocketAddr = format!("{VIP}:{PORT}").parse().unwrap();
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut name = [0];
+    stream.read_exact(&mut name)?;
+    Ok((stream, char::from(name[0])))
+}
+
+/// The director, its real servers, and its client.
+struct Director {
+    network: Network,
+    scratch: Scratch,
+    agent: Option<Process>,
+}
+
+impl Director {
+    fn new(name: &str) -> Option<Self> {
+        if Cast::from_environment().agent_c == Maker::Theirs || !ready(name, &[Needs::Network]) {
+            return None;
+        }
+        let scratch = Scratch::new(name).unwrap();
+        let network = Network::new().unwrap();
+        for (host, octet) in [("L", 144), ("CL", 200), ("R1", 151), ("R2", 152)] {
+            network.add_host(host, octet).unwrap();
+        }
+        network.ip("L", &format!("addr add {VIP}/24 dev eth0")).unwrap();
+        let director = Self { network, scratch, agent: None };
+        director.shell("L", "echo 1 > /proc/sys/net/ipv4/ip_forward");
+        Some(director)
+    }
+
+    fn shell(&self, host: &str, script: &str) -> String {
+        let output = self.network.command(host, "sh").args(["-c", script]).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Writes the configuration and starts the agent, or has it read it again.
+    fn configure(&mut self, config: &str) {
+        let file = self.path("keepalived.conf");
+        std::fs::write(&file, config).unwrap();
+        match &mut self.agent {
+            Some(agent) => xtask::lab::process::signal(agent.pid(), nix::sys::signal::Signal::SIGHUP),
+            None => {
+                let mut command = self.network.command("L", programs::folder().join("vip-agent"));
+                command.arg("-f").arg(&file).arg("--runtime-dir").arg(self.path("run"));
+                let log = self.path("log");
+                self.agent = Some(Process::spawn("vip-agent", command, &log).unwrap());
+            }
+        }
+    }
+
+    /// Who answers the next connections of the client.
+    fn ask(&self, times: usize) -> String {
+        let ask = move || (0..times).map(|_| connect().map_or('-', |(_, name)| name)).collect();
+        on(&self.network, "CL", ask).join().unwrap()
+    }
+
+    /// Asks until the answers are as they should be.
+    fn wait_for(&self, what: &str, times: usize, good: impl Fn(&str) -> bool) -> String {
+        let mut last = String::new();
+        let found = until(PATIENCE, what, || {
+            last = self.ask(times);
+            good(&last).then(|| last.clone())
+        });
+        found.unwrap_or_else(|error| {
+            let rules = self.rules();
+            let log = self.agent.as_ref().map(Process::log).unwrap_or_default();
+            panic!("{error}: {last}\n{rules}\n{log}")
+        })
+    }
+
+    fn hold(&self) -> (TcpStream, char) {
+        on(&self.network, "CL", || connect().unwrap()).join().unwrap()
+    }
+
+    fn rules(&self) -> String {
+        self.shell("L", "nft list ruleset")
+    }
+
+    fn passed(mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.stop(PATIENCE);
+        }
+        let rules = self.rules();
+        assert!(!rules.contains("vip_agent"), "a stopped agent leaves no rules: {rules}");
+        self.scratch.passed();
+    }
+}
+
+/// A virtual server with two real servers, each with `body`.
+fn config(algorithm: &str, settings: &str, body: &str) -> String {
+    let server = |octet: u8| format!("  real_server 192.168.204.{octet} {PORT} {{\n{body}\n  }}\n");
+    format!(
+        "virtual_server {VIP} {PORT} {{\n  lb_algo {algorithm}\n  lb_kind NAT\n  protocol TCP\n{settings}\n{}{}}}\n",
+        server(151),
+        server(152)
+    )
+}
+
+/// A check that sees a change within moments.
+const QUICK: &str = "delay_loop 0.1\nwarmup 0\nretry 0\nTCP_CHECK {\nconnect_timeout 1\n}";
+
+fn count(answers: &str, name: char) -> usize {
+    answers.chars().filter(|answer| *answer == name).count()
+}
+
+#[test]
+fn every_algorithm_shares_out_as_it_should() {
+    let Some(mut director) = Director::new("vs-algorithms") else { return };
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let _two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.configure(&config("rr", "", ""));
+    director.wait_for("turns", 8, |answers| matches!(answers, "12121212" | "21212121"));
+
+    let weighted = config("wrr", "", "").replacen("{\n\n  }", "{\nweight 3\n  }", 1);
+    director.configure(&weighted);
+    director.wait_for("three to one", 8, |answers| count(answers, '1') == 6 && count(answers, '2') == 2);
+
+    director.configure(&config("sh", "", ""));
+    director.wait_for("one server per client", 8, |answers| matches!(answers, "11111111" | "22222222"));
+
+    director.configure(&config("sh", "sh-port", ""));
+    director.wait_for("one server per port", 32, |answers| {
+        count(answers, '1') + count(answers, '2') == 32 && count(answers, '1') > 0 && count(answers, '2') > 0
+    });
+
+    director.configure(&config("random", "", ""));
+    director.wait_for("chance", 32, |answers| {
+        let uneven = !answers.contains("12121212") && !answers.contains("21212121");
+        uneven && count(answers, '1') + count(answers, '2') == 32
+    });
+
+    director.configure(&config("rr", "persistence_timeout 300", ""));
+    director.wait_for("a client that stays", 8, |answers| matches!(answers, "11111111" | "22222222"));
+
+    director.configure(&config("fo", "", "").replacen("{\n\n  }", "{\nweight 9\n  }", 1));
+    director.wait_for("the heaviest server", 8, |answers| answers == "11111111");
+    director.passed();
+}
+
+#[test]
+fn a_failed_server_gets_nobody_new_and_open_connections_stay() {
+    let Some(mut director) = Director::new("vs-checks") else { return };
+    let mut one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let _two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.configure(&config("rr", "", QUICK));
+    director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
+    let (mut held, _) = loop {
+        let (stream, name) = director.hold();
+        if name == '1' {
+            break (stream, name);
+        }
+    };
+    one.close();
+    director.wait_for("only the living server", 6, |answers| answers == "222222");
+    held.write_all(b"x").unwrap();
+    let mut octet = [0];
+    held.read_exact(&mut octet).unwrap();
+    assert_eq!(octet, *b"1", "the connection to the failed server goes on");
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    director.wait_for("both servers again", 4, |answers| matches!(answers, "1212" | "2121"));
+    held.write_all(b"x").unwrap();
+    held.read_exact(&mut octet).unwrap();
+    director.passed();
+}
+
+#[test]
+fn the_sorry_server_answers_without_a_quorum_and_the_scripts_are_told() {
+    let Some(mut director) = Director::new("vs-sorry") else { return };
+    let mut one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let mut two = RealServer::start(&director.network, "R2", PORT, b'2');
+    let _sorry = RealServer::start(&director.network, "R2", 5999, b'S');
+    let told = director.path("told");
+    let script = |word: &str| format!("\"/bin/sh -c 'echo {word} >> {}'\"", told.display());
+    let settings = format!(
+        "quorum 1\nquorum_up {}\nquorum_down {}\nsorry_server 192.168.204.152 5999",
+        script("up"),
+        script("down")
+    );
+    let body = format!("notify_down {}\n{QUICK}", script("server"));
+    director.configure(&config("rr", &settings, &body));
+    director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
+    one.close();
+    two.close();
+    director.wait_for("the sorry server", 4, |answers| answers == "SSSS");
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    director.wait_for("the server that came back", 4, |answers| answers == "1111");
+    let expected = "up\nserver\nserver\ndown\nup\n";
+    let heard = || std::fs::read_to_string(&told).ok().filter(|text| text == expected);
+    until(PATIENCE, "the scripts", heard)
+        .unwrap_or_else(|error| panic!("{error}: {:?}", std::fs::read_to_string(&told)));
+    director.passed();
+}
+
+#[test]
+fn pages_and_programs_decide_too() {
+    let Some(mut director) = Director::new("vs-pages") else { return };
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let _two = RealServer::start(&director.network, "R2", PORT, b'2');
+    let mark = director.path("weight");
+    std::fs::write(&mark, "0").unwrap();
+    let misc = format!(
+        "delay_loop 0.1\nwarmup 0\nMISC_CHECK {{\nmisc_path \"/bin/sh -c 'exit $(cat {})'\"\nmisc_dynamic\n}}",
+        mark.display()
+    );
+    let one_only = config("wrr", "", "").replacen("{\n\n  }", &format!("{{\n{misc}\n  }}"), 1);
+    director.configure(&one_only);
+    director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
+    std::fs::write(&mark, "5").unwrap();
+    director.wait_for("weight 3 to 1", 8, |answers| count(answers, '1') == 6);
+    std::fs::write(&mark, "2").unwrap();
+    director.wait_for("weight 0", 4, |answers| answers == "2222");
+    std::fs::write(&mark, "1").unwrap();
+    director.wait_for("a failed server", 4, |answers| answers == "2222");
+    // The real servers speak no HTTP.
+    let page = "delay_loop 0.1\nwarmup 0\nretry 0\nHTTP_GET {\nurl {\npath /\nstatus_code 200\n}\nconnect_timeout 1\n}";
+    director.configure(&config("rr", "", page));
+    director.wait_for("a refusal by everybody", 4, |answers| answers == "----");
+    director.passed();
+}
+
+#[test]
+fn direct_routing_leaves_the_packet_as_it_is() {
+    let Some(mut director) = Director::new("vs-dr") else { return };
+    for host in ["R1", "R2"] {
+        // As every real server of DR: it has the address and does not say so.
+        director.shell(host, "echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore");
+        director.shell(host, "echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce");
+        director.network.ip(host, &format!("addr add {VIP}/32 dev lo")).unwrap();
+    }
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let mut two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.configure(&config("rr", "", QUICK).replace("NAT", "DR"));
+    director.wait_for("turns", 8, |answers| matches!(answers, "12121212" | "21212121"));
+    let (mut held, name) = director.hold();
+    two.close();
+    director.wait_for("only the living server", 4, |answers| answers == "1111");
+    if name == '1' {
+        held.write_all(b"x").unwrap();
+        held.read_exact(&mut [0]).unwrap();
+    }
+    director.passed();
+}
+
+#[test]
+fn rules_that_a_crash_left_go_with_the_next_start() {
+    let Some(mut director) = Director::new("vs-crash") else { return };
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let _two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.configure(&config("rr", "", ""));
+    director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
+    let mut agent = director.agent.take().unwrap();
+    agent.kill();
+    assert!(director.rules().contains("vip_agent"), "a killed agent cannot take its rules along");
+    // Nothing of virtual servers in it.
+    director.configure("global_defs {\n  router_id L\n}\n");
+    until(PATIENCE, "the sweep", || (!director.rules().contains("vip_agent")).then_some(())).unwrap();
+    // Somebody else flushes the kernel's tables.
+    director.configure(&config("rr", "", ""));
+    director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
+    director.shell("L", "nft flush ruleset");
+    director.wait_for("both servers again", 4, |answers| matches!(answers, "1212" | "2121"));
+    director.passed();
+}
