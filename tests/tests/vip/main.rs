@@ -6,6 +6,7 @@
     reason = "a test fails by panicking and prints what it measured"
 )]
 
+mod looking;
 mod privileges;
 mod virtual_servers;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use vrrp::priority::TrackStatus;
 use vrrp::sync_group::group_state;
-use vrrp::{Auth, InitialState, Version};
+use vrrp::{Auth, Version};
 
-use super::{address, addresses, state, wall_clock};
+use super::{address, addresses, state, wall_clock, wanted};
 use crate::agent::Agent;
 use crate::config::{Command, ScriptUser};
 use crate::instance::Router;
@@ -60,7 +60,7 @@ fn instance(text: &mut String, agent: &Agent, router: &Router) {
     } else {
         text.push_str("   Flags:\n     Using unicast\n");
     }
-    line(text, "   Wantstate", if core.initial_state == InitialState::Master { "MASTER" } else { "BACKUP" });
+    line(text, "   Wantstate", wanted(router).word());
     line(text, "   Number of interface and track script faults", router.core.tracking().faults);
     let at = wall_clock(agent.now().saturating_sub(router.core.last_transition()));
     line(text, "   Last transition", format!("{}.{:06}", at.as_secs(), at.subsec_micros()));

@@ -1,9 +1,9 @@
 //! `keepalived.json`.
 
 use serde_json::{Value, json};
-use vrrp::{Auth, InitialState, State};
+use vrrp::Auth;
 
-use super::{address, addresses, state, state_number, wall_clock};
+use super::{address, addresses, state, state_number, wall_clock, wanted};
 use crate::agent::Agent;
 use crate::instance::Router;
 
@@ -56,10 +56,6 @@ fn data(agent: &Agent, router: &Router) -> Value {
         .map(|script| format!("'{}'", script.command.argv.join(" ")))
         .collect();
     let interfaces: Vec<&str> = config.track_interfaces.iter().map(|track| track.name.as_str()).collect();
-    let wanted = match core.initial_state {
-        InitialState::Master => State::Master,
-        InitialState::Backup => State::Backup,
-    };
     let ago = agent.now().saturating_sub(router.core.last_transition());
     let interval = number(core.advert_interval.as_secs_f64());
     let mut data = json!({
@@ -90,7 +86,7 @@ fn data(agent: &Agent, router: &Router) -> Value {
         "nopreempt": !core.preempt,
         "preempt_delay": core.preempt_delay.as_secs(),
         "state": state_number(state(router)),
-        "wantstate": state_number(wanted),
+        "wantstate": state_number(wanted(router)),
         "version": core.version.number(),
         "smtp_alert": false,
         "notify_deleted": false,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use vrrp::State;
+use vrrp::{InitialState, State};
 
 use crate::agent::Agent;
 use crate::config::VirtualAddress;
@@ -34,6 +34,15 @@ fn state(router: &Router) -> State {
     match router.core.state() {
         State::Releasing => State::Master,
         other => other,
+    }
+}
+
+/// Where it wants to be: keepalived tells the state it is in, or on a fault the one it started for.
+fn wanted(router: &Router) -> State {
+    match (state(router), router.config.core.initial_state) {
+        (settled @ (State::Master | State::Backup), _) => settled,
+        (_, InitialState::Master) => State::Master,
+        (_, InitialState::Backup) => State::Backup,
     }
 }
 
