@@ -161,13 +161,16 @@ impl Director {
         });
         found.unwrap_or_else(|error| {
             let rules = self.rules();
-            let log = self.agent.as_ref().map(Process::log).unwrap_or_default();
-            panic!("{error}: {last}\n{rules}\n{log}")
+            panic!("{error}: {last}\n{rules}\n{}", self.log())
         })
     }
 
     fn hold(&self) -> (TcpStream, char) {
         on(&self.network, "CL", || connect().unwrap()).join().unwrap()
+    }
+
+    fn log(&self) -> String {
+        self.agent.as_ref().map(Process::log).unwrap_or_default()
     }
 
     fn rules(&self) -> String {
@@ -357,5 +360,68 @@ fn rules_that_a_crash_left_go_with_the_next_start() {
     director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
     director.shell("L", "nft flush ruleset");
     director.wait_for("both servers again", 4, |answers| matches!(answers, "1212" | "2121"));
+    director.passed();
+}
+
+#[test]
+fn the_kernel_takes_the_rules_of_every_kind() {
+    let Some(mut director) = Director::new("vs-kinds") else { return };
+    director.shell("L", "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6");
+    director.network.ip("L", "addr add fd00::144/64 dev eth0 nodad").unwrap();
+    let mut config = String::from(
+        "virtual_server_group many {\n192.168.204.70-79 80\n192.168.204.80/29 81\nfwmark 7\n}\n\
+         virtual_server group many {\nlb_algo wrr\nlb_kind NAT\nmasquerade always\npersistence_timeout 60\n\
+         persistence_granularity 255.255.255.0\nreal_server 192.168.204.151 0 {\nweight 3\n}\n\
+         real_server 192.168.204.152 8080 {\n}\n}\n",
+    );
+    for (number, (protocol, algorithm)) in
+        [("TCP", "rr"), ("UDP", "sh"), ("SCTP", "random"), ("UDP", "fo")].into_iter().enumerate()
+    {
+        for (address, first, second, kind) in [
+            ("192.168.204.66", "192.168.204.151", "192.168.204.152", "NAT"),
+            ("fd00::66", "fd00::151", "fd00::152", "NAT"),
+            ("192.168.204.67", "192.168.204.151", "192.168.204.144", "DR"),
+            ("fd00::67", "fd00::151", "fd00::144", "DR"),
+        ] {
+            let port = 1000 + number;
+            config += &format!(
+                "virtual_server {address} {port} {{\nlb_algo {algorithm}\nlb_kind {kind}\nsh-port\n\
+                 protocol {protocol}\npersistence_timeout 30\n\
+                 real_server {first} {port} {{\n}}\nreal_server {second} {port} {{\n}}\n}}\n"
+            );
+        }
+    }
+    // Nobody left: a refusal.
+    config += "virtual_server 192.168.204.66 9 {\nlb_algo rr\nprotocol UDP\n}\n";
+    director.configure(&config);
+    let whole = || {
+        let rules = director.rules();
+        ["table ip vip_agent", "table ip6 vip_agent", "table netdev vip_agent"]
+            .iter()
+            .all(|table| rules.contains(table))
+            .then_some(rules)
+    };
+    let rules =
+        until(PATIENCE, "every table", whole).unwrap_or_else(|error| panic!("{error}: {}", director.log()));
+    for text in [
+        "ip daddr 192.168.204.70-192.168.204.79 tcp dport 80 goto",
+        "meta mark 0x00000007 meta l4proto tcp goto",
+        "fwd ip6 to fd00::151 device \"eth0\"",
+        "dnat to [fd00::151]:1000",
+        "jhash ip6 saddr . udp sport",
+        "reject",
+        "masquerade",
+    ] {
+        assert!(rules.contains(text), "{text}\n{rules}");
+    }
+    assert!(!director.log().contains("not served as they should"), "{}", director.log());
+    // A second reading changes nothing; a smaller file takes the rest away.
+    director.configure("virtual_server 192.168.204.66 9 {\nlb_algo rr\nprotocol UDP\n}\n");
+    let less = || {
+        let rules = director.rules();
+        (!rules.contains("netdev") && !rules.contains("ip6") && rules.contains("reject")).then_some(())
+    };
+    until(PATIENCE, "the rest", less)
+        .unwrap_or_else(|error| panic!("{error}: {}\n{}", director.rules(), director.log()));
     director.passed();
 }

@@ -223,4 +223,74 @@ mod tests {
         let target = server(false, b"554 go away\r\n").await;
         assert!(matches!(verdict(CheckKind::Smtp { helo: "me".into() }, &target).await, Verdict::Bad(_)));
     }
+
+    /// A server with a certificate that nobody vouches for.
+    async fn tls_server(answer: &'static [u8]) -> Target {
+        let certified = rcgen::generate_simple_self_signed(vec!["example".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut request = [0; 16];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        Target { address, bind: None }
+    }
+
+    #[tokio::test]
+    async fn ssl_get_reads_pages_by_tls_and_asks_nobody_for_a_pedigree() {
+        let target = tls_server(OK).await;
+        for sni in [false, true] {
+            let pages = vec![page(&[(200, 200)], Some(HELLO))];
+            let kind = CheckKind::Http(HttpCheck { tls: true, sni, version: HttpVersion::V10, pages });
+            assert_eq!(verdict(kind, &target).await, Verdict::Good);
+        }
+        let pages = vec![page(&[(404, 404)], None)];
+        let kind = CheckKind::Http(HttpCheck { tls: true, sni: false, version: HttpVersion::V10, pages });
+        assert!(matches!(verdict(kind, &target).await, Verdict::Bad(_)));
+        // A server without TLS.
+        let plain = server(true, OK).await;
+        let pages = vec![page(&[(200, 200)], None)];
+        let kind = CheckKind::Http(HttpCheck { tls: true, sni: false, version: HttpVersion::V10, pages });
+        assert!(matches!(verdict(kind, &plain).await, Verdict::Bad(_)));
+    }
+
+    #[tokio::test]
+    async fn a_name_server_has_to_answer_without_an_error() {
+        for (code, good) in [(0, true), (3, true), (2, false)] {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let target = Target { address: socket.local_addr().unwrap(), bind: None };
+            tokio::spawn(async move {
+                let mut packet = [0; 512];
+                let (count, from) = socket.recv_from(&mut packet).await.unwrap();
+                packet[2] |= 0x80;
+                packet[3] = code;
+                socket.send_to(&packet[..count], from).await.unwrap();
+            });
+            let found = verdict(CheckKind::Dns { record: 1, name: "www.example".into() }, &target).await;
+            assert_eq!(found == Verdict::Good, good, "{code}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn amqp_wants_a_greeting() {
+        let greeting = server(true, b"\x01\0\0\0\0\x01\xf4\0\x0a\0\x0a").await;
+        assert_eq!(verdict(CheckKind::Amqp, &greeting).await, Verdict::Good);
+        let other = server(true, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        assert!(matches!(verdict(CheckKind::Amqp, &other).await, Verdict::Bad(_)));
+    }
 }
