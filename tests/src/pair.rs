@@ -21,13 +21,32 @@ pub struct Settings {
     pub priorities: [u8; 2],
     /// Instances start as BACKUP and keep what they have.
     pub nopreempt: bool,
-    /// The shared secret of `auth_type PASS`, if any.
+    /// The shared secret of `auth_type PASS`, if any; version 3 has none.
     pub password: Option<&'static str>,
+    /// 2 or 3.
+    pub version: u8,
+    /// `advert_int`.
+    pub interval: &'static str,
+    /// Adverts go from host to host instead of to the group.
+    pub unicast: bool,
+    /// More lines for `global_defs` of both hosts.
+    pub globals: &'static str,
+    /// More lines for the instance of both hosts.
+    pub instance: &'static str,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { priorities: [100, 90], nopreempt: false, password: Some("1111") }
+        Self {
+            priorities: [100, 90],
+            nopreempt: false,
+            password: Some("1111"),
+            version: 2,
+            interval: "1",
+            unicast: false,
+            globals: "",
+            instance: "",
+        }
     }
 }
 
@@ -36,6 +55,8 @@ impl Default for Settings {
 pub struct Pair {
     probe: Client,
     echoes: Mutex<Vec<Process>>,
+    monitors: Vec<(String, Process)>,
+    adverts: Client,
     settings: Settings,
     /// The hosts; a fault is done to them.
     pub stack: Stack,
@@ -52,7 +73,15 @@ impl Pair {
         let stack = Stack::new(Place::network()?, cast, &programs::folder(), scratch.path())?;
         let arguments = ["--target", VIP, "--port", &ECHO_PORT.to_string()];
         let probe = Client::start(stack.place(), "probe", "probe", scratch.path(), &arguments)?;
-        let pair = Self { probe, echoes: Mutex::default(), settings, stack, scratch };
+        let adverts = Client::start(stack.place(), "adverts", "adverts", scratch.path(), &[])?;
+        let mut monitors = Vec::new();
+        for host in BALANCERS {
+            let mut command = stack.place().command(host, "ip");
+            command.args(["-ts", "-o", "-4", "monitor", "address"]);
+            let log = scratch.path().join(format!("addresses-{host}.log"));
+            monitors.push((host.to_owned(), Process::spawn("ip monitor", command, &log)?));
+        }
+        let pair = Self { probe, echoes: Mutex::default(), monitors, adverts, settings, stack, scratch };
         for host in BALANCERS {
             pair.start_echo(host)?;
         }
@@ -103,9 +132,10 @@ impl Pair {
     /// by the probe's answers.
     fn listens(&self, host: &str) -> Result<()> {
         let Place::Network(network) = self.stack.place() else { return Ok(()) };
-        until_true(Duration::from_secs(10), &format!("the agent on {host} to listen"), || {
-            network.ip(host, "maddr show dev eth0").is_ok_and(|text| text.contains("224.0.0.18"))
-        })?;
+        let group = || network.ip(host, "maddr show dev eth0").is_ok_and(|text| text.contains("224.0.0.18"));
+        if !self.settings.unicast {
+            until_true(Duration::from_secs(10), &format!("the agent on {host} to listen"), group)?;
+        }
         let answers = || self.probe.record().lines().count();
         let before = answers();
         until_true(Duration::from_secs(10), "two adverts", || answers() > before + 400)
@@ -120,20 +150,30 @@ impl Pair {
         if fail { std::fs::write(flag, "") } else { std::fs::remove_file(flag) }.context("switch the check")
     }
 
-    fn configuration(&self, host: &str) -> String {
+    /// The configuration of a host.
+    #[must_use]
+    pub fn configuration(&self, host: &str) -> String {
         let settings = &self.settings;
         let priority = settings.priorities[usize::from(host == "D")];
         let state = if host == "C" && !settings.nopreempt { "MASTER" } else { "BACKUP" };
+        let (globals, instance) = (settings.globals, settings.instance);
+        let (version, interval) = (settings.version, settings.interval);
         let mut text = format!(
-            "global_defs {{\n    router_id {host}\n    script_user root\n}}\n\
+            "global_defs {{\n    router_id {host}\n    script_user root\n    vrrp_version {version}\n{globals}}}\n\
              vrrp_script check {{\n    script \"/etc/warren/check.sh\"\n    interval 1\n    weight -20\n}}\n\
              vrrp_instance VI_1 {{\n    state {state}\n    interface eth0\n    virtual_router_id 66\n    \
-             priority {priority}\n    advert_int 1\n"
+             priority {priority}\n    advert_int {interval}\n{instance}"
         );
         if settings.nopreempt {
             text.push_str("    nopreempt\n");
         }
-        if let Some(password) = settings.password {
+        if settings.unicast {
+            let place = self.stack.place();
+            let peer = if host == "C" { "D" } else { "C" };
+            let (own, peer) = (place.address(host), place.address(peer));
+            let _ = write!(text, "    unicast_src_ip {own}\n    unicast_peer {{\n        {peer}\n    }}\n");
+        }
+        if let Some(password) = settings.password.filter(|_| settings.version == 2) {
             let _ = writeln!(
                 text,
                 "    authentication {{\n        auth_type PASS\n        auth_pass {password}\n    }}"
@@ -151,7 +191,11 @@ impl Pair {
     /// # Errors
     /// 15 s passed.
     pub fn answers_from(&self, host: &str) -> Result<()> {
-        until_true(Duration::from_secs(15), &format!("answers from {host}"), || {
+        self.answers_from_within(host, Duration::from_secs(15))
+    }
+
+    fn answers_from_within(&self, host: &str, limit: Duration) -> Result<()> {
+        until_true(limit, &format!("answers from {host}"), || {
             let record = self.probe.record();
             let last: Vec<&str> = record.lines().rev().skip(1).take(20).collect();
             last.len() == 20 && last.iter().all(|line| line.starts_with(&format!("got {host} ")))
@@ -168,18 +212,121 @@ impl Pair {
     /// # Errors
     /// The address does not move.
     pub fn moves(&self, then: &str, strike: impl FnOnce(&Self) -> Result<()>) -> Result<f64> {
-        let before = self.probe.record().len();
+        self.moves_within(then, Duration::from_secs(2), strike)
+    }
+
+    /// As [`Pair::moves`], where the other host may keep the address for `limit` beside the new holder.
+    ///
+    /// # Errors
+    /// The address does not move.
+    pub fn moves_within(
+        &self,
+        then: &str,
+        limit: Duration,
+        strike: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<f64> {
+        let from = self.probe.record().len();
+        self.silence(then, Duration::from_secs(15), strike)?;
+        self.stack.wait_holder(then, limit)?;
+        Ok(self.longest_silence(from))
+    }
+
+    /// Does something, waits until the host `then` answers, whoever holds the address, and returns the longest silence
+    /// that the client saw since, in seconds.
+    ///
+    /// # Errors
+    /// `then` does not answer within `limit`.
+    pub fn silence(
+        &self,
+        then: &str,
+        limit: Duration,
+        strike: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<f64> {
+        let from = self.probe.record().len();
         strike(self)?;
-        self.answers_from(then)?;
-        self.stack.wait_holder(then, Duration::from_secs(2))?;
+        self.answers_from_within(then, limit)?;
+        Ok(self.longest_silence(from))
+    }
+
+    /// How often the host that answers has changed since this place in the record.
+    #[must_use]
+    pub fn changes(&self, from: usize) -> usize {
         let record = self.probe.record();
-        let mut times: Vec<f64> = record[before.saturating_sub(200)..]
+        let hosts: Vec<&str> =
+            record[from..].lines().filter_map(|line| line.strip_prefix("got ")?.split(' ').next()).collect();
+        hosts.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
+    /// The end of the client's record, for [`Pair::changes`].
+    #[must_use]
+    pub fn record_end(&self) -> usize {
+        let record = self.probe.record();
+        record.rfind('\n').map_or(0, |at| at + 1)
+    }
+
+    fn longest_silence(&self, from: usize) -> f64 {
+        let record = self.probe.record();
+        // A few answers from before, so that a silence has a beginning.
+        let mut times: Vec<f64> = record[from.saturating_sub(200)..]
             .lines()
             .filter(|line| line.starts_with("got "))
             .filter_map(|line| line.split(' ').nth(2)?.parse().ok())
             .collect();
         times.sort_by(f64::total_cmp);
-        Ok(times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max))
+        times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
+    }
+
+    /// What the client's side of the network heard so far: sender and priority of each advert, oldest first.
+    #[must_use]
+    pub fn adverts(&self) -> Vec<(String, u8)> {
+        let record = self.adverts.record();
+        let advert = |line: &str| {
+            let mut words = line.strip_prefix("advert ")?.split(' ');
+            let source = words.next()?.to_owned();
+            Some((source, words.nth(1)?.parse().ok()?))
+        };
+        record.lines().filter_map(advert).collect()
+    }
+
+    /// When the floating address came to a host and when it went since `since`: time and whether it went. The times
+    /// can be compared as text.
+    #[must_use]
+    pub fn address_events(&self, host: &str, since: &str) -> Vec<(String, bool)> {
+        let Some((_, monitor)) = self.monitors.iter().find(|(name, _)| name == host) else {
+            return Vec::new();
+        };
+        let event = |line: &str| {
+            let (time, what) = line.strip_prefix('[')?.split_once(']')?;
+            what.contains(&format!(" {VIP}/")).then(|| (time.to_owned(), what.contains("Deleted")))
+        };
+        let all = monitor.log();
+        all.lines().filter_map(event).filter(|(time, _)| time.as_str() > since).collect()
+    }
+
+    /// The time of the last event of any address, as [`Pair::address_events`] has it.
+    #[must_use]
+    pub fn last_event(&self) -> String {
+        let times = BALANCERS.iter().flat_map(|host| self.address_events(host, ""));
+        times.map(|(time, _)| time).max().unwrap_or_default()
+    }
+
+    /// The log of a host's agent.
+    #[must_use]
+    pub fn agent_log(&self, host: &str) -> String {
+        process::read_lossy(&self.stack.log_path(host, "vip-agent"))
+    }
+
+    /// Writes another configuration for a host's agent and asks it to reload.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn reload(&self, host: &str, text: &str) -> Result<()> {
+        let folder = self.stack.host_folder(host);
+        let text = text.replace("/etc/warren", &folder.to_string_lossy());
+        std::fs::write(folder.join("keepalived.conf"), text)?;
+        let pid = self.stack.pid(host, "vip-agent").context("the agent does not run")?;
+        process::signal(pid, nix::sys::signal::Signal::SIGHUP);
+        Ok(())
     }
 
     /// The test passed: everything goes.

@@ -1,27 +1,28 @@
 //! One virtual router: feeds the state machine of `crates/vrrp` and carries out its effects in order.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::task::Context;
 use std::time::Duration;
 
 use vrrp::{Alarm, Effect, Instance, NotifyState, Received, State, Tracking};
 
-use crate::config::{RouterConfig, VirtualAddress};
+use crate::agent::weights::Weighed;
+use crate::config::{RouterConfig, VirtualAddress, VirtualRoute};
 use crate::host::{Host, Quiet};
 use crate::net::announce;
 use crate::net::arp_watch::{self, ArpWatch};
 use crate::net::netlink::NetlinkError;
-use crate::net::vmac::Vmac;
+use crate::net::vmac::{self, Vmac};
 use crate::net::vrrp_socket::{Endpoint, Incoming, MAX_BATCH, VrrpSocket};
 use crate::notify::{Notification, Notifier};
+
+mod addresses;
 
 /// Pause between log lines about the same kind of trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(30);
 /// How long after becoming master the others are asked for the address: the old master needs a moment.
 const PROBE_DELAY: Duration = Duration::from_secs(1);
-/// A lease shorter than this cannot be told from the kernel's own rounding.
-const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
 /// An address this agent put on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub(crate) struct Router {
     /// Taken out of the configuration; goes away when it has stopped.
     pub(crate) leaving: bool,
     pub(crate) stopped: bool,
+    /// Priorities that were judged last.
+    pub(crate) weighed: Option<Weighed>,
     socket: Option<VrrpSocket>,
     vmac: Option<Vmac>,
     held: Vec<Held>,
@@ -72,7 +75,8 @@ pub(crate) struct Router {
     probe_at: Option<Duration>,
     pub(crate) address_conflicts: u64,
     conflict: Quiet,
-    rejected: Quiet,
+    /// Log lines about rejected adverts, by reason.
+    rejected: HashMap<&'static str, Quiet>,
     other_master: Quiet,
     late: Quiet,
     unsent: Quiet,
@@ -99,6 +103,7 @@ impl Router {
             packet_errors: PacketErrors::default(),
             leaving: false,
             stopped: false,
+            weighed: None,
             socket: None,
             vmac: None,
             held: Vec::new(),
@@ -109,7 +114,7 @@ impl Router {
             probe_at: None,
             address_conflicts: 0,
             conflict: Quiet::default(),
-            rejected: Quiet::default(),
+            rejected: HashMap::new(),
             other_master: Quiet::default(),
             late: Quiet::default(),
             unsent: Quiet::default(),
@@ -202,8 +207,9 @@ impl Router {
     /// Makes the interface of the virtual MAC address, when one is wanted.
     pub(crate) async fn prepare(&mut self, host: &mut Host) -> Result<(), NetlinkError> {
         if let (Some(name), None) = (&self.config.vmac, &self.vmac) {
-            let (base, router) = (&self.config.interface, self.config.core.virtual_router_id);
-            self.vmac = Some(Vmac::make(host, base, name, router).await?);
+            let base = &self.config.interface;
+            let mac = vmac::mac(self.config.core.virtual_router_id, self.config.is_ipv6());
+            self.vmac = Some(Vmac::make(host, base, name, mac).await?);
         }
         Ok(())
     }
@@ -230,7 +236,12 @@ impl Router {
             source,
             peers: config.core.unicast_peers.clone(),
             hmac_key: config.hmac_key.clone(),
-            transmit: self.vmac.as_ref().map(|vmac| vmac.name.clone()),
+            // Peers are reached through the interface that has an address to be answered at.
+            transmit: self
+                .vmac
+                .as_ref()
+                .filter(|_| config.core.unicast_peers.is_empty())
+                .map(|vmac| vmac.name.clone()),
         };
         if self.socket.as_ref().is_none_or(|socket| *socket.endpoint() != endpoint) {
             self.core.set_local(source);
@@ -252,16 +263,16 @@ impl Router {
     }
 
     fn take(&mut self, now: Duration, incoming: &Incoming, out: &mut Vec<Effect>) {
-        let reason = match &incoming.advert {
+        let (kind, reason) = match &incoming.advert {
             Ok(_) if incoming.authentic.is_err() && incoming.source != self.core.local() => {
                 self.packet_errors.hmac += 1;
-                incoming.authentic.err().map(|error| error.to_string()).unwrap_or_default()
+                ("hmac", incoming.authentic.err().map(|error| error.to_string()).unwrap_or_default())
             }
             Ok(advert) => {
                 let received = Received { source: incoming.source, hop_limit: incoming.hop_limit, advert };
                 match self.core.receive(now, &received, out) {
                     Ok(()) | Err(vrrp::Rejected::Own) => return,
-                    Err(rejected) => rejected.to_string(),
+                    Err(rejected) => (rejected.kind(), rejected.to_string()),
                 }
             }
             Err(error) => {
@@ -270,10 +281,11 @@ impl Router {
                     vrrp::DecodeError::Checksum => self.packet_errors.checksum += 1,
                     _ => self.packet_errors.kind += 1,
                 }
-                error.to_string()
+                ("packet", error.to_string())
             }
         };
-        if let Some(held_back) = self.rejected.pass(now, LOG_PAUSE) {
+        // Each reason by itself: a flood of one must not hide another.
+        if let Some(held_back) = self.rejected.entry(kind).or_default().pass(now, LOG_PAUSE) {
             tracing::warn!(instance = self.name(), source = %incoming.source, reason, held_back, "advert rejected");
         }
     }
@@ -322,6 +334,7 @@ impl Router {
                 Effect::Priority { from, to } => {
                     tracing::info!(instance = self.name(), from, to, "effective priority");
                 }
+                Effect::WantsMaster => {}
                 Effect::Alarm(alarm) => self.alarm(alarm, tools.now),
                 Effect::Stopped => {
                     if let Some(vmac) = self.vmac.take() {
@@ -350,20 +363,12 @@ impl Router {
             for held in gone {
                 self.drop_held(&held, tools).await;
             }
+            let stays = |route: &VirtualRoute| self.config.routes.contains(route);
+            let gone: Vec<VirtualRoute> = before.routes.into_iter().filter(|route| !stays(route)).collect();
+            self.remove_routes(&gone, tools).await;
             self.add_addresses(tools).await;
         }
         self.carry_out(effects, tools).await;
-    }
-
-    /// The kernel says that an address is gone which this router holds: puts it back.
-    pub(crate) async fn address_gone(&mut self, index: u32, address: IpAddr, tools: &mut Tools<'_>) {
-        let ours = self.held.iter().any(|held| held.index == index && held.vip.address == address);
-        if ours && self.core.state().holds_addresses() {
-            tracing::warn!(instance = self.name(), %address, "somebody removed the virtual address; putting it back");
-            self.held.retain(|held| held.index != index || held.vip.address != address);
-            self.add_addresses(tools).await;
-            self.announce(1, tools);
-        }
     }
 
     fn send_advert(&mut self, priority: u8, now: Duration) {
@@ -374,105 +379,6 @@ impl Router {
             && let Some(held_back) = self.unsent.pass(now, LOG_PAUSE)
         {
             tracing::warn!(instance = self.name(), %error, held_back, "cannot send an advert");
-        }
-    }
-
-    /// How long the kernel keeps an address without being asked again, in whole seconds.
-    fn lease(&self, host: &Host) -> Option<Duration> {
-        let configured = host.global.address_lease;
-        // An address that expired before the peers take over would leave nobody.
-        let shortest = SHORTEST_LEASE.max(self.core.master_down_interval() + Duration::from_secs(1));
-        let lease = configured.max(shortest);
-        (!configured.is_zero()).then(|| Duration::from_secs(lease.as_millis().div_ceil(1000) as u64))
-    }
-
-    /// Time between renewals: a killed agent's address must last until a peer has taken over.
-    fn renewal_pause(&self, host: &Host) -> Option<Duration> {
-        let lease = self.lease(host)?;
-        let spare = lease.saturating_sub(self.core.master_down_interval());
-        Some(spare.min(lease / 2).max(Duration::from_millis(500)))
-    }
-
-    async fn add_addresses(&mut self, tools: &mut Tools<'_>) {
-        self.watch_conflicts(tools);
-        for vip in self.config.addresses.clone() {
-            let dev = self.device(&vip);
-            let Some(index) = tools.host.link(dev).map(|link| link.index) else {
-                tracing::error!(instance = self.name(), address = %vip.address, dev, "no such interface");
-                continue;
-            };
-            let held = Held { index, vip };
-            if !self.held.contains(&held) && self.put(&held, tools).await {
-                self.held.push(held);
-            }
-        }
-        self.schedule_lease(tools);
-    }
-
-    async fn put(&self, held: &Held, tools: &Tools<'_>) -> bool {
-        let lease = self.lease(tools.host);
-        match tools.host.netlink.put_address(held.index, &held.vip, lease, self.vmac.is_none()).await {
-            Ok(()) => true,
-            Err(error) => {
-                let address = held.vip.address;
-                tracing::error!(instance = self.name(), %address, %error, "cannot add the virtual address");
-                false
-            }
-        }
-    }
-
-    fn schedule_lease(&mut self, tools: &Tools<'_>) {
-        let pause = self.renewal_pause(tools.host).filter(|_| !self.held.is_empty());
-        self.lease_at = pause.map(|pause| tools.now + pause);
-    }
-
-    async fn renew_leases(&mut self, tools: &mut Tools<'_>) {
-        for held in &self.held {
-            self.put(held, tools).await;
-        }
-        self.schedule_lease(tools);
-    }
-
-    /// Takes away what this router holds; with nothing held, what an earlier run left behind.
-    async fn remove_addresses(&mut self, tools: &mut Tools<'_>) {
-        self.lease_at = None;
-        self.watch = None;
-        self.probe_at = None;
-        self.frames.clear();
-        self.next_frame_at = None;
-        if self.held.is_empty() {
-            self.sweep(tools).await;
-            return;
-        }
-        for held in std::mem::take(&mut self.held) {
-            self.drop_held(&held, tools).await;
-        }
-    }
-
-    async fn drop_held(&mut self, held: &Held, tools: &Tools<'_>) {
-        self.held.retain(|known| known != held);
-        let (address, prefix) = (held.vip.address, held.vip.prefix);
-        if let Err(error) = tools.host.netlink.drop_address(held.index, address, prefix).await {
-            tracing::error!(instance = self.name(), %address, %error, "cannot remove the virtual address");
-        }
-    }
-
-    async fn sweep(&self, tools: &Tools<'_>) {
-        for vip in &self.config.addresses {
-            let dev = self.device(vip);
-            let Some(link) = tools.host.link(dev) else { continue };
-            for found in link.addresses.iter().filter(|found| found.address == vip.address) {
-                let (address, prefix) = (found.address, found.prefix);
-                match tools.host.netlink.drop_address(link.index, address, prefix).await {
-                    Ok(true) => {
-                        tracing::info!(instance = self.name(), %address, dev, "removed a left-over address");
-                    }
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::error!(instance = self.name(), %address, %error, "cannot remove a left-over address");
-                    }
-                }
-            }
         }
     }
 
@@ -514,7 +420,6 @@ impl Router {
             priority,
             config: self.config.notify.clone(),
             user: tools.host.global.script_user,
-            fifo: tools.host.global.notify_fifo.clone(),
         });
     }
 
@@ -539,6 +444,9 @@ impl Router {
             Alarm::IntervalLearned { interval } => {
                 let interval_ms = interval.as_millis() as u64;
                 tracing::warn!(instance = %name, interval_ms, "the master's advert interval is used, it differs from advert_int");
+            }
+            Alarm::TwoMasters { first, second } => {
+                tracing::warn!(instance = %name, %first, %second, "two other hosts are both master; can they hear each other?");
             }
             Alarm::TwoOwners { source } => {
                 tracing::error!(instance = %name, %source, "two routers have priority 255; give one of them less");

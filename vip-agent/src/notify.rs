@@ -3,17 +3,19 @@
 //! Arguments as keepalived's: `notify` gets `INSTANCE|GROUP NAME STATE PRIORITY` behind its own, the
 //! scripts of one state get their own only.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use vrrp::NotifyState;
 
-use crate::config::{Command, NotifyConfig, ScriptUser};
+use crate::config::{Command, Global, NotifyConfig, ScriptUser};
 use crate::process;
+
+mod fifo;
+
+use fifo::Fifo;
 
 /// A script that takes longer is ended, so that those behind it are told at all.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -31,7 +33,6 @@ pub(crate) struct Notification {
     pub(crate) priority: u8,
     pub(crate) config: NotifyConfig,
     pub(crate) user: Option<ScriptUser>,
-    pub(crate) fifo: Option<PathBuf>,
 }
 
 impl Notification {
@@ -62,26 +63,51 @@ impl Notification {
     }
 }
 
+/// What the task is to do.
+enum Order {
+    /// Use this pipe, and let this program read it.
+    Fifo(Option<PathBuf>, Option<Command>, Option<ScriptUser>),
+    Tell(Notification),
+}
+
 /// The queue of notifications and the task that works it off.
 pub(crate) struct Notifier {
-    queue: mpsc::Sender<Notification>,
+    queue: mpsc::Sender<Order>,
     task: JoinHandle<()>,
 }
 
 impl Notifier {
     pub(crate) fn start() -> Self {
-        let (queue, mut waiting) = mpsc::channel::<Notification>(WAITING);
+        let (queue, mut waiting) = mpsc::channel::<Order>(WAITING);
         let task = tokio::spawn(async move {
-            while let Some(notification) = waiting.recv().await {
-                tell(&notification).await;
+            let mut fifo = None;
+            while let Some(order) = waiting.recv().await {
+                match order {
+                    Order::Fifo(path, script, user) => {
+                        end(fifo.take()).await;
+                        fifo = path.and_then(|path| Fifo::open(&path, script, user));
+                    }
+                    Order::Tell(notification) => tell(&notification, fifo.as_mut()).await,
+                }
             }
+            end(fifo).await;
         });
         Self { queue, task }
     }
 
+    /// Opens the FIFO of a configuration at once, so that a reader may come before the first line.
+    pub(crate) fn use_fifo(&self, global: &Global) {
+        let (path, script) = (global.notify_fifo.clone(), global.notify_fifo_script.clone());
+        self.order(Order::Fifo(path, script, global.script_user));
+    }
+
     /// Queues one.
     pub(crate) fn tell(&self, notification: Notification) {
-        if let Err(error) = self.queue.try_send(notification) {
+        self.order(Order::Tell(notification));
+    }
+
+    fn order(&self, order: Order) {
+        if let Err(error) = self.queue.try_send(order) {
             tracing::error!(%error, "notify scripts cannot keep up; this transition is not told");
         }
     }
@@ -95,11 +121,15 @@ impl Notifier {
     }
 }
 
-async fn tell(notification: &Notification) {
-    if let Some(path) = &notification.fifo
-        && let Err(error) = write_fifo(path, &notification.fifo_line())
-    {
-        tracing::debug!(path = %path.display(), %error, "nobody reads the notify FIFO");
+async fn end(fifo: Option<Fifo>) {
+    if let Some(fifo) = fifo {
+        fifo.close().await;
+    }
+}
+
+async fn tell(notification: &Notification, fifo: Option<&mut Fifo>) {
+    if let Some(fifo) = fifo {
+        fifo.write(&notification.fifo_line());
     }
     for (command, extra) in notification.commands() {
         let outcome = process::run(command, &extra, notification.user, TIME_LIMIT, || {}).await;
@@ -110,15 +140,6 @@ async fn tell(notification: &Notification) {
             tracing::warn!(name, state, script = command.argv[0], "notify script {outcome}");
         }
     }
-}
-
-fn write_fifo(path: &Path, line: &str) -> std::io::Result<()> {
-    if !path.exists() {
-        nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
-    }
-    // Without a reader this fails instead of waiting for one.
-    let mut pipe = std::fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    pipe.write_all(line.as_bytes())
 }
 
 #[cfg(test)]
@@ -133,7 +154,6 @@ mod tests {
             priority: 100,
             config,
             user: None,
-            fifo: None,
         }
     }
 

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 #[allow(unreachable_pub, reason = "called from here only")]
 mod codegen;
+mod failover;
 mod test;
 mod tidy;
 mod up;
@@ -32,6 +33,11 @@ const COMMANDS: &[Row] = &[
         "bench",
         "[broker|proxy|backlog] [--rounds=N] [--write]",
         "ours beside RabbitMQ and HAProxy; --write makes docs/benchmarks.md",
+    ),
+    (
+        "failover",
+        "[--runs=N] [--write] [WORD…]",
+        "how long the floating address is away when it moves, ours beside keepalived; --write makes docs/failover.md",
     ),
     ("soak", "proxy [--minutes N]", "everything at once for a long time; fails when memory grows"),
     ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
@@ -61,6 +67,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["bench", rest @ ..] => bench::run(rest)?,
         ["soak", rest @ ..] => bench::soak(rest)?,
         ["inside", rest @ ..] => test::inside(rest)?,
+        ["failover", rest @ ..] => failover::run(rest)?,
         ["tidy"] => tidy::run(&names())?,
         ["codegen"] => codegen::run(false)?,
         ["codegen", "--check"] => codegen::run(true)?,

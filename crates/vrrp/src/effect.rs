@@ -41,6 +41,8 @@ pub enum Effect {
         /// Now.
         to: u8,
     },
+    /// A member of a sync group would be master now; it stays BACKUP until the whole group can be.
+    WantsMaster,
     /// Something an operator should hear of.
     Alarm(Alarm),
     /// The instance has stopped and holds nothing any more.
@@ -151,6 +153,14 @@ pub enum Alarm {
     IntervalLearned {
         /// Its interval.
         interval: Duration,
+    },
+    /// Two other routers have said for longer than two intervals that they are master: a split brain
+    /// between them, which this backup can see.
+    TwoMasters {
+        /// One of them.
+        first: IpAddr,
+        /// The other one.
+        second: IpAddr,
     },
     /// Two routers claim to own the addresses with priority 255.
     TwoOwners {

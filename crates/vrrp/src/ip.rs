@@ -113,6 +113,16 @@ pub fn push_ipv4_header(
     out.extend_from_slice(&header);
 }
 
+/// Appends an IPv6 header for `payload_length` bytes of VRRP with the same class and hop limit as over IPv4.
+pub fn push_ipv6_header(out: &mut Vec<u8>, source: Ipv6Addr, destination: Ipv6Addr, payload_length: usize) {
+    let class = TOS_INTERNETWORK_CONTROL;
+    out.extend_from_slice(&[0x60 | class >> 4, class << 4, 0, 0]);
+    out.extend_from_slice(&u16::try_from(payload_length).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(&[PROTOCOL, HOP_LIMIT]);
+    out.extend_from_slice(&source.octets());
+    out.extend_from_slice(&destination.octets());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

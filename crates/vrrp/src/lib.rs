@@ -18,6 +18,8 @@
 
 pub mod config;
 pub mod effect;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hmac;
 pub mod instance;
 pub mod ip;

@@ -59,6 +59,18 @@ pub fn value_contribution(weight: i16, reverse: bool, value: i32) -> Tracking {
     tracking
 }
 
+/// The priority a master would have left when a check with this weight failed there, if that is still enough
+/// to keep the addresses from `backup`; `None` when the addresses would move, or when the check has no weight.
+///
+/// A backup takes over from a lower master only: equal priorities leave everything as it is.
+pub fn keeps_after(master: u8, backup: u8, weight: i16) -> Option<u8> {
+    let left = match master {
+        OWNER => OWNER,
+        _ => effective(master, -i32::from(weight).abs()),
+    };
+    (weight != 0 && left >= backup).then_some(left)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +81,16 @@ mod tests {
         assert_eq!(effective(100, -253), 1);
         assert_eq!(effective(250, 253), 254);
         assert_eq!(effective(255, -100), 255);
+    }
+
+    #[test]
+    fn a_weight_moves_the_addresses_when_it_is_larger_than_the_gap() {
+        assert_eq!(keeps_after(100, 90, -5), Some(95));
+        assert_eq!(keeps_after(100, 90, -10), Some(90), "a tie stays where it is");
+        assert_eq!(keeps_after(100, 90, -11), None);
+        assert_eq!(keeps_after(100, 90, 5), Some(95), "a bonus that is lost is a penalty");
+        assert_eq!(keeps_after(100, 90, 0), None, "a failure is a fault, and that always moves them");
+        assert_eq!(keeps_after(255, 254, -253), Some(255), "the owner keeps its priority");
     }
 
     #[test]

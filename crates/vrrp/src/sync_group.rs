@@ -37,6 +37,12 @@ pub fn follow(moved_to: State, own_faults: &[bool]) -> Option<Follow> {
     }
 }
 
+/// Whether a group can be master: every member is master or would be, so that none takes its addresses
+/// only to give them up to a master that the others do not hear, again and again.
+pub fn can_be_master(members: impl IntoIterator<Item = (State, bool)>) -> bool {
+    members.into_iter().all(|(state, wants_master)| state == State::Master || wants_master)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +58,13 @@ mod tests {
         );
         assert_eq!(follow(State::Fault, &[true, false]), Some(Follow::Fault));
         assert_eq!(follow(State::Releasing, &[false]), None);
+    }
+
+    #[test]
+    fn a_group_is_master_when_all_can_be() {
+        assert!(can_be_master([(State::Backup, true), (State::Master, false)]));
+        assert!(!can_be_master([(State::Backup, true), (State::Backup, false)]));
+        assert!(!can_be_master([(State::Backup, true), (State::Fault, false)]));
     }
 
     #[test]

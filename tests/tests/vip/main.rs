@@ -6,8 +6,15 @@
     reason = "a test fails by panicking and prints what it measured"
 )]
 
+mod alarms;
+mod groups;
+mod handover;
+mod hosts;
 mod looking;
 mod privileges;
+mod protocol;
+mod reload;
+mod tracking;
 mod virtual_servers;
 
 use harness::pair::{Pair, Settings};
@@ -24,6 +31,12 @@ fn pair(name: &str, cast: Cast, settings: Settings) -> Option<Pair> {
     let makers = format!("{:?}-{:?}", cast.agent_c, cast.agent_d).to_lowercase();
     let name = format!("vip-{name}-{makers}");
     ready(&name, NEEDS).then(|| Pair::start(&name, cast, settings).unwrap())
+}
+
+/// Our agent on both hosts; `None` when the originals are to be shown.
+fn ours() -> Option<Cast> {
+    let given = Cast::from_environment();
+    (given.agent_c == Maker::Ours).then_some(given)
 }
 
 fn holder_loses_power(cast: Cast) {
@@ -100,6 +113,22 @@ macro_rules! for_each_peer {
             fn adverts_without_authentication_are_understood() {
                 super::adverts_without_authentication_are_understood(cast());
             }
+            #[test]
+            fn orderly_stop_keeps_the_address_until_the_successor_has_it() {
+                handover::orderly_stop_keeps_the_address_until_the_successor_has_it(cast());
+            }
+            #[test]
+            fn healed_partition_serves_the_client_at_once() {
+                handover::healed_partition_serves_the_client_at_once(cast());
+            }
+            #[test]
+            fn killed_agent_gives_its_address_up() { handover::killed_agent_gives_its_address_up(cast()); }
+            #[test]
+            fn ten_adverts_a_second_notice_a_dead_host_at_once() {
+                handover::ten_adverts_a_second_notice_a_dead_host_at_once(cast());
+            }
+            #[test]
+            fn peers_are_reached_without_multicast() { handover::peers_are_reached_without_multicast(cast()); }
         }
     )+ };
 }

@@ -1,6 +1,6 @@
 //! Sync groups: the members of a group go the same way.
 
-use vrrp::sync_group::{Follow, follow, group_state};
+use vrrp::sync_group::{Follow, can_be_master, follow, group_state};
 use vrrp::{NotifyState, State};
 
 use super::Agent;
@@ -13,11 +13,7 @@ impl Agent {
         let Some(at) = self.config.groups.iter().position(|group| group.members.contains(&name)) else {
             return;
         };
-        let members: Vec<usize> = (0..self.routers.len())
-            .filter(|other| {
-                self.config.groups[at].members.iter().any(|name| name == self.routers[*other].name())
-            })
-            .collect();
+        let members = self.group_of(index).unwrap_or_default();
         let own_faults: Vec<bool> = members.iter().map(|member| self.own_fault(*member)).collect();
         let moved_to = self.routers[index].core.state();
         let now = self.now();
@@ -38,6 +34,45 @@ impl Agent {
             }
         }
         self.tell_group(at, &members);
+    }
+
+    /// A member would be master: the whole group becomes it, or nobody.
+    pub(super) async fn group_wants_master(&mut self, index: usize) {
+        // Without a group, because a reload took it away, there is nobody to wait for.
+        let members = self.group_of(index).unwrap_or_else(|| vec![index]);
+        let cores = members.iter().map(|member| &self.routers[*member].core);
+        if !can_be_master(cores.map(|core| (core.state(), core.wants_master()))) {
+            tracing::debug!(instance = self.routers[index].name(), "waits for its sync group");
+            return;
+        }
+        let now = self.now();
+        for member in members {
+            let mut effects = Vec::new();
+            self.routers[member].core.follow_group(now, true, &mut effects);
+            self.carry_out(member, effects).await;
+        }
+    }
+
+    /// Tells every instance whether it is in a group, and takes back what a group said that is gone.
+    pub(super) fn regroup(&mut self) {
+        for index in 0..self.routers.len() {
+            let members = self.group_of(index).unwrap_or_default();
+            let others_fail = members.iter().any(|member| *member != index && self.own_fault(*member));
+            let router = &mut self.routers[index];
+            router.core.set_grouped(members.len() > 1);
+            router.faults.group = others_fail && !router.leaving;
+        }
+    }
+
+    /// The members of the group this instance is in.
+    fn group_of(&self, index: usize) -> Option<Vec<usize>> {
+        let name = self.routers[index].name();
+        let group = self.config.groups.iter().find(|group| group.members.iter().any(|it| it == name))?;
+        let is_member = |other: &usize| {
+            let router = &self.routers[*other];
+            !router.leaving && group.members.iter().any(|name| name == router.name())
+        };
+        Some((0..self.routers.len()).filter(is_member).collect())
     }
 
     fn own_fault(&self, index: usize) -> bool {
@@ -70,7 +105,6 @@ impl Agent {
             priority: priority.unwrap_or(0),
             config: group.notify.clone(),
             user: self.config.global.script_user,
-            fifo: self.config.global.notify_fifo.clone(),
         });
     }
 }

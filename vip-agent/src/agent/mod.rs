@@ -30,6 +30,7 @@ use crate::virtual_server::VirtualServers;
 
 mod group;
 mod reload;
+pub(crate) mod weights;
 
 /// Somebody asks for the status.
 pub(crate) type StatusRequest = oneshot::Sender<String>;
@@ -192,6 +193,7 @@ impl Agent {
     /// Opens everything and brings the instances into play.
     async fn start(&mut self) -> Result<(), Failure> {
         check_interfaces(&self.config, &self.host.names())?;
+        self.notifier.use_fifo(&self.config.global);
         let now = self.now();
         self.scripts.configure(&self.config.scripts, now);
         for config in self.config.instances.clone() {
@@ -202,6 +204,7 @@ impl Agent {
             self.routers.push(router);
         }
         self.group_states = vec![None; self.config.groups.len()];
+        self.regroup();
         for index in 0..self.routers.len() {
             self.start_router(index).await;
         }
@@ -293,6 +296,7 @@ impl Agent {
             more |= self.routers[index].receive(now, &mut effects);
             self.routers[index].look_for_conflicts(&self.host, now);
             self.carry_out(index, effects).await;
+            self.weigh(index);
         }
         more
     }
@@ -333,6 +337,7 @@ impl Agent {
             return;
         }
         let moved = effects.iter().any(|effect| matches!(effect, Effect::Transition { .. }));
+        let wants = effects.contains(&Effect::WantsMaster);
         // The guard must know of an address before it is there.
         if effects.contains(&Effect::AddAddresses) {
             self.tell_guard(Some(index));
@@ -345,6 +350,9 @@ impl Agent {
         if moved {
             self.tell_guard(None);
             Box::pin(self.group_follows(index)).await;
+        }
+        if wants {
+            Box::pin(self.group_wants_master(index)).await;
         }
     }
 

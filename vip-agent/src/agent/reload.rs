@@ -25,14 +25,31 @@ impl Agent {
             tracing::info!("reloaded, nothing changed");
             return;
         }
+        let (before, after) = (&self.config.global, &config.global);
+        if (&before.notify_fifo, &before.notify_fifo_script)
+            != (&after.notify_fifo, &after.notify_fifo_script)
+        {
+            self.notifier.use_fifo(after);
+        }
         self.host.global = config.global.clone();
         let now = self.now();
         self.scripts.configure(&config.scripts, now);
-        self.group_states = vec![None; config.groups.len()];
+        // A group that stays keeps the state it was last told, or its scripts would hear it again.
+        let told = |group: &config::GroupConfig| {
+            let at = self.config.groups.iter().position(|before| before.name == group.name);
+            at.and_then(|at| self.group_states[at])
+        };
+        self.group_states = config.groups.iter().map(told).collect();
         self.config = config;
         self.virtual_servers.reload(&self.config).await;
+        self.regroup();
         self.reload_routers().await;
         self.track_all().await;
+        for index in 0..self.routers.len() {
+            if self.routers[index].core.wants_master() {
+                self.group_wants_master(index).await;
+            }
+        }
         tracing::info!("reloaded");
     }
 
@@ -75,6 +92,7 @@ impl Agent {
                 continue;
             }
             self.routers.push(router);
+            self.regroup();
             self.start_router(self.routers.len() - 1).await;
         }
         self.tell_guard(None);

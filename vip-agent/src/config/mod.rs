@@ -51,6 +51,8 @@ pub(crate) struct Global {
     pub(crate) realtime: bool,
     /// Named pipe that gets one line per transition.
     pub(crate) notify_fifo: Option<PathBuf>,
+    /// Program that reads it; it gets the pipe's name behind its own arguments.
+    pub(crate) notify_fifo_script: Option<Command>,
     /// Pause between gratuitous ARP packets.
     pub(crate) garp_interval: Duration,
     /// Where the status page and `/metrics` are served; best a loopback address.
@@ -64,10 +66,11 @@ impl Default for Global {
                 .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned()),
             script_user: None,
             script_security: false,
-            address_lease: Duration::from_secs(30),
+            address_lease: Duration::from_secs(20),
             guard: true,
             realtime: true,
             notify_fifo: None,
+            notify_fifo_script: None,
             garp_interval: Duration::ZERO,
             http: None,
         }
@@ -122,6 +125,34 @@ pub(crate) struct VirtualAddress {
     pub(crate) scope: u8,
 }
 
+/// A route that is there while the addresses are (`virtual_routes`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VirtualRoute {
+    /// 0.0.0.0/0 or ::/0 for the default route.
+    pub(crate) destination: IpAddr,
+    pub(crate) prefix: u8,
+    pub(crate) gateway: Option<IpAddr>,
+    /// Interface; without one that of the gateway, or of the instance.
+    pub(crate) dev: Option<String>,
+    /// Preferred source address, often the virtual one.
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) metric: Option<u32>,
+    pub(crate) table: Option<u32>,
+    /// Kernel's number of the scope: 0 global, 253 link, 254 host.
+    pub(crate) scope: Option<u8>,
+    pub(crate) onlink: bool,
+}
+
+impl std::fmt::Display for VirtualRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.destination, self.prefix)?;
+        match self.gateway {
+            Some(gateway) => write!(f, " via {gateway}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// `track_script` of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrackScript {
@@ -159,6 +190,8 @@ pub(crate) struct RouterConfig {
     pub(crate) hmac_key: Option<vrrp::hmac::Key>,
     /// All addresses, with those that adverts do not name (`virtual_ipaddress_excluded`).
     pub(crate) addresses: Vec<VirtualAddress>,
+    /// Routes that come and go with the addresses.
+    pub(crate) routes: Vec<VirtualRoute>,
     /// Source address of adverts, when not the interface's own.
     pub(crate) source: Option<IpAddr>,
     /// Keep running when the interface is down (`dont_track_primary`).

@@ -5,10 +5,11 @@
 //! router_id = "C"                 # name of this host in logs; default: its host name
 //! script_user = "root"            # whom scripts run as
 //! script_security = true          # refuse scripts that others than root can change
-//! address_lease = "30s"           # kernel lifetime of the virtual addresses, "0s" = none
+//! address_lease = "20s"           # kernel lifetime of the virtual addresses, "0s" = none
 //! guard = true                    # a second process releases the addresses when the agent is killed
 //! realtime = true                 # SCHED_RR and locked memory, when allowed
 //! notify_fifo = "/run/vip.fifo"   # one line per transition
+//! notify_fifo_script = ["/usr/local/bin/on-vrrp"]   # reads it
 //! garp_interval = "0s"            # pause between gratuitous ARP packets
 //! http = "127.0.0.1:9650"         # status page and /metrics; off when left out
 //!
@@ -85,6 +86,7 @@ struct Agent {
     guard: Option<bool>,
     realtime: Option<bool>,
     notify_fifo: Option<PathBuf>,
+    notify_fifo_script: Option<Vec<String>>,
     garp_interval: Option<Span>,
     http: Option<SocketAddr>,
 }
@@ -359,6 +361,11 @@ fn global(agent: &Agent, wrong: &mut impl FnMut(String)) -> Global {
         guard: agent.guard.unwrap_or(default.guard),
         realtime: agent.realtime.unwrap_or(default.realtime),
         notify_fifo: agent.notify_fifo.clone(),
+        notify_fifo_script: agent
+            .notify_fifo_script
+            .clone()
+            .filter(|argv| !argv.is_empty())
+            .map(|argv| Command { argv, user: None }),
         http: agent.http,
         garp_interval: agent.garp_interval.map_or(default.garp_interval, |span| span.0),
     }
@@ -477,9 +484,6 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
     }
     verify(&core, six, wrong);
     let hmac_key = hmac_key(instance.hmac_key.as_deref(), &instance.name, wrong);
-    if six && instance.vmac.is_some() {
-        wrong(format!("instance `{}`: `vmac` works with IPv4 only", instance.name));
-    }
     let track = |track: Track| match track {
         Track::Plain(name) => (name, None, None),
         Track::Full { name, weight, reverse } => (name, weight.map(|weight| weight.0), reverse),
@@ -490,6 +494,7 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
         vmac: instance.vmac,
         hmac_key,
         addresses,
+        routes: Vec::new(),
         source: instance.source,
         ignore_link: !instance.track_link,
         track_scripts: instance

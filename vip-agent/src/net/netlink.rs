@@ -11,7 +11,8 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
 };
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, MacVlanMode};
-use rtnetlink::{Handle, LinkMacVlan, MulticastGroup};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Handle, LinkMacVlan, LinkUnspec, MulticastGroup};
 
 use crate::config::VirtualAddress;
 
@@ -94,10 +95,16 @@ impl Netlink {
         Ok(links)
     }
 
-    /// Makes a macvlan interface on top of another and brings it up.
+    /// Makes a macvlan interface on top of another.
     pub(crate) async fn add_macvlan(&self, name: &str, base: u32, mac: [u8; 6]) -> Result<(), NetlinkError> {
-        let message = LinkMacVlan::new(name, base, MacVlanMode::Private).address(mac.to_vec()).up().build();
+        let message = LinkMacVlan::new(name, base, MacVlanMode::Private).address(mac.to_vec()).build();
         within(self.handle.link().add(message).execute()).await
+    }
+
+    /// Brings an interface up.
+    pub(crate) async fn bring_up(&self, index: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(index).up().build();
+        within(self.handle.link().set(message).execute()).await
     }
 
     /// Removes an interface.
@@ -173,6 +180,19 @@ impl Netlink {
                 Ok(false)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Adds a route, or takes the place of the one to the same destination with the same metric.
+    pub(crate) async fn put_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        within(self.handle.route().add(route).replace().execute()).await
+    }
+
+    /// Takes a route away; one that is not there is fine.
+    pub(crate) async fn drop_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        match within(self.handle.route().del(route).execute()).await {
+            Err(NetlinkError::Refused(error)) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+            other => other,
         }
     }
 }

@@ -17,9 +17,9 @@ pub(crate) struct Vmac {
     before: Vec<(PathBuf, String)>,
 }
 
-/// The virtual MAC of a virtual router (RFC 9568 section 7.3); only IPv4 is done.
-pub(crate) const fn mac(virtual_router_id: u8) -> [u8; 6] {
-    [0x00, 0x00, 0x5e, 0x00, 0x01, virtual_router_id]
+/// The virtual MAC of a virtual router (RFC 9568 section 7.3).
+pub(crate) const fn mac(virtual_router_id: u8, six: bool) -> [u8; 6] {
+    [0x00, 0x00, 0x5e, 0x00, if six { 0x02 } else { 0x01 }, virtual_router_id]
 }
 
 impl Vmac {
@@ -28,24 +28,32 @@ impl Vmac {
         host: &mut Host,
         base: &str,
         name: &str,
-        router: u8,
+        mac: [u8; 6],
     ) -> Result<Self, NetlinkError> {
         let missing = |what: &str| NetlinkError::Lost(format!("there is no interface {what}"));
         let base_index = host.link(base).ok_or_else(|| missing(base))?.index;
         if host.link(name).is_none() {
-            host.netlink.add_macvlan(name, base_index, mac(router)).await?;
+            host.netlink.add_macvlan(name, base_index, mac).await?;
+            // No link-local address of its own: it would be the same on every host. Set before it comes up.
+            quietly_set(&format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");
+            quietly_set(&format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
+            host.links = host.netlink.links().await?;
+            let index = host.link(name).ok_or_else(|| missing(name))?.index;
+            host.netlink.bring_up(index).await?;
             host.links = host.netlink.links().await?;
         }
         let link = host.link(name).ok_or_else(|| missing(name))?;
-        if link.mac != mac(router) {
+        if link.mac != mac {
             return Err(NetlinkError::Lost(format!("{name} exists and is something else")));
         }
         let mut vmac = Self { name: name.to_owned(), index: link.index, before: Vec::new() };
-        vmac.set(base, "arp_ignore", "1");
-        // Or the kernel would ask for neighbours in the name of the virtual address with the real MAC.
-        vmac.set(base, "arp_announce", "2");
-        vmac.set(name, "arp_ignore", "1");
-        vmac.set(name, "rp_filter", "0");
+        if mac == self::mac(mac[5], false) {
+            vmac.set(base, "arp_ignore", "1");
+            // Or the kernel would ask for neighbours in the name of the virtual address with the real MAC.
+            vmac.set(base, "arp_announce", "2");
+            vmac.set(name, "arp_ignore", "1");
+            vmac.set(name, "rp_filter", "0");
+        }
         Ok(vmac)
     }
 
@@ -75,6 +83,11 @@ impl Vmac {
     }
 }
 
+/// A setting of an interface that is ours alone. Where there is no IPv6 there is nothing to set.
+fn quietly_set(path: &str, value: &str) {
+    let _ = std::fs::write(path, value);
+}
+
 /// The name keepalived gives such an interface.
 pub(crate) fn default_name(router: u8, first: Option<&IpAddr>) -> String {
     let six = first.is_some_and(IpAddr::is_ipv6);
@@ -87,7 +100,8 @@ mod tests {
 
     #[test]
     fn names_and_macs_are_the_standards() {
-        assert_eq!(mac(66), [0, 0, 0x5e, 0, 1, 0x42]);
+        assert_eq!(mac(66, false), [0, 0, 0x5e, 0, 1, 0x42]);
+        assert_eq!(mac(66, true), [0, 0, 0x5e, 0, 2, 0x42]);
         assert_eq!(default_name(66, Some(&[10, 0, 0, 1].into())), "vrrp.66");
     }
 }

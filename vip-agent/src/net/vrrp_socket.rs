@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,10 +15,15 @@ use vrrp::hmac::{self, HmacError, Key};
 use vrrp::packet::{self, encode};
 use vrrp::{Advert, ChecksumMode, DecodeError, ip};
 
+use super::packet_socket::PacketSocket;
+use super::vmac;
+
 /// Larger than any advert: 255 IPv6 addresses are 4088 bytes.
 const BUFFER: usize = 8192;
 /// Adverts of one wake-up; a flood beyond it waits for the next turn.
 pub(crate) const MAX_BATCH: usize = 64;
+/// The type of an Ethernet frame with IPv6 in it.
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 /// Holders of the key whose last time is remembered.
 const MAX_SENDERS: usize = 256;
 
@@ -68,8 +74,11 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 pub(crate) struct VrrpSocket {
     socket: AsyncFd<Socket>,
-    /// Sends when adverts leave through another interface.
-    sender: Option<Socket>,
+    /// Sends and hears as well, when adverts leave through an interface with a virtual MAC. Adverts of a peer that has
+    /// the same MAC arrive there and nowhere else.
+    second: Option<Second>,
+    /// The last packet of the first interface, which the second one may give too.
+    twin: Vec<u8>,
     endpoint: Endpoint,
     /// Identification of the next IPv4 packet; keepalived counts from 1.
     identification: u16,
@@ -90,10 +99,12 @@ impl VrrpSocket {
         }
         // SAFETY: the socket owns its descriptor, names no other, and lives as long as the registration.
         let socket = unsafe { AsyncFd::register(socket) }?;
-        let sender = endpoint.transmit.as_deref().map(|name| sender_v4(name, protocol)).transpose()?;
+        let transmit = endpoint.transmit.as_deref();
+        let second = transmit.map(|name| Second::open(name, domain, protocol)).transpose()?;
         Ok(Self {
             socket,
-            sender,
+            second,
+            twin: Vec::new(),
             endpoint,
             identification: 1,
             buffer: Vec::new(),
@@ -127,8 +138,17 @@ impl VrrpSocket {
             IpAddr::V4(_) => SocketAddr::new(target, 0),
             IpAddr::V6(target) => SocketAddrV6::new(target, 0, 0, self.endpoint.scope(target)).into(),
         };
-        let socket = self.sender.as_ref().unwrap_or(self.socket.get_ref());
-        socket.send_to(&bytes, &address.into()).map(drop)
+        match &self.second {
+            Some(Second { frames: Some(frames), .. }) => {
+                let mut frame = vec![0x33, 0x33, 0, 0, 0, 0x12];
+                frame.extend_from_slice(&vmac::mac(advert.vrid, true));
+                frame.extend_from_slice(&ETHERTYPE_IPV6);
+                frame.extend_from_slice(&bytes);
+                frames.send(&frame)
+            }
+            Some(second) => second.socket.get_ref().send_to(&bytes, &address.into()).map(drop),
+            None => self.socket.get_ref().send_to(&bytes, &address.into()).map(drop),
+        }
     }
 
     /// The bytes of one advert to `target`, with an IPv4 header when the family is IPv4.
@@ -139,77 +159,109 @@ impl VrrpSocket {
             None => encode(advert, source, target, mode, &mut payload),
             Some(key) => hmac::encode(key, advert, source, target, mode, microseconds(), &mut payload),
         }
-        let (IpAddr::V4(source), IpAddr::V4(target)) = (self.endpoint.source, target) else { return payload };
-        let mut packet = Vec::with_capacity(20 + payload.len());
-        ip::push_ipv4_header(&mut packet, self.identification, source, target, payload.len());
-        // 0 would make the kernel choose.
-        self.identification = self.identification.wrapping_add(1).max(1);
+        let mut packet = Vec::with_capacity(40 + payload.len());
+        match (self.endpoint.source, target) {
+            (IpAddr::V4(source), IpAddr::V4(target)) => {
+                ip::push_ipv4_header(&mut packet, self.identification, source, target, payload.len());
+                // 0 would make the kernel choose.
+                self.identification = self.identification.wrapping_add(1).max(1);
+            }
+            (IpAddr::V6(source), IpAddr::V6(target)) if self.second.is_some() => {
+                ip::push_ipv6_header(&mut packet, source, target, payload.len());
+            }
+            _ => return payload,
+        }
         packet.extend_from_slice(&payload);
         packet
     }
 
     /// Waits until something is there to read. Call `receive` until it answers `None` afterwards.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        match self.socket.poll_read_ready(context) {
-            Poll::Ready(Ok(_)) => Poll::Ready(()),
+        // Both are asked, so that each leaves its waker.
+        let ready = self.sockets().fold(false, |any, socket| match socket.poll_read_ready(context) {
+            Poll::Ready(Ok(_)) => true,
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "cannot wait for adverts");
-                Poll::Pending
+                any
             }
-            Poll::Pending => Poll::Pending,
-        }
+            Poll::Pending => any,
+        });
+        if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Takes the next packet; `None` when there is none.
     pub(crate) fn receive(&mut self) -> Option<Incoming> {
         self.buffer.resize(BUFFER, 0);
         let mut buffer = std::mem::take(&mut self.buffer);
-        let incoming = match self.endpoint.source {
-            IpAddr::V4(_) => self.receive_v4(&mut buffer),
-            IpAddr::V6(own) => self.receive_v6(&mut buffer, own),
-        };
+        let incoming = self.receive_from_either(&mut buffer);
         self.buffer = buffer;
-        match incoming {
-            Ok(incoming) => Some(incoming),
-            Err(error) => {
-                if error.kind() == io::ErrorKind::WouldBlock {
-                    self.clear_readiness();
-                } else if error.kind() != io::ErrorKind::Interrupted {
-                    // A link that went down reports itself here; netlink tells us the rest.
-                    tracing::debug!(%error, "cannot receive");
+        incoming
+    }
+
+    fn receive_from_either(&mut self, buffer: &mut [u8]) -> Option<Incoming> {
+        for second in [false, true] {
+            loop {
+                let Some(socket) = self.sockets().nth(usize::from(second)) else { break };
+                let raw = match self.endpoint.source {
+                    IpAddr::V4(_) => receive_v4(socket.get_ref(), buffer),
+                    IpAddr::V6(own) => receive_v6(socket.get_ref(), buffer, own),
+                };
+                let raw = match raw {
+                    Ok(raw) => raw,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        if error.kind() == io::ErrorKind::WouldBlock {
+                            clear_readiness(socket);
+                        } else {
+                            // A link that went down reports itself here; netlink tells us the rest.
+                            tracing::debug!(%error, "cannot receive");
+                        }
+                        break;
+                    }
+                };
+                if !self.is_twin(second, &buffer[..raw.length]) {
+                    return Some(self.opened(&raw, buffer));
                 }
-                None
             }
         }
+        None
     }
 
-    /// Tells tokio that the socket was read empty.
-    fn clear_readiness(&self) {
-        let waker = std::task::Waker::noop();
-        if let Poll::Ready(Ok(mut guard)) = self.socket.poll_read_ready(&mut Context::from_waker(waker)) {
-            guard.clear_ready();
+    /// Whether the second interface heard what the first one has given already: adverts of a peer with its real MAC
+    /// arrive on both.
+    fn is_twin(&mut self, second: bool, packet: &[u8]) -> bool {
+        if self.second.is_none() {
+            return false;
         }
+        if !second {
+            self.twin.clear();
+            self.twin.extend_from_slice(packet);
+            return false;
+        }
+        let same = self.twin == packet;
+        self.twin.clear();
+        same
     }
 
-    fn receive_v4(&mut self, buffer: &mut [u8]) -> io::Result<Incoming> {
-        let length = io::Read::read(&mut self.socket.get_ref(), buffer)?;
-        let Some((envelope, payload)) = ip::split_ipv4(&buffer[..length]) else {
-            return Ok(Incoming {
-                source: Ipv4Addr::UNSPECIFIED.into(),
-                hop_limit: 0,
-                vrid: None,
-                advert: Err(DecodeError::TooShort { needed: 28, got: length }),
-                authentic: Ok(()),
-            });
+    /// Where adverts arrive.
+    fn sockets(&self) -> impl Iterator<Item = &AsyncFd<Socket>> {
+        std::iter::once(&self.socket).chain(self.second.as_ref().map(|second| &second.socket))
+    }
+
+    /// Decodes what has arrived.
+    fn opened(&mut self, raw: &Raw, buffer: &[u8]) -> Incoming {
+        let Some(payload) = raw.payload.clone().and_then(|range| buffer.get(range)) else {
+            let error = DecodeError::TooShort { needed: 28, got: raw.length };
+            let (source, hop_limit) = (raw.source, raw.hop_limit);
+            return Incoming { source, hop_limit, vrid: None, advert: Err(error), authentic: Ok(()) };
         };
-        let (source, destination) = (envelope.source.into(), envelope.destination.into());
-        Ok(Incoming {
-            source,
-            hop_limit: envelope.ttl,
+        Incoming {
+            source: raw.source,
+            hop_limit: raw.hop_limit,
             vrid: packet::peek_vrid(payload),
-            advert: packet::decode(payload, source, destination),
-            authentic: self.authenticate(payload, source),
-        })
+            advert: packet::decode(payload, raw.source, raw.destination),
+            authentic: self.authenticate(payload, raw.source),
+        }
     }
 
     /// Checks the trailer, when a key is set.
@@ -221,52 +273,121 @@ impl VrrpSocket {
         }
         Ok(())
     }
+}
 
-    fn receive_v6(&mut self, buffer: &mut [u8], own: Ipv6Addr) -> io::Result<Incoming> {
-        let mut space = nix::cmsg_space!([i32; 2], nix::libc::in6_pktinfo);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let fd = self.socket.get_ref().as_raw_fd();
-        let message = recvmsg::<SockaddrIn6>(fd, &mut parts, Some(&mut space), MsgFlags::MSG_DONTWAIT)
-            .map_err(io::Error::from)?;
-        let source = message.address.map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
-        let (mut hop_limit, mut destination) = (0, own);
-        for control in message.cmsgs().map_err(io::Error::from)? {
-            match control {
-                ControlMessageOwned::Ipv6HopLimit(hops) => hop_limit = u8::try_from(hops).unwrap_or(0),
-                ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    destination = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                }
-                _ => {}
+/// What a socket says about a packet.
+struct Raw {
+    source: IpAddr,
+    destination: IpAddr,
+    hop_limit: u8,
+    length: usize,
+    /// Where the VRRP packet is in the buffer; `None` when there is none.
+    payload: Option<std::ops::Range<usize>>,
+}
+
+fn receive_v4(mut socket: &Socket, buffer: &mut [u8]) -> io::Result<Raw> {
+    let length = io::Read::read(&mut socket, buffer)?;
+    let nobody: IpAddr = Ipv4Addr::UNSPECIFIED.into();
+    Ok(match ip::split_ipv4(&buffer[..length]) {
+        Some((envelope, payload)) => {
+            let start = usize::from(buffer[0] & 0x0f) * 4;
+            Raw {
+                source: envelope.source.into(),
+                destination: envelope.destination.into(),
+                hop_limit: envelope.ttl,
+                length,
+                payload: Some(start..start + payload.len()),
             }
         }
-        let length = message.bytes;
-        let payload = &buffer[..length];
-        Ok(Incoming {
-            source: source.into(),
-            hop_limit,
-            vrid: packet::peek_vrid(payload),
-            advert: packet::decode(payload, source.into(), destination.into()),
-            authentic: self.authenticate(payload, source.into()),
-        })
+        None => Raw { source: nobody, destination: nobody, hop_limit: 0, length, payload: None },
+    })
+}
+
+fn receive_v6(socket: &Socket, buffer: &mut [u8], own: Ipv6Addr) -> io::Result<Raw> {
+    let mut space = nix::cmsg_space!([i32; 2], nix::libc::in6_pktinfo);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)
+        .map_err(io::Error::from)?;
+    let source = message.address.map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
+    let (mut hop_limit, mut destination) = (0, own);
+    for control in message.cmsgs().map_err(io::Error::from)? {
+        match control {
+            ControlMessageOwned::Ipv6HopLimit(hops) => hop_limit = u8::try_from(hops).unwrap_or(0),
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                destination = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            }
+            _ => {}
+        }
+    }
+    let length = message.bytes;
+    Ok(Raw {
+        source: source.into(),
+        destination: destination.into(),
+        hop_limit,
+        length,
+        payload: Some(0..length),
+    })
+}
+
+/// Tells tokio that a socket was read empty.
+fn clear_readiness(socket: &AsyncFd<Socket>) {
+    let waker = std::task::Waker::noop();
+    if let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(&mut Context::from_waker(waker)) {
+        guard.clear_ready();
     }
 }
 
-/// Wall-clock time for the trailer.
-fn microseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+/// The interface with the virtual MAC.
+#[derive(Debug)]
+struct Second {
+    socket: AsyncFd<Socket>,
+    /// Sends over IPv6: that interface has no link-local address, without which the kernel routes nothing through it.
+    frames: Option<PacketSocket>,
 }
 
-/// A socket that only sends, through the named interface.
-fn sender_v4(interface: &str, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
-    socket.set_header_included_v4(true)?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_multicast_all_v4(false)?;
-    socket.set_multicast_loop_v4(false)?;
-    // What arrives here nobody reads.
-    socket.set_recv_buffer_size(1)?;
-    Ok(socket)
+impl Second {
+    fn open(interface: &str, domain: Domain, protocol: Protocol) -> io::Result<Self> {
+        let index = nix::net::if_::if_nametoindex(interface).map_err(io::Error::from)?;
+        let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        let mut frames = None;
+        if domain == Domain::IPV4 {
+            socket.set_header_included_v4(true)?;
+            socket.set_multicast_all_v4(false)?;
+            socket.set_multicast_loop_v4(false)?;
+            socket.join_multicast_v4_n(&ip::MULTICAST_V4, &InterfaceIndexOrAddress::Index(index))?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true).map_err(io::Error::from)?;
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).map_err(io::Error::from)?;
+            socket.set_multicast_all_v6(false)?;
+            socket.join_multicast_v6(&ip::MULTICAST_V6, index)?;
+            frames = Some(PacketSocket::open(index)?);
+        }
+        // SAFETY: the socket owns its descriptor, names no other, and lives as long as the registration.
+        let socket = unsafe { AsyncFd::register(socket) }?;
+        Ok(Self { socket, frames })
+    }
+}
+
+/// Wall-clock time for the trailer. It must grow: when the clock of this host is set back, or two adverts fall into one
+/// microsecond, the last time counts on, or the peers would take our adverts for replays.
+fn microseconds() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    later_than(&LAST, u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// `now`, or one more than what was answered last, whichever is later.
+fn later_than(last: &AtomicU64, now: u64) -> u64 {
+    let mut answered = 0;
+    let next = |before: u64| {
+        answered = now.max(before.saturating_add(1));
+        Some(answered)
+    };
+    // It cannot fail: `next` always has an answer.
+    let _ = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    answered
 }
 
 fn prepare_v4(socket: &Socket, endpoint: &Endpoint, source: Ipv4Addr) -> io::Result<()> {
@@ -298,4 +419,18 @@ fn prepare_v6(socket: &Socket, endpoint: &Endpoint, source: Ipv6Addr) -> io::Res
     // Unbound, the kernel would choose the source, and a link-local virtual address would be its choice.
     // The checksum covers the source, so the peers would refuse every advert.
     socket.bind(&SocketAddrV6::new(source, 0, 0, endpoint.scope(source)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_trailer_grows_when_the_clock_is_set_back() {
+        let last = AtomicU64::new(0);
+        assert_eq!(later_than(&last, 1000), 1000);
+        assert_eq!(later_than(&last, 1000), 1001);
+        assert_eq!(later_than(&last, 20), 1002);
+        assert_eq!(later_than(&last, 5000), 5000);
+    }
 }

@@ -2,10 +2,13 @@
 //! host, a process.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use crate::process::Outcome;
@@ -98,7 +101,8 @@ pub(crate) async fn ask(probe: &Probe, timeout: Duration) -> Outcome {
     }
 }
 
-/// GET with HTTP/1.0, which needs no chunked decoding; answers the body.
+/// GET with HTTP/1.0, so that the connection ends with the answer; answers the body. HAProxy answers in chunks all the
+/// same.
 async fn http(target: &HttpTarget) -> Result<String, String> {
     let mut stream = TcpStream::connect(target.address).await.map_err(|error| error.to_string())?;
     let request =
@@ -107,7 +111,11 @@ async fn http(target: &HttpTarget) -> Result<String, String> {
     let mut answer = Vec::new();
     // A server that resets instead of closing has answered all the same.
     let _ = stream.take(MAX_ANSWER as u64).read_to_end(&mut answer).await;
-    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = match answer.windows(4).position(|end| end == b"\r\n\r\n") {
+        Some(end) => (&answer[..end], &answer[end + 4..]),
+        None => (&answer[..], &[][..]),
+    };
+    let text = String::from_utf8_lossy(head);
     let status: u16 = text
         .strip_prefix("HTTP/1.")
         .and_then(|rest| rest.split(' ').nth(1))
@@ -116,7 +124,29 @@ async fn http(target: &HttpTarget) -> Result<String, String> {
     if !(200..400).contains(&status) {
         return Err(format!("HTTP status {status}"));
     }
-    Ok(text.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    let chunked = text.lines().skip(1).filter_map(|line| line.split_once(':')).any(|(name, value)| {
+        name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked")
+    });
+    let body = if chunked { joined(body) } else { body.to_vec() };
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// The contents of chunks (RFC 9112 section 7.1), as far as they are whole.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.iter().position(|octet| *octet == b'\n') {
+        let size = String::from_utf8_lossy(&chunks[..end]);
+        let digits = size.split(';').next().unwrap_or_default().trim();
+        let Ok(size) = usize::from_str_radix(digits, 16) else { break };
+        let Some(content) = chunks.get(end + 1..).and_then(|rest| rest.get(..size)).filter(|_| size > 0)
+        else {
+            break;
+        };
+        body.extend_from_slice(content);
+        // The line end behind the contents.
+        chunks = chunks.get(end + 1 + size + 2..).unwrap_or_default();
+    }
+    body
 }
 
 /// Sends the protocol header and waits for connection.start.
@@ -144,7 +174,9 @@ fn server_up(csv: &str) -> Result<(), String> {
     let up = lines.any(|line| {
         let fields: Vec<&str> = line.split(',').collect();
         let is_server = fields.get(server).is_some_and(|name| !matches!(*name, "FRONTEND" | "BACKEND"));
-        is_server && fields.get(status).is_some_and(|status| status.starts_with("UP"))
+        // A server that is not checked is used like one that is UP.
+        let usable = |status: &&str| status.starts_with("UP") || *status == "no check";
+        is_server && fields.get(status).is_some_and(usable)
     });
     if up { Ok(()) } else { Err("no server is UP".to_owned()) }
 }
@@ -165,14 +197,44 @@ fn number_in(path: &Path) -> Outcome {
 
 /// Counts processes by name, zombies left out.
 fn process(name: &str, at_least: usize) -> Result<(), String> {
-    let entries = std::fs::read_dir("/proc").map_err(|error| error.to_string())?;
-    let running = entries
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        .filter(|entry| is_named(&entry.path(), name))
-        .take(at_least)
-        .count();
+    let running = running(name, at_least).map_err(|error| error.to_string())?.len();
     if running >= at_least { Ok(()) } else { Err(format!("{running} of {at_least} processes `{name}` run")) }
+}
+
+/// The first processes of this name, at most so many.
+fn running(name: &str, at_most: usize) -> std::io::Result<Vec<i32>> {
+    let numbers = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        is_named(&entry.path(), name).then_some(number)
+    });
+    Ok(numbers.take(at_most).collect())
+}
+
+/// Waits until one of the processes that count has ended. Returns at once when there are none to wait for, and never
+/// where the kernel cannot tell.
+pub(crate) async fn one_ends(name: &str, at_least: usize) {
+    let pids = running(name, at_least).unwrap_or_default();
+    if pids.is_empty() || pids.len() < at_least {
+        return;
+    }
+    let mut handles = Vec::new();
+    for pid in pids.into_iter().filter_map(Pid::from_raw) {
+        match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(handle) => handles.extend(watched(handle)),
+            Err(rustix::io::Errno::SRCH) => return,
+            Err(_) => {}
+        }
+    }
+    if handles.is_empty() {
+        return std::future::pending().await;
+    }
+    let ends = handles.iter().map(|handle| Box::pin(handle.readable()));
+    let _ = futures_util::future::select_all(ends).await;
+}
+
+fn watched(handle: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor names no other while it lives, and it lives as long as the registration.
+    unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }.ok()
 }
 
 fn is_named(process: &Path, name: &str) -> bool {
@@ -232,8 +294,26 @@ mod tests {
         };
         assert_eq!(server_up(&csv("UP")), Ok(()));
         assert_eq!(server_up(&csv("UP 1/2")), Ok(()));
+        assert_eq!(server_up(&csv("no check")), Ok(()));
+        assert!(server_up(&csv("MAINT")).is_err());
         assert!(server_up(&csv("DOWN")).is_err());
         assert!(server_up("<html>").is_err());
+    }
+
+    #[test]
+    fn chunks_are_joined_as_far_as_they_go() {
+        assert_eq!(joined(b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"), b"abcde");
+        assert_eq!(joined(b"3\r\nabc\r\n9\r\nde"), b"abc");
+        assert_eq!(joined(b"ffffffffffffffff\r\nabc"), b"");
+        assert_eq!(joined(b"nothing"), b"");
+    }
+
+    #[tokio::test]
+    async fn haproxy_answers_in_chunks() {
+        let page = server(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1e\r\n# pxname,svname,status\nr,A,UP\n\r\n0\r\n\r\n",
+        );
+        assert_eq!(ask(&Probe::Proxy(target(page.await)), SECOND).await, Outcome::Success);
     }
 
     #[test]

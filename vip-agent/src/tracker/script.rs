@@ -12,7 +12,7 @@ use vrrp::script::ScriptState;
 
 use crate::config::{ScriptConfig, ScriptUser};
 use crate::process::{self, Outcome};
-use crate::tracker::builtin;
+use crate::tracker::builtin::{self, Probe};
 
 /// How soon to look again whether a run that timed out has ended.
 const ENDING: Duration = Duration::from_millis(20);
@@ -23,9 +23,18 @@ pub(crate) struct ScriptResult {
     name: String,
     /// Tells results of a run before a reload from those after it.
     generation: u64,
-    outcome: Outcome,
-    /// False for the early word that a run has timed out; its process is still being ended.
-    finished: bool,
+    said: Said,
+}
+
+/// What a result says.
+#[derive(Debug)]
+enum Said {
+    /// A run has timed out; its process is still being ended.
+    TimedOut,
+    /// A run is over.
+    Finished(Outcome),
+    /// A process that was counted has ended: count again now.
+    LookAgain,
 }
 
 /// All scripts of the configuration.
@@ -41,14 +50,31 @@ struct Entry {
     next_at: Duration,
     generation: u64,
     run: Option<JoinHandle<()>>,
+    /// Waits for the end of a process that was counted.
+    watch: Option<JoinHandle<()>>,
     last: Option<Outcome>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some(run) = &self.run {
-            run.abort();
+        for task in self.run.iter().chain(&self.watch) {
+            task.abort();
         }
+    }
+}
+
+impl Entry {
+    /// Lets the end of a process that counts be known at once, instead of at the next look.
+    fn watch_processes(&mut self, results: &mpsc::UnboundedSender<ScriptResult>) {
+        let Some(Probe::Process { name, at_least }) = self.config.probe.clone() else { return };
+        if self.watch.as_ref().is_some_and(|watch| !watch.is_finished()) {
+            return;
+        }
+        let (script, results) = (self.config.name.clone(), results.clone());
+        self.watch = Some(tokio::spawn(async move {
+            builtin::one_ends(&name, at_least).await;
+            let _ = results.send(ScriptResult { name: script, generation: 0, said: Said::LookAgain });
+        }));
     }
 }
 
@@ -80,6 +106,9 @@ impl Scripts {
                         entry.state.reconfigure(config.rise, config.fall);
                         entry.next_at = now;
                         entry.config = config.clone();
+                        if let Some(watch) = entry.watch.take() {
+                            watch.abort();
+                        }
                     }
                     entry
                 }
@@ -89,6 +118,7 @@ impl Scripts {
                     next_at: now,
                     generation: 0,
                     run: None,
+                    watch: None,
                     last: None,
                 },
             };
@@ -122,47 +152,55 @@ impl Scripts {
             let (config, generation) = (entry.config.clone(), entry.generation);
             let results = self.results.clone();
             entry.run = Some(tokio::spawn(async move {
-                let report = |outcome, finished| {
+                let report = |said| {
                     let name = config.name.clone();
                     // The agent may be gone; then nobody needs the result.
-                    let _ = results.send(ScriptResult { name, generation, outcome, finished });
+                    let _ = results.send(ScriptResult { name, generation, said });
                 };
                 let outcome = match &config.probe {
                     Some(probe) => builtin::ask(probe, config.timeout).await,
                     None => {
-                        let early = || report(Outcome::TimedOut, false);
+                        let early = || report(Said::TimedOut);
                         process::run(&config.command, &[], default_user, config.timeout, early).await
                     }
                 };
-                report(outcome, true);
+                report(Said::Finished(outcome));
             }));
         }
     }
 
     /// Takes a result; answers whether the status of a script changed.
     pub(crate) fn result(&mut self, result: ScriptResult) -> bool {
-        let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.config.name == result.name && entry.generation == result.generation)
-        else {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.config.name == result.name) else {
             return false;
         };
-        if result.finished {
-            entry.run = None;
-            if result.outcome == Outcome::TimedOut && entry.config.probe.is_none() {
-                // Counted when it was reported first.
+        let outcome = match result.said {
+            Said::LookAgain => {
+                // Due at once; a run that is under way has perhaps not seen it.
+                entry.next_at = Duration::ZERO;
                 return false;
             }
+            _ if entry.generation != result.generation => return false,
+            Said::TimedOut => Outcome::TimedOut,
+            Said::Finished(outcome) => {
+                entry.run = None;
+                if outcome == Outcome::TimedOut && entry.config.probe.is_none() {
+                    // Counted when it was reported first.
+                    return false;
+                }
+                outcome
+            }
+        };
+        if entry.last.as_ref() != Some(&outcome) {
+            tracing::info!(script = entry.config.name, "script {outcome}");
         }
-        if entry.last.as_ref() != Some(&result.outcome) {
-            tracing::info!(script = entry.config.name, "script {}", result.outcome);
+        let good = matches!(outcome, Outcome::Success | Outcome::Value(_));
+        if good {
+            entry.watch_processes(&self.results);
         }
-        let good = matches!(result.outcome, Outcome::Success | Outcome::Value(_));
         let changed = entry.state.outcome(good);
-        let number =
-            matches!(result.outcome, Outcome::Value(_)) && entry.last.as_ref() != Some(&result.outcome);
-        entry.last = Some(result.outcome);
+        let number = matches!(outcome, Outcome::Value(_)) && entry.last.as_ref() != Some(&outcome);
+        entry.last = Some(outcome);
         if let Some(status) = changed {
             tracing::info!(script = entry.config.name, ?status, "check status changed");
         }
@@ -223,7 +261,7 @@ mod tests {
         scripts.configure(&[script("sleep 60", 100)], Duration::ZERO);
         scripts.run_due(Duration::ZERO, None);
         let early = results.recv().await.unwrap();
-        assert!(!early.finished);
+        assert!(matches!(early.said, Said::TimedOut));
         assert!(scripts.result(early));
         assert_eq!(scripts.view("chk").unwrap().status, TrackStatus::Failed);
         scripts.run_due(Duration::from_secs(2), None);
@@ -236,6 +274,35 @@ mod tests {
         assert!(scripts.entries[0].run.is_none());
         scripts.run_due(Duration::from_secs(2) + ENDING, None);
         assert!(scripts.entries[0].run.is_some(), "started as soon as the last one has ended");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_tracked_process_is_known_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("tracked-program");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut process = std::process::Command::new(&program).arg("600").spawn().unwrap();
+        let mut config = script("", 5000);
+        config.probe = Some(Probe::Process { name: "tracked-program".into(), at_least: 1 });
+        // Nobody waits that long: only the end itself can bring the second look.
+        config.interval = Duration::from_secs(100_000);
+        let (mut scripts, mut results) = Scripts::new();
+        scripts.configure(&[config], Duration::ZERO);
+        // The new program may still have the name of this one.
+        while std::fs::read_to_string(format!("/proc/{}/comm", process.id())).unwrap() != "tracked-program\n"
+        {
+            tokio::task::yield_now().await;
+        }
+        scripts.run_due(Duration::ZERO, None);
+        assert!(scripts.result(results.recv().await.unwrap()));
+        assert_eq!(scripts.view("chk").unwrap().status, TrackStatus::Good);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(!scripts.result(results.recv().await.unwrap()));
+        assert_eq!(scripts.next_deadline(), Some(Duration::ZERO));
+        scripts.run_due(Duration::from_secs(1), None);
+        assert!(scripts.result(results.recv().await.unwrap()));
+        assert_eq!(scripts.view("chk").unwrap().status, TrackStatus::Failed);
     }
 
     #[tokio::test]

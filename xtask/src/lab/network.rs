@@ -149,6 +149,40 @@ impl Network {
         self.on_switch(&format!("link set {} master br0", port(host)))
     }
 
+    /// Keeps these hosts from hearing each other, or lets them again. Everybody else still hears them all.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn isolate(&self, hosts: &[&str], apart: bool) -> Result<()> {
+        let switch = self.namespace("SW");
+        for host in hosts {
+            let state = if apart { "on" } else { "off" };
+            let bridge = ["netns", "exec", &switch, "bridge", "link", "set", "dev", &port(host)];
+            run(Command::new("ip").args(bridge).args(["isolated", state]))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the carrier from a host's link, or gives it back: what a pulled cable is to the host itself.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn carrier(&self, host: &str, on: bool) -> Result<()> {
+        self.on_switch(&format!("link set {} {}", port(host), if on { "up" } else { "down" }))
+    }
+
+    /// Gives a host an IPv6 address beside its IPv4 one, and the link-local one that comes with it.
+    ///
+    /// # Errors
+    /// No such host, or no IPv6 in this kernel.
+    pub fn add_ipv6(&self, host: &str, address: &str) -> Result<()> {
+        let folder = format!("/proc/sys/net/ipv6/conf/{INTERFACE}");
+        let script = format!("echo 0 > {folder}/accept_dad && echo 0 > {folder}/disable_ipv6");
+        run(Command::new("ip").args(["netns", "exec", &self.namespace(host), "sh", "-c", &script]))?;
+        self.ip(host, &format!("addr add {address} dev {INTERFACE} nodad"))?;
+        Ok(())
+    }
+
     /// The processes that run on a host.
     #[must_use]
     pub fn pids(&self, host: &str) -> Vec<u32> {

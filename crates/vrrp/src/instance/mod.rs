@@ -13,12 +13,14 @@ use crate::priority::{OWNER, effective};
 use crate::timers;
 
 mod receive;
+mod rivals;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
 pub use receive::{Received, Rejected};
+use rivals::Rivals;
 
 /// How long a stopping master keeps the addresses after it heard its successor: enough for the
 /// successor's gratuitous ARP, which follows its first advert.
@@ -160,6 +162,11 @@ pub struct Instance {
     release_at: Option<Duration>,
     lower_announced_at: Option<Duration>,
     address_mismatch: bool,
+    rivals: Rivals,
+    /// Member of a sync group: asks before it becomes master.
+    grouped: bool,
+    /// Would be master if its group let it, and why.
+    wanted: Option<Reason>,
     started: bool,
     counters: Counters,
 }
@@ -186,6 +193,9 @@ impl Instance {
             release_at: None,
             lower_announced_at: None,
             address_mismatch: false,
+            rivals: Rivals::default(),
+            grouped: false,
+            wanted: None,
             started: false,
             counters: Counters::default(),
             config,
@@ -235,6 +245,22 @@ impl Instance {
     /// The interface got another primary address.
     pub fn set_local(&mut self, local: IpAddr) {
         self.local = local;
+    }
+
+    /// Whether this instance is a member of a sync group. Then it says [`Effect::WantsMaster`] instead of
+    /// becoming master by a timer, and waits for [`Instance::follow_group`].
+    pub fn set_grouped(&mut self, grouped: bool) {
+        self.grouped = grouped;
+    }
+
+    /// Whether only its group keeps this instance from being master.
+    pub fn wants_master(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// The master last accepted; `None` while there is none.
+    pub fn master(&self) -> Option<Heard> {
+        self.master
     }
 
     /// How long the peers wait before one of them takes over from a dead master, seen from here.
@@ -300,11 +326,11 @@ impl Instance {
             self.release(now, out);
         }
         if take_due(&mut self.preempt_at, now) && self.state == State::Backup {
-            self.become_master(Reason::PreemptDelayOver, now, out);
+            self.want_master(Reason::PreemptDelayOver, now, out);
         }
         if take_due(&mut self.master_down_at, now) && self.state == State::Backup {
             let reason = self.shortened.take().unwrap_or(Reason::MasterDown);
-            self.become_master(reason, now, out);
+            self.want_master(reason, now, out);
         }
         if self.state != State::Master {
             return;
@@ -371,7 +397,10 @@ impl Instance {
     /// Follows its sync group to MASTER or BACKUP.
     pub fn follow_group(&mut self, now: Duration, master: bool, out: &mut Vec<Effect>) {
         match (self.state, master) {
-            (State::Backup, true) => self.become_master(Reason::SyncGroup, now, out),
+            (State::Backup, true) => {
+                let reason = self.wanted.unwrap_or(Reason::SyncGroup);
+                self.become_master(reason, now, out);
+            }
             (State::Master, false) => {
                 self.send(0, out);
                 self.yield_mastership(Reason::SyncGroup, now, out);
@@ -445,6 +474,17 @@ impl Instance {
         out.push(Effect::Notify(NotifyState::Backup, self.effective_priority));
     }
 
+    /// A timer says that this instance should be master.
+    fn want_master(&mut self, reason: Reason, now: Duration, out: &mut Vec<Effect>) {
+        if self.grouped {
+            self.clear_timers();
+            self.wanted = Some(reason);
+            out.push(Effect::WantsMaster);
+        } else {
+            self.become_master(reason, now, out);
+        }
+    }
+
     fn become_master(&mut self, reason: Reason, now: Duration, out: &mut Vec<Effect>) {
         self.clear_timers();
         self.master = None;
@@ -513,6 +553,7 @@ impl Instance {
 
     fn reset_master_down(&mut self, now: Duration) {
         self.shortened = None;
+        self.wanted = None;
         self.master_down_at = Some(now + self.master_down_interval());
     }
 
@@ -534,6 +575,7 @@ impl Instance {
         self.refresh_at = None;
         self.preempt_at = None;
         self.release_at = None;
+        self.wanted = None;
     }
 
     /// Version 2 has no learned interval.

@@ -61,6 +61,21 @@ pub enum Rejected {
     },
 }
 
+impl Rejected {
+    /// One word for the reason, as in the names of the counters.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::HopLimit(_) => "hop_limit",
+            Self::Own => "own",
+            Self::UnknownPeer => "unknown_peer",
+            Self::Version { .. } => "version",
+            Self::AuthType { .. } => "auth_type",
+            Self::Password => "auth",
+            Self::Interval { .. } => "interval",
+        }
+    }
+}
+
 impl Instance {
     /// Takes an advert for this virtual router id.
     ///
@@ -95,10 +110,15 @@ impl Instance {
     }
 
     fn receive_as_backup(&mut self, now: Duration, heard: Heard, out: &mut Vec<Effect>) {
+        if let Some((first, second)) = self.rivals.heard(now, &heard) {
+            out.push(Effect::Alarm(Alarm::TwoMasters { first, second }));
+        }
         if heard.priority == 0 {
             // RFC 9568 section 6.4.2: the master leaves, wait the skew time only.
             self.preempt_at = None;
-            self.shorten_master_down(now, Reason::MasterLeft);
+            if self.wanted.is_none() {
+                self.shorten_master_down(now, Reason::MasterLeft);
+            }
         } else if !self.config.preempt || heard.priority >= self.effective_priority {
             self.preempt_at = None;
             self.accept_master(now, heard, out);
@@ -108,10 +128,14 @@ impl Instance {
             let degraded = self.master.is_some_and(|master| {
                 master.source == heard.source && master.priority >= self.effective_priority
             });
-            if degraded && self.config.fast_handover {
+            if degraded && self.config.fast_handover && self.wanted.is_none() {
                 self.shorten_master_down(now, Reason::MasterDegraded);
             }
         } else {
+            if self.wanted == Some(Reason::PreemptDelayOver) {
+                // The delay is over; only the group holds this instance back.
+                return;
+            }
             let delay = self.config.preempt_delay;
             self.preempt_at.get_or_insert(now + delay);
             self.accept_master(now, heard, out);

@@ -120,7 +120,9 @@ fn names(effects: &[Effect]) -> String {
             Alarm::AddressMismatch { .. } => "mismatch".into(),
             Alarm::IntervalLearned { .. } => "learned".into(),
             Alarm::TwoOwners { .. } => "two-owners".into(),
+            Alarm::TwoMasters { .. } => "two-masters".into(),
         },
+        Effect::WantsMaster => "wants-master".into(),
         Effect::Stopped => "stopped".into(),
     };
     effects.iter().map(name).collect::<Vec<_>>().join(" ")
@@ -538,6 +540,55 @@ fn lower_adverts_are_announced_at_most_twice_a_second() {
     assert_eq!(names(&bench.hear(LOWER_HOST, 50)), "other-master send100");
     bench.now += ms(450);
     assert_eq!(names(&bench.hear(LOWER_HOST, 50)), "other-master send100 announce5");
+}
+
+#[test]
+fn a_member_of_a_group_asks_before_it_becomes_master() {
+    let mut bench = Bench::in_state(State::Backup);
+    bench.instance.set_grouped(true);
+    bench.hear(HIGHER_HOST, 150);
+    bench.now += ms(3700);
+    assert_eq!(names(&bench.timer()), "wants-master");
+    assert!(bench.instance.wants_master() && bench.instance.state() == State::Backup);
+    bench.hear(HIGHER_HOST, 50);
+    assert!(bench.instance.wants_master(), "a lower master changes nothing");
+    bench.hear(HIGHER_HOST, 150);
+    assert!(!bench.instance.wants_master(), "the master is back");
+    assert_eq!(bench.due_in(), Some(Duration::from_micros(3_609_375)));
+
+    bench.now += ms(3700);
+    bench.timer();
+    let mut out = Vec::new();
+    bench.instance.follow_group(bench.now, true, &mut out);
+    assert_eq!(names(&out), "send100 >MASTER add announce5 notify-MASTER");
+    assert!(!bench.instance.wants_master());
+}
+
+#[test]
+fn a_member_of_a_group_waits_out_its_preempt_delay_once() {
+    let mut config = config();
+    config.preempt_delay = SECOND * 5;
+    let mut bench = Bench::started(config);
+    bench.instance.set_grouped(true);
+    let mut wants = 0;
+    for _ in 0..30 {
+        bench.now += ms(500);
+        bench.hear(HIGHER_HOST, 90);
+        wants += usize::from(names(&bench.timer()).contains("wants-master"));
+    }
+    assert_eq!((wants, bench.instance.wants_master()), (1, true));
+}
+
+#[test]
+fn a_backup_that_hears_two_masters_says_so() {
+    let mut bench = Bench::in_state(State::Backup);
+    let mut told = Vec::new();
+    for turn in 0..12 {
+        bench.now += ms(500);
+        let host = if turn % 2 == 0 { LOWER_HOST } else { HIGHER_HOST };
+        told.extend(bench.hear(host, 150));
+    }
+    assert_eq!(names(&told), "two-masters");
 }
 
 #[test]

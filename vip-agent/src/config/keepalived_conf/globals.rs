@@ -51,6 +51,8 @@ const KNOWN: &[&str] = &[
     "default_interface",
     "notify_fifo",
     "vrrp_notify_fifo",
+    "notify_fifo_script",
+    "vrrp_notify_fifo_script",
     "address_lease",
     "guard",
     "http",
@@ -146,6 +148,11 @@ fn one(reader: &mut Reader, line: &Statement) {
         "notify_fifo" | "vrrp_notify_fifo" => {
             if reader.value_of_several(line) {
                 reader.config.global.notify_fifo = line.words.first().map(|word| PathBuf::from(&word.text));
+            }
+        }
+        "notify_fifo_script" | "vrrp_notify_fifo_script" => {
+            if reader.value_of_several(line) {
+                reader.config.global.notify_fifo_script = reader.notify_command(line);
             }
         }
         "address_lease" => {

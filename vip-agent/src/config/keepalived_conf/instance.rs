@@ -121,6 +121,7 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
         hmac_key: None,
         interface: reader.defaults.default_interface.clone().unwrap_or_default(),
         addresses: Vec::new(),
+        routes: Vec::new(),
         source: None,
         ignore_link: false,
         track_scripts: Vec::new(),
@@ -379,14 +380,6 @@ fn finish(reader: &mut Reader, name: &Word, draft: Draft) {
     let six = config.is_ipv6();
     if config.vmac.as_ref().is_some_and(String::is_empty) {
         config.vmac = Some(vmac::default_name(config.core.virtual_router_id, config.core.addresses.first()));
-    }
-    if six && config.vmac.is_some() {
-        reader.error(
-            place,
-            "family",
-            "`use_vmac` works with IPv4 only",
-            "take it out; the address still moves",
-        );
     }
     if config.core.addresses.iter().any(|address| address.is_ipv6() != six) {
         reader.error(
