@@ -14,6 +14,7 @@ mod looking;
 mod privileges;
 mod protocol;
 mod reload;
+mod routes;
 mod tracking;
 mod virtual_servers;
 

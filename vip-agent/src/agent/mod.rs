@@ -30,6 +30,7 @@ use crate::virtual_server::VirtualServers;
 
 mod group;
 mod reload;
+mod statics;
 pub(crate) mod weights;
 
 /// Somebody asks for the status.
@@ -152,6 +153,9 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
     }
     daemon::notify::ready(&agent.summary());
     agent.turn(&mut inboxes).await;
+    if !agent.options.keep_addresses {
+        agent.drop_statics(&agent.config.static_addresses, &agent.config.static_routes).await;
+    }
     let Agent { notifier, guard, virtual_servers, options, .. } = agent;
     virtual_servers.stop(options.keep_rules).await;
     if let Some(guard) = guard {
@@ -196,6 +200,7 @@ impl Agent {
         self.notifier.use_fifo(&self.config.global);
         let now = self.now();
         self.scripts.configure(&self.config.scripts, now);
+        self.put_statics().await;
         for config in self.config.instances.clone() {
             self.claims.claim(&config).map_err(|error| claim_failure(&config, &error))?;
             let mut router = Router::new(config);

@@ -40,7 +40,9 @@ impl Agent {
             at.and_then(|at| self.group_states[at])
         };
         self.group_states = config.groups.iter().map(told).collect();
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        let statics = (before.static_addresses, before.static_routes);
+        self.change_statics(statics).await;
         self.virtual_servers.reload(&self.config).await;
         self.regroup();
         self.reload_routers().await;

@@ -32,6 +32,9 @@ pub(crate) struct AgentConfig {
     pub(crate) instances: Vec<RouterConfig>,
     pub(crate) groups: Vec<GroupConfig>,
     pub(crate) virtual_servers: Vec<VirtualServer>,
+    /// Addresses that are there as long as the agent runs; each has its `dev`.
+    pub(crate) static_addresses: Vec<VirtualAddress>,
+    pub(crate) static_routes: Vec<VirtualRoute>,
 }
 
 /// Settings of the whole agent.

@@ -13,12 +13,19 @@ use super::{
 };
 use crate::tracker::builtin::Probe;
 
+mod routes;
 mod servers;
 
 /// Writes `config`; reading the text gives the same configuration again.
 pub(crate) fn write(config: &AgentConfig) -> String {
     let mut out = Writer::default();
     out.global(&config.global);
+    if !config.static_addresses.is_empty() {
+        out.set("static_addresses", &list(config.static_addresses.iter().map(address)));
+    }
+    if !config.static_routes.is_empty() {
+        out.set("static_routes", &list(config.static_routes.iter().map(routes::route)));
+    }
     for script in &config.scripts {
         out.script(script);
     }
@@ -67,6 +74,9 @@ impl Writer {
         self.set_if("garp_interval", &global.garp_interval, &default.garp_interval, span);
         if let Some(path) = &global.notify_fifo {
             self.set("notify_fifo", &quoted(&path.display().to_string()));
+        }
+        if let Some(script) = &global.notify_fifo_script {
+            self.set("notify_fifo_script", &program(script));
         }
         if let Some(address) = &global.http {
             self.set("http", &quoted(&address.to_string()));
@@ -132,6 +142,9 @@ impl Writer {
         self.set("addresses", &list(advertised.iter().map(address)));
         if !excluded.is_empty() {
             self.set("unadvertised_addresses", &list(excluded.iter().map(address)));
+        }
+        if !instance.routes.is_empty() {
+            self.set("routes", &list(instance.routes.iter().map(routes::route)));
         }
         self.set_if("preempt", &core.preempt, &true, bool::to_string);
         self.set_if("preempt_delay", &core.preempt_delay, &Duration::ZERO, span);

@@ -50,6 +50,7 @@ use vrrp::{Announce, Auth, ChecksumMode, InitialState, InstanceConfig, Password,
 use crate::tracker::builtin::{HttpTarget, Probe};
 
 mod program;
+mod routes;
 mod servers;
 
 use self::program::Program;
@@ -86,9 +87,11 @@ struct Agent {
     guard: Option<bool>,
     realtime: Option<bool>,
     notify_fifo: Option<PathBuf>,
-    notify_fifo_script: Option<Vec<String>>,
+    notify_fifo_script: Option<Program>,
     garp_interval: Option<Span>,
     http: Option<SocketAddr>,
+    static_addresses: Vec<Address>,
+    static_routes: Vec<routes::Route>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +136,9 @@ struct Instance {
     addresses: Vec<Address>,
     #[serde(default)]
     unadvertised_addresses: Vec<Address>,
+    /// Routes that come and go with the addresses.
+    #[serde(default)]
+    routes: Vec<routes::Route>,
     version: Option<u8>,
     #[serde(default)]
     state: InitialStateWord,
@@ -328,10 +334,21 @@ fn yes() -> bool {
 ///
 /// Everything that is wrong with the text.
 pub(crate) fn parse(text: &str, file: &str) -> Result<(AgentConfig, Diagnostics), Diagnostics> {
-    let raw: File = daemon::config::parse_toml(text, file)?;
+    let mut raw: File = daemon::config::parse_toml(text, file)?;
     let mut remarks = Diagnostics::new();
     let mut wrong = |message: String| remarks.push(Diagnostic::error("wrong-value", message).in_file(file));
     let mut config = AgentConfig { global: global(&raw.agent, &mut wrong), ..AgentConfig::default() };
+    for address in std::mem::take(&mut raw.agent.static_addresses) {
+        let address = virtual_address(address, "static_addresses", &mut wrong);
+        if address.as_ref().is_some_and(|address| address.dev.is_none()) {
+            wrong(
+                "static_addresses: write `dev`, as in { address = \"10.0.0.1/24\", dev = \"eth0\" }"
+                    .to_owned(),
+            );
+        }
+        config.static_addresses.extend(address);
+    }
+    config.static_routes = routes::all(std::mem::take(&mut raw.agent.static_routes), &mut wrong);
     for script in raw.script {
         config.scripts.push(script_config(script, &mut wrong));
     }
@@ -361,11 +378,7 @@ fn global(agent: &Agent, wrong: &mut impl FnMut(String)) -> Global {
         guard: agent.guard.unwrap_or(default.guard),
         realtime: agent.realtime.unwrap_or(default.realtime),
         notify_fifo: agent.notify_fifo.clone(),
-        notify_fifo_script: agent
-            .notify_fifo_script
-            .clone()
-            .filter(|argv| !argv.is_empty())
-            .map(|argv| Command { argv, user: None }),
+        notify_fifo_script: program::command(agent.notify_fifo_script.clone(), wrong),
         http: agent.http,
         garp_interval: agent.garp_interval.map_or(default.garp_interval, |span| span.0),
     }
@@ -494,7 +507,7 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
         vmac: instance.vmac,
         hmac_key,
         addresses,
-        routes: Vec::new(),
+        routes: routes::all(instance.routes, wrong),
         source: instance.source,
         ignore_link: !instance.track_link,
         track_scripts: instance

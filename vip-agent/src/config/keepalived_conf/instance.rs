@@ -10,7 +10,7 @@ use vrrp::{Auth, ChecksumMode, InitialState, InstanceConfig, Password, Version};
 use super::globals::garp;
 use super::lexer::{Place, Word};
 use super::tree::Statement;
-use super::{Reader, values};
+use super::{Reader, routes, values};
 use crate::config::{GroupConfig, NotifyConfig, RouterConfig, TrackInterface, TrackScript};
 use crate::net::vmac;
 
@@ -24,6 +24,7 @@ const KNOWN: &[&str] = &[
     "authentication",
     "virtual_ipaddress",
     "virtual_ipaddress_excluded",
+    "virtual_routes",
     "nopreempt",
     "preempt",
     "preempt_delay",
@@ -62,7 +63,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("use_ipvlan", ""),
     ("native_ipv6", ""),
     ("smtp_alert", "mail is not sent; use notify scripts"),
-    ("virtual_routes", "virtual routes are not supported yet"),
     ("virtual_rules", "virtual rules are not supported yet"),
     ("track_bfd", "BFD is not supported"),
     ("track_src_ip", ""),
@@ -264,6 +264,10 @@ fn addressing(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool 
                     }
                 }
             }
+        }
+        "virtual_routes" => {
+            let routes = routes::read(reader, line);
+            draft.config.routes.extend(routes);
         }
         "authentication" => {
             for part in line.children() {

@@ -20,6 +20,7 @@ mod expand;
 mod globals;
 mod instance;
 mod lexer;
+mod routes;
 mod script;
 mod servers;
 mod source;
@@ -33,8 +34,6 @@ pub(crate) use self::values::{address_with_prefix, user};
 
 /// Blocks of keepalived's that have no effect here, with what to tell the person.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("static_ipaddress", "static addresses belong to the host's network configuration"),
-    ("static_routes", "static routes belong to the host's network configuration"),
     ("static_rules", "static rules belong to the host's network configuration"),
     ("bfd_instance", "BFD is not supported"),
     ("SSL", "certificates of real servers are not looked at"),
@@ -54,6 +53,8 @@ const TOP_LEVEL: &[&str] = &[
     "vrrp_sync_group",
     "virtual_server_group",
     "virtual_server",
+    "static_ipaddress",
+    "static_routes",
 ];
 
 /// Reads the text of `file`. The answer holds everything that could be read; whether it may be used is
@@ -101,6 +102,14 @@ pub(crate) fn parse_as(
             "vrrp_instance" => instance::read(&mut reader, statement),
             "vrrp_sync_group" => instance::read_group(&mut reader, statement),
             "virtual_server" => servers::read(&mut reader, statement),
+            "static_ipaddress" => {
+                let addresses = routes::read_addresses(&mut reader, statement);
+                reader.config.static_addresses.extend(addresses);
+            }
+            "static_routes" => {
+                let routes = routes::read(&mut reader, statement);
+                reader.config.static_routes.extend(routes);
+            }
             _ => reader.no_effect_or_unknown(
                 &statement.keyword,
                 "at the top of the file",

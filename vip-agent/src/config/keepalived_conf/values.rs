@@ -95,7 +95,7 @@ pub(super) fn virtual_address(words: &[&Word]) -> Result<VirtualAddress, (usize,
     Ok(vip)
 }
 
-fn scope(text: &str) -> Option<u8> {
+pub(super) fn scope(text: &str) -> Option<u8> {
     match text {
         "global" => Some(0),
         "site" => Some(200),
