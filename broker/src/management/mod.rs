@@ -22,6 +22,7 @@ mod reply;
 mod secure;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod users;
 mod vhosts;
 
@@ -93,7 +94,7 @@ fn router(api: Arc<Api>) -> Router {
         .merge(topology())
         .merge(administration())
         .merge(health_checks())
-        .route("/", get(overview::front_page))
+        .merge(ui::routes())
         .route("/api/overview", get(overview::overview))
         .route("/api/cluster-name", get(overview::cluster_name).put(overview::set_cluster_name))
         .route("/api/nodes", get(overview::nodes))
@@ -244,8 +245,13 @@ fn is_foreign(headers: &HeaderMap) -> bool {
 /// Headers of every answer. Other sites may not frame or sniff it, and nothing is kept in caches.
 async fn common_headers(request: axum::extract::Request, next: Next) -> Response {
     let head = request.method() == Method::HEAD;
+    let by_script = request.headers().contains_key("x-requested-with");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    // The pages have a login of their own: the browser's must not come up.
+    if by_script {
+        headers.remove(header::WWW_AUTHENTICATE);
+    }
     for (name, value) in [
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -8,18 +8,11 @@ use crate::auth::Mechanism;
 use crate::tls::{TlsServer, Verify, version_name};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::response::{Html, IntoResponse, Response};
 use broker_core::exchange::ExchangeType;
 use broker_core::ids::VhostId;
 use broker_core::meta::MetaCommand;
 use serde_json::{Value, json as object};
 use std::sync::Arc;
-
-/// What a browser sees until the web pages are there.
-pub(super) async fn front_page() -> Response {
-    Html("<!doctype html><title>broker</title><p>The HTTP API is at <a href=\"/api/overview\">/api</a>.")
-        .into_response()
-}
 
 pub(super) async fn overview(
     caller: Caller,
