@@ -22,7 +22,7 @@ pub mod world;
 use std::io::Write as _;
 use xtask::install::{self, Need};
 use xtask::lab::{network, process};
-use xtask::libraries::Library;
+use xtask::libraries::{self, Library};
 use xtask::stack::{Cast, Maker};
 
 /// What a test cannot do without.
@@ -36,6 +36,8 @@ pub enum Needs {
     Python,
     /// A client library and its program.
     Library(Library),
+    /// Chromium, and Playwright to drive it.
+    Browser,
 }
 
 /// Whether RabbitMQ plays the broker; otherwise ours does.
@@ -73,6 +75,7 @@ fn lacking(need: Needs) -> Option<String> {
         },
         Needs::Programs(list) => install::packages(list).err().map(|error| format!("{error:#}")),
         Needs::Library(library) => library.program().err().map(|error| format!("{error:#}")),
+        Needs::Browser => libraries::browser("pages.js").err().map(|error| format!("{error:#}")),
         Needs::Python => install::python().err().map(|error| format!("{error:#}")),
     }
 }

@@ -15,6 +15,9 @@ use std::sync::{Mutex, PoisonError};
 /// What amqplib needs.
 const NODE: &[Need] = &[Need { program: "node", package: "nodejs" }, Need { program: "npm", package: "npm" }];
 
+/// What the browser tests need beside that.
+const BROWSER: &[Need] = &[Need { program: "chromium", package: "chromium" }];
+
 /// What amqp091-go needs.
 const GO: &[Need] = &[Need { program: "go", package: "golang-go" }];
 
@@ -86,20 +89,37 @@ fn script(python: &Path, program: &str) -> Command {
 }
 
 fn node() -> Result<Command> {
-    let sources = sources("node");
-    let folder = target().join("clients/node");
+    packaged("node", "scenarios.js")
+}
+
+/// The command that runs a program of `tests/clients/browser`: Playwright with Debian's Chromium.
+///
+/// # Errors
+/// Node, Chromium or a package cannot be had.
+pub fn browser(program: &str) -> Result<Command> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    install::packages(BROWSER)?;
+    packaged("browser", program)
+}
+
+/// A program for Node in a folder below `tests/clients`, with the packages that are pinned beside it.
+fn packaged(name: &str, program: &str) -> Result<Command> {
+    let sources = sources(name);
+    let folder = target().join("clients").join(name);
     made(&folder, &[sources.join("package.json"), sources.join("package-lock.json")], || {
         install::packages(NODE)?;
-        println!("installing amqplib for Node");
+        println!("installing the packages of tests/clients/{name} for Node");
         for file in ["package.json", "package-lock.json"] {
             std::fs::copy(sources.join(file), folder.join(file))?;
         }
         let mut npm = bounded("npm");
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder);
-        run(&mut npm).context("install what tests/clients/node/package-lock.json lists").map(drop)
+        let pinned = format!("install what tests/clients/{name}/package-lock.json lists");
+        run(&mut npm).context(pinned).map(drop)
     })?;
     let mut command = Command::new("node");
-    command.arg(sources.join("scenarios.js")).env("NODE_PATH", folder.join("node_modules"));
+    command.arg(sources.join(program)).env("NODE_PATH", folder.join("node_modules"));
     Ok(command)
 }
 
