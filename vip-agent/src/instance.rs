@@ -18,6 +18,9 @@ use crate::net::vrrp_socket::{Endpoint, Incoming, MAX_BATCH, VrrpSocket};
 use crate::notify::{Notification, Notifier};
 
 mod addresses;
+mod history;
+
+use self::history::{History, Move};
 
 /// Pause between log lines about the same kind of trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(30);
@@ -63,6 +66,7 @@ pub(crate) struct Router {
     pub(crate) stopped: bool,
     /// Priorities that were judged last.
     pub(crate) weighed: Option<Weighed>,
+    pub(crate) history: History,
     socket: Option<VrrpSocket>,
     vmac: Option<Vmac>,
     held: Vec<Held>,
@@ -104,6 +108,7 @@ impl Router {
             leaving: false,
             stopped: false,
             weighed: None,
+            history: History::default(),
             socket: None,
             vmac: None,
             held: Vec::new(),
@@ -329,6 +334,7 @@ impl Router {
                 Effect::Transition { from, to, reason } => {
                     let (from, to) = (from.word(), to.word());
                     tracing::info!(instance = self.name(), from, to, %reason, "transition");
+                    self.history.push(Move { at: tools.now, from, to, reason: reason.to_string() });
                 }
                 Effect::Notify(state, priority) => self.notify(state, priority, tools),
                 Effect::Priority { from, to } => {

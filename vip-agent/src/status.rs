@@ -53,7 +53,19 @@ pub(crate) struct InstanceStatus {
     pub(crate) checks: Vec<CheckStatus>,
     pub(crate) link_up: bool,
     pub(crate) master_down_seconds: f64,
+    /// The last transitions, the newest first.
+    #[serde(default)]
+    pub(crate) transitions: Vec<TransitionStatus>,
     pub(crate) counters: CounterStatus,
+}
+
+/// A transition and why it happened.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TransitionStatus {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) reason: String,
+    pub(crate) seconds_ago: f64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,6 +147,16 @@ fn instance(agent: &Agent, router: &Router) -> InstanceStatus {
         heard,
         link_up: !router.faults.link,
         master_down_seconds: seconds(core.master_down_interval()),
+        transitions: router
+            .history
+            .iter()
+            .map(|moved| TransitionStatus {
+                from: moved.from.to_owned(),
+                to: moved.to.to_owned(),
+                reason: moved.reason.clone(),
+                seconds_ago: seconds(now.saturating_sub(moved.at)),
+            })
+            .collect(),
         counters: counters(router),
     }
 }
@@ -349,6 +371,12 @@ fn human(agent: &AgentStatus) -> String {
         if !instance.link_up {
             let _ = writeln!(text, "  link    {interface} is down");
         }
+        if let Some(last) = instance.transitions.first() {
+            let TransitionStatus { from, to, reason, seconds_ago } = last;
+            let ago = span(*seconds_ago as u64);
+            let _ = writeln!(text, "  last    {from} to {to} {ago} ago: {reason}");
+        }
+        alarms(&mut text, &instance.counters);
         for check in &instance.checks {
             let CheckStatus { name, status, last, if_it_fails, .. } = check;
             let _ = writeln!(text, "  check   {name} {status} ({last}); if it fails: {if_it_fails}");
@@ -365,6 +393,25 @@ fn human(agent: &AgentStatus) -> String {
         virtual_server(&mut text, server);
     }
     text.trim_end().to_owned()
+}
+
+/// What should not happen at all.
+fn alarms(text: &mut String, counters: &CounterStatus) {
+    for (number, what) in [
+        (counters.other_masters, "adverts of another master while this host was master"),
+        (counters.address_conflicts, "packets of another host with the virtual address"),
+        (counters.address_mismatches, "adverts that name other addresses"),
+        (counters.auth_failures, "adverts with another password or key"),
+        (counters.auth_type_errors, "adverts with another kind of authentication"),
+        (counters.interval_errors, "adverts of another interval"),
+        (counters.version_errors, "adverts of another VRRP version"),
+        (counters.checksum_errors, "packets with a wrong checksum"),
+        (counters.unknown_peers, "adverts of routers that are no peers"),
+    ] {
+        if number > 0 {
+            let _ = writeln!(text, "  alarm   {number} {what}");
+        }
+    }
 }
 
 fn virtual_server(text: &mut String, server: &VirtualServerStatus) {
@@ -409,10 +456,16 @@ pub(crate) fn example(address: std::net::IpAddr) -> InstanceStatus {
         checks: Vec::new(),
         link_up: true,
         master_down_seconds: 3.613,
+        transitions: vec![TransitionStatus {
+            from: "MASTER".into(),
+            to: "BACKUP".into(),
+            reason: "a peer has the higher priority".into(),
+            seconds_ago: 252.0,
+        }],
         counters: serde_json::from_value(serde_json::json!({
             "adverts_received": 1, "adverts_sent": 0, "become_master": 0, "release_master": 0,
             "packet_length_errors": 0, "checksum_errors": 0, "unknown_packets": 0, "hop_limit_errors": 0,
-            "version_errors": 0, "auth_type_errors": 0, "auth_failures": 0, "interval_errors": 0,
+            "version_errors": 0, "auth_type_errors": 0, "auth_failures": 0, "interval_errors": 2,
             "address_mismatches": 0, "unknown_peers": 0, "other_masters": 0, "priority_zero_received": 0,
             "priority_zero_sent": 0, "late_timers": 0, "address_conflicts": 0
         }))
@@ -438,6 +491,8 @@ mod tests {
             "D  pid 7  up 5 m 0 s\n\
              VI_1  192.168.204.66/24 on ens33  BACKUP 4 m 12 s   priority 99/99\n  \
              master  192.168.204.143  priority 100   last advert 0.31 s ago\n  \
+             last    MASTER to BACKUP 4 m 12 s ago: a peer has the higher priority\n  \
+             alarm   2 adverts of another interval\n  \
              if the master fails  this host takes over after 3.61 s"
         );
     }

@@ -170,13 +170,19 @@ fn status_page_and_metrics_tell_who_is_master() {
     let instance = &status[0]["instances"][0];
     assert_eq!(instance["checks"][0]["status"], "good");
     assert!(instance["checks"][0]["if_it_fails"].as_str().unwrap().contains("FAULT"), "{instance}");
+    let last = &instance["transitions"][0];
+    assert_eq!((&last["from"], &last["to"]), (&"BACKUP".into(), &"MASTER".into()), "{instance}");
+    assert!(!last["reason"].as_str().unwrap().is_empty(), "{instance}");
     let human = std::process::Command::new(&program)
         .args(["status", "--runtime-dir"])
         .arg(&runtime)
         .output()
         .unwrap();
     let human = String::from_utf8(human.stdout).unwrap();
-    assert!(human.contains("MASTER") && human.contains("this host (192.168.204.143)"), "{human}");
+    assert!(
+        human.contains("last    BACKUP to MASTER") && human.contains("this host (192.168.204.143)"),
+        "{human}"
+    );
     let get = |path: &str| {
         let script =
             format!("exec 3<>/dev/tcp/127.0.0.1/9650; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");

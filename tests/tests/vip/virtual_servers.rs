@@ -370,7 +370,7 @@ fn the_kernel_takes_the_rules_of_every_kind() {
     director.network.ip("L", "addr add fd00::144/64 dev eth0 nodad").unwrap();
     let mut config = String::from(
         "virtual_server_group many {\n192.168.204.70-79 80\n192.168.204.80/29 81\nfwmark 7\n}\n\
-         virtual_server group many {\nlb_algo wrr\nlb_kind NAT\nmasquerade always\npersistence_timeout 60\n\
+         virtual_server group many {\nlb_algo wrr\nlb_kind NAT\nprotocol TCP\nmasquerade always\npersistence_timeout 60\n\
          persistence_granularity 255.255.255.0\nreal_server 192.168.204.151 0 {\nweight 3\n}\n\
          real_server 192.168.204.152 8080 {\n}\n}\n",
     );

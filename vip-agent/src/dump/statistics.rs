@@ -48,10 +48,10 @@ pub(super) fn text(instances: &[InstanceStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
-    /// What keepalived 2.2.7 wrote for an instance that had heard one advert and sent none.
+    /// What keepalived 2.2.7 wrote for an instance that had heard one advert and sent none (here with two errors).
     const THEIRS: &str = "VRRP Instance: VI_1\n  Advertisements:\n    Received: 1\n    Sent: 0\n  Became master: 0\n  \
         Released master: 0\n  Packet Errors:\n    Length: 0\n    TTL: 0\n    Invalid Type: 0\n    \
-        Advertisement Interval: 0\n    Address List: 0\n  Authentication Errors:\n    Invalid Type: 0\n    \
+        Advertisement Interval: 2\n    Address List: 0\n  Authentication Errors:\n    Invalid Type: 0\n    \
         Type Mismatch: 0\n    Failure: 0\n  Priority Zero:\n    Received: 0\n    Sent: 0\n";
 
     #[test]

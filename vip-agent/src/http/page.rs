@@ -35,10 +35,11 @@ fn instance(rows: &mut String, instance: &InstanceStatus) {
             )
         })
         .collect();
+    let last = instance.transitions.first().map_or_else(String::new, |last| html(&last.reason));
     let link = if instance.link_up { "" } else { " <span class=bad>link down</span>" };
     let _ = writeln!(
         rows,
-        "<tr><td>{}<td>{}<td>{}{link}<td class={}>{}<td>{:.0} s<td>{}/{}<td>{}<td>{}",
+        "<tr><td>{}<td>{}<td>{}{link}<td class={}>{}<td>{:.0} s, {last}<td>{}/{}<td>{}<td>{}",
         html(&instance.name),
         html(&instance.addresses.join(" ")),
         html(&instance.interface),

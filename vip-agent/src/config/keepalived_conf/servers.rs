@@ -166,9 +166,10 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
     };
     let mut server = VirtualServer::new(listen);
     let mut defaults = Defaults::default();
-    let mut has_algorithm = false;
+    let (mut has_algorithm, mut has_protocol) = (false, false);
     for line in statement.children() {
         has_algorithm |= matches!(line.keyword.text.as_str(), "lb_algo" | "lvs_sched");
+        has_protocol |= line.keyword.text == "protocol";
         let known = balancing(reader, line, &mut server)
             || availability(reader, line, &mut server)
             || common(reader, line, &mut defaults);
@@ -179,6 +180,17 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
     // Defaults hold for every real server, wherever they stand.
     for line in statement.children().iter().filter(|line| line.keyword.text == "real_server") {
         server.real_servers.extend(real_server(reader, line, defaults.clone()));
+    }
+    if !has_protocol {
+        // keepalived says so only in its log. What is marked has every protocol there; here it is TCP.
+        let marks = server.listen.iter().all(|listen| matches!(listen, Listen::Mark(_)));
+        let (protocol, message) = if marks {
+            (Protocol::Tcp, "there is no `protocol`; only TCP is balanced")
+        } else {
+            (Protocol::Udp, "there is no `protocol`; as in keepalived, that means UDP")
+        };
+        server.protocol = protocol;
+        reader.warning(statement.keyword.place, "protocol", message, "write: protocol TCP");
     }
     if !has_algorithm {
         let help = "keepalived would use wlc, which needs IPVS";
