@@ -47,7 +47,9 @@ impl RealServer {
         let flag = Arc::clone(&open);
         let (ready, listens) = std::sync::mpsc::channel();
         let listening = on(network, host, move || {
-            let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            // Both families, where the host has both.
+            let listener =
+                TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).unwrap();
             listener.set_nonblocking(true).unwrap();
             ready.send(()).unwrap();
             while flag.load(Ordering::Relaxed) {
@@ -91,7 +93,11 @@ fn answer(mut stream: TcpStream, name: u8) {
 }
 
 fn connect() -> std::io::Result<(TcpStream, char)> {
-    let address: SocketAddr = format!("{VIP}:{PORT}").parse().unwrap();
+    connect_to(&format!("{VIP}:{PORT}"))
+}
+
+fn connect_to(address: &str) -> std::io::Result<(TcpStream, char)> {
+    let address: SocketAddr = address.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut name = [0];
@@ -423,5 +429,40 @@ fn the_kernel_takes_the_rules_of_every_kind() {
     };
     until(PATIENCE, "the rest", less)
         .unwrap_or_else(|error| panic!("{error}: {}\n{}", director.rules(), director.log()));
+    director.passed();
+}
+
+#[test]
+fn ipv6_is_shared_out_too() {
+    let Some(mut director) = Director::new("vs-ipv6") else { return };
+    for (host, octet) in [("L", 144), ("CL", 200), ("R1", 151), ("R2", 152)] {
+        director.shell(host, "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6");
+        director.network.ip(host, &format!("addr add fd00::{octet}/64 dev eth0 nodad")).unwrap();
+    }
+    director.network.ip("L", "addr add fd00::66/64 dev eth0 nodad").unwrap();
+    director.shell("L", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let mut two = RealServer::start(&director.network, "R2", PORT, b'2');
+    let server = |octet: u8| format!("real_server fd00::{octet} {PORT} {{\n{QUICK}\n}}\n");
+    director.configure(&format!(
+        "virtual_server fd00::66 {PORT} {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{}{}}}\n",
+        server(151),
+        server(152)
+    ));
+    let ask = || {
+        let four = || (0..4).map(|_| connect_to(&format!("[fd00::66]:{PORT}")).map_or('-', |(_, name)| name));
+        on(&director.network, "CL", move || four().collect::<String>()).join().unwrap()
+    };
+    let wait = |what: &str, good: &dyn Fn(&str) -> bool| {
+        let mut last = String::new();
+        let found = until(PATIENCE, what, || {
+            last = ask();
+            good(&last).then_some(())
+        });
+        found.unwrap_or_else(|error| panic!("{error}: {last}\n{}\n{}", director.rules(), director.log()));
+    };
+    wait("turns", &|answers| matches!(answers, "1212" | "2121"));
+    two.close();
+    wait("only the living server", &|answers| answers == "1111");
     director.passed();
 }

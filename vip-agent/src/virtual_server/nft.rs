@@ -78,7 +78,9 @@ pub(crate) fn place() -> Place {
     let mut place = Place::default();
     let Ok(found) = nix::ifaddrs::getifaddrs() else { return place };
     for entry in found {
-        if entry.interface_name == "lo" {
+        // Names go into the text of rules. Nobody calls an interface so, but the kernel would let him.
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-:@".contains(letter);
+        if entry.interface_name == "lo" || !entry.interface_name.chars().all(plain) {
             continue;
         }
         let name = entry.interface_name;
