@@ -327,17 +327,6 @@ pub(crate) fn modernise(config: &mut AgentConfig, keep_scripts: bool) -> Changes
         if instance.core.auth != Auth::None {
             changes.notes.push(format!("{name}: the password goes over the wire in clear text; kept, because keepalived peers need it"));
         }
-        for track in &instance.track_scripts {
-            let script = config.scripts.iter().find(|script| script.name == track.name);
-            let weight = track.weight.or(script.map(|script| script.weight)).unwrap_or(0);
-            if weight < 0 {
-                let after = vrrp::priority::effective(instance.core.priority, i32::from(weight));
-                changes.notes.push(format!(
-                    "{name}: when `{}` fails, priority {} becomes {after}; the address moves only if the peer has more than {after}",
-                    track.name, instance.core.priority
-                ));
-            }
-        }
     }
     changes
 }

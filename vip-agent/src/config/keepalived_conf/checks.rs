@@ -119,7 +119,7 @@ pub(super) fn read(
                 check.connect_port = reader.number(line, 1..=65535).map(|number| number as u16);
             }
             "virtualhost" if kind.ends_with("_GET") => {
-                virtualhost = reader.value(line).map(|word| word.text.clone());
+                virtualhost = host_name(reader, line);
             }
             _ if pause(reader, line, &mut pauses) => {}
             _ if known.contains(&word) => own_word(reader, line, &mut own),
@@ -216,6 +216,13 @@ fn own_word(reader: &mut Reader, line: &Statement, own: &mut Own) {
     }
 }
 
+/// The value of `virtualhost`.
+pub(super) fn host_name(reader: &mut Reader, line: &Statement) -> Option<String> {
+    let word = reader.value(line)?;
+    let name = text(word);
+    reader.taken(word, "virtualhost", name)
+}
+
 /// Text that goes onto a line of a protocol.
 fn text(word: &Word) -> Result<String, String> {
     if word.text.chars().any(char::is_control) {
@@ -289,10 +296,7 @@ fn page(reader: &mut Reader, statement: &Statement) -> Option<Page> {
                 }
             }
             "virtualhost" => {
-                if let Some(word) = reader.value(line) {
-                    let name = text(word);
-                    page.virtualhost = reader.taken(word, "virtualhost", name);
-                }
+                page.virtualhost = host_name(reader, line);
             }
             word if word.starts_with("regex") => {
                 let label = "write digest or status_code, or MISC_CHECK with a program of yours";

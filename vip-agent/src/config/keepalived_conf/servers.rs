@@ -334,7 +334,7 @@ fn common(reader: &mut Reader, line: &Statement, defaults: &mut Defaults) -> boo
         }
         "inhibit_on_failure" => defaults.inhibit = reader.switch(line),
         "alpha" => defaults.alpha = reader.switch(line),
-        "virtualhost" => defaults.virtualhost = reader.value(line).map(|word| word.text.clone()),
+        "virtualhost" => defaults.virtualhost = checks::host_name(reader, line),
         _ => return checks::pause(reader, line, &mut defaults.pauses),
     }
     true
