@@ -110,6 +110,8 @@ struct Director {
     network: Network,
     scratch: Scratch,
     agent: Option<Process>,
+    /// More flags for the agent.
+    flags: &'static [&'static str],
 }
 
 impl Director {
@@ -123,7 +125,7 @@ impl Director {
             network.add_host(host, octet).unwrap();
         }
         network.ip("L", &format!("addr add {VIP}/24 dev eth0")).unwrap();
-        let director = Self { network, scratch, agent: None };
+        let director = Self { network, scratch, agent: None, flags: &[] };
         director.shell("L", "echo 1 > /proc/sys/net/ipv4/ip_forward");
         Some(director)
     }
@@ -145,7 +147,7 @@ impl Director {
             Some(agent) => xtask::lab::process::signal(agent.pid(), nix::sys::signal::Signal::SIGHUP),
             None => {
                 let mut command = self.network.command("L", programs::folder().join("vip-agent"));
-                command.arg("-f").arg(&file).arg("--runtime-dir").arg(self.path("run"));
+                command.arg("-f").arg(&file).arg("--runtime-dir").arg(self.path("run")).args(self.flags);
                 let log = self.path("log");
                 self.agent = Some(Process::spawn("vip-agent", command, &log).unwrap());
             }
@@ -464,5 +466,25 @@ fn ipv6_is_shared_out_too() {
     wait("turns", &|answers| matches!(answers, "1212" | "2121"));
     two.close();
     wait("only the living server", &|answers| answers == "1111");
+    director.passed();
+}
+
+#[test]
+fn keepaliveds_flags_leave_rules_alone_or_make_none() {
+    let Some(mut director) = Director::new("vs-flags") else { return };
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let _two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.flags = &["-I"];
+    director.configure(&config("rr", "", ""));
+    director.wait_for("both servers", 4, |answers| matches!(answers, "1212" | "2121"));
+    director.agent.take().unwrap().stop(PATIENCE);
+    assert!(director.rules().contains("vip_agent"), "-I leaves the rules: {}", director.rules());
+    assert!(matches!(director.ask(4).as_str(), "1212" | "2121"));
+    director.flags = &["-P"];
+    director.configure(&config("rr", "", ""));
+    until(PATIENCE, "the sweep", || (!director.rules().contains("vip_agent")).then_some(())).unwrap();
+    let started = || director.log().matches("started").count().ge(&2).then_some(());
+    until(PATIENCE, "the start", started).unwrap_or_else(|error| panic!("{error}: {}", director.log()));
+    assert_eq!(director.ask(2), "--", "-P is only VRRP");
     director.passed();
 }
