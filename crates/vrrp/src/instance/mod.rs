@@ -490,9 +490,10 @@ impl Instance {
         self.master = None;
         self.master_interval = self.config.advert_interval;
         self.counters.become_master += 1;
+        // The addresses first: a master that is replaced gives them up as soon as it hears the advert.
+        out.push(Effect::AddAddresses);
         self.send(self.effective_priority, out);
         self.move_to(State::Master, reason, now, out);
-        out.push(Effect::AddAddresses);
         self.announce_rounds(now, out);
         self.advert_at = Some(now + self.config.advert_interval);
         let refresh = self.config.announce.refresh;
