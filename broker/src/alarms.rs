@@ -33,26 +33,44 @@ pub(crate) struct Alarms {
     blocked: watch::Sender<Option<Arc<str>>>,
     /// Resident memory when it was measured last, octets.
     resident: AtomicU64,
-    memory_limit: u64,
-    disk_limit: u64,
+    memory_limit: AtomicU64,
+    disk_limit: AtomicU64,
     data: PathBuf,
 }
 
 impl Alarms {
     /// No alarm is on; `data` is the directory whose disk is watched.
     pub(crate) fn new(limits: &Limits, data: &Path) -> Alarms {
-        let memory_limit = match limits.memory {
-            MemoryLimit::Octets(octets) => octets,
-            MemoryLimit::Share(share) => (machine_memory() as f64 * share) as u64,
-        };
         Alarms {
             on: Mutex::new([false; 4]),
             blocked: watch::Sender::new(None),
             resident: AtomicU64::new(0),
-            memory_limit,
-            disk_limit: limits.disk_free,
+            memory_limit: AtomicU64::new(octets_of(limits.memory)),
+            disk_limit: AtomicU64::new(limits.disk_free),
             data: data.to_owned(),
         }
+    }
+
+    /// Resident memory above which publishers are held up, octets.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.memory_limit.load(Ordering::Relaxed)
+    }
+
+    /// Free disk space below which publishers are held up, octets.
+    pub(crate) fn disk_limit(&self) -> u64 {
+        self.disk_limit.load(Ordering::Relaxed)
+    }
+
+    /// Another limit for memory, until the node stops.
+    pub(crate) fn set_memory_limit(&self, limit: MemoryLimit) {
+        self.memory_limit.store(octets_of(limit), Ordering::Relaxed);
+        self.check();
+    }
+
+    /// Another limit for the disk, until the node stops.
+    pub(crate) fn set_disk_limit(&self, octets: u64) {
+        self.disk_limit.store(octets, Ordering::Relaxed);
+        self.check();
     }
 
     /// Follows why publishers are held up, if they are.
@@ -67,7 +85,7 @@ impl Alarms {
 
     /// Octets of messages in memory above which queues write them into segments: long before the alarm.
     pub(crate) fn paging_limit(&self) -> u64 {
-        self.memory_limit / 5 * 2
+        self.memory_limit() / 5 * 2
     }
 
     /// Whether the disk, or what is written to it, has little room.
@@ -102,16 +120,23 @@ impl Alarms {
     pub(crate) fn check(&self) {
         if let Some(resident) = resident_memory() {
             self.resident.store(resident, Ordering::Relaxed);
-            self.set(Resource::Memory, resident > self.memory_limit);
+            self.set(Resource::Memory, resident > self.memory_limit());
         }
         if let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-            self.set(Resource::Disk, free < self.disk_limit);
+            self.set(Resource::Disk, free < self.disk_limit());
             if free >= SEGMENT_ROOM {
                 // Whose segment it was may need none by now.
                 self.set(Resource::Segments, false);
             }
         }
+    }
+}
+
+fn octets_of(limit: MemoryLimit) -> u64 {
+    match limit {
+        MemoryLimit::Octets(octets) => octets,
+        MemoryLimit::Share(share) => (machine_memory() as f64 * share) as u64,
     }
 }
 
@@ -123,7 +148,7 @@ fn resident_memory() -> Option<u64> {
 }
 
 /// Memory of the machine, octets.
-fn machine_memory() -> u64 {
+pub(crate) fn machine_memory() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = info
         .lines()
@@ -168,6 +193,10 @@ mod tests {
         let tight = alarms(1, u64::MAX);
         tight.check();
         assert_eq!(tight.blocked().borrow().as_deref(), Some("low on memory & disk"));
+        tight.set_memory_limit(MemoryLimit::Octets(u64::MAX));
+        assert_eq!(tight.blocked().borrow().as_deref(), Some("low on disk"));
+        tight.set_disk_limit(0);
+        assert_eq!(tight.blocked().borrow().as_deref(), None);
         let wide = alarms(u64::MAX, 0);
         wide.check();
         assert_eq!(wide.blocked().borrow().as_deref(), None);

@@ -9,6 +9,7 @@ use daemon::shutdown::ShutdownToken;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -49,6 +50,9 @@ pub(crate) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((_, peer)) if node.connections.sockets() >= node.settings.max_connections => {
                     tracing::warn!(%peer, limit = node.settings.max_connections, "connection refused: the limit is reached");
+                }
+                Ok((_, peer)) if node.suspended.load(Ordering::Relaxed) => {
+                    tracing::info!(%peer, "connection refused: listeners are suspended");
                 }
                 Ok((stream, peer)) => {
                     connections.spawn(serve(Arc::clone(&node), stream, (peer, local), entrance.clone()));

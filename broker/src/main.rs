@@ -1,4 +1,4 @@
-//! The broker program: an AMQP 0-9-1 broker that RabbitMQ's clients use unchanged.
+//! The broker program: an AMQP 0-9-1 broker that RabbitMQ's clients use unchanged, and its tools.
 
 mod alarms;
 mod allocator;
@@ -6,6 +6,7 @@ mod auth;
 mod cluster;
 mod config;
 mod connection;
+mod ctl;
 mod firehose;
 mod listener;
 mod management;
@@ -17,20 +18,73 @@ mod shard;
 mod start;
 mod storage;
 mod tls;
+mod tools;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, Subcommand};
 use config::cli::NodeArgs;
 use std::process::ExitCode;
 
-/// An AMQP 0-9-1 broker. Without arguments it starts a working node.
+/// An AMQP 0-9-1 broker. Without a command it starts a working node.
 #[derive(Debug, Parser)]
-#[command(name = "broker", version)]
+#[command(name = "broker", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(subcommand)]
+    command: Option<Tools>,
+}
+
+/// What the program does beside running a node.
+#[derive(Debug, Subcommand)]
+enum Tools {
+    /// Manage a node: every command of rabbitmqctl, rabbitmq-diagnostics (`broker ctl help` lists them)
+    #[command(disable_help_flag = true)]
+    Ctl {
+        /// The command and what it takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Publish messages
+    Pub(tools::publish::Args),
+    /// Consume messages and show them
+    Sub(tools::consume::SubArgs),
+    /// Fetch single messages
+    Get(tools::consume::GetArgs),
+    /// Measure how many messages a broker moves
+    Bench(tools::bench::Args),
+    /// Watch a node: queues, rates, memory
+    Top(tools::top::Args),
+    /// Check everything between this host and a broker, and say what to do
+    Doctor(tools::doctor::Args),
+    /// Write completions for a shell
+    Completions(tools::manual::CompletionArgs),
+    /// Write the manual pages into a folder
+    Man(tools::manual::ManArgs),
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let called = daemon::run::program_name();
+    if let Some(tool) = ctl::tool_called(&called) {
+        return ctl::main(tool, &called, arguments.skip(1).collect());
+    }
+    // Taken as it is: options of `ctl` may stand anywhere.
+    if arguments.nth(1).as_deref() == Some("ctl") {
+        return ctl::main(ctl::Tool::Ctl, "broker ctl", arguments.collect());
+    }
     let cli = Cli::parse();
-    daemon::run::main(|| start::run(&cli.node))
+    let Some(command) = cli.command else {
+        return daemon::run::main(|| start::run(&cli.node));
+    };
+    daemon::run::main(|| match command {
+        Tools::Ctl { .. } => Ok(()),
+        Tools::Pub(args) => tools::publish::run(&args),
+        Tools::Sub(args) => tools::consume::subscribe(&args),
+        Tools::Get(args) => tools::consume::get(&args),
+        Tools::Bench(args) => tools::bench::run(&args),
+        Tools::Top(args) => tools::top::run(&args),
+        Tools::Doctor(args) => tools::doctor::run(&args),
+        Tools::Completions(args) => tools::manual::completions(&args, Cli::command()),
+        Tools::Man(args) => tools::manual::pages(&args, &Cli::command()),
+    })
 }

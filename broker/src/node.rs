@@ -119,6 +119,8 @@ pub(crate) struct Node {
     timer_at: AtomicU64,
     /// Some vhost is traced.
     tracing: AtomicBool,
+    /// New client connections are refused for now.
+    pub(crate) suspended: AtomicBool,
     started: Instant,
     failed: watch::Sender<Option<String>>,
 }
@@ -173,6 +175,7 @@ impl Node {
             timer: Arc::new(Notify::new()),
             timer_at: AtomicU64::new(u64::MAX),
             tracing: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
             started: Instant::now(),
             failed: watch::Sender::new(None),
         });

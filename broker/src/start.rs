@@ -1,8 +1,9 @@
 //! The life of a node's process: configuration, storage, listeners, ready, stop.
 
 use crate::alarms::Alarms;
-use crate::config::cli::{Environment, NodeArgs};
+use crate::config::cli::{Environment, NodeArgs, SHOWN_VARIABLES};
 use crate::config::{Config, TlsListeners};
+use crate::ctl;
 use crate::listener::{self, Entrance};
 use crate::management::{self, Api, Listening};
 use crate::metadata::upgrade::UpgradeError;
@@ -10,7 +11,7 @@ use crate::metadata::{OpenError, bootstrap};
 use crate::node::{Node, Settings};
 use crate::storage::{Storage, StorageError};
 use crate::tls::TlsServer;
-use broker_store::datadir::DataDirError;
+use broker_store::datadir::{DataDir, DataDirError};
 use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
@@ -22,7 +23,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
 /// Largest transaction, octets of publishes: it has to fit into memory and into one append to the log.
@@ -35,13 +36,17 @@ const OPEN_FILES: u64 = 1 << 20;
 /// Runs a node until it is told to stop.
 pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
     let began = Instant::now();
-    let config = Config::load(args, &Environment::read())?;
+    let mut config = Config::load(args, &Environment::read())?;
     config.warnings.print();
     if config.check_only {
-        let file = args.config.as_deref().map_or("the defaults".into(), Path::to_string_lossy);
+        let file = config.files.first().map_or("the defaults".into(), |path| path.to_string_lossy());
         let _ = writeln!(std::io::stdout(), "ok  {file}  node {}", config.node_name);
         return Ok(());
     }
+    if let Some(kept) = config.data.as_deref().and_then(DataDir::known_node) {
+        config.keep_node_name(kept);
+    }
+    config.log.recent = ctl::server::LOG_LINES;
     daemon::logging::init(&config.log).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     daemon::privilege::raise_open_files(OPEN_FILES);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -95,6 +100,8 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
             tokio::spawn(listener::accept(Arc::clone(&node), listener, entrance, shutdown.token()))
         })
         .collect::<Vec<_>>();
+    let control = control(&config, &node, data.path(), &api);
+    write_pid(config.pid_file.as_deref());
     banner(&config, &bound, data.path(), began);
 
     let mut failed = node.failed();
@@ -115,9 +122,47 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
             }
         }) => Ok(()),
     };
+    drop(control);
     stop(&node, accepting, &mut signals, &shutdown).await;
     drop(directory);
     outcome
+}
+
+/// Opens the control socket for the tools on this machine. A node without one works, but not they.
+fn control(config: &Config, node: &Arc<Node>, data: &Path, api: &Arc<Api>) -> Option<ctl::Bound> {
+    let opened = ctl::Bound::new(data, &config.node_name)
+        .and_then(|(bound, listener)| Ok((bound, UnixListener::from_std(listener)?)));
+    let (bound, listener) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(%error, data = %data.display(), "no control socket: rabbitmqctl can not reach this node");
+            return None;
+        }
+    };
+    let variable = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?.into()));
+    let more = ctl::server::routes(ctl::server::Control {
+        node: Arc::clone(node),
+        data: data.to_owned(),
+        config_files: config.files.iter().map(|path| path.display().to_string()).collect(),
+        settings: config.shown(),
+        environment: SHOWN_VARIABLES.iter().filter_map(variable).collect(),
+    });
+    let api = Arc::clone(api);
+    tokio::spawn(async move {
+        if let Err(error) = management::serve_local(api, listener, more).await {
+            tracing::error!(%error, "the control socket stopped");
+        }
+    });
+    Some(bound)
+}
+
+/// For scripts that wait with `rabbitmqctl wait`.
+fn write_pid(file: Option<&Path>) {
+    if let Some(path) = file
+        && let Err(error) = std::fs::write(path, format!("{}\n", std::process::id()))
+    {
+        tracing::error!(%error, path = %path.display(), "the process id could not be written");
+    }
 }
 
 /// SIGHUP: certificate files are read again. Connections keep what they began with.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Options of a node. They beat the environment, which beats the file.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct NodeArgs {
-    /// Configuration file (TOML)
+    /// Configuration file: broker.toml, or a rabbitmq.conf
     #[arg(short = 'c', long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Data directory
@@ -46,7 +46,7 @@ pub(crate) struct Environment {
     pub(crate) port: Option<String>,
     /// `RABBITMQ_NODE_IP_ADDRESS`
     pub(crate) address: Option<String>,
-    /// `RABBITMQ_MNESIA_BASE`
+    /// `RABBITMQ_MNESIA_DIR` or `RABBITMQ_MNESIA_BASE`
     pub(crate) data: Option<PathBuf>,
     /// `RABBITMQ_DEFAULT_USER`
     pub(crate) default_user: Option<String>,
@@ -56,6 +56,16 @@ pub(crate) struct Environment {
     pub(crate) default_vhost: Option<String>,
     /// `XDG_DATA_HOME`, or `$HOME/.local/share`
     pub(crate) data_home: Option<PathBuf>,
+    /// `RABBITMQ_CONFIG_FILE`; its `.conf` may be left out
+    pub(crate) config: Option<PathBuf>,
+    /// `RABBITMQ_DEFAULT_USER_TAGS`, with commas
+    pub(crate) default_user_tags: Option<Vec<String>>,
+    /// `RABBITMQ_VM_MEMORY_HIGH_WATERMARK` of the container image
+    pub(crate) memory_high_watermark: Option<String>,
+    /// `RABBITMQ_SSL_…` of the container image: the options of TLS
+    pub(crate) ssl: Vec<(&'static str, String)>,
+    /// `RABBITMQ_PID_FILE`
+    pub(crate) pid_file: Option<PathBuf>,
     /// The process runs as root.
     pub(crate) root: bool,
     /// The machine's name.
@@ -66,22 +76,66 @@ impl Environment {
     /// Reads the environment of this process.
     pub(crate) fn read() -> Environment {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // The container image: a file that holds it. One that can not be read leaves the default in place,
+        // with which nobody but this host can log in.
+        let secret = |name: &str| {
+            let held = std::fs::read_to_string(text(name)?).ok()?;
+            Some(held.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let long_names = text("RABBITMQ_USE_LONGNAME").is_some_and(|word| word == "true");
         Environment {
             node_name: text("RABBITMQ_NODENAME"),
             port: text("RABBITMQ_NODE_PORT"),
             address: text("RABBITMQ_NODE_IP_ADDRESS"),
-            data: text("RABBITMQ_MNESIA_BASE").map(PathBuf::from),
-            default_user: text("RABBITMQ_DEFAULT_USER"),
-            default_pass: text("RABBITMQ_DEFAULT_PASS"),
+            data: text("RABBITMQ_MNESIA_DIR").or_else(|| text("RABBITMQ_MNESIA_BASE")).map(PathBuf::from),
+            default_user: text("RABBITMQ_DEFAULT_USER").or_else(|| secret("RABBITMQ_DEFAULT_USER_FILE")),
+            default_pass: text("RABBITMQ_DEFAULT_PASS").or_else(|| secret("RABBITMQ_DEFAULT_PASS_FILE")),
             default_vhost: text("RABBITMQ_DEFAULT_VHOST"),
             data_home: text("XDG_DATA_HOME")
                 .map(PathBuf::from)
                 .or_else(|| text("HOME").map(|home| PathBuf::from(home).join(".local/share"))),
+            config: text("RABBITMQ_CONFIG_FILE").map(PathBuf::from),
+            default_user_tags: text("RABBITMQ_DEFAULT_USER_TAGS")
+                .map(|tags| tags.split(',').map(|tag| tag.trim().to_owned()).collect()),
+            memory_high_watermark: text("RABBITMQ_VM_MEMORY_HIGH_WATERMARK"),
+            ssl: SSL_OPTIONS
+                .iter()
+                .filter_map(|name| Some((*name, text(&format!("RABBITMQ_SSL_{name}"))?)))
+                .collect(),
+            pid_file: text("RABBITMQ_PID_FILE").map(PathBuf::from),
             root: daemon::privilege::is_root(),
-            host: host_name(),
+            host: host_name(long_names),
         }
     }
 }
+
+impl Environment {
+    /// The file that `RABBITMQ_CONFIG_FILE` names.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        let named = self.config.as_ref()?;
+        let with_end = PathBuf::from(format!("{}.conf", named.display()));
+        Some(if !named.exists() && with_end.exists() { with_end } else { named.clone() })
+    }
+}
+
+/// What may stand behind `RABBITMQ_SSL_`.
+const SSL_OPTIONS: &[&str] = &["CACERTFILE", "CERTFILE", "KEYFILE", "VERIFY", "FAIL_IF_NO_PEER_CERT"];
+
+/// Variables whose values are no secrets, as `os_env` shows them.
+pub(crate) const SHOWN_VARIABLES: &[&str] = &[
+    "RABBITMQ_NODENAME",
+    "RABBITMQ_NODE_PORT",
+    "RABBITMQ_NODE_IP_ADDRESS",
+    "RABBITMQ_MNESIA_DIR",
+    "RABBITMQ_MNESIA_BASE",
+    "RABBITMQ_CONFIG_FILE",
+    "RABBITMQ_DEFAULT_USER",
+    "RABBITMQ_DEFAULT_USER_TAGS",
+    "RABBITMQ_DEFAULT_VHOST",
+    "RABBITMQ_VM_MEMORY_HIGH_WATERMARK",
+    "RABBITMQ_USE_LONGNAME",
+    "RABBITMQ_PID_FILE",
+];
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,9 +143,9 @@ impl std::fmt::Debug for Environment {
     }
 }
 
-/// The first label of the machine's name.
-fn host_name() -> String {
+/// The first label of the machine's name, or all of it.
+fn host_name(long: bool) -> String {
     let full = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let short = full.split('.').next().unwrap_or_default();
-    if short.is_empty() { "localhost".to_owned() } else { short.to_owned() }
+    let name = if long { full.as_str() } else { full.split('.').next().unwrap_or_default() };
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }

@@ -4,7 +4,9 @@
 //! is reported at once, with its place.
 
 pub(crate) mod cli;
+mod rabbit_conf;
 mod raw;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -31,7 +33,7 @@ use toml::Spanned;
 /// what it announces unless told otherwise; `platform` and `information` say what it really is.
 const PRODUCT: &str = "RabbitMQ";
 /// The RabbitMQ version whose behaviour was taken as reference.
-const VERSION: &str = "3.10.8";
+pub(crate) const VERSION: &str = "3.10.8";
 
 const AMQP_PORT: u16 = 5672;
 const MANAGEMENT_PORT: u16 = 15672;
@@ -45,6 +47,16 @@ pub(crate) struct Config {
     pub(crate) data: Option<PathBuf>,
     /// `definitions.json` to import when the data directory is new.
     pub(crate) definitions: Option<PathBuf>,
+    /// Import it at every start.
+    pub(crate) definitions_at_every_start: bool,
+    /// Files that were read.
+    pub(crate) files: Vec<PathBuf>,
+    /// The node's name was asked for; otherwise it comes from the host, or from the data directory.
+    pub(crate) node_name_given: bool,
+    /// The cluster's name was asked for.
+    cluster_name_given: bool,
+    /// Where to write the process id.
+    pub(crate) pid_file: Option<PathBuf>,
     /// AMQP.
     pub(crate) amqp: AmqpConfig,
     /// Addresses of the HTTP API; empty when it is off.
@@ -129,6 +141,10 @@ pub(crate) struct DefaultUser {
     pub(crate) password: String,
     /// The vhost that is made, with all permissions for the user.
     pub(crate) vhost: String,
+    /// Its tags.
+    pub(crate) tags: Vec<String>,
+    /// What it may do there.
+    pub(crate) permissions: PermissionPatterns,
 }
 
 impl std::fmt::Debug for DefaultUser {
@@ -170,24 +186,42 @@ pub(crate) struct ConfiguredUser {
 impl Config {
     /// Reads the file named on the command line, if any, and puts everything together.
     pub(crate) fn load(args: &NodeArgs, environment: &Environment) -> Result<Config, Diagnostics> {
-        match &args.config {
-            Some(path) => {
-                let text = daemon::config::read_text(path)?;
-                Config::from_text(&text, &path.display().to_string(), args, environment)
-            }
-            None => Config::from_text("", "", args, environment),
-        }
+        let Some(path) = args.config.clone().or_else(|| environment.config_file()) else {
+            return Config::from_text("", "", args, environment);
+        };
+        let text = daemon::config::read_text(&path)?;
+        let mut config = Config::from_text(&text, &path.display().to_string(), args, environment)?;
+        config.files.push(path);
+        Ok(config)
     }
 
-    /// The same with the file's text at hand; `file` is its name for messages.
+    /// Takes over the name that the data directory has, when no other was asked for: a host that was renamed
+    /// is still the same node.
+    pub(crate) fn keep_node_name(&mut self, kept: String) {
+        if self.node_name_given || kept == self.node_name {
+            return;
+        }
+        if !self.cluster_name_given {
+            self.amqp.cluster_name.clone_from(&kept);
+        }
+        self.node_name = kept;
+    }
+
+    /// The same with the file's text at hand; `file` is its name for messages. A name that ends in `.conf` is
+    /// that of a `rabbitmq.conf`.
     pub(crate) fn from_text(
         text: &str,
         file: &str,
         args: &NodeArgs,
         environment: &Environment,
     ) -> Result<Config, Diagnostics> {
-        let raw: RawConfig = daemon::config::parse_toml(text, file)?;
-        let mut check = Checker { text, file, found: Diagnostics::new() };
+        let (mut raw, found) = if file.ends_with(".conf") {
+            rabbit_conf::read(text, file)
+        } else {
+            (daemon::config::parse_toml(text, file)?, Diagnostics::new())
+        };
+        let mut check = Checker { text, file, found };
+        check.tls_of_environment(&mut raw, environment);
         let mut config = check.config(&raw, args, environment);
         if check.found.has_errors() {
             check.found.sort();
@@ -211,13 +245,20 @@ impl Checker<'_> {
         let amqp = self.amqp(raw, args, environment, &node_name);
         let management = self.management(raw, args);
         Config {
-            data: (!args.ephemeral).then(|| data_directory(raw, args, environment)),
+            data: (!args.ephemeral).then(|| data_directory(raw.node.data.clone(), args, environment)),
             definitions: raw.node.definitions.clone(),
+            definitions_at_every_start: raw.node.definitions_at_every_start,
+            files: Vec::new(),
+            node_name_given: args.node.is_some()
+                || environment.node_name.is_some()
+                || raw.node.name.is_some(),
+            cluster_name_given: raw.amqp.cluster_name.is_some(),
+            pid_file: environment.pid_file.clone(),
             management,
             management_tls: self.management_tls(raw, args),
             log: self.log(raw, args),
-            limits: self.limits(raw),
-            default_user: default_user(raw, environment),
+            limits: self.limits(raw, environment),
+            default_user: self.default_user(raw, environment),
             users: raw.users.iter().map(|user| self.user(user)).collect(),
             vhosts: raw
                 .vhosts
@@ -366,8 +407,8 @@ impl Checker<'_> {
         options
     }
 
-    fn limits(&mut self, raw: &RawConfig) -> Limits {
-        let memory = match raw.limits.memory_high_watermark.as_ref() {
+    fn limits(&mut self, raw: &RawConfig, environment: &Environment) -> Limits {
+        let mut memory = match raw.limits.memory_high_watermark.as_ref() {
             None => MemoryLimit::Share(0.4),
             Some(span) => match span.get_ref() {
                 Watermark::Share(share) if (0.0..=1.0).contains(share) => MemoryLimit::Share(*share),
@@ -381,6 +422,24 @@ impl Checker<'_> {
                 }
             },
         };
+        if let Some(written) = &environment.memory_high_watermark {
+            // The container image: a share, a percentage or a size.
+            let share = written.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+            let percent =
+                written.strip_suffix('%').and_then(|text| text.parse::<f64>().ok()).map(|it| it / 100.0);
+            memory = match (share.or(percent.filter(|share| (0.0..=1.0).contains(share))), octets_of(written))
+            {
+                (Some(share), _) => MemoryLimit::Share(share),
+                (None, Some(octets)) => MemoryLimit::Octets(octets),
+                (None, None) => {
+                    let message = format!(
+                        "RABBITMQ_VM_MEMORY_HIGH_WATERMARK is `{written}`, which is no share and no size"
+                    );
+                    self.found.push(Diagnostic::error("environment", message).help("write 0.4, 40% or 2GiB"));
+                    memory
+                }
+            };
+        }
         let disk_free = match raw.limits.disk_free.as_ref() {
             None => 50_000_000,
             Some(span) => span.get_ref().octets().unwrap_or_else(|| {
@@ -394,6 +453,37 @@ impl Checker<'_> {
             memory,
             disk_free,
         }
+    }
+
+    fn default_user(&mut self, raw: &RawConfig, environment: &Environment) -> DefaultUser {
+        let pick = |environment: &Option<String>, raw: &Option<String>, default: &str| {
+            environment.clone().or_else(|| raw.clone()).unwrap_or_else(|| default.to_owned())
+        };
+        let patterns = &raw.amqp.default_permissions;
+        let mut pattern = |text: &Option<Spanned<String>>| match text {
+            Some(text) => self.pattern(text),
+            None => Arc::from(".*"),
+        };
+        let permissions = PermissionPatterns {
+            configure: pattern(&patterns.configure),
+            write: pattern(&patterns.write),
+            read: pattern(&patterns.read),
+        };
+        let tags = environment.default_user_tags.clone().or_else(|| raw.amqp.default_user_tags.clone());
+        DefaultUser {
+            name: pick(&environment.default_user, &raw.amqp.default_user, "guest"),
+            password: pick(&environment.default_pass, &raw.amqp.default_pass, "guest"),
+            vhost: pick(&environment.default_vhost, &raw.amqp.default_vhost, "/"),
+            tags: tags.unwrap_or_else(|| vec!["administrator".to_owned()]),
+            permissions,
+        }
+    }
+
+    fn pattern(&mut self, text: &Spanned<String>) -> Arc<str> {
+        if let Err(error) = Pattern::new(text.get_ref()) {
+            self.wrong("pattern", text, format!("not a regular expression: {error}"), "");
+        }
+        Arc::from(text.get_ref().as_str())
     }
 
     fn user(&mut self, raw: &RawUser) -> ConfiguredUser {
@@ -411,16 +501,10 @@ impl Checker<'_> {
             .permissions
             .iter()
             .map(|permission| {
-                let mut pattern = |text: &Spanned<String>| -> Arc<str> {
-                    if let Err(error) = Pattern::new(text.get_ref()) {
-                        self.wrong("pattern", text, format!("not a regular expression: {error}"), "");
-                    }
-                    Arc::from(text.get_ref().as_str())
-                };
                 let patterns = PermissionPatterns {
-                    configure: pattern(&permission.configure),
-                    write: pattern(&permission.write),
-                    read: pattern(&permission.read),
+                    configure: self.pattern(&permission.configure),
+                    write: self.pattern(&permission.write),
+                    read: self.pattern(&permission.read),
                 };
                 (permission.vhost.clone(), patterns)
             })
@@ -527,28 +611,23 @@ fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
     text.parse().ok().map(|ip| SocketAddr::new(ip, default_port))
 }
 
-fn data_directory(raw: &RawConfig, args: &NodeArgs, environment: &Environment) -> PathBuf {
+/// Octets of a size as it is written in files and on command lines.
+pub(crate) fn octets_of(text: &str) -> Option<u64> {
+    raw::Size::Text(text.to_owned()).octets()
+}
+
+/// Where the data is when the file does not say so; also where tools look for it.
+pub(crate) fn data_directory(
+    configured: Option<PathBuf>,
+    args: &NodeArgs,
+    environment: &Environment,
+) -> PathBuf {
+    let home =
+        || environment.data_home.as_ref().filter(|_| !environment.root).map(|home| home.join("broker"));
     args.data
         .clone()
         .or_else(|| environment.data.clone())
-        .or_else(|| raw.node.data.clone())
-        .or_else(|| {
-            if environment.root {
-                None
-            } else {
-                environment.data_home.as_ref().map(|home| home.join("broker"))
-            }
-        })
+        .or(configured)
+        .or_else(home)
         .unwrap_or_else(|| PathBuf::from("/var/lib/broker"))
-}
-
-fn default_user(raw: &RawConfig, environment: &Environment) -> DefaultUser {
-    let pick = |environment: &Option<String>, raw: &Option<String>, default: &str| {
-        environment.clone().or_else(|| raw.clone()).unwrap_or_else(|| default.to_owned())
-    };
-    DefaultUser {
-        name: pick(&environment.default_user, &raw.amqp.default_user, "guest"),
-        password: pick(&environment.default_pass, &raw.amqp.default_pass, "guest"),
-        vhost: pick(&environment.default_vhost, &raw.amqp.default_vhost, "/"),
-    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct RawNode {
     pub(crate) data: Option<PathBuf>,
     /// `definitions.json` to import when the data directory is new.
     pub(crate) definitions: Option<PathBuf>,
+    /// Import it at every start.
+    pub(crate) definitions_at_every_start: bool,
 }
 
 /// `[amqp]`
@@ -44,6 +46,8 @@ pub(crate) struct RawAmqp {
     pub(crate) default_user: Option<String>,
     pub(crate) default_pass: Option<String>,
     pub(crate) default_vhost: Option<String>,
+    pub(crate) default_user_tags: Option<Vec<String>>,
+    pub(crate) default_permissions: RawDefaultPermissions,
     pub(crate) product: Option<String>,
     pub(crate) version: Option<Spanned<String>>,
     pub(crate) cluster_name: Option<String>,
@@ -51,6 +55,15 @@ pub(crate) struct RawAmqp {
     /// Clients come through a proxy that says who they are.
     pub(crate) proxy_protocol: bool,
     pub(crate) tls: Option<Spanned<RawTls>>,
+}
+
+/// What the default user may do in the default vhost.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawDefaultPermissions {
+    pub(crate) configure: Option<Spanned<String>>,
+    pub(crate) write: Option<Spanned<String>>,
+    pub(crate) read: Option<Spanned<String>>,
 }
 
 /// `[amqp.tls]` and `[management.tls]`; the names of RabbitMQ's `ssl_options` work too.

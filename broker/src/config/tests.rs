@@ -208,3 +208,61 @@ fn mistakes_about_tls_say_what_to_write() {
     let warned = read("[amqp]\nauth_mechanisms = ['PLAIN', 'EXTERNAL']\n").unwrap().warnings.render(false);
     assert!(warned.contains("EXTERNAL needs the certificates of clients"), "{warned}");
 }
+
+#[test]
+fn a_name_nobody_asked_for_is_the_one_the_data_has() {
+    let mut config = read("").unwrap();
+    config.keep_node_name("rabbit@before".to_owned());
+    assert_eq!(
+        (config.node_name.as_str(), config.amqp.cluster_name.as_str()),
+        ("rabbit@before", "rabbit@before")
+    );
+    let mut config = read("[node]\nname = 'rabbit@asked'\n[amqp]\ncluster_name = 'prod'\n").unwrap();
+    config.keep_node_name("rabbit@before".to_owned());
+    assert_eq!((config.node_name.as_str(), config.amqp.cluster_name.as_str()), ("rabbit@asked", "prod"));
+}
+
+#[test]
+fn variables_of_the_container_image() {
+    let with = |watermark: &str| {
+        let environment = Environment {
+            memory_high_watermark: Some(watermark.to_owned()),
+            default_user_tags: Some(vec!["monitoring".to_owned()]),
+            ..environment()
+        };
+        Config::from_text("", "", &NodeArgs::default(), &environment)
+    };
+    assert_eq!(with("0.7").unwrap().limits.memory, MemoryLimit::Share(0.7));
+    assert_eq!(with("70%").unwrap().limits.memory, MemoryLimit::Share(0.7));
+    assert_eq!(with("2GiB").unwrap().limits.memory, MemoryLimit::Octets(2 << 30));
+    assert_eq!(with("0.7").unwrap().default_user.tags, ["monitoring"]);
+    let said = with("much").unwrap_err().render(false);
+    assert!(said.contains("RABBITMQ_VM_MEMORY_HIGH_WATERMARK") && said.contains("write 0.4"), "{said}");
+}
+
+#[test]
+fn what_is_shown_of_a_configuration_holds_no_secret() {
+    let config =
+        read("[amqp]\ndefault_pass = 'hidden1'\n[[users]]\nname = 'a'\npassword = 'hidden2'\n").unwrap();
+    let shown = serde_json::Value::Object(config.shown()).to_string();
+    assert!(shown.contains("\"users\":[\"a\"]") && !shown.contains("hidden"), "{shown}");
+}
+
+#[test]
+fn tls_by_the_variables_of_the_container_image() {
+    let (folder, _) = tls_files();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let ssl = vec![
+        ("CERTFILE", file("cert")),
+        ("KEYFILE", file("key")),
+        ("CACERTFILE", file("ca")),
+        ("VERIFY", "verify_peer".to_owned()),
+    ];
+    let environment = Environment { ssl: ssl.clone(), ..environment() };
+    let tls = Config::from_text("", "", &NodeArgs::default(), &environment).unwrap().amqp.tls.unwrap();
+    assert_eq!(tls.listen, ["0.0.0.0:5671".parse().unwrap()]);
+    assert_eq!(tls.server.options().verify, Verify::Peer);
+    let environment = Environment { ssl: ssl[..1].to_vec(), ..environment };
+    let said = Config::from_text("", "", &NodeArgs::default(), &environment).unwrap_err().render(false);
+    assert!(said.contains("`key` is missing"), "{said}");
+}

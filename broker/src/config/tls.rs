@@ -1,8 +1,8 @@
 //! `[amqp.tls]` and `[management.tls]`: options in RabbitMQ's words, and certificate files that can be used.
 
 use super::Checker;
-use super::cli::NodeArgs;
-use super::raw::{RawConfig, RawTls};
+use super::cli::{Environment, NodeArgs};
+use super::raw::{Addresses, RawConfig, RawTls};
 use crate::auth::Mechanism;
 use crate::tls::{About, CertLogin, LoginFrom, SanType, TlsError, TlsOptions, TlsServer, Verify};
 use daemon::diagnostic::Diagnostic;
@@ -30,6 +30,27 @@ impl Checker<'_> {
     pub(super) fn amqp_tls(&mut self, raw: &RawConfig, args: &NodeArgs) -> Option<TlsListeners> {
         let raw = raw.amqp.tls.as_ref()?;
         self.tls(raw.get_ref(), raw, args, AMQPS_PORT, &[])
+    }
+
+    /// TLS as the container image's variables have it, on all addresses; what a file says takes its place.
+    pub(super) fn tls_of_environment(&mut self, raw: &mut RawConfig, environment: &Environment) {
+        if environment.ssl.is_empty() || raw.amqp.tls.is_some() {
+            return;
+        }
+        let nowhere = |text: &str| Spanned::new(0..0, text.to_owned());
+        let path = |text: &str| Some(Spanned::new(0..0, PathBuf::from(text)));
+        let all = Addresses::One(format!(":{AMQPS_PORT}"));
+        let mut tls = RawTls { listen: Some(Spanned::new(0..0, all)), ..RawTls::default() };
+        for (name, value) in &environment.ssl {
+            match *name {
+                "CACERTFILE" => tls.ca = path(value),
+                "CERTFILE" => tls.cert = path(value),
+                "KEYFILE" => tls.key = path(value),
+                "VERIFY" => tls.verify = Some(nowhere(value)),
+                _ => tls.fail_if_no_peer_cert = Some(Spanned::new(0..0, value == "true")),
+            }
+        }
+        raw.amqp.tls = Some(Spanned::new(0..0, tls));
     }
 
     pub(super) fn management_tls(&mut self, raw: &RawConfig, args: &NodeArgs) -> Option<TlsListeners> {

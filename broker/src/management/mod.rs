@@ -28,19 +28,19 @@ mod vhosts;
 
 use crate::node::Node;
 use crate::tls::TlsServer;
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
+use axum::{Extension, Router};
 use rates::Rates;
 use reply::Refusal;
-use secure::{Peer, TlsListener};
+use secure::{Local, Peer, TlsListener};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// Octets a request may have; definitions are the largest.
 const MAX_BODY: usize = 64 << 20;
@@ -87,6 +87,13 @@ pub(crate) async fn serve(
         Some(tls) => axum::serve(TlsListener::new(listener, tls), service).await,
         None => axum::serve(listener, service).await,
     }
+}
+
+/// Serves the API on the control socket, where nobody has to log in, together with `more` that only belongs there.
+pub(crate) async fn serve_local(api: Arc<Api>, listener: UnixListener, more: Router) -> std::io::Result<()> {
+    let routes = router(api).merge(more).layer(Extension(Local));
+    let outer = Router::new().fallback_service(routes).layer(middleware::map_request(trim_slash));
+    axum::serve(listener, outer.into_make_service_with_connect_info::<Peer>()).await
 }
 
 fn router(api: Arc<Api>) -> Router {

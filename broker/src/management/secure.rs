@@ -4,10 +4,10 @@ use crate::tls::TlsServer;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +33,17 @@ impl Connected<IncomingStream<'_, TlsListener>> for Peer {
         Peer(*stream.remote_addr())
     }
 }
+
+/// A client of the control socket is on this machine.
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Peer {
+        Peer(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+}
+
+/// Marks requests that came through the control socket, which only the node's own user can open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Local;
 
 /// A client whose handshake is done.
 type Secured = (TlsStream<TcpStream>, SocketAddr);

@@ -72,7 +72,7 @@ pub(super) async fn put(
         return Err(Refusal::bad_request("a vhost name has 1 to 255 octets"));
     }
     api.node.metadata.propose(command).await?;
-    if !known {
+    if !known && !caller.local {
         // RabbitMQ: whoever adds a vhost may use it.
         let everything: Arc<str> = Arc::from(".*");
         let patterns = PermissionPatterns {

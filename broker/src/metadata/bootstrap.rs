@@ -4,7 +4,7 @@ use super::Metadata;
 use super::definitions::{self, ImportError};
 use crate::auth;
 use crate::config::{Config, ConfiguredPassword, ConfiguredUser};
-use broker_core::meta::{MetaCommand, MetaError, PasswordHash, PermissionPatterns, User};
+use broker_core::meta::{MetaCommand, MetaError, PasswordHash, User};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,10 +41,10 @@ pub(crate) enum BootstrapError {
 /// As with RabbitMQ, definitions that bring users or vhosts take the place of the defaults.
 pub(crate) async fn bootstrap(metadata: &Metadata, config: &Config) -> Result<bool, BootstrapError> {
     let new = metadata.is_empty();
+    if let Some(path) = config.definitions.as_ref().filter(|_| new || config.definitions_at_every_start) {
+        import_file(metadata, path).await?;
+    }
     if new {
-        if let Some(path) = &config.definitions {
-            import_file(metadata, path).await?;
-        }
         add_defaults(metadata, config).await?;
     }
     for (name, description) in &config.vhosts {
@@ -67,14 +67,14 @@ async fn add_defaults(metadata: &Metadata, config: &Config) -> Result<(), Bootst
         let user = User {
             name: Arc::from(default.name.as_str()),
             password: Some(hash(default.password.clone()).await?),
-            tags: vec!["administrator".to_owned()],
+            tags: default.tags.clone(),
         };
         metadata.propose(MetaCommand::AddUser { user }).await?;
         metadata
             .propose(MetaCommand::SetPermissions {
                 user: Arc::from(default.name.as_str()),
                 vhost: Arc::from(default.vhost.as_str()),
-                patterns: everything(),
+                patterns: default.permissions.clone(),
             })
             .await?;
     }
@@ -136,9 +136,4 @@ fn vhost(name: &str, description: &str) -> MetaCommand {
         tracing: false,
         default_queue_type: None,
     }
-}
-
-fn everything() -> PermissionPatterns {
-    let all: Arc<str> = Arc::from(".*");
-    PermissionPatterns { configure: Arc::clone(&all), write: Arc::clone(&all), read: all }
 }

@@ -151,6 +151,13 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
+    /// The node that the data in `path` belongs to, if there is any that can be understood. Nothing is locked.
+    #[must_use]
+    pub fn known_node(path: &Path) -> Option<String> {
+        let text = fs::read_to_string(path.join(NODE)).ok()?;
+        Identity::parse(&text).ok().map(|identity| identity.node)
+    }
+
     /// Whose data it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod ctl;
 mod http;
 
 use harness::shared::Shared;

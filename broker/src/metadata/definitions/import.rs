@@ -458,6 +458,11 @@ fn policy(raw: &RawPolicy) -> Result<Policy, ImportError> {
     let definition = match &raw.definition {
         Value::Object(fields) => fields.clone(),
         Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+        // rabbitmqctl's export of operator policies has pairs: [["max-length", 2]].
+        Value::Array(pairs) if pairs.iter().all(|pair| pair[0].is_string() && pair[1] != Value::Null) => {
+            let name = |pair: &Value| pair[0].as_str().unwrap_or_default().to_owned();
+            pairs.iter().map(|pair| (name(pair), pair[1].clone())).collect()
+        }
         _ => {
             return Err(ImportError::Malformed(format!(
                 "the definition of policy '{}' is not an object",

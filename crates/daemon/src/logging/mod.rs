@@ -8,19 +8,22 @@
 //! Under systemd (`JOURNAL_STREAM` set) the text form leaves the time out, as the journal has its own.
 
 mod batch;
+mod recent;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, reload};
 
 pub use self::batch::flush;
+pub use self::recent::recent;
 use crate::clock::LocalTime;
 
 /// How a log line looks.
@@ -60,6 +63,8 @@ pub struct LogOptions {
     /// Lines below a warning may wait a moment (20 ms) and are written together. Not for a program that goes to
     /// the background by itself: the thread that writes them would stay behind. Off on a terminal.
     pub batched: bool,
+    /// So many of the last lines can be asked for with [`recent`].
+    pub recent: usize,
 }
 
 /// The logging flags every daemon has; flatten it into the program's own arguments.
@@ -103,12 +108,9 @@ pub enum LogError {
 /// When the level cannot be understood, or logging was started before.
 pub fn init(options: &LogOptions) -> Result<(), LogError> {
     let level = if options.level.is_empty() { "info" } else { options.level.as_str() };
-    let wrong = |_| LogError::Level(level.to_owned());
-    let mut filter = EnvFilter::try_new(level).map_err(wrong)?;
-    for library in options.quiet.iter().filter(|_| !["error", "off"].contains(&level)) {
-        if !level.contains(library) {
-            filter = filter.add_directive(format!("{library}=warn").parse().map_err(wrong)?);
-        }
+    let filter = filter(level, options.quiet)?;
+    if options.recent > 0 {
+        recent::keep(options.recent);
     }
     let terminal = match options.target {
         LogTarget::Stderr => std::io::stderr().is_terminal(),
@@ -122,12 +124,55 @@ pub fn init(options: &LogOptions) -> Result<(), LogError> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).event_format(lines);
     match options.target {
         target if options.batched && !terminal => {
-            builder.with_writer(batch::start(target).map_err(LogError::Thread)?).try_init()
+            let writer = batch::start(target).map_err(LogError::Thread)?;
+            let builder = builder.with_writer(writer).with_filter_reloading();
+            adjust_through(builder.reload_handle(), options.quiet);
+            builder.try_init()
         }
-        LogTarget::Stderr => builder.with_writer(std::io::stderr).try_init(),
-        LogTarget::Stdout => builder.with_writer(std::io::stdout).try_init(),
+        LogTarget::Stderr => {
+            let builder = builder.with_writer(std::io::stderr).with_filter_reloading();
+            adjust_through(builder.reload_handle(), options.quiet);
+            builder.try_init()
+        }
+        LogTarget::Stdout => {
+            let builder = builder.with_writer(std::io::stdout).with_filter_reloading();
+            adjust_through(builder.reload_handle(), options.quiet);
+            builder.try_init()
+        }
     }
     .map_err(|_| LogError::AlreadySet)
+}
+
+/// Puts another level in the place of the one of the start.
+type Adjust = Box<dyn Fn(&str) -> Result<(), LogError> + Send + Sync>;
+
+static ADJUST: OnceLock<Adjust> = OnceLock::new();
+
+fn adjust_through<S: 'static>(handle: reload::Handle<EnvFilter, S>, quiet: &'static [&'static str]) {
+    let adjust = move |level: &str| {
+        handle.reload(filter(level, quiet)?).map_err(|_| LogError::Level(level.to_owned()))
+    };
+    let _ = ADJUST.set(Box::new(adjust));
+}
+
+/// Changes the level of a running process.
+///
+/// # Errors
+/// When the level cannot be understood. Without [`init`] there is nothing to change.
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    ADJUST.get().map_or(Ok(()), |adjust| adjust(level))
+}
+
+/// What passes at a level, with less of some libraries.
+fn filter(level: &str, quiet: &[&str]) -> Result<EnvFilter, LogError> {
+    let wrong = |_| LogError::Level(level.to_owned());
+    let mut filter = EnvFilter::try_new(level).map_err(wrong)?;
+    for library in quiet.iter().filter(|_| !["error", "off"].contains(&level)) {
+        if !level.contains(library) {
+            filter = filter.add_directive(format!("{library}=warn").parse().map_err(wrong)?);
+        }
+    }
+    Ok(filter)
 }
 
 /// Writes one event as one line.
@@ -148,6 +193,18 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
+        if !recent::is_kept() {
+            return self.write(&mut writer, event);
+        }
+        let mut line = String::new();
+        self.write(&mut line, event)?;
+        recent::add(&line);
+        writer.write_str(&line)
+    }
+}
+
+impl Lines {
+    fn write(&self, writer: &mut dyn std::fmt::Write, event: &Event<'_>) -> std::fmt::Result {
         let mut fields = Fields { json: self.json, ..Fields::default() };
         event.record(&mut fields);
         let now = LocalTime::now();

@@ -1,0 +1,53 @@
+//! The settings of a node as `environment` shows them: what is secret is not among them.
+
+use super::{Config, MemoryLimit};
+use serde_json::{Map, Value, json};
+
+impl Config {
+    /// Every setting by its name in `broker.toml`.
+    pub(crate) fn shown(&self) -> Map<String, Value> {
+        let list = |addresses: &[std::net::SocketAddr]| -> Value {
+            addresses.iter().map(|address| Value::from(address.to_string())).collect()
+        };
+        let tls = |tls: &Option<super::TlsListeners>| tls.as_ref().map(|tls| list(&tls.listen));
+        let amqp = &self.amqp;
+        let mechanisms: Vec<&str> = amqp.auth_mechanisms.iter().map(|mechanism| mechanism.name()).collect();
+        let all = [
+            ("node.name", json!(self.node_name)),
+            ("node.data", json!(self.data)),
+            ("node.definitions", json!(self.definitions)),
+            ("node.definitions_at_every_start", json!(self.definitions_at_every_start)),
+            ("amqp.listen", list(&amqp.listen)),
+            ("amqp.tls.listen", json!(tls(&amqp.tls))),
+            ("amqp.heartbeat", json!(amqp.heartbeat)),
+            ("amqp.frame_max", json!(amqp.frame_max)),
+            ("amqp.channel_max", json!(amqp.channel_max)),
+            ("amqp.max_message_size", json!(amqp.max_message_size)),
+            ("amqp.consumer_timeout", json!(amqp.consumer_timeout_ms)),
+            ("amqp.loopback_users", json!(amqp.loopback_users.0)),
+            ("amqp.default_user", json!(self.default_user.name)),
+            ("amqp.default_vhost", json!(self.default_user.vhost)),
+            ("amqp.default_user_tags", json!(self.default_user.tags)),
+            ("amqp.product", json!(amqp.product)),
+            ("amqp.version", json!(amqp.version)),
+            ("amqp.cluster_name", json!(amqp.cluster_name)),
+            ("amqp.auth_mechanisms", json!(mechanisms)),
+            ("amqp.proxy_protocol", json!(amqp.proxy_protocol)),
+            ("management.listen", list(&self.management)),
+            ("management.tls.listen", json!(tls(&self.management_tls))),
+            ("log.level", json!(self.log.level)),
+            ("limits.max_connections", json!(self.limits.max_connections)),
+            ("limits.disk_free", json!(self.limits.disk_free)),
+            (
+                "limits.memory_high_watermark",
+                match self.limits.memory {
+                    MemoryLimit::Share(share) => json!(share),
+                    MemoryLimit::Octets(octets) => json!(octets),
+                },
+            ),
+            ("users", self.users.iter().map(|user| Value::from(user.name.as_str())).collect()),
+            ("vhosts", self.vhosts.iter().map(|(name, _)| Value::from(name.as_str())).collect()),
+        ];
+        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}

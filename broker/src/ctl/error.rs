@@ -1,0 +1,86 @@
+//! What goes wrong on a command line, with RabbitMQ's exit codes (those of `sysexits.h`).
+
+use daemon::exit::Exit;
+use std::fmt;
+
+/// No such user. RabbitMQ's tools alone have a number for it.
+pub(super) const NO_USER: u8 = 67;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) struct CtlError {
+    /// The exit code.
+    pub(super) code: u8,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The command line is wrong: shown with the command's usage.
+    Arguments(String),
+    /// The node said no.
+    Refused(String),
+    /// A whole message.
+    Plain(String),
+}
+
+impl CtlError {
+    /// The arguments do not fit the command.
+    pub(super) fn usage(message: impl Into<String>) -> CtlError {
+        CtlError { code: Exit::Usage.code(), kind: Kind::Arguments(message.into()) }
+    }
+
+    /// An argument that can not be used.
+    pub(super) fn bad_argument(message: impl fmt::Display) -> CtlError {
+        let text = format!("Bad argument: {message}");
+        CtlError { code: Exit::DataError.code(), kind: Kind::Arguments(text) }
+    }
+
+    /// The node refused it.
+    pub(super) fn refused(code: u8, message: impl Into<String>) -> CtlError {
+        CtlError { code, kind: Kind::Refused(message.into()) }
+    }
+
+    /// Something that was named is not there.
+    pub(super) fn unavailable(message: impl Into<String>) -> CtlError {
+        CtlError::refused(Exit::Unavailable.code(), message)
+    }
+
+    /// A user that is not there.
+    pub(super) fn no_user(name: &str) -> CtlError {
+        CtlError::refused(NO_USER, format!("User \"{name}\" does not exist"))
+    }
+
+    /// A vhost that is not there.
+    pub(super) fn no_vhost(name: &str) -> CtlError {
+        CtlError::unavailable(format!("Virtual host {name} does not exist"))
+    }
+
+    /// A message that says all by itself.
+    pub(super) fn plain(exit: Exit, message: impl Into<String>) -> CtlError {
+        CtlError { code: exit.code(), kind: Kind::Plain(message.into()) }
+    }
+
+    /// What this node can not do, in one sentence.
+    pub(super) fn unsupported(message: impl Into<String>) -> CtlError {
+        CtlError::plain(Exit::Usage, format!("Error: {}", message.into()))
+    }
+
+    /// What to write to standard error; `given` are the arguments, `usage` is the command's.
+    pub(super) fn render(&self, given: &[String], usage: &str) -> String {
+        match &self.kind {
+            Kind::Arguments(message) => format!(
+                "Error (argument validation): {message}\nArguments given:\n\t{}\n\nUsage\n\n{usage}",
+                given.join(" ")
+            ),
+            Kind::Refused(message) => format!("Error:\n{message}"),
+            Kind::Plain(message) => message.clone(),
+        }
+    }
+}
+
+impl From<std::io::Error> for CtlError {
+    fn from(error: std::io::Error) -> CtlError {
+        CtlError::plain(Exit::Io, format!("Error: {error}"))
+    }
+}

@@ -1,0 +1,178 @@
+//! The node's side of the control socket: what the HTTP API does not have, because it is for this machine only.
+
+use crate::alarms::machine_memory;
+use crate::config::{MemoryLimit, octets_of};
+use crate::node::Node;
+use axum::Router;
+use axum::extract::{Json, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Lines of the log that the node keeps for `log_tail`.
+pub(crate) const LOG_LINES: usize = 1000;
+
+/// What the node knows about how it was started.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// The node.
+    pub(crate) node: Arc<Node>,
+    /// Where its data is.
+    pub(crate) data: PathBuf,
+    /// Files it was configured by.
+    pub(crate) config_files: Vec<String>,
+    /// Its settings, without secrets.
+    pub(crate) settings: Map<String, Value>,
+    /// The variables of the environment that it read, without secrets.
+    pub(crate) environment: Map<String, Value>,
+}
+
+/// The routes beside the API.
+pub(crate) fn routes(control: Control) -> Router {
+    Router::new()
+        .route("/local/identity", get(identity))
+        .route("/local/environment", get(environment))
+        .route("/local/stop", post(stop))
+        .route("/local/memory-watermark", put(set_memory_watermark))
+        .route("/local/disk-limit", put(set_disk_limit))
+        .route("/local/log-level", put(set_log_level))
+        .route("/local/log", get(log))
+        .route("/local/give-back-memory", post(give_back_memory))
+        .route("/local/listeners", put(suspend))
+        .with_state(Arc::new(control))
+}
+
+type Shared = State<Arc<Control>>;
+
+async fn identity(State(control): Shared) -> Json<Value> {
+    Json(json!({
+        "node": control.node.settings.node, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+        "db_dir": control.data, "config_files": control.config_files, "log_files": ["<stdout>"],
+        "environment": control.environment,
+    }))
+}
+
+async fn environment(State(control): Shared) -> Json<Value> {
+    let mut settings = control.settings.clone();
+    let alarms = &control.node.alarms;
+    settings.insert("limits.memory_high_watermark".to_owned(), json!(alarms.memory_limit()));
+    settings.insert("limits.disk_free".to_owned(), json!(alarms.disk_limit()));
+    Json(Value::Object(settings))
+}
+
+/// The same as SIGTERM. The answer leaves before the node has closed its sockets.
+async fn stop(State(control): Shared) -> Response {
+    tracing::info!(node = control.node.settings.node, "stop asked for on the control socket");
+    match kill(Pid::this(), Signal::SIGTERM) {
+        Ok(()) => Json(json!({"pid": std::process::id()})).into_response(),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// `relative` to the machine's memory, or `absolute`.
+#[derive(Debug, Deserialize)]
+struct Limit {
+    relative: Option<f64>,
+    absolute: Option<String>,
+}
+
+async fn set_memory_watermark(State(control): Shared, Json(limit): Json<Limit>) -> Response {
+    let limit = match limit {
+        Limit { relative: Some(share), .. } if (0.0..=1.0).contains(&share) => MemoryLimit::Share(share),
+        Limit { absolute: Some(size), .. } => match octets_of(&size) {
+            Some(octets) => MemoryLimit::Octets(octets),
+            None => return not_a_size(&size),
+        },
+        _ => return refused(StatusCode::BAD_REQUEST, "a share lies between 0.0 and 1.0"),
+    };
+    tracing::warn!(?limit, "memory high watermark changed until the next start");
+    control.node.alarms.set_memory_limit(limit);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn set_disk_limit(State(control): Shared, Json(limit): Json<Limit>) -> Response {
+    let octets = match limit {
+        Limit { relative: Some(share), .. } => (machine_memory() as f64 * share) as u64,
+        Limit { absolute: Some(size), .. } => match octets_of(&size) {
+            Some(octets) => octets,
+            None => return not_a_size(&size),
+        },
+        _ => return refused(StatusCode::BAD_REQUEST, "no limit is given"),
+    };
+    tracing::warn!(octets, "disk free limit changed until the next start");
+    control.node.alarms.set_disk_limit(octets);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The level to log at.
+#[derive(Debug, Deserialize)]
+struct Level {
+    level: String,
+}
+
+async fn set_log_level(Json(Level { level }): Json<Level>) -> Response {
+    // RabbitMQ's names.
+    let own = match level.as_str() {
+        "warning" | "notice" => "warn",
+        "critical" | "alert" | "emergency" => "error",
+        "none" => "off",
+        known @ ("debug" | "info" | "error" | "trace" | "warn" | "off") => known,
+        other => {
+            let reason = format!("log level `{other}` is not known; use debug, info, warning, error or none");
+            return refused(StatusCode::BAD_REQUEST, &reason);
+        }
+    };
+    match daemon::logging::set_level(own) {
+        Ok(()) => {
+            tracing::warn!(level = own, "log level changed until the next start");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(error) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+/// How many lines.
+#[derive(Debug, Deserialize)]
+struct Lines {
+    lines: usize,
+}
+
+async fn log(Query(Lines { lines }): Query<Lines>) -> Json<Value> {
+    Json(json!({"lines": daemon::logging::recent(lines)}))
+}
+
+async fn give_back_memory() -> StatusCode {
+    match tokio::task::spawn_blocking(crate::allocator::give_back).await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Whether new connections are refused.
+#[derive(Debug, Deserialize)]
+struct Suspended {
+    suspended: bool,
+}
+
+async fn suspend(State(control): Shared, Json(Suspended { suspended }): Json<Suspended>) -> StatusCode {
+    tracing::warn!(suspended, "client listeners");
+    control.node.suspended.store(suspended, Ordering::Relaxed);
+    StatusCode::NO_CONTENT
+}
+
+fn not_a_size(text: &str) -> Response {
+    let reason =
+        format!("`{text}` is not a size; write octets, or a number with a unit such as 2GiB or 500MB");
+    refused(StatusCode::BAD_REQUEST, &reason)
+}
+
+fn refused(status: StatusCode, reason: &str) -> Response {
+    (status, Json(json!({"error": "bad_request", "reason": reason}))).into_response()
+}

@@ -1,0 +1,427 @@
+//! The command line: every command that was recorded from RabbitMQ, and what ours does beyond.
+
+use harness::api::Api;
+use harness::node::{Node, Setup, free_port};
+use harness::scratch::Scratch;
+use harness::wire::{Client, Login};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use xtask::lab::Process;
+use xtask::lab::wait::until_true;
+
+const USERS: &str = include_str!("ctl/users.transcript");
+const QUEUES: &str = include_str!("ctl/queues.transcript");
+
+/// Runs a tool against the node whose data is in `folder`.
+fn tool(folder: &Path, name: &str, arguments: &[String]) -> Output {
+    let mut command = Command::new(harness::programs::folder().join("broker"));
+    command.arg0(name).args(arguments);
+    command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+    command.env_remove("RABBITMQ_NODENAME").env_remove("AMQP_URL");
+    command.output().expect("the tool starts")
+}
+
+fn ctl(folder: &Path, line: &str) -> Output {
+    tool(folder, "rabbitmqctl", &words(line))
+}
+
+/// A node that answers tools too: it listens for clients a moment before.
+fn start(folder: &Path) -> Node {
+    let node = Node::start_with(folder, &Setup::managed()).unwrap();
+    let waited = ctl(folder, "await_startup -t 60");
+    assert!(waited.status.success(), "{}", text(&waited));
+    node
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+/// Splits a line as a shell does, as far as single quotes go.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut some) = (Vec::new(), String::new(), false, false);
+    for character in line.chars() {
+        match character {
+            '\'' => (quoted, some) = (!quoted, true),
+            ' ' if !quoted => {
+                if some || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                some = false;
+            }
+            other => word.push(other),
+        }
+    }
+    if some || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// Whether `line` is what `pattern` says, in which `{*}` is anything.
+fn fits(pattern: &str, line: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once("{*}") else { return pattern == line };
+    line.strip_prefix(begin).is_some_and(|line| {
+        (0..=line.len()).filter(|at| line.is_char_boundary(*at)).any(|at| fits(rest, &line[at..]))
+    })
+}
+
+/// The same for lines, where `...` is any number of them.
+fn all_fit(patterns: &[&str], lines: &[&str]) -> bool {
+    match patterns.split_first() {
+        None => lines.is_empty(),
+        Some((&"...", rest)) => (0..=lines.len()).any(|at| all_fit(rest, &lines[at..])),
+        Some((first, rest)) => {
+            lines.split_first().is_some_and(|(line, lines)| fits(first, line) && all_fit(rest, lines))
+        }
+    }
+}
+
+/// Carries out a transcript and returns every difference.
+fn differences(transcript: &str, folder: &Path, masks: &BTreeMap<&str, String>) -> Vec<String> {
+    let mut transcript = transcript.to_owned();
+    for (name, value) in masks {
+        transcript = transcript.replace(&format!("{{{name}}}"), value);
+    }
+    let mut found = Vec::new();
+    let mut count = 0;
+    for block in transcript.split("\n$ ").skip(1) {
+        count += 1;
+        let (line, rest) = block.split_once('\n').expect("a command and its output");
+        let (expected, exit) = rest.split_once("[exit ").expect("an exit code");
+        let expected = format!("{expected}[exit {}]", exit.split(']').next().unwrap());
+        let (expected, unordered) = match expected.strip_prefix("[any order]\n") {
+            Some(expected) => (expected, true),
+            None => (expected.as_str(), false),
+        };
+        let mut all = words(line);
+        let name = all.remove(0);
+        let output = tool(folder, &name, &all);
+        let mut got = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.stderr.is_empty() {
+            got += "--stderr--\n";
+            got += &String::from_utf8_lossy(&output.stderr);
+        }
+        got += &format!("[exit {}]", output.status.code().unwrap_or(-1));
+        // An empty line at the end says nothing.
+        let lines = |text: &str| -> Vec<String> {
+            let mut lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+            let end = lines.pop();
+            while lines.last().is_some_and(String::is_empty) {
+                lines.pop();
+            }
+            lines.extend(end);
+            lines
+        };
+        let (mut wanted, mut shown) = (lines(expected), lines(&got));
+        if unordered {
+            wanted.sort();
+            shown.sort();
+        }
+        let as_refs = |lines: &[String]| -> Vec<&'static str> {
+            lines.iter().map(|line| &*line.clone().leak()).collect()
+        };
+        if !all_fit(&as_refs(&wanted), &as_refs(&shown)) {
+            found.push(format!(
+                "$ {line}\n--- expected\n{}\n--- got\n{}\n",
+                wanted.join("\n"),
+                shown.join("\n")
+            ));
+        }
+    }
+    assert!(count > 30, "the transcript was read");
+    found
+}
+
+#[test]
+fn users_permissions_and_policies_answer_as_recorded() {
+    let scratch = Scratch::new("ctl-users").unwrap();
+    let node = start(scratch.path());
+    let found = differences(USERS, scratch.path(), &BTreeMap::new());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    drop(node);
+    scratch.passed();
+}
+
+#[test]
+fn queues_connections_and_diagnostics_answer_as_recorded() {
+    let scratch = Scratch::new("ctl-queues").unwrap();
+    let node = start(scratch.path());
+    std::fs::write(scratch.path().join("rabbitmq-3.10.8.json"), include_str!("ctl/rabbitmq-3.10.8.json"))
+        .unwrap();
+    let masks =
+        BTreeMap::from([("folder", scratch.path().display().to_string()), ("port", node.port.to_string())]);
+    // The first command makes the vhost that the clients are in.
+    let (import, others) = QUEUES.split_once("\n\n$ rabbitmqctl set_policy").unwrap();
+    let line = import.rsplit_once("$ rabbitmqctl ").unwrap().1.lines().next().unwrap();
+    let imported = ctl(scratch.path(), &line.replace("{folder}", &masks["folder"]));
+    assert_eq!(imported.status.code(), Some(0), "{}", text(&imported));
+    let login = Login { user: "laosun", password: "123123", vhost: "/lagou", ..Login::default() };
+    let mut clients = [Client::with(node.port, &login), Client::with(node.port, &login)];
+    for (number, client) in clients.iter_mut().enumerate() {
+        let tag = format!("ctag-{number}");
+        let consume = amqp::method::basic::Consume {
+            queue: "test_work_queue",
+            consumer_tag: &tag,
+            ..Default::default()
+        };
+        client.send(1, consume);
+        client.expect("basic.consume-ok");
+    }
+    let api = Api::new(node.management_port);
+    for queue in ["lazy_q", "lazy_q", "lazy_q", "test_work_queue"] {
+        ctl(scratch.path(), "set_permissions -p /lagou guest .* .* .*");
+        let message =
+            json!({"properties": {}, "routing_key": queue, "payload": "x", "payload_encoding": "string"});
+        let (status, answer) =
+            api.ask("POST", "exchanges/%2Flagou/amq.default/publish", Some(&message)).unwrap();
+        assert_eq!((status, &answer["routed"]), (200, &json!(true)));
+    }
+    ctl(scratch.path(), "clear_permissions -p /lagou guest");
+    let [first, _] = &mut clients;
+    first.expect("basic.deliver");
+    let found = differences(&format!("\n$ rabbitmqctl set_policy{others}"), scratch.path(), &masks);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    drop((clients, node));
+    scratch.passed();
+}
+
+#[test]
+fn a_node_is_found_asked_and_stopped_without_a_password() {
+    let scratch = Scratch::new("ctl-node").unwrap();
+    let mut node = start(scratch.path());
+    let folder = scratch.path();
+    let (ours, theirs) =
+        (ctl(folder, "-q -n rabbit@test list_users"), ctl(folder, "-q -n rabbit list_users"));
+    assert_eq!((text(&ours).as_str(), ours.status.code()), ("user\ttags\nguest\t[administrator]\n", Some(0)));
+    assert_eq!(text(&theirs), text(&ours), "a name without a host is enough");
+    // Over the network, with a password.
+    let url = format!("http://guest:guest@127.0.0.1:{}", node.management_port);
+    let remote = ctl(folder, &format!("-q -n {url} list_users"));
+    assert_eq!(text(&remote), text(&ours));
+    let refused = ctl(folder, &format!("-n {} list_users", url.replace("guest:guest", "guest:wrong")));
+    assert!(!refused.status.success() && text(&refused).contains("Login failed"), "{}", text(&refused));
+    let local_only = ctl(folder, &format!("-n {url} stop"));
+    assert!(text(&local_only).contains("own machine only"), "{}", text(&local_only));
+    assert!(node.process.is_running());
+    // Settings of the running node.
+    assert_eq!(ctl(folder, "set_vm_memory_high_watermark 0.5").status.code(), Some(0));
+    assert_eq!(ctl(folder, "set_disk_free_limit 10MB").status.code(), Some(0));
+    assert_eq!(ctl(folder, "set_vm_memory_high_watermark 7").status.code(), Some(65));
+    let environment = text(&ctl(folder, "environment --formatter json"));
+    let environment: serde_json::Value = serde_json::from_str(&environment).unwrap();
+    assert_eq!(environment["limits.disk_free"], json!(10_000_000));
+    assert_eq!(environment["node.name"], json!("rabbit@test"));
+    assert_eq!(ctl(folder, "set_log_level debug").status.code(), Some(0));
+    assert_ne!(ctl(folder, "set_log_level loud").status.code(), Some(0));
+    // Mistakes name the nearest.
+    assert!(text(&ctl(folder, "list_queues nam")).contains("did you mean name?"));
+    assert!(text(&ctl(folder, "list_users --quite")).contains("did you mean --quiet?"));
+    let stopped = ctl(folder, "stop");
+    assert_eq!(
+        (stopped.status.code(), text(&stopped).as_str()),
+        (Some(0), "Stopping and halting node rabbit@test ...\n")
+    );
+    assert!(!node.process.is_running(), "stop waits for the end");
+    let gone = ctl(folder, "list_users");
+    assert_eq!(gone.status.code(), Some(69));
+    assert!(!folder.join("data/run/control.sock").exists());
+    scratch.passed();
+}
+
+#[test]
+fn listeners_can_be_suspended_and_connections_closed() {
+    let scratch = Scratch::new("ctl-listeners").unwrap();
+    let node = start(scratch.path());
+    let folder = scratch.path();
+    let mut client = Client::new(node.port);
+    assert_eq!(ctl(folder, "suspend_listeners").status.code(), Some(0));
+    let mut refused = Client::connect(node.port);
+    refused.put_raw(&amqp::PROTOCOL_HEADER);
+    refused.flush();
+    assert!(refused.receive().is_none(), "nobody comes in");
+    assert_eq!(ctl(folder, "resume_listeners").status.code(), Some(0));
+    drop(Client::new(node.port));
+    let pids = text(&ctl(folder, "-s list_connections pid"));
+    let pid = pids
+        .lines()
+        .find(|pid| pid.starts_with("<rabbit@test.127.0.0.1:"))
+        .unwrap_or_else(|| panic!("{pids}"));
+    let local = client.stream.local_addr().unwrap().port();
+    let own = pids.lines().find(|pid| pid.contains(&format!(":{local}-"))).unwrap_or(pid);
+    let closed = tool(folder, "rabbitmqctl", &["close_connection", own, "maintenance"].map(str::to_owned));
+    assert_eq!(closed.status.code(), Some(0), "{}", text(&closed));
+    let close = client.expect("connection.close");
+    assert!(format!("{:?}", close.method()).contains("maintenance"), "{:?}", close.method());
+    let missing = ctl(folder, "close_connection <rabbit@test.0.0.0> gone");
+    assert_eq!(missing.status.code(), Some(69), "{}", text(&missing));
+    drop(node);
+    scratch.passed();
+}
+
+/// Starts a node with nothing but its place given, and these variables.
+fn start_plain(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(harness::programs::folder().join("broker"))
+        .args(arguments);
+    command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+    command.env_remove("RABBITMQ_NODENAME").envs(variables.iter().copied());
+    let log = folder.join(format!("broker-{}-{}.log", arguments.len(), variables.len()));
+    let mut process = Process::spawn("broker", command, &log).unwrap();
+    until_true(Duration::from_secs(60), "the node to be ready", || {
+        assert!(process.is_running(), "the node ended: {}", process.log());
+        process.log().contains("Server startup complete")
+    })
+    .unwrap();
+    process
+}
+
+#[test]
+fn a_node_keeps_its_name_when_its_host_is_renamed() {
+    let scratch = Scratch::new("ctl-renamed").unwrap();
+    let folder = scratch.path();
+    let ports = [free_port().unwrap().to_string(), free_port().unwrap().to_string()];
+    let arguments = ["--bind", "127.0.0.1", "--port", &ports[0], "--management-port", &ports[1]];
+    // As if the host had been called so.
+    let mut first = start_plain(folder, &[&arguments[..], &["--node", "rabbit@before"]].concat(), &[]);
+    assert_eq!(ctl(folder, "add_user kept secret").status.code(), Some(0));
+    assert_eq!(ctl(folder, "stop").status.code(), Some(0));
+    first.wait(Duration::from_secs(30)).unwrap();
+    let pid_file = folder.join("pid");
+    let variables = [("RABBITMQ_PID_FILE", pid_file.to_str().unwrap())];
+    let second = start_plain(folder, &arguments, &variables);
+    let users = text(&ctl(folder, "-s list_users"));
+    assert!(users.contains("kept\t[]"), "{users}");
+    let status = text(&ctl(folder, "cluster_status"));
+    assert!(status.contains("Cluster status of node rabbit@before"), "{status}");
+    let waited = tool(folder, "rabbitmqctl", &["wait".to_owned(), pid_file.display().to_string()]);
+    assert!(waited.status.success(), "{}", text(&waited));
+    assert_eq!(std::fs::read_to_string(&pid_file).unwrap().trim(), second.pid().to_string());
+    drop(second);
+    scratch.passed();
+}
+
+#[test]
+fn rabbitmq_conf_and_the_variables_of_the_container_image_start_a_node() {
+    let scratch = Scratch::new("ctl-conf").unwrap();
+    let folder = scratch.path();
+    let [amqp, http] = [free_port().unwrap(), free_port().unwrap()];
+    let definitions = folder.join("definitions.json");
+    std::fs::write(&definitions, include_str!("ctl/rabbitmq-3.10.8.json")).unwrap();
+    let file = folder.join("rabbitmq.conf");
+    let conf = format!(
+        "listeners.tcp.local = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {http}\n\
+         load_definitions = {}\nhearbeat = 10\n",
+        definitions.display()
+    );
+    std::fs::write(&file, &conf).unwrap();
+    let check = |path: &Path| {
+        tool(folder, "broker", &["--check".to_owned(), "-c".to_owned(), path.display().to_string()])
+    };
+    let checked = check(&file);
+    assert!(
+        checked.status.success() && text(&checked).contains("did you mean `heartbeat`?"),
+        "{}",
+        text(&checked)
+    );
+    let wrong = folder.join("wrong.conf");
+    std::fs::write(&wrong, "heartbeat = soon\nframe_max = big\n").unwrap();
+    let checked = check(&wrong);
+    assert_eq!(checked.status.code(), Some(78), "{}", text(&checked));
+    assert!(
+        text(&checked).contains("wrong.conf:1:13") && text(&checked).contains("wrong.conf:2:13"),
+        "{}",
+        text(&checked)
+    );
+    let without_end = folder.join("rabbitmq");
+    let variables = [
+        ("RABBITMQ_CONFIG_FILE", without_end.to_str().unwrap()),
+        ("RABBITMQ_NODENAME", "hare@conf"),
+        ("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", "0.3"),
+    ];
+    let process = start_plain(folder, &[], &variables);
+    let status = ctl(folder, "-n hare@conf list_vhosts --silent");
+    assert!(text(&status).contains("/lagou"), "{}", text(&status));
+    drop(Client::with(
+        amqp,
+        &Login { user: "laosun", password: "123123", vhost: "/lagou", ..Login::default() },
+    ));
+    let environment = text(&ctl(folder, "environment --formatter json"));
+    assert!(environment.contains("\"node.name\":\"hare@conf\""), "{environment}");
+    let listed = text(&tool(folder, "rabbitmq-diagnostics", &words("os_env -q")));
+    assert!(listed.contains("RABBITMQ_VM_MEMORY_HIGH_WATERMARK=0.3"), "{listed}");
+    drop(process);
+    scratch.passed();
+}
+
+#[test]
+fn everyday_tools_publish_consume_measure_and_check() {
+    let scratch = Scratch::new("ctl-tools").unwrap();
+    let node = start(scratch.path());
+    let url = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
+    let run = |line: &str| {
+        let mut all = words(line);
+        all.extend(["--url".to_owned(), url.clone()]);
+        tool(scratch.path(), "broker", &all)
+    };
+    let refused = run("pub orders '{\"id\":1}'");
+    assert!(!refused.status.success() && text(&refused).contains("reached no queue"), "{}", text(&refused));
+    let published = run("pub orders '{\"id\":1}' --create -n 3 -H kind=test --content-type application/json");
+    assert!(
+        text(&published).starts_with("published 3 messages to orders  confirmed in "),
+        "{}",
+        text(&published)
+    );
+    let got = text(&run("get orders"));
+    assert!(
+        got.contains("content-type=application/json")
+            && got.contains("{\"id\":1}")
+            && got.contains("2 left behind it"),
+        "{got}"
+    );
+    let consumed = text(&run("sub orders --count 3 --raw"));
+    assert_eq!(consumed, "{\"id\":1}\n{\"id\":1}\n{\"id\":1}\n");
+    assert!(text(&run("get orders")).contains("orders is empty"));
+    let missing = run("sub nosuch --count 1");
+    assert!(text(&missing).contains("404") && text(&missing).contains("list_queues"), "{}", text(&missing));
+    let measured = run("bench --seconds 1");
+    assert!(
+        measured.status.success() && text(&measured).contains("lost 0  duplicated 0"),
+        "{}",
+        text(&measured)
+    );
+    let doctor = tool(scratch.path(), "broker", &["doctor".to_owned(), url.clone()]);
+    assert!(doctor.status.success(), "{}", text(&doctor));
+    for step in ["PASS dns", "PASS tcp", "PASS amqp handshake", "PASS round trip"] {
+        assert!(text(&doctor).contains(step), "{step}: {}", text(&doctor));
+    }
+    let wrong = tool(scratch.path(), "broker", &["doctor".to_owned(), url.replace(":guest@", ":wrong@")]);
+    assert!(
+        !wrong.status.success()
+            && text(&wrong).contains("FAIL amqp handshake")
+            && text(&wrong).contains("fix:"),
+        "{}",
+        text(&wrong)
+    );
+    let top = tool(scratch.path(), "broker", &["top".to_owned(), "--once".to_owned()]);
+    assert!(top.status.success() && text(&top).contains("orders"), "{}", text(&top));
+    let pages = scratch.path().join("man");
+    let written = tool(scratch.path(), "broker", &["man".to_owned(), pages.display().to_string()]);
+    assert!(written.status.success(), "{}", text(&written));
+    for (page, word) in
+        [("broker.1", "management"), ("rabbitmqctl.1", "list_queues"), ("broker-pub.1", "expiration")]
+    {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.replace("\\-", "-").replace('\\', "").contains(word), "{word} is missing in {page}");
+    }
+    let completions = tool(scratch.path(), "broker", &words("completions bash --program rabbitmqctl"));
+    assert!(text(&completions).contains("list_queues"));
+    drop(node);
+    scratch.passed();
+}
