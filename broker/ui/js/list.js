@@ -122,7 +122,7 @@ export class List {
 
   async readPage() {
     const { path, extra, fields } = this.options;
-    const ask = (page) => get(withQuery(path(), { page, page_size: this.size, name: this.search, use_regex: this.regex, pagination: true, sort: this.sort, sort_reverse: this.sort ? this.reverse : "", filter: [...this.chips].join(","), columns: fields?.join(","), ...extra() }));
+    const ask = (page) => get(withQuery(path(), { page, page_size: this.size, name: this.search, use_regex: this.regex, pagination: true, sort: this.sort, sort_reverse: this.sort ? this.reverse : "", columns: fields?.join(","), ...extra() }));
     let answer;
     try {
       answer = await ask(this.page);
@@ -133,7 +133,6 @@ export class List {
       answer = await ask(1);
     }
     if (Array.isArray(answer)) answer = { items: answer, total_count: answer.length, filtered_count: answer.length, page: 1, page_count: 1 };
-    // Beside the node: on one page at least what is shown fits the chips.
     const tests = this.options.chips.filter((chip) => this.chips.has(chip.id));
     return { ...answer, items: answer.items.filter((row) => tests.every((chip) => chip.test(row))) };
   }
@@ -159,7 +158,9 @@ export class List {
     this.back.disabled = this.page <= 1;
     this.next.disabled = this.page >= pages;
     const noun = total === 1 ? this.options.noun.replace(/ies$/, "y").replace(/s$/, "") : this.options.noun;
-    const text = found === total ? `${count(total)} ${noun}` : `${count(found)} of ${count(total)} ${noun}`;
+    const all = found === total ? `${count(total)} ${noun}` : `${count(found)} of ${count(total)} ${noun}`;
+    // The node knows nothing of the chips: with several pages they pick from the one that is shown, and say so.
+    const text = this.chips.size > 0 && !this.options.here ? `${count(this.rows.length)} ${pages > 1 ? "on this page" : "shown"}, ${all}` : all;
     if (this.shown.textContent !== text) this.shown.textContent = text;
   }
 

@@ -57,7 +57,7 @@ function report(error) {
   const gone = error?.status === 404 && current().parts.length > 1;
   shell.trouble.hidden = !error;
   shell.trouble.textContent = !error ? "" : gone ? "This is not there (any more)." : error.status === 0 ? `Not up to date: ${error.message}.` : error.message;
-  if (error && !error.status) console.error(error);
+  if (error && error.status === undefined) console.error(error);
 }
 
 function buildShell() {

@@ -51,7 +51,10 @@ async function main() {
   await page.locator("input[name=username]").fill("guest");
   await page.locator("input[name=password]").fill("guest");
   await page.locator("input[type=submit]").click();
-  await page.locator("h1", { hasText: "Overview" }).waitFor();
+  await page.locator("h1", { hasText: "Overview" }).waitFor().catch(async (error) => {
+    await shot(page, folder, "theirs-login");
+    throw new Error(`the login leads nowhere: ${[...refused, ...problems].join("; ")}`, { cause: error });
+  });
   const channelName = (await ask("GET", "channels"))[0].name;
   const connectionName = (await ask("GET", "connections"))[0].name;
   const { node } = await ask("GET", "overview");
@@ -72,7 +75,7 @@ async function main() {
     try {
       await page.locator("#main h1", { hasText: heading }).first().waitFor({ timeout: 10_000 });
       // Their sections fold; what is in them is drawn when they open.
-      for (const section of await page.locator(".section-hidden > h2").all()) await section.click();
+      await page.evaluate(() => [...document.querySelectorAll(".section-hidden > h2")].forEach((it) => it.click()));
       await page.waitForTimeout(300);
       const text = await page.locator("#main").innerText();
       wrong = text.split("\n").map((line) => line.trim()).filter((line) => /\bNaN\b|undefined|\[object Object\]|JS error/.test(line));

@@ -30,7 +30,7 @@ function peek(vhost, name) {
     pages.hidden = found.length < PAGE && offset === 0;
     back.disabled = offset === 0;
     next.disabled = found.length < PAGE;
-    fill(shown, found.length === 0 ? h("p", { class: "empty" }, offset === 0 ? "… no ready messages …" : "… no more …") : found.map((it, index) => message(it, it.position ?? offset + index + 1, "Position")));
+    fill(shown, found.length === 0 ? h("p", { class: "empty" }, offset === 0 ? "… no ready messages …" : "… no more …") : found.map((it, index) => message(it, (it.position ?? offset + index) + 1, "Position")));
   }
   function turn(by) {
     offset = Math.max(0, offset + by);

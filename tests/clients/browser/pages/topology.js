@@ -60,7 +60,7 @@ module.exports = {
     await bindings.getByRole("button", { name: "Unbind" }).click();
     await confirm(page, "Unbind");
     await says(page, "Unbound.");
-    await bindings.getByText("no bindings").first().waitFor();
+    await bindings.getByRole("cell", { name: "k1" }).waitFor({ state: "detached" });
     await visit(stage, `exchanges/${V}/orders`);
     await (await section(page, "Bindings")).getByRole("cell", { name: "order.#" }).waitFor();
     await visit(stage, `exchanges/${V}/amq.default`);
@@ -145,10 +145,11 @@ module.exports = {
     await page.getByText(/^0 of \d+ queues$/).waitFor();
     await page.getByRole("checkbox", { name: "Regex", exact: true }).uncheck();
     await search.fill("");
+    await page.getByLabel("Rows on a page").selectOption("100");
     await page.getByRole("button", { name: "has messages" }).click();
+    await page.getByText(/^\d+ shown, \d+ queues$/).waitFor();
     await row(page, "dead_letters").waitFor();
     assert.equal(await row(page, "many").count(), 0);
     await page.getByRole("button", { name: "has messages" }).click();
-    await page.getByLabel("Rows on a page").selectOption("100");
   },
 };
