@@ -1,11 +1,11 @@
 // Overview: totals, nodes, churn, ports, and definitions out and in.
 
-import { get, path, del } from "../api.js";
-import { button, fill, h, link } from "../dom.js";
+import { get, path } from "../api.js";
+import { fill, h, link } from "../dom.js";
 import { RANGES, chart, range, samplesQuery, setRange } from "../chart.js";
 import { bytes, count, duration } from "../format.js";
 import { select } from "../forms.js";
-import { attempt, badge, bar, scroll, section, state, table, yesNo } from "../parts.js";
+import { badge, bar, scroll, section, state, table, yesNo } from "../parts.js";
 import { CHURN, LENGTHS, MESSAGES } from "../rates.js";
 import { to } from "../router.js";
 import { definitions } from "./definitions.js";
@@ -44,7 +44,7 @@ export function overview(root, params, app) {
     },
     async refresh() {
       if (!monitor) return;
-      fill(nodes, nodeTable(await get(path("nodes")), app));
+      fill(nodes, nodeTable(await get(path("nodes"))));
     },
     close: () => [lengths, messages, ...churn].forEach((it) => it.close()),
   };
@@ -56,9 +56,8 @@ export function rangeChooser(app) {
   return h("p", { class: "range" }, "Charts show the ", chooser, h("span", { class: "hint" }, " Drag to zoom, double click to show all, click a name to hide its line."));
 }
 
-function nodeTable(nodes, app) {
+function nodeTable(nodes) {
   const shared = (node, used, total, format, below) => (typeof node[used] === "number" ? bar(node[used] / node[total], format(node[used]), node[total] ? `${format(node[total])} ${below}` : null) : "");
-  const reset = (name) => () => attempt(() => del(name ? path("reset", name) : path("reset")), "Statistics reset.").then(() => app.refresh());
   const cells = (node) => (node.running === false
     ? [h("td", { colspan: 5, class: "bad" }, "Node not running")]
     : [
@@ -69,10 +68,9 @@ function nodeTable(nodes, app) {
       h("td", {}, duration(node.uptime)),
     ]);
   return scroll("Nodes", h("table", {}, h("caption", { class: "hidden" }, "Nodes"),
-    h("thead", {}, h("tr", {}, ["Name", "File descriptors", "Socket descriptors", "Memory", "Disk space", "Uptime", "Info", "Reset stats"].map((it) => h("th", { scope: "col" }, it)))),
+    h("thead", {}, h("tr", {}, ["Name", "File descriptors", "Socket descriptors", "Memory", "Disk space", "Uptime", "Info"].map((it) => h("th", { scope: "col" }, it)))),
     h("tbody", {}, nodes.map((node) => h("tr", {}, h("td", {}, link(to("nodes", node.name), node.name)), cells(node),
-      h("td", {}, badge(node.rates_mode ?? "basic", "How rates are collected"), badge(node.type ?? "disc", "Kind of node"), node.processors ? badge(String(node.processors), "Processors") : null, node.being_drained ? badge("draining", "The node hands its work over", "warn") : null),
-      h("td", {}, button("This node", reset(node.name)), " ", button("All nodes", reset(null))))))));
+      h("td", {}, badge(node.rates_mode ?? "basic", "How rates are collected"), badge(node.type ?? "disc", "Kind of node"), node.processors ? badge(String(node.processors), "Processors") : null, node.being_drained ? badge("draining", "The node hands its work over", "warn") : null))))));
 }
 
 /** Free space: the bar is full when the limit is reached. */
