@@ -21,6 +21,7 @@ pub mod command;
 mod commit;
 pub mod entities;
 pub mod equivalence;
+pub mod explain;
 pub mod log;
 pub mod options;
 pub mod plan;

@@ -733,3 +733,60 @@ proptest! {
         }
     }
 }
+
+/// The queues that a message reaches, and the routing keys of the bindings on the way to each.
+fn explained(world: &World, exchange: &str, key: &str) -> Vec<(String, Vec<String>)> {
+    use super::explain::Hop;
+    let message = RoutedMessage { keys: &[key], headers: None, properties: None };
+    let found = world.sm.explain(world.vhost, exchange, message).unwrap();
+    let hop = |hop: &Hop| match hop {
+        Hop::Binding(binding) => binding.routing_key.to_string(),
+        Hop::ByName(name) => format!("name {name}"),
+        Hop::Alternate { .. } => "alternate".to_owned(),
+        Hop::Delayed(_) => "delayed".to_owned(),
+    };
+    let mut found: Vec<_> = found
+        .queues
+        .iter()
+        .map(|(id, path)| (world.sm.queue(*id).unwrap().name.to_string(), path.iter().map(hop).collect()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn the_way_of_a_message_is_told_binding_by_binding_and_ends_where_routing_ends() {
+    let mut world = World::new();
+    let mut arguments = FieldTable::default();
+    arguments.insert("alternate-exchange", FieldValue::LongStr(b"rest".to_vec()));
+    world.exchange("outer", "topic", |request| request.arguments = Arc::new(arguments)).unwrap();
+    world.exchange("inner", "direct", |_| ()).unwrap();
+    world.exchange("rest", "fanout", |_| ()).unwrap();
+    world.declare("orders", |_| ()).unwrap();
+    world.declare("all", |_| ()).unwrap();
+    let queue = |name: &str| DestinationName::Queue(name.into());
+    world.bind("outer", DestinationName::Exchange("inner".into()), "orders.*").unwrap();
+    world.bind("outer", queue("all"), "#.eu").unwrap();
+    world.bind("outer", queue("all"), "never").unwrap();
+    world.bind("inner", queue("orders"), "orders.us").unwrap();
+    world.bind("rest", queue("all"), "").unwrap();
+    let way = |name: &str, keys: &[&str]| {
+        (name.to_owned(), keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(explained(&world, "outer", "orders.us"), [way("orders", &["orders.*", "orders.us"])]);
+    assert_eq!(explained(&world, "outer", "orders.eu"), [way("all", &["#.eu"])]);
+    assert_eq!(explained(&world, "outer", "nothing"), [way("all", &["alternate", ""])]);
+    assert_eq!(explained(&world, "", "all"), [way("all", &["name all"])]);
+    assert_eq!(explained(&world, "inner", "else"), []);
+    for (exchange, key) in [("outer", "orders.us"), ("outer", "orders.eu"), ("outer", "nothing"), ("", "all")]
+    {
+        let names: Vec<String> = explained(&world, exchange, key).into_iter().map(|(name, _)| name).collect();
+        let mut routed: Vec<String> = world
+            .route(exchange, &[key])
+            .into_iter()
+            .map(|id| world.sm.queue(id).unwrap().name.to_string())
+            .collect();
+        routed.sort();
+        assert_eq!(names, routed, "{exchange} {key}");
+    }
+}

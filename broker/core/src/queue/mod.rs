@@ -9,6 +9,7 @@ pub mod consumers;
 pub mod dead_letter;
 pub mod delayed;
 mod effects;
+mod inspect;
 mod log;
 mod log_upkeep;
 mod pace;
@@ -27,12 +28,13 @@ use consumers::{ConsumerRef, Consumers};
 use dead_letter::{DeadLetter, Reason};
 use delayed::Waiting;
 pub use effects::{Crowd, Delivered, Delivery, Effects, Got};
+pub use inspect::{PeekLimit, Peeked};
 use log::{Ranges, enqueue_record};
 use pace::Pace;
 use paged::Files;
 pub use paging::{CROWDED_ABOVE, PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
-pub use ready::Entry;
 use ready::Ready;
+pub use ready::{Amount, Entry};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -105,6 +107,8 @@ pub struct Queue<H> {
     durable: bool,
     auto_delete: bool,
     closing: bool,
+    /// Consumers get nothing.
+    paused: bool,
     epoch: u32,
     next_off: u64,
     config: Arc<QueueConfig>,
@@ -124,6 +128,7 @@ pub struct Queue<H> {
     held: FxHashMap<u64, Held>,
     held_bytes: u64,
     held_logged_bytes: u64,
+    held_persistent: Amount,
     consumers: Consumers<H>,
     /// Set where the messages wait for a time instead of a consumer.
     waiting: Option<Box<Waiting>>,
@@ -149,6 +154,7 @@ impl<H> Queue<H> {
             durable,
             auto_delete: false,
             closing: false,
+            paused: false,
             epoch: 1,
             next_off: 0,
             consumers: Consumers::new(config.single_active_consumer),
@@ -165,6 +171,7 @@ impl<H> Queue<H> {
             held: FxHashMap::default(),
             held_bytes: 0,
             held_logged_bytes: 0,
+            held_persistent: Amount::default(),
             waiting: None,
             timer_at: u64::MAX,
             last_used_ms: now,
@@ -255,7 +262,7 @@ impl<H> Queue<H> {
         // RabbitMQ: quorum queues keep everything.
         let durable = self.durable && (publish.persistent || self.config.quorum);
 
-        if self.ready.is_empty() {
+        if self.ready.is_empty() && !self.paused {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
                 Direct::Consumed => return Published::Accepted { logged: false },
                 Direct::Held => return Published::Accepted { logged: durable },
@@ -356,6 +363,9 @@ impl<H> Queue<H> {
     fn hand_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         loop {
             self.expire_head(now, fx);
+            if self.paused {
+                return;
+            }
             let Some(entry) = self.ready.front() else { return };
             let Some(consumer) = self.consumers.next() else { return };
             let reference = consumer.reference();
@@ -448,6 +458,9 @@ impl<H> Queue<H> {
             let Some(held) = self.held.remove(&qseq) else { continue };
             self.held_bytes -= held.entry.message.body_len() as u64;
             self.held_logged_bytes -= held.entry.logged_bytes();
+            if held.entry.message.persistent {
+                self.held_persistent.subtract(&held.entry.message);
+            }
             if let Some(consumer) = held.consumer {
                 self.consumers.settled(consumer);
             }
@@ -612,6 +625,9 @@ impl<H> Queue<H> {
     fn hold(&mut self, entry: Entry, consumer: Option<ConsumerRef>) {
         self.held_bytes += entry.message.body_len() as u64;
         self.held_logged_bytes += entry.logged_bytes();
+        if entry.message.persistent {
+            self.held_persistent.add(&entry.message);
+        }
         self.held.insert(entry.qseq, Held { entry, consumer });
     }
 

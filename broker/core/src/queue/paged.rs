@@ -15,7 +15,7 @@
 //! Only queues without priorities are paged, so that a segment holds every live message of its range. The messages
 //! that were returned to a quorum queue wait apart, in memory.
 
-use super::ready::Entry;
+use super::ready::{Amount, Entry};
 use crate::ids::QueueId;
 use crate::message::Message;
 use crate::record::{QseqRange, QseqSet};
@@ -237,13 +237,39 @@ impl Paged {
 
     /// Everything, for a purge: the entries in memory and what was not read of each segment.
     pub(super) fn into_parts(self) -> (impl Iterator<Item = Entry>, Vec<UnreadRange>) {
-        let unread = self.segments.iter().map(|unread| UnreadRange {
+        let unread = self.unread().collect();
+        (self.loose.into_values().chain(self.back), unread)
+    }
+
+    /// What was not read of each segment, ascending.
+    pub(super) fn unread(&self) -> impl Iterator<Item = UnreadRange> {
+        self.segments.iter().map(|unread| UnreadRange {
             segment: unread.first_qseq,
             range: QseqRange { first: unread.next_qseq, last: unread.last_qseq },
             messages: unread.messages,
-        });
-        let unread = unread.collect();
-        (self.loose.into_values().chain(self.back), unread)
+        })
+    }
+
+    /// How much that is.
+    pub(super) fn unread_amount(&self) -> Amount {
+        self.segments.iter().fold(Amount::default(), |sum, unread| Amount {
+            messages: sum.messages + unread.messages,
+            bytes: sum.bytes + unread.body_bytes,
+        })
+    }
+
+    /// Takes a message out of the middle, if it is in memory and not being written.
+    pub(super) fn remove(&mut self, qseq: u64) -> Option<Entry> {
+        if let Some(entry) = self.loose.remove(&qseq) {
+            return Some(entry);
+        }
+        let at = self.back.binary_search_by_key(&qseq, |entry| entry.qseq).ok().filter(|_| !self.writing)?;
+        self.back.remove(at)
+    }
+
+    /// The messages in memory behind the segments: those that wait for a place among them, too.
+    pub(super) fn back(&self) -> impl Iterator<Item = &Entry> {
+        self.loose.values().chain(&self.back)
     }
 
     /// A segment whose file is not needed any more.

@@ -42,6 +42,28 @@ pub(super) struct Ready {
     bytes: u64,
     logged_bytes: u64,
     memory: u64,
+    persistent: Amount,
+}
+
+/// Some messages: how many, and the octets of their bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many.
+    pub messages: u64,
+    /// Octets of their bodies.
+    pub bytes: u64,
+}
+
+impl Amount {
+    pub(super) fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.body_len() as u64;
+    }
+
+    pub(super) fn subtract(&mut self, message: &Message) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.body_len() as u64);
+    }
 }
 
 impl Entry {
@@ -83,6 +105,16 @@ impl Ready {
         self.logged_bytes
     }
 
+    /// The persistent ones among them.
+    pub(super) fn persistent(&self) -> Amount {
+        self.persistent
+    }
+
+    /// Those that are not in memory.
+    pub(super) fn paged_out(&self) -> Amount {
+        self.paged.as_ref().map_or_else(Amount::default, |paged| paged.unread_amount())
+    }
+
     /// Octets in memory.
     pub(super) fn memory(&self) -> u64 {
         self.memory
@@ -104,11 +136,18 @@ impl Ready {
 
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.levels.iter_mut().find_map(|level| level.entries.pop_front())?;
-        self.len -= 1;
-        self.bytes -= entry.message.body_len() as u64;
-        self.leaves_memory(&entry);
+        self.leaves(&entry);
         self.take_back();
         Some(entry)
+    }
+
+    fn leaves(&mut self, entry: &Entry) {
+        self.len -= 1;
+        self.bytes -= entry.message.body_len() as u64;
+        if entry.message.persistent {
+            self.persistent.subtract(&entry.message);
+        }
+        self.leaves_memory(entry);
     }
 
     /// Goes on with what is in memory behind the front, once there is nothing before it.
@@ -174,6 +213,9 @@ impl Ready {
     fn count(&mut self, entry: &Entry) {
         self.len += 1;
         self.bytes += entry.message.body_len() as u64;
+        if entry.message.persistent {
+            self.persistent.add(&entry.message);
+        }
         self.enters_memory(entry);
     }
 
@@ -194,6 +236,49 @@ impl Ready {
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         let behind = self.paged.iter_mut().flat_map(|paged| paged.iter_mut());
         self.levels.iter_mut().flat_map(|level| level.entries.iter_mut()).chain(behind)
+    }
+
+    /// The messages in memory that go out before anything has to be read, in this order.
+    pub(super) fn levels(&self) -> impl Iterator<Item = &Entry> {
+        self.levels.iter().flat_map(|level| level.entries.iter())
+    }
+
+    /// What lies in segments behind them.
+    pub(super) fn unread(&self) -> Vec<UnreadRange> {
+        self.paged.iter().flat_map(|paged| paged.unread()).collect()
+    }
+
+    /// The messages in memory behind the segments.
+    pub(super) fn back(&self) -> impl Iterator<Item = &Entry> {
+        self.paged.iter().flat_map(|paged| paged.back())
+    }
+
+    /// How many messages go out before anything has to be read.
+    pub(super) fn in_front(&self) -> usize {
+        self.levels.iter().map(|level| level.entries.len()).sum()
+    }
+
+    /// Takes a message out of the middle, if it is in memory.
+    pub(super) fn remove(&mut self, qseq: u64) -> Option<Entry> {
+        let entry = match self.remove_front(qseq) {
+            Some(entry) => entry,
+            None => self.paged.as_deref_mut()?.remove(qseq)?,
+        };
+        self.leaves(&entry);
+        self.take_back();
+        Some(entry)
+    }
+
+    fn remove_front(&mut self, qseq: u64) -> Option<Entry> {
+        let (at, level) = self.levels.iter_mut().find_map(|level| {
+            // Only the messages that were returned to a quorum queue are not in order, and they are few.
+            let at = match level.entries.binary_search_by_key(&qseq, |entry| entry.qseq) {
+                Ok(at) => Some(at),
+                Err(_) => level.entries.iter().take(INSERT_EACH).position(|entry| entry.qseq == qseq),
+            };
+            at.map(|at| (at, level))
+        })?;
+        level.entries.remove(at)
     }
 
     /// What lies behind the front, if anything does.
@@ -220,13 +305,16 @@ impl Ready {
     ) {
         self.len += messages as usize;
         self.bytes += body_bytes;
+        // What survived a restart was persistent.
+        self.persistent.messages += messages;
+        self.persistent.bytes += body_bytes;
         self.paged.get_or_insert_default().add_unread(first_qseq, last_qseq, messages, body_bytes);
     }
 
     /// What to read now so that consumers need not wait.
     pub(super) fn window(&mut self, queue: QueueId, durable: bool) -> Option<Window> {
+        let front = self.in_front();
         let paged = self.paged.as_deref_mut()?;
-        let front: usize = self.levels.iter().map(|level| level.entries.len()).sum();
         // Messages of one queue are alike: the memory of those in front follows from their number.
         let behind = paged.behind();
         let share = self.memory as usize / (front + behind).max(1) * front;
@@ -238,6 +326,8 @@ impl Ready {
         let Arrived { read, between, missing: (messages, body_bytes), larger } = arrived;
         self.len = self.len.saturating_sub(messages as usize);
         self.bytes = self.bytes.saturating_sub(body_bytes) + larger;
+        self.persistent.messages = self.persistent.messages.saturating_sub(messages);
+        self.persistent.bytes = self.persistent.bytes.saturating_sub(body_bytes) + larger;
         // They were counted as messages while they were not in memory.
         read.iter().for_each(|entry| self.enters_memory(entry));
         let level = self.level(0);

@@ -1031,3 +1031,64 @@ fn a_get_that_reads_for_itself_leaves_the_consumers_what_came_along() {
     serve(&mut queue, &mut fx);
     assert_eq!(queue.ready_count(), 0);
 }
+
+fn peeked(queue: &mut Queue<u32>, offset: u64, count: usize, fx: &mut Recorder) -> Vec<(u64, u64)> {
+    let limit = PeekLimit { offset, count, bytes: 1 << 30 };
+    queue.peek(limit, fx).into_iter().map(|it| (it.qseq, it.ahead)).collect()
+}
+
+#[test]
+fn a_look_at_a_queue_changes_nothing_and_reaches_what_lies_in_segments() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..60_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    let (resident, files) = (queue.resident_bytes(), fx.segments.0.len());
+    for offset in [0, 3000, 10_000, 33_333, 59_990] {
+        let expected: Vec<(u64, u64)> = (offset..offset + 5).map(|place| (place + 1, place)).collect();
+        assert_eq!(peeked(&mut queue, offset, 5, &mut fx), expected);
+    }
+    assert_eq!(peeked(&mut queue, 0, 60_001, &mut fx).len(), 60_000);
+    assert!(peeked(&mut queue, 60_000, 5, &mut fx).is_empty());
+    let little = PeekLimit { offset: 0, count: 100, bytes: 5000 };
+    assert_eq!(queue.peek(little, &mut fx).len(), 3, "the message that goes beyond is the last");
+    assert_eq!((queue.resident_bytes(), fx.segments.0.len()), (resident, files));
+    assert_eq!((queue.ready_count(), queue.stats().got), (60_000, 0));
+    let got = queue.get(1, false, &mut fx).unwrap();
+    assert_eq!((got.qseq, got.redelivered), (1, false));
+}
+
+#[test]
+fn single_messages_are_taken_out_of_the_middle_wherever_they_lie() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..30_000 {
+        publish_large(&mut queue, 2000, &mut fx);
+        serve(&mut queue, &mut fx);
+    }
+    assert!(!queue.take(1, 10_000, &mut fx), "it lies in a segment");
+    queue.load(1, 10_000, &mut fx);
+    assert!(queue.take(1, 10_000, &mut fx));
+    assert!(queue.take(1, 2, &mut fx));
+    assert!(!queue.take(1, 2, &mut fx), "it is gone");
+    assert!(queue.take(1, 30_000, &mut fx), "it is among the newest");
+    assert_eq!((queue.ready_count(), queue.ready_bytes()), (29_997, 29_997 * 2000));
+    assert!(fx.dropped.ends_with(&[(10_000, 10_000), (2, 2), (30_000, 30_000)]), "{:?}", fx.dropped);
+    assert_eq!(peeked(&mut queue, 0, 2, &mut fx), [(1, 0), (3, 1)]);
+    queue.load(1, 100_000, &mut fx);
+    assert_eq!(peeked(&mut queue, 0, 40_000, &mut fx).len(), 29_997);
+}
+
+#[test]
+fn consumers_of_a_paused_queue_get_nothing_until_it_is_resumed() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    let one = queue.consume(0, consumer(1, false, 0, 0), &mut fx);
+    queue.set_paused(0, true, &mut fx);
+    publish(&mut queue, 0, true, None, &mut fx);
+    publish(&mut queue, 0, true, None, &mut fx);
+    queue.resume(0, one, &mut fx);
+    assert!(fx.delivered.is_empty() && queue.is_paused());
+    assert_eq!(queue.get(0, true, &mut fx).map(|got| got.qseq), Some(1), "fetching goes on");
+    queue.set_paused(0, false, &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 2, false)]);
+}
