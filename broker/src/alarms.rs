@@ -33,6 +33,8 @@ pub(crate) struct Alarms {
     blocked: watch::Sender<Option<Arc<str>>>,
     /// Resident memory when it was measured last, octets.
     resident: AtomicU64,
+    /// Free octets of the disk when they were measured last.
+    disk_free: AtomicU64,
     memory_limit: AtomicU64,
     disk_limit: AtomicU64,
     data: PathBuf,
@@ -45,6 +47,7 @@ impl Alarms {
             on: Mutex::new([false; 4]),
             blocked: watch::Sender::new(None),
             resident: AtomicU64::new(0),
+            disk_free: AtomicU64::new(0),
             memory_limit: AtomicU64::new(octets_of(limits.memory)),
             disk_limit: AtomicU64::new(limits.disk_free),
             data: data.to_owned(),
@@ -81,6 +84,17 @@ impl Alarms {
     /// Resident memory of the process when it was measured last, octets.
     pub(crate) fn resident(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Free octets of the disk when they were measured last.
+    pub(crate) fn disk_free(&self) -> u64 {
+        self.disk_free.load(Ordering::Relaxed)
+    }
+
+    /// Whether the alarm of memory, and one of the disk, is on.
+    pub(crate) fn on(&self) -> (bool, bool) {
+        let [memory, disk, log, segments] = *self.on.lock();
+        (memory, disk || log || segments)
     }
 
     /// Octets of messages in memory above which queues write them into segments: long before the alarm.
@@ -124,6 +138,7 @@ impl Alarms {
         }
         if let Ok(stat) = nix::sys::statvfs::statvfs(&self.data) {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+            self.disk_free.store(free, Ordering::Relaxed);
             self.set(Resource::Disk, free < self.disk_limit());
             if free >= SEGMENT_ROOM {
                 // Whose segment it was may need none by now.

@@ -6,6 +6,7 @@ mod auth;
 mod cluster;
 mod config;
 mod connection;
+mod counters;
 mod ctl;
 mod firehose;
 mod listener;

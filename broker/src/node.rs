@@ -8,6 +8,7 @@ use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal}
 use crate::connection::handshake::ServerProperties;
 use crate::connection::info::Connections;
 use crate::connection::outbox::Request;
+use crate::counters::NodeCounters;
 use crate::metadata::{Applied, Hook, Metadata};
 use crate::pager::{self, Pager, PagerInbox, Removal};
 use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
@@ -102,6 +103,8 @@ pub(crate) struct Node {
     pub(crate) pager: Arc<Pager>,
     /// Client connections.
     pub(crate) connections: Connections,
+    /// What is counted over the node's life.
+    pub(crate) counters: NodeCounters,
     /// What each of them is told first.
     pub(crate) server_properties: ServerProperties,
     authenticator: Arc<Authenticator>,
@@ -163,6 +166,7 @@ impl Node {
             wal: LogHandle(wal),
             pager: Arc::new(pager),
             connections: Connections::default(),
+            counters: NodeCounters::default(),
             server_properties: ServerProperties::default(),
             authenticator: Arc::new(authenticator),
             runtime: tokio::runtime::Handle::current(),
@@ -439,6 +443,9 @@ impl Node {
     ) -> Vec<(QueueId, Arc<str>)> {
         let sm = self.metadata.read();
         let Some(vhost) = sm.vhost_id(&letter.vhost) else { return Vec::new() };
+        let quorum =
+            sm.queue(letter.queue).is_some_and(|queue| queue.options.queue_type == QueueType::Quorum);
+        self.counters.dead_letter(quorum, letter.reason);
         let keys: Vec<&str> = rewritten.routing_keys.iter().map(String::as_str).collect();
         let view = rewritten.message.view();
         let properties = amqp::content::Properties::parse(view.properties).ok();
@@ -610,6 +617,7 @@ impl Hook for QueueHook {
             match change {
                 Change::PutQueue(spec) => {
                     let Some(known) = applied.sm.queue(spec.id) else { continue };
+                    node.counters.churn.queues_created.add(1);
                     let queue = new_queue(applied.sm, known, now);
                     let shard = node.shard_of(spec.id);
                     node.lock_shard(shard).insert(queue);
@@ -636,10 +644,12 @@ impl Hook for QueueHook {
                     turn.close();
                 }
                 Change::RemoveExchange { id, .. } => {
+                    node.counters.forget_exchange(*id);
                     remove_queue(&node, delayed::store_of(*id), now);
                 }
                 Change::RemoveQueue { id, .. } => {
                     let removed = remove_queue(&node, *id, now);
+                    node.counters.churn.queues_deleted.add(1);
                     for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
                         let (channel, tag) = (consumer.handle.channel, consumer.tag);
                         let gone = Request::ConsumerGone { channel, tag, queue: *id };
@@ -649,6 +659,7 @@ impl Hook for QueueHook {
                 Change::PutVhost(_) => node.note_tracing(applied.sm),
                 Change::RemoveVhost { name, .. } => {
                     node.note_tracing(applied.sm);
+                    node.counters.forget_vhost(name);
                     let text = format!("vhost '{name}' is deleted");
                     close_matching(&node, &text, |details| *details.vhost == **name);
                 }

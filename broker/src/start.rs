@@ -5,7 +5,7 @@ use crate::config::cli::{Environment, NodeArgs, SHOWN_VARIABLES};
 use crate::config::{Config, TlsListeners};
 use crate::ctl;
 use crate::listener::{self, Entrance};
-use crate::management::{self, Api, Listening};
+use crate::management::{self, Api, Files, Listening};
 use crate::metadata::upgrade::UpgradeError;
 use crate::metadata::{OpenError, bootstrap};
 use crate::node::{Node, Settings};
@@ -63,6 +63,14 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
     let tls_listeners = bind_tls(config.amqp.tls.as_ref(), "amqp.tls")?;
     let http_listeners = bind_all(&config.management, "--management-port")?;
     let https_listeners = bind_tls(config.management_tls.as_ref(), "management.tls")?;
+    let metrics_listeners = match bind_all(&config.metrics.listen, "--metrics-port") {
+        // Nobody asked for it: the next node of this machine goes without.
+        Err(error) if !config.metrics.required => {
+            tracing::warn!(%error, "no metrics: their port is in use");
+            Vec::new()
+        }
+        bound => bound?,
+    };
     let data = DataPlace::new(config.data.clone())?;
     let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
     let Storage { directory, metadata, wal, images, segments } = storage;
@@ -81,8 +89,13 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
         amqps: addresses(&tls_listeners),
         http: addresses(&http_listeners),
         https: addresses(&https_listeners),
+        metrics: addresses(&metrics_listeners),
     };
-    let api = management::api(&node, bound.by_protocol(&config));
+    let files = Files { data: data.path().to_owned(), config: config.file.clone().into_iter().collect() };
+    let api = management::api(&node, bound.by_protocol(&config), files);
+    for listener in metrics_listeners {
+        tokio::spawn(serve_metrics(Arc::clone(&api), listener));
+    }
     let https = config.management_tls.as_ref().map(|tls| Arc::clone(&tls.server));
     let plain_http = http_listeners.into_iter().map(|listener| (listener, None));
     for (listener, tls) in
@@ -214,6 +227,7 @@ struct Bound {
     amqps: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
+    metrics: Vec<SocketAddr>,
 }
 
 impl Bound {
@@ -224,6 +238,7 @@ impl Bound {
             ("amqp/ssl", &self.amqps, server(&config.amqp.tls)),
             ("http", &self.http, None),
             ("https", &self.https, server(&config.management_tls)),
+            ("http/prometheus", &self.metrics, None),
         ]
         .into_iter()
         .flat_map(|(protocol, addresses, tls)| {
@@ -241,6 +256,13 @@ fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 async fn serve_http(api: Arc<Api>, listener: TcpListener, tls: Option<Arc<TlsServer>>) {
     if let Err(error) = management::serve(api, listener, tls).await {
         tracing::error!(%error, "the HTTP API stopped");
+    }
+}
+
+/// The same for metrics.
+async fn serve_metrics(api: Arc<Api>, listener: TcpListener) {
+    if let Err(error) = management::serve_metrics(api, listener).await {
+        tracing::error!(%error, "the metrics stopped");
     }
 }
 

@@ -21,7 +21,13 @@ impl Api {
     /// The API on this port, as guest.
     #[must_use]
     pub fn new(port: u16) -> Self {
-        let encoded = base64::engine::general_purpose::STANDARD.encode("guest:guest");
+        Self::as_user(port, "guest", "guest")
+    }
+
+    /// The API on this port, as this user.
+    #[must_use]
+    pub fn as_user(port: u16, user: &str, password: &str) -> Self {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         Self { port, authorization: format!("Basic {encoded}") }
     }
 
@@ -30,9 +36,16 @@ impl Api {
     /// # Errors
     /// There is no answer, or none that HTTP knows.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<Answer> {
+        self.ask_text(method, path, &body.map(Value::to_string).unwrap_or_default())
+    }
+
+    /// The same with a body that may be no JSON.
+    ///
+    /// # Errors
+    /// There is no answer, or none that HTTP knows.
+    pub fn ask_text(&self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let body = body.map(Value::to_string).unwrap_or_default();
         // Version 1.0: the answer ends with the connection and comes in one piece.
         let request = format!(
             "{method} /api/{path} HTTP/1.0\r\nHost: localhost\r\nAuthorization: {}\r\n\

@@ -31,6 +31,8 @@ pub struct Node {
 pub struct Setup {
     /// RabbitMQ starts its HTTP API only when asked, because that takes time; ours always has it.
     pub management: bool,
+    /// The port for Prometheus, if it matters; ours only.
+    pub metrics_port: u16,
     /// Lines for our configuration file.
     pub ours: &'static str,
     /// The same for RabbitMQ's.
@@ -47,7 +49,7 @@ impl Setup {
     /// With these lines in the configuration file.
     #[must_use]
     pub fn configured(ours: &'static str, theirs: &'static str) -> Self {
-        Self { management: false, ours, theirs }
+        Self { ours, theirs, ..Self::default() }
     }
 }
 
@@ -114,6 +116,9 @@ pub fn command(folder: &Path, port: u16, management_port: u16, setup: &Setup) ->
             command.arg(programs::folder().join("broker")).arg("--data").arg(folder.join("data"));
             command.args(["--bind", "127.0.0.1", "--node", "rabbit@test", "--port", &port.to_string()]);
             command.args(["--management-port", &management_port.to_string()]);
+            if setup.metrics_port != 0 {
+                command.args(["--metrics-port", &setup.metrics_port.to_string()]);
+            }
             if !setup.ours.is_empty() {
                 let config = folder.join("broker.toml");
                 std::fs::write(&config, setup.ours)?;

@@ -23,6 +23,9 @@ pub(crate) struct NodeArgs {
     /// Port of the HTTP API and the web page (0: any free one)
     #[arg(long, value_name = "PORT")]
     pub(crate) management_port: Option<u16>,
+    /// Port for Prometheus (0: any free one)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) metrics_port: Option<u16>,
     /// Address to listen on, for AMQP and HTTP
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) bind: Option<IpAddr>,

@@ -37,6 +37,7 @@ pub(crate) const VERSION: &str = "3.10.8";
 
 const AMQP_PORT: u16 = 5672;
 const MANAGEMENT_PORT: u16 = 15672;
+const METRICS_PORT: u16 = 15692;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) node_name: String,
     /// Data directory; `None` for a node that keeps nothing.
     pub(crate) data: Option<PathBuf>,
+    /// The configuration file.
+    pub(crate) file: Option<PathBuf>,
     /// `definitions.json` to import when the data directory is new.
     pub(crate) definitions: Option<PathBuf>,
     /// Import it at every start.
@@ -63,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) management: Vec<SocketAddr>,
     /// The HTTP API over TLS.
     pub(crate) management_tls: Option<TlsListeners>,
+    /// Where Prometheus scrapes.
+    pub(crate) metrics: MetricsConfig,
     /// Logging.
     pub(crate) log: LogOptions,
     /// Bounds of the node.
@@ -77,6 +82,15 @@ pub(crate) struct Config {
     pub(crate) check_only: bool,
     /// Remarks that do not keep the node from starting.
     pub(crate) warnings: Diagnostics,
+}
+
+/// Where Prometheus scrapes.
+#[derive(Debug, Clone)]
+pub(crate) struct MetricsConfig {
+    /// Addresses to listen on; empty when it is off.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Somebody asked for them: without them the node does not start.
+    pub(crate) required: bool,
 }
 
 /// What clients meet.
@@ -246,6 +260,7 @@ impl Checker<'_> {
         let management = self.management(raw, args);
         Config {
             data: (!args.ephemeral).then(|| data_directory(raw.node.data.clone(), args, environment)),
+            file: args.config.clone(),
             definitions: raw.node.definitions.clone(),
             definitions_at_every_start: raw.node.definitions_at_every_start,
             files: Vec::new(),
@@ -256,6 +271,7 @@ impl Checker<'_> {
             pid_file: environment.pid_file.clone(),
             management,
             management_tls: self.management_tls(raw, args),
+            metrics: self.metrics(raw, args),
             log: self.log(raw, args),
             limits: self.limits(raw, environment),
             default_user: self.default_user(raw, environment),
@@ -367,17 +383,17 @@ impl Checker<'_> {
         if raw.management.enabled == Some(false) {
             return Vec::new();
         }
-        let mut listen = self.addresses(raw.management.listen.as_ref(), MANAGEMENT_PORT);
-        for address in &mut listen {
-            if let Some(port) = args.management_port {
-                address.set_port(port);
-            }
-            if let Some(ip) = args.bind {
-                address.set_ip(ip);
-            }
+        let listen = self.addresses(raw.management.listen.as_ref(), MANAGEMENT_PORT);
+        overridden(listen, args.management_port, args.bind)
+    }
+
+    fn metrics(&mut self, raw: &RawConfig, args: &NodeArgs) -> MetricsConfig {
+        let required = args.metrics_port.is_some() || raw.metrics.listen.is_some();
+        if raw.metrics.enabled == Some(false) {
+            return MetricsConfig { listen: Vec::new(), required: false };
         }
-        listen.dedup();
-        listen
+        let listen = self.addresses(raw.metrics.listen.as_ref(), METRICS_PORT);
+        MetricsConfig { listen: overridden(listen, args.metrics_port, args.bind), required }
     }
 
     fn log(&mut self, raw: &RawConfig, args: &NodeArgs) -> LogOptions {
@@ -614,6 +630,20 @@ fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
 /// Octets of a size as it is written in files and on command lines.
 pub(crate) fn octets_of(text: &str) -> Option<u64> {
     raw::Size::Text(text.to_owned()).octets()
+}
+
+/// Addresses with the port and the address of the command line, where they are given.
+fn overridden(mut listen: Vec<SocketAddr>, port: Option<u16>, bind: Option<IpAddr>) -> Vec<SocketAddr> {
+    for address in &mut listen {
+        if let Some(port) = port {
+            address.set_port(port);
+        }
+        if let Some(ip) = bind {
+            address.set_ip(ip);
+        }
+    }
+    listen.dedup();
+    listen
 }
 
 /// Where the data is when the file does not say so; also where tools look for it.

@@ -11,6 +11,7 @@ pub(crate) struct RawConfig {
     pub(crate) node: RawNode,
     pub(crate) amqp: RawAmqp,
     pub(crate) management: RawManagement,
+    pub(crate) metrics: RawMetrics,
     pub(crate) log: RawLog,
     pub(crate) limits: RawLimits,
     pub(crate) users: Vec<RawUser>,
@@ -95,6 +96,14 @@ pub(crate) struct RawManagement {
     pub(crate) listen: Option<Spanned<Addresses>>,
     pub(crate) enabled: Option<bool>,
     pub(crate) tls: Option<Spanned<RawTls>>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawMetrics {
+    pub(crate) listen: Option<Spanned<Addresses>>,
+    pub(crate) enabled: Option<bool>,
 }
 
 /// `[log]`

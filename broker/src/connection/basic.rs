@@ -6,6 +6,7 @@ use super::channel::{Channel, ChannelConsumer, settle, settle_with};
 use super::frames::unimplemented_method;
 use super::outbox::ConsumerHandle;
 use super::reply_to::REPLY_TO;
+use crate::counters::ChannelInfo;
 use crate::firehose::Sighting;
 use crate::shard::{LocalQueue, Turn};
 use amqp::frame;
@@ -93,6 +94,7 @@ impl Connection {
                     return Err(precondition("cannot switch from confirm to tx mode"));
                 }
                 open.transaction.get_or_insert_with(Transaction::default);
+                open.info.set_transactional();
                 self.send(turn, number, &tx::SelectOk);
                 Ok(())
             }
@@ -125,9 +127,11 @@ impl Connection {
             );
             return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
         }
-        self.channels.insert(number, Channel::default());
-        self.info.counters.channels.set(self.channels.len() as u64);
-        self.outbox.open_channel(number);
+        let info = ChannelInfo::new(number);
+        self.channels.insert(number, Channel::new(Arc::clone(&info)));
+        self.outbox.open_channel(number, Arc::clone(&info));
+        self.info.add_channel(info);
+        self.node.counters.churn.channels_opened.add(1);
         self.send(turn, number, &channel::OpenOk);
         Ok(())
     }
@@ -135,7 +139,7 @@ impl Connection {
     /// Makes the number of a channel free again.
     pub(crate) fn forget_channel(&mut self, number: u16) {
         self.channels.remove(&number);
-        self.info.counters.channels.set(self.channels.len() as u64);
+        self.node.counters.close_channel(&self.info, number);
     }
 
     /// Lets go of everything a channel holds in queues.
@@ -180,9 +184,12 @@ impl Connection {
         if qos.global {
             // RabbitMQ: the limit of the whole channel, running consumers included.
             self.outbox.deliveries(number, |deliveries| deliveries.limit = u32::from(qos.prefetch_count));
+            self.channel(number)?.info.global_prefetch.set(u64::from(qos.prefetch_count));
             self.resume_limited(turn, number);
         } else {
-            self.channel(number)?.prefetch = qos.prefetch_count;
+            let open = self.channel(number)?;
+            open.prefetch = qos.prefetch_count;
+            open.info.prefetch.set(u64::from(qos.prefetch_count));
         }
         self.send(turn, number, &basic::QosOk);
         Ok(())
@@ -220,6 +227,7 @@ impl Connection {
             channel: number,
             tag: Arc::clone(&tag),
             no_ack,
+            arguments: (!consume.arguments.is_empty()).then(|| Arc::new(consume.arguments.to_owned())),
         };
         let new = NewConsumer {
             handle,
@@ -250,7 +258,9 @@ impl Connection {
         });
         let (first, reference) = started.unwrap_or_else(|| Err(gone(&title)))?;
         turn.touch(&self.outbox, first);
-        self.channel(number)?.consumers.insert(tag, ChannelConsumer { queue, reference });
+        let open = self.channel(number)?;
+        open.consumers.insert(tag, ChannelConsumer { queue, reference });
+        open.info.consumers.set(open.consumers.len() as u64);
         Ok(())
     }
 
@@ -258,6 +268,9 @@ impl Connection {
         let consumer =
             self.channels.get_mut(&number).and_then(|open| open.consumers.remove(cancel.consumer_tag));
         if let Some(consumer) = consumer {
+            if let Some(open) = self.channels.get(&number) {
+                open.info.consumers.set(open.consumers.len() as u64);
+            }
             turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
         } else {
             self.cancel_replies(number, cancel.consumer_tag);
@@ -270,7 +283,8 @@ impl Connection {
     fn get(&mut self, turn: &mut Turn<'_>, number: u16, get: &basic::Get<'_>) -> Result<(), Exception> {
         let Found { id, title, quorum } = self.readable_queue(turn, number, get.queue)?;
         let outbox = Arc::clone(&self.outbox);
-        let counters = &self.info.counters;
+        let counted = Arc::clone(&self.channel(number)?.info);
+        let counters = &counted.messages;
         let single_active = |queue: &mut LocalQueue, _: u64, _: &mut _| queue.consumers().is_single_active();
         if quorum && turn.queue(id, single_active) == Some(true) {
             let text = format!(
@@ -281,9 +295,14 @@ impl Connection {
         }
         let first = turn.queue(id, |queue, now, fx| {
             let Some(got) = queue.get(now, get.no_ack, fx) else {
+                counters.get_empty.bump(1);
                 return outbox.write(|buf| frame::write_fields(buf, number, &basic::GetEmpty));
             };
-            counters.delivered.add(1);
+            if get.no_ack { &counters.get_no_ack } else { &counters.get }.bump(1);
+            if got.redelivered {
+                // Deliveries count here too, under this lock.
+                outbox.deliveries(number, |_| counters.redeliver.bump(1));
+            }
             let view = got.message.view();
             if fx.is_tracing() {
                 fx.saw(Sighting::sent(&outbox, number, id, got.redelivered, &view));
@@ -332,15 +351,25 @@ impl Connection {
         let mut settled = std::mem::take(&mut self.settled);
         settled.clear();
         let taken = self.outbox.take(number, tags, multiple, &mut settled);
+        let count = settled.len() as u64;
+        let mut pending = false;
         let open = self.channels.get_mut(&number);
         if let Some(transaction) = open.and_then(|open| open.transaction.as_mut()) {
             if !settled.is_empty() {
                 transaction.settlements.push((how, std::mem::take(&mut settled)));
+                pending = true;
             }
         } else if !settled.is_empty() {
-            self.info.counters.acknowledged.add(settled.len() as u64);
+            if how == Settle::Ack
+                && let Some(open) = self.channels.get(&number)
+            {
+                open.info.messages.ack.bump(settled.len() as u64);
+            }
             settle_with(turn, how, &mut settled, &mut self.positions);
             self.resume_limited(turn, number);
+        }
+        if pending && let Some(open) = self.channels.get(&number) {
+            open.info.acks_uncommitted.bump(count);
         }
         self.settled = settled;
         taken.map_err(|(index, UnknownTag(tag))| (index, precondition(format!("unknown delivery tag {tag}"))))
@@ -382,6 +411,7 @@ impl Connection {
             return Err(precondition("cannot switch from tx to confirm mode"));
         }
         open.confirms.get_or_insert_with(Confirms::default);
+        open.info.set_confirms();
         if !select.nowait {
             self.send(turn, number, &confirm::SelectOk);
         }
@@ -395,6 +425,7 @@ impl Connection {
             return Err(precondition("channel is not transactional"));
         };
         let settlements = transaction.take().settlements;
+        open.info.end_transaction();
         self.outbox.deliveries(number, |deliveries| {
             for (tag, unacked) in settlements.into_iter().flat_map(|(_, settled)| settled) {
                 deliveries.put_back(tag, unacked);

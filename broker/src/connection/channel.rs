@@ -1,6 +1,7 @@
 //! What a connection keeps for each of its channels.
 
 use super::outbox::{Outbox, ReplyConsumer};
+use crate::counters::{ChannelInfo, NodeCounters};
 use crate::shard::Turn;
 use broker_core::channel::confirm::{Confirm, Confirms};
 use broker_core::channel::content::Assembly;
@@ -9,8 +10,9 @@ use broker_core::channel::tx::Transaction;
 use broker_core::ids::QueueId;
 use broker_core::queue::Settle;
 use broker_core::queue::consumers::ConsumerRef;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A channel of one connection.
 #[derive(Debug, Default)]
@@ -31,6 +33,10 @@ pub(crate) struct Channel {
     pub(crate) last_queue: Option<Arc<str>>,
     /// `basic.qos` without `global`: limit for consumers that start from now on.
     pub(crate) prefetch: u16,
+    /// What others see of it.
+    pub(crate) info: Arc<ChannelInfo>,
+    /// Batches that wait for their confirm: their last number, and when they ended.
+    waiting: VecDeque<(u64, Instant)>,
 }
 
 /// A consumer as its channel knows it.
@@ -43,6 +49,40 @@ pub(crate) struct ChannelConsumer {
 }
 
 impl Channel {
+    /// A channel that has just been opened.
+    pub(crate) fn new(info: Arc<ChannelInfo>) -> Channel {
+        Channel { info, ..Channel::default() }
+    }
+
+    /// Notes when what was published until now began to wait for its confirm.
+    pub(crate) fn begin_wait(&mut self, now: Instant) {
+        let last = self.info.numbered.get();
+        if self.waiting.back().is_none_or(|(known, _)| *known < last)
+            && last > self.info.messages.confirm.get()
+        {
+            self.waiting.push_back((last, now));
+        }
+    }
+
+    /// Counts publishes that are confirmed now.
+    pub(crate) fn confirmed(&mut self, count: u64, now: Instant, node: &NodeCounters) {
+        let before = self.info.messages.confirm.get();
+        self.info.messages.confirm.bump(count);
+        let mut from = before;
+        while from < before + count
+            && let Some((last, since)) = self.waiting.front()
+        {
+            let upto = (*last).min(before + count);
+            let waited = now.saturating_duration_since(*since).as_micros();
+            node.confirmed(upto - from, u64::try_from(waited).unwrap_or(u64::MAX));
+            from = upto;
+            if *last > upto {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
     /// Whether a consumer of the channel has this tag.
     pub(crate) fn has_tag(&self, tag: &str) -> bool {
         self.consumers.contains_key(tag) || self.replies.as_ref().is_some_and(|replies| *replies.tag == *tag)

@@ -96,6 +96,7 @@ impl Connection {
     pub(crate) fn end_turn(&mut self, mut turn: Turn<'_>) {
         turn.close();
         self.write_confirms(&mut turn, true);
+        self.tally.flush(&self.node.counters);
         self.buffers = turn.finish();
     }
 

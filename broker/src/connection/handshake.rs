@@ -221,6 +221,8 @@ impl Connection {
         outcome: Result<Vec<String>, Refusal>,
         mechanism: Mechanism,
     ) -> bool {
+        let attempts = &self.node.counters.amqp_logins;
+        if outcome.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
         match outcome {
             Ok(tags) => {
                 self.may_impersonate = tags.iter().any(|tag| tag == "impersonator");
@@ -320,6 +322,7 @@ impl Connection {
             details.running = true;
         });
         self.phase = Phase::Running;
+        self.node.counters.churn.connections_opened.add(1);
         self.deadline = None;
         self.write_now(&methods::OpenOk);
         let blocked = self.node.blocked();

@@ -1,6 +1,7 @@
 //! What is known about the connections of this node, for listings and for closing them.
 
 use super::outbox::Outbox;
+use crate::counters::ChannelInfo;
 use crate::tls::TlsInfo;
 use amqp::table::FieldTable;
 use broker_core::ids::ConnectionId;
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// A counter that one task writes and anybody reads.
 #[derive(Debug, Default)]
@@ -18,6 +19,11 @@ impl Counter {
     /// Adds to it.
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Adds to it where nobody else does at the same moment.
+    pub(crate) fn bump(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
     /// Makes it this.
@@ -36,14 +42,8 @@ impl Counter {
 pub(crate) struct Counters {
     /// Octets read.
     pub(crate) received_octets: Counter,
-    /// Messages published.
-    pub(crate) published: Counter,
-    /// Messages that no queue took.
-    pub(crate) unroutable: Counter,
-    /// Messages fetched.
-    pub(crate) delivered: Counter,
-    /// Deliveries settled.
-    pub(crate) acknowledged: Counter,
+    /// Reads from the socket.
+    pub(crate) reads: Counter,
     /// Channels open now.
     pub(crate) channels: Counter,
 }
@@ -71,6 +71,15 @@ pub(crate) struct Details {
     pub(crate) running: bool,
 }
 
+/// What keeps a connection from going on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// Nothing.
+    None,
+    /// An alarm: what it publishes is not read.
+    Blocked,
+}
+
 /// A connection, as others see it.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
@@ -91,6 +100,8 @@ pub(crate) struct ConnectionInfo {
     /// Its output, also the way to ask it to close.
     pub(crate) outbox: Arc<Outbox>,
     details: Mutex<Details>,
+    channels: Mutex<BTreeMap<u16, Arc<ChannelInfo>>>,
+    held: AtomicBool,
 }
 
 impl ConnectionInfo {
@@ -112,12 +123,49 @@ impl ConnectionInfo {
             counters: Counters::default(),
             outbox,
             details: Mutex::new(Details::default()),
+            channels: Mutex::default(),
+            held: AtomicBool::new(false),
         }
     }
 
     /// Login name; empty before the login.
     pub(crate) fn user(&self) -> Arc<str> {
         Arc::clone(&self.details.lock().user)
+    }
+
+    /// Whether something keeps it from going on.
+    pub(crate) fn hold(&self) -> Hold {
+        if self.held.load(Ordering::Relaxed) { Hold::Blocked } else { Hold::None }
+    }
+
+    /// An alarm begins or ends to hold it up.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Its vhost; empty before the login.
+    pub(crate) fn vhost(&self) -> Arc<str> {
+        Arc::clone(&self.details.lock().vhost)
+    }
+
+    /// Its channels by number.
+    pub(crate) fn channels(&self) -> Vec<Arc<ChannelInfo>> {
+        self.channels.lock().values().cloned().collect()
+    }
+
+    /// Adds a channel.
+    pub(crate) fn add_channel(&self, channel: Arc<ChannelInfo>) {
+        let mut channels = self.channels.lock();
+        channels.insert(channel.number, channel);
+        self.counters.channels.set(channels.len() as u64);
+    }
+
+    /// Removes a channel; its counts are for [`crate::counters::NodeCounters::close_channel`] to keep.
+    pub(crate) fn remove_channel(&self, number: u16) -> Option<Arc<ChannelInfo>> {
+        let mut channels = self.channels.lock();
+        let removed = channels.remove(&number);
+        self.counters.channels.set(channels.len() as u64);
+        removed
     }
 
     /// A copy of what is known.

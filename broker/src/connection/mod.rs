@@ -21,6 +21,7 @@ mod routes;
 mod slow;
 pub(crate) mod socket;
 
+use crate::counters::TurnTally;
 use crate::node::Node;
 use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use crate::tls::TlsInfo;
@@ -115,6 +116,7 @@ pub(crate) struct Connection {
     close_on_refusal: bool,
     routes: RouteCache,
     route_scratch: RouteScratch,
+    tally: TurnTally,
     targets: Vec<QueueId>,
     settled: Vec<(u64, Unacked)>,
     /// Their positions in a queue, reused.
@@ -184,6 +186,7 @@ pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
         close_on_refusal: false,
         routes: RouteCache::default(),
         route_scratch: RouteScratch::default(),
+        tally: TurnTally::default(),
         targets: Vec::new(),
         settled: Vec::new(),
         positions: Vec::new(),
@@ -254,6 +257,7 @@ impl Connection {
             if stopped && !self.told_blocked {
                 self.tell_blocked(blocked.borrow().as_deref());
             }
+            self.info.set_held(stopped);
             let reads = !stopped && !self.held_back;
             self.reading = reads;
             tokio::select! {
@@ -456,7 +460,8 @@ impl Connection {
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.info.counters.received_octets.add(count as u64);
+            self.info.counters.received_octets.bump(count as u64);
+            self.info.counters.reads.bump(1);
             if self.deaf {
                 self.input.clear();
                 return Ok(Next::Read);
@@ -539,8 +544,13 @@ impl Connection {
         let mut waiting = false;
         let mut first = false;
         let outbox = Arc::clone(&self.outbox);
+        let now = std::time::Instant::now();
         for (number, open) in &mut self.channels {
+            if ends_batch {
+                open.begin_wait(now);
+            }
             let Some(confirms) = open.confirms.as_mut() else { continue };
+            let unconfirmed = confirms.unconfirmed();
             let mut found = Vec::new();
             if ends_batch {
                 confirms.end_batch(position, durable, |confirm| found.push(confirm));
@@ -548,6 +558,10 @@ impl Connection {
                 confirms.durable(durable, |confirm| found.push(confirm));
             }
             waiting |= confirms.is_waiting();
+            let confirmed = unconfirmed - confirms.unconfirmed();
+            if confirmed > 0 {
+                open.confirmed(confirmed, now, &self.node.counters);
+            }
             if !found.is_empty() && !open.closing {
                 first |= outbox
                     .write(|buf| found.into_iter().for_each(|confirm| write_confirm(buf, *number, confirm)));
@@ -662,6 +676,10 @@ impl Connection {
             self.stream.say_end();
         }
         self.outbox.close();
+        self.forget_channels();
+        if self.access.is_some() {
+            self.node.counters.churn.connections_closed.add(1);
+        }
         self.node.connections.remove(self.info.id);
         self.node.delete_exclusive(self.info.id).await;
         if self.access.is_some() {
@@ -670,8 +688,10 @@ impl Connection {
     }
 
     fn forget_channels(&mut self) {
-        self.channels.clear();
-        self.info.counters.channels.set(0);
+        let numbers: Vec<u16> = self.channels.drain().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.node.counters.close_channel(&self.info, number);
+        }
     }
 
     fn release_all(&mut self) {

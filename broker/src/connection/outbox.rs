@@ -6,8 +6,10 @@
 //! (shard, then outbox): nothing else is locked while it is held.
 
 use super::socket::Socket;
+use crate::counters::ChannelInfo;
 use crate::firehose::Client;
 use amqp::frame;
+use amqp::table::FieldTable;
 use broker_core::channel::deliveries::{Deliveries, Unacked, UnknownTag};
 use broker_core::exception::Exception;
 use broker_core::ids::QueueId;
@@ -49,6 +51,8 @@ pub(crate) struct ConsumerHandle {
     pub(crate) tag: Arc<str>,
     /// Deliveries need no acknowledgement.
     pub(crate) no_ack: bool,
+    /// Arguments of `basic.consume`, if there were any.
+    pub(crate) arguments: Option<Arc<FieldTable>>,
 }
 
 /// Output of one connection.
@@ -60,6 +64,7 @@ pub(crate) struct Outbox {
     pub(crate) notify: Notify,
     blocked: AtomicBool,
     sent: AtomicU64,
+    writes: AtomicU64,
     /// Who reads it, known after the login.
     client: OnceLock<Client>,
 }
@@ -120,6 +125,7 @@ struct ChannelOut {
     deliveries: Deliveries,
     stalled: Vec<(QueueId, ConsumerRef)>,
     replies: Option<ReplyConsumer>,
+    info: Arc<ChannelInfo>,
 }
 
 /// A consumer of direct replies (RabbitMQ's `amq.rabbitmq.reply-to`).
@@ -141,6 +147,7 @@ impl Outbox {
             notify: Notify::new(),
             blocked: AtomicBool::new(false),
             sent: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
             client: OnceLock::new(),
         })
     }
@@ -162,8 +169,8 @@ impl Outbox {
     }
 
     /// Opens the delivering half of a channel.
-    pub(crate) fn open_channel(&self, channel: u16) {
-        self.state.lock().channels.insert(channel, ChannelOut::default());
+    pub(crate) fn open_channel(&self, channel: u16, info: Arc<ChannelInfo>) {
+        self.state.lock().channels.insert(channel, ChannelOut { info, ..ChannelOut::default() });
     }
 
     /// Closes the delivering half of a channel and returns what was not settled on it, oldest first. Its
@@ -271,6 +278,11 @@ impl Outbox {
             let consumer = Some(delivery.consumer);
             channel.deliveries.tag(Unacked { queue: delivery.queue, qseq: delivery.qseq, consumer })
         };
+        let counters = &channel.info.messages;
+        if to.no_ack { &counters.deliver_no_ack } else { &counters.deliver }.bump(1);
+        if delivery.redelivered {
+            counters.redeliver.bump(1);
+        }
         let view = &delivery.view;
         let before = state.tail.len();
         frame::write_deliver(
@@ -368,6 +380,7 @@ impl Outbox {
 
             let (written, result) = self.write_chunks(&mut chunks, &mut offset);
             self.sent.fetch_add(written as u64, Ordering::Relaxed);
+            self.writes.fetch_add(1, Ordering::Relaxed);
 
             let mut state = self.state.lock();
             state.writing = false;
@@ -447,6 +460,21 @@ impl Outbox {
     /// Octets written since the connection began.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Writes to the socket since the connection began.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Octets that wait to be written.
+    pub(crate) fn pending(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Deliveries of a channel that are not settled.
+    pub(crate) fn unacked(&self, channel: u16) -> usize {
+        self.deliveries(channel, |deliveries| deliveries.unacked_count()).unwrap_or(0)
     }
 
     /// A channel whose oldest delivery waits longer for its settlement than `timeout` milliseconds.

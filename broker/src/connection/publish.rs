@@ -2,6 +2,7 @@
 
 use super::Connection;
 use super::reply_to;
+use super::routes::Route;
 use crate::firehose::Sighting;
 use crate::shard::Turn;
 use amqp::content::{PERSISTENT, Properties};
@@ -181,7 +182,9 @@ impl Connection {
         facts: &Facts<'_>,
         mandatory: bool,
     ) -> Result<(), Exception> {
-        self.info.counters.published.add(1);
+        if let Some(open) = self.channels.get(&channel) {
+            open.info.messages.publish.bump(1);
+        }
         let mut targets = std::mem::take(&mut self.targets);
         let routed = self.route(turn, &publish.view, facts, &mut targets);
         let outcome = routed.and_then(|()| {
@@ -199,10 +202,14 @@ impl Connection {
             let done = replied || only_delayed;
             let rejected = !done && self.hand_over(turn, channel, &mut publish, &targets, mandatory);
             if let Some(confirms) = self.channels.get_mut(&channel).and_then(|open| open.confirms.as_mut()) {
-                confirms.number();
+                let numbered = confirms.number();
                 if rejected {
                     confirms.reject();
                 }
+                if let Some(open) = self.channels.get(&channel) {
+                    open.info.numbered.set(numbered);
+                }
+                self.tally.numbered();
                 self.confirming = true;
             }
             Ok(())
@@ -261,6 +268,7 @@ impl Connection {
             mandatory,
             targets: targets.to_vec(),
         });
+        open.info.uncommitted.bump(1);
         if size > limit {
             let text = format!("transaction of {size} octets is larger than the limit of {limit}");
             return Err(Exception::channel(reply_code::PRECONDITION_FAILED, text));
@@ -296,7 +304,10 @@ impl Connection {
             if mandatory {
                 self.return_message(turn, channel, &publish.view);
             }
-            self.info.counters.unroutable.add(1);
+            if let Some(open) = self.channels.get(&channel) {
+                let messages = &open.info.messages;
+                if mandatory { &messages.return_unroutable } else { &messages.drop_unroutable }.bump(1);
+            }
         }
         rejected
     }
@@ -331,9 +342,10 @@ impl Connection {
         let node = Arc::clone(&self.node);
         let version = node.metadata.version();
         let simple = facts.extra_keys.is_empty();
-        if simple && let Some(queues) = self.routes.find(version, view.exchange, view.routing_key) {
+        if simple && let Some(route) = self.routes.find(version, view.exchange, view.routing_key) {
             targets.clear();
-            targets.extend_from_slice(queues);
+            targets.extend_from_slice(&route.queues);
+            self.tally.publish(&route.exchange, targets.len(), view.body.len());
             return Ok(());
         }
         turn.close();
@@ -346,8 +358,12 @@ impl Connection {
         let message = RoutedMessage { keys: &keys, headers, properties };
         let routed =
             sm.route_message(access.vhost(), view.exchange, message, targets, &mut self.route_scratch);
+        let Some(exchange) = sm.exchange_named(access.vhost(), view.exchange) else { return Ok(()) };
+        let exchange = node.counters.exchange(exchange.id);
+        self.tally.publish(&exchange, targets.len(), view.body.len());
         if simple && routed.is_some_and(|routed| routed.cacheable) {
-            self.routes.insert(sm.version(), view.exchange, view.routing_key, targets);
+            let route = Route { queues: targets.clone(), exchange };
+            self.routes.insert(sm.version(), view.exchange, view.routing_key, route);
         }
         Ok(())
     }

@@ -4,25 +4,36 @@
 //! checks found out is kept until the metadata changes, so that the common publish needs no lock but its
 //! queue's.
 
+use crate::counters::ExchangeCounters;
 use broker_core::ids::QueueId;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Targets remembered; beyond that all are forgotten.
 const LIMIT: usize = 4096;
+
+/// Where messages go, and where they are counted on their way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Route {
+    /// The queues.
+    pub(crate) queues: Vec<QueueId>,
+    /// Counters of the exchange.
+    pub(crate) exchange: Arc<ExchangeCounters>,
+}
 
 /// Targets by exchange and routing key.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
     version: u64,
-    routes: HashMap<Box<[u8]>, Box<[QueueId]>>,
+    routes: HashMap<Box<[u8]>, Route>,
     key: Vec<u8>,
     last_key: Vec<u8>,
-    last: Vec<QueueId>,
+    last: Route,
 }
 
 impl RouteCache {
     /// Queues for this exchange and key, if they are known for this version of the metadata.
-    pub(crate) fn find(&mut self, version: u64, exchange: &str, routing_key: &str) -> Option<&[QueueId]> {
+    pub(crate) fn find(&mut self, version: u64, exchange: &str, routing_key: &str) -> Option<&Route> {
         if version != self.version {
             self.version = version;
             self.routes.clear();
@@ -36,15 +47,18 @@ impl RouteCache {
         if self.key == self.last_key {
             return Some(&self.last);
         }
-        let queues = self.routes.get(self.key.as_slice())?;
-        self.last.clear();
-        self.last.extend_from_slice(queues);
+        let route = self.routes.get(self.key.as_slice())?;
+        self.last.queues.clear();
+        self.last.queues.extend_from_slice(&route.queues);
+        if !Arc::ptr_eq(&self.last.exchange, &route.exchange) {
+            self.last.exchange = Arc::clone(&route.exchange);
+        }
         std::mem::swap(&mut self.key, &mut self.last_key);
         Some(&self.last)
     }
 
     /// Remembers what was found out under this version.
-    pub(crate) fn insert(&mut self, version: u64, exchange: &str, routing_key: &str, queues: &[QueueId]) {
+    pub(crate) fn insert(&mut self, version: u64, exchange: &str, routing_key: &str, route: Route) {
         if version != self.version || self.routes.len() >= LIMIT {
             self.version = version;
             self.routes.clear();
@@ -54,7 +68,7 @@ impl RouteCache {
         key.push(exchange.len() as u8);
         key.extend_from_slice(exchange.as_bytes());
         key.extend_from_slice(routing_key.as_bytes());
-        self.routes.insert(key.into(), queues.into());
+        self.routes.insert(key.into(), route);
     }
 }
 
@@ -65,12 +79,15 @@ mod tests {
     #[test]
     fn what_was_remembered_is_forgotten_with_the_next_version() {
         let mut cache = RouteCache::default();
-        assert_eq!(cache.find(1, "ex", "key"), None);
-        cache.insert(1, "ex", "key", &[QueueId(3)]);
-        assert_eq!(cache.find(1, "ex", "key"), Some(&[QueueId(3)][..]));
-        assert_eq!(cache.find(1, "ex", "key"), Some(&[QueueId(3)][..]));
-        assert_eq!(cache.find(1, "e", "xkey"), None);
-        assert_eq!(cache.find(2, "ex", "key"), None);
-        assert_eq!(cache.find(2, "ex", "key"), None);
+        let find = |cache: &mut RouteCache, version, exchange, key| {
+            cache.find(version, exchange, key).map(|route| route.queues.clone())
+        };
+        assert_eq!(find(&mut cache, 1, "ex", "key"), None);
+        cache.insert(1, "ex", "key", Route { queues: vec![QueueId(3)], ..Route::default() });
+        assert_eq!(find(&mut cache, 1, "ex", "key"), Some(vec![QueueId(3)]));
+        assert_eq!(find(&mut cache, 1, "ex", "key"), Some(vec![QueueId(3)]));
+        assert_eq!(find(&mut cache, 1, "e", "xkey"), None);
+        assert_eq!(find(&mut cache, 2, "ex", "key"), None);
+        assert_eq!(find(&mut cache, 2, "ex", "key"), None);
     }
 }

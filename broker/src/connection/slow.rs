@@ -16,6 +16,7 @@ use broker_core::message::Publish;
 use broker_core::meta::checks::{self, Declared, ExchangeDeclare, QueueDeclare};
 use broker_core::meta::options::QueueType;
 use broker_core::meta::{BindingRequest, DestinationName, MetaCommand, MetaError, MetaReply, Permission};
+use broker_core::queue::Settle;
 use broker_store::Lsn;
 use std::sync::Arc;
 use tokio::sync::watch::error::RecvError;
@@ -115,6 +116,7 @@ impl Connection {
             let found = self.declared(number, id, name, declare.nowait)?;
             return if found { Ok(()) } else { Err(gone(&title)) };
         }
+        self.node.counters.churn.queues_declared.add(1);
         let server_named = declare.queue.is_empty();
         let name = if server_named { self.node.unique_name("amq.gen-") } else { declare.queue.to_owned() };
         let request = QueueDeclare {
@@ -326,6 +328,8 @@ impl Connection {
             return Err(precondition("channel is not transactional"));
         };
         let transaction = transaction.take();
+        open.info.end_transaction();
+        let counted = Arc::clone(&open.info);
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
         let targets = transaction.publishes.iter().flat_map(|publish| &publish.targets);
@@ -338,6 +342,9 @@ impl Connection {
             rejected |= self.hand_over(&mut turn, number, &mut incoming, &publish.targets, publish.mandatory);
         }
         for (how, mut settled) in transaction.settlements {
+            if how == Settle::Ack {
+                counted.messages.ack.bump(settled.len() as u64);
+            }
             super::channel::settle(&mut turn, how, &mut settled);
         }
         turn.close();

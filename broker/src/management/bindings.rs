@@ -141,7 +141,7 @@ pub(super) async fn one(
             found(&sm, id, &ends)?.find(|binding| names(binding, &key)).ok_or_else(Refusal::missing)?;
         entry(&sm, binding).ok_or_else(Refusal::missing)?
     };
-    query.answer_one(shown)
+    query.answer_one(&shown)
 }
 
 pub(super) async fn bind(
@@ -267,7 +267,7 @@ fn names(binding: &BindingSpec, key: &str) -> bool {
     own == key || own == encode(key) || (binding.arguments.is_empty() && *binding.routing_key == *key)
 }
 
-fn properties_key(routing_key: &str, arguments: &amqp::table::FieldTable) -> String {
+pub(super) fn properties_key(routing_key: &str, arguments: &amqp::table::FieldTable) -> String {
     if arguments.is_empty() {
         return if routing_key.is_empty() { "~".to_owned() } else { encode(routing_key) };
     }

@@ -9,7 +9,9 @@
 
 use super::Api;
 use super::reply::Refusal;
-use super::secure::{Local, Peer};
+use super::secure::Local;
+pub(super) use super::secure::Peer;
+use super::session;
 use crate::auth::{Credentials, Refusal as LoginRefusal};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header;
@@ -37,14 +39,31 @@ impl FromRequestParts<Arc<Api>> for Caller {
             let tags = vec!["administrator".to_owned()];
             return Ok(Caller { name: Arc::from("local administrator"), tags, local: true });
         }
-        let credentials = basic(parts).ok_or_else(Refusal::login_failed)?;
         let peer = parts
             .extensions
             .get::<ConnectInfo<Peer>>()
-            .map(|ConnectInfo(Peer(peer))| *peer)
+            .map(|ConnectInfo(peer)| *peer)
             .ok_or_else(|| Refusal::internal("no peer address"))?;
+        if let Some(credentials) = basic(parts) {
+            return Caller::log_in(api, credentials, peer).await;
+        }
+        let name = session::user_of(api, &parts.headers).ok_or_else(Refusal::login_failed)?;
+        Caller::admit(api.node.authenticate_named(&name, peer.address.ip()), name, peer)
+    }
+}
+
+impl Caller {
+    /// Checks a user name and password, and that the user may use the API.
+    pub(super) async fn log_in(api: &Api, credentials: Credentials, peer: Peer) -> Result<Caller, Refusal> {
         let name = Arc::from(credentials.user.as_str());
-        match api.node.authenticate(credentials, peer.ip()).await {
+        let tags = api.node.authenticate(credentials, peer.address.ip()).await;
+        api.node.counters.login(tags.is_ok());
+        Caller::admit(tags, name, peer)
+    }
+
+    fn admit(tags: Result<Vec<String>, LoginRefusal>, name: Arc<str>, peer: Peer) -> Result<Caller, Refusal> {
+        let peer = peer.address;
+        match tags {
             Ok(tags) => {
                 let caller = Caller { name, tags, local: false };
                 if caller.has_any(&["management", "policymaker", "monitoring", "administrator"]) {
@@ -63,9 +82,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
             }
         }
     }
-}
 
-impl Caller {
     fn has_any(&self, tags: &[&str]) -> bool {
         self.tags.iter().any(|own| tags.contains(&own.as_str()))
     }

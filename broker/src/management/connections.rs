@@ -1,18 +1,18 @@
-//! `/api/connections` and `/api/consumers`.
+//! `/api/connections`.
 
 use super::Api;
 use super::caller::Caller;
-use super::listing::ListQuery;
+use super::erlang;
+use super::fields::Fields;
+use super::listing::{Entry, ListQuery};
+use super::rates::{Looking, Windows};
 use super::reply::{Answer, Refusal, no_content};
-use crate::connection::info::ConnectionInfo;
+use crate::connection::info::{ConnectionInfo, Details, Hold};
 use crate::connection::outbox::Request;
 use crate::metadata::json::from_table;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use broker_core::exception::Exception;
-use broker_core::ids::VhostId;
-use broker_core::meta::{MetaSm, Queue};
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Octets of a reason for closing that are sent to the client.
@@ -22,9 +22,9 @@ pub(super) async fn all(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let visible = api.node.connections.list().into_iter().filter(|info| shows(&caller, info));
-    query.answer(visible.map(|info| entry(&api, &info)).collect())
+    listed(&api, &query, &windows, |info| shows(&caller, info))
 }
 
 pub(super) async fn of_vhost(
@@ -32,11 +32,32 @@ pub(super) async fn of_vhost(
     State(api): State<Arc<Api>>,
     Path(vhost): Path<String>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
     caller.vhost(&api.node.metadata.read(), &vhost)?;
-    let visible = api.node.connections.list().into_iter().filter(|info| shows(&caller, info));
-    let inside = visible.filter(|info| *info.details().vhost == *vhost);
-    query.answer(inside.map(|info| entry(&api, &info)).collect())
+    listed(&api, &query, &windows, |info| shows(&caller, info) && *info.vhost() == *vhost)
+}
+
+/// `/api/connections/username/{user}`
+pub(super) async fn of_user(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(user): Path<String>,
+    Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
+) -> Answer {
+    listed(&api, &query, &windows, |info| shows(&caller, info) && *info.user() == *user)
+}
+
+fn listed(
+    api: &Api,
+    query: &ListQuery,
+    windows: &Windows,
+    wanted: impl Fn(&ConnectionInfo) -> bool,
+) -> Answer {
+    let found = api.node.connections.list().into_iter().filter(|info| wanted(info));
+    api.rates
+        .look(|rates| query.answer(found.map(|info| ConnectionEntry { api, rates, windows, info }).collect()))
 }
 
 pub(super) async fn one(
@@ -44,9 +65,10 @@ pub(super) async fn one(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
     let info = find(&api, &caller, &name)?;
-    query.answer_one(entry(&api, &info))
+    api.rates.look(|rates| query.answer_one(&ConnectionEntry { api: &api, rates, windows: &windows, info }))
 }
 
 pub(super) async fn close(
@@ -56,112 +78,40 @@ pub(super) async fn close(
     headers: HeaderMap,
 ) -> Answer {
     let info = find(&api, &caller, &name)?;
+    end(&info, &caller, &headers);
+    no_content()
+}
+
+/// Closes all connections of a user.
+pub(super) async fn close_of_user(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let all = api.node.connections.list().into_iter();
+    for info in all.filter(|info| shows(&caller, info) && *info.user() == *user) {
+        end(&info, &caller, &headers);
+    }
+    no_content()
+}
+
+fn end(info: &ConnectionInfo, caller: &Caller, headers: &HeaderMap) {
     let given = headers.get("x-reason").and_then(|reason| reason.to_str().ok());
     let reason = given
         .filter(|reason| !reason.is_empty() && reason.len() <= MAX_REASON)
         .unwrap_or("Closed via management plugin");
-    tracing::info!(connection = name, by = %caller.name, reason, "connection closed by request");
+    tracing::info!(connection = &*info.name, by = %caller.name, reason, "connection closed by request");
     let exception = Exception::connection(amqp::reply_code::CONNECTION_FORCED, reason);
     info.outbox.request(Request::Close(exception));
-    no_content()
-}
-
-pub(super) async fn consumers(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    let entries = {
-        let sm = api.node.metadata.read();
-        let vhosts: Vec<VhostId> =
-            sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(&sm, *id)).collect();
-        vhosts
-            .into_iter()
-            .flat_map(|id| sm.queues_in(id))
-            .flat_map(|queue| consumers_of(&api, &sm, queue))
-            .collect()
-    };
-    query.answer(entries)
-}
-
-pub(super) async fn consumers_of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    let entries = {
-        let sm = api.node.metadata.read();
-        let vhost = caller.vhost(&sm, &vhost)?;
-        sm.queues_in(vhost).flat_map(|queue| consumers_of(&api, &sm, queue)).collect()
-    };
-    query.answer(entries)
-}
-
-/// The consumers of a queue.
-pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> {
-    let single_active = queue.options.single_active_consumer;
-    let found = api.node.with_queue(queue.id, |live| {
-        let consumers = live.consumers().iter().map(|consumer| {
-            let handle = &consumer.handle;
-            (
-                Arc::clone(&handle.outbox),
-                handle.channel,
-                Arc::clone(&consumer.tag),
-                consumer.no_ack,
-                consumer.prefetch,
-                consumer.exclusive,
-                live.consumers().is_active(consumer.reference()),
-            )
-        });
-        consumers.collect::<Vec<_>>()
-    });
-    let connections = if found.as_ref().is_some_and(|found| !found.is_empty()) {
-        api.node.connections.list()
-    } else {
-        Vec::new()
-    };
-    found
-        .into_iter()
-        .flatten()
-        .map(|(outbox, channel, tag, no_ack, prefetch, exclusive, active)| {
-            let owner = connections.iter().find(|info| Arc::ptr_eq(&info.outbox, &outbox));
-            json!({
-                "consumer_tag": &*tag,
-                "queue": {"name": &*queue.name, "vhost": sm.vhost_name(queue.vhost)},
-                "channel_details": owner.map_or(Value::Null, |info| channel_details(api, info, channel)),
-                "ack_required": !no_ack,
-                "prefetch_count": prefetch,
-                "exclusive": exclusive,
-                "active": active,
-                "activity_status": match (active, single_active) {
-                    (true, true) => "single_active",
-                    (true, false) => "up",
-                    (false, _) => "waiting",
-                },
-                "arguments": {},
-                // rabbitmqadmin 2 insists on it.
-                "consumer_timeout": 0,
-            })
-        })
-        .collect()
-}
-
-fn channel_details(api: &Api, info: &ConnectionInfo, channel: u16) -> Value {
-    let name = &*info.name;
-    json!({
-        "connection_name": name, "name": format!("{name} ({channel})"), "node": api.node.settings.node,
-        "number": channel, "peer_host": info.peer.ip().to_string(), "peer_port": info.peer.port(),
-        "user": &*info.user(),
-    })
 }
 
 /// Monitors see all connections, others their own.
-fn shows(caller: &Caller, info: &ConnectionInfo) -> bool {
+pub(super) fn shows(caller: &Caller, info: &ConnectionInfo) -> bool {
     caller.is_monitor() || info.user() == caller.name
 }
 
-fn find(api: &Api, caller: &Caller, name: &str) -> Result<Arc<ConnectionInfo>, Refusal> {
+pub(super) fn find(api: &Api, caller: &Caller, name: &str) -> Result<Arc<ConnectionInfo>, Refusal> {
     let found = api.node.connections.list().into_iter().find(|info| *info.name == *name);
     let info = found.ok_or_else(Refusal::missing)?;
     if shows(caller, &info) {
@@ -171,41 +121,74 @@ fn find(api: &Api, caller: &Caller, name: &str) -> Result<Arc<ConnectionInfo>, R
     }
 }
 
-fn entry(api: &Api, info: &ConnectionInfo) -> Value {
-    let details = info.details();
-    let tls = info.tls.as_ref();
-    let certificate = tls.and_then(|tls| tls.peer.as_ref());
-    let mut shown = json!({
-        "name": &*info.name,
-        "node": api.node.settings.node,
-        "user": &*details.user,
-        "user_who_performed_action": &*details.user,
-        "vhost": &*details.vhost,
-        "protocol": "AMQP 0-9-1",
-        "type": "network",
-        "auth_mechanism": details.mechanism,
-        "peer_host": info.peer.ip().to_string(),
-        "peer_port": info.peer.port(),
-        "host": info.local.ip().to_string(),
-        "port": info.local.port(),
-        "ssl": info.tls.is_some(),
-        "ssl_protocol": tls.map(|tls| tls.protocol),
-        "ssl_key_exchange": tls.map(|tls| tls.key_exchange),
-        "ssl_cipher": tls.map(|tls| tls.cipher),
-        "ssl_hash": tls.map(|tls| tls.hash),
-        "peer_cert_issuer": certificate.map(|certificate| &certificate.issuer),
-        "peer_cert_subject": certificate.map(|certificate| &certificate.subject),
-        "peer_cert_validity": certificate.map(|certificate| &certificate.validity),
-        "state": if details.running { "running" } else { "starting" },
-        "channel_max": details.channel_max,
-        "frame_max": details.frame_max,
-        "timeout": details.heartbeat,
-        "connected_at": info.connected_at_ms,
-        "client_properties": from_table(&details.client_properties),
-        "recv_oct": info.counters.received_octets.get(),
-    });
-    if let Some(name) = &details.provided_name {
-        shown["user_provided_name"] = Value::from(name.as_str());
+/// A connection in a list.
+struct ConnectionEntry<'a> {
+    api: &'a Api,
+    rates: &'a Looking<'a>,
+    windows: &'a Windows,
+    info: Arc<ConnectionInfo>,
+}
+
+impl Entry for ConnectionEntry<'_> {
+    fn name(&self) -> &str {
+        &self.info.name
     }
-    shown
+
+    fn write(&self, fields: &mut Fields<'_>) {
+        let info = &self.info;
+        let details = info.details();
+        let tls = info.tls.as_ref();
+        let certificate = tls.and_then(|tls| tls.peer.as_ref());
+        fields.field("name", &*info.name);
+        fields.field("node", &self.api.node.settings.node);
+        fields.field("user", &*details.user);
+        fields.field("user_who_performed_action", &*details.user);
+        fields.field("vhost", &*details.vhost);
+        fields.field("protocol", "AMQP 0-9-1");
+        fields.field("type", "network");
+        fields.field("auth_mechanism", &details.mechanism);
+        fields.field("peer_host", &info.peer.ip());
+        fields.field("peer_port", &info.peer.port());
+        fields.field("host", &info.local.ip());
+        fields.field("port", &info.local.port());
+        fields.field("ssl", &tls.is_some());
+        fields.field("ssl_protocol", &tls.map(|tls| tls.protocol));
+        fields.field("ssl_key_exchange", &tls.map(|tls| tls.key_exchange));
+        fields.field("ssl_cipher", &tls.map(|tls| tls.cipher));
+        fields.field("ssl_hash", &tls.map(|tls| tls.hash));
+        fields.field("peer_cert_issuer", &certificate.map(|certificate| &certificate.issuer));
+        fields.field("peer_cert_subject", &certificate.map(|certificate| &certificate.subject));
+        fields.field("peer_cert_validity", &certificate.map(|certificate| &certificate.validity));
+        fields.field("state", self.state(&details));
+        fields.field("channel_max", &details.channel_max);
+        fields.field("channels", &info.counters.channels.get());
+        fields.field("frame_max", &details.frame_max);
+        fields.field("timeout", &details.heartbeat);
+        fields.field("connected_at", &info.connected_at_ms);
+        if fields.wants("client_properties") {
+            fields.field("client_properties", &from_table(&details.client_properties));
+        }
+        if let Some(name) = &details.provided_name {
+            fields.field("user_provided_name", name);
+        }
+        let past = self.rates.connection(info.id, self.windows.data());
+        fields.rated("recv_oct", info.counters.received_octets.get(), || past.details(0));
+        fields.rated("send_oct", info.outbox.sent(), || past.details(1));
+        fields.field("recv_cnt", &info.counters.reads.get());
+        fields.field("send_cnt", &info.outbox.writes());
+        fields.field("send_pend", &info.outbox.pending());
+        fields.field("garbage_collection", &erlang::garbage_collection());
+        erlang::reductions(fields);
+    }
+}
+
+impl ConnectionEntry<'_> {
+    /// RabbitMQ's words: publishers that an alarm holds up are blocked, or blocking until they publish.
+    fn state(&self, details: &Details) -> &'static str {
+        match (details.running, self.info.hold()) {
+            (false, _) => "starting",
+            (true, Hold::Blocked) => "blocked",
+            (true, Hold::None) => "running",
+        }
+    }
 }

@@ -2,9 +2,12 @@
 
 use super::Api;
 use super::caller::Caller;
-use super::listing::ListQuery;
+use super::fields::Fields;
+use super::listing::{Entry, ListQuery};
 use super::queues::DeleteQuery;
+use super::rates::{Looking, Windows};
 use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
+use crate::counters::ExchangeCounters;
 use crate::metadata::json::{from_table, to_table};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -15,6 +18,7 @@ use broker_core::meta::policy::PolicyBook;
 use broker_core::meta::{Destination, Exchange, MetaReply, MetaSm};
 use broker_core::queue::Queue;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How paths name the default exchange.
@@ -26,13 +30,11 @@ pub(super) async fn all(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let entries = api.node.metadata.with_policies(|sm, book| {
-        let vhosts: Vec<VhostId> =
-            sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(sm, *id)).collect();
-        vhosts.into_iter().flat_map(|id| sm.exchanges_in(id)).map(|x| entry(&api, sm, book, x)).collect()
-    });
-    query.answer(entries)
+    listed(&api, &query, &windows, |sm| {
+        Ok(sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(sm, *id)).collect())
+    })
 }
 
 pub(super) async fn of_vhost(
@@ -40,12 +42,40 @@ pub(super) async fn of_vhost(
     State(api): State<Arc<Api>>,
     Path(vhost): Path<String>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let entries = api.node.metadata.with_policies(|sm, book| {
-        let vhost = caller.vhost(sm, &vhost)?;
-        Ok::<Vec<Value>, Refusal>(sm.exchanges_in(vhost).map(|x| entry(&api, sm, book, x)).collect())
-    })?;
-    query.answer(entries)
+    listed(&api, &query, &windows, |sm| Ok(vec![caller.vhost(sm, &vhost)?]))
+}
+
+fn listed(
+    api: &Api,
+    query: &ListQuery,
+    windows: &Windows,
+    vhosts: impl FnOnce(&MetaSm) -> Result<Vec<VhostId>, Refusal>,
+) -> Answer {
+    let counters: HashMap<_, _> = api.node.counters.exchanges().into_iter().collect();
+    api.node.metadata.with_policies(|sm, book| {
+        let vhosts = vhosts(sm)?;
+        api.rates.look(|rates| {
+            let mut entries = Vec::new();
+            for id in &vhosts {
+                for exchange in sm.exchanges_in(*id) {
+                    let counters = counters.get(&exchange.id).map(Arc::as_ref);
+                    entries.push(ExchangeEntry {
+                        api,
+                        sm,
+                        book,
+                        rates,
+                        windows,
+                        counters,
+                        exchange,
+                        whole: false,
+                    });
+                }
+            }
+            query.answer(entries)
+        })
+    })
 }
 
 pub(super) async fn one(
@@ -53,16 +83,26 @@ pub(super) async fn one(
     State(api): State<Arc<Api>>,
     Path((vhost, name)): Path<(String, String)>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let shown = api.node.metadata.with_policies(|sm, book| {
+    api.node.metadata.with_policies(|sm, book| {
         let vhost = caller.vhost(sm, &vhost)?;
         let exchange = sm.exchange_named(vhost, exchange_name(&name)).ok_or_else(Refusal::missing)?;
-        let mut shown = entry(&api, sm, book, exchange);
-        shown["incoming"] = json!([]);
-        shown["outgoing"] = json!([]);
-        Ok::<Value, Refusal>(shown)
-    })?;
-    query.answer_one(shown)
+        let counters = api.node.counters.exchange(exchange.id);
+        api.rates.look(|rates| {
+            let (api, windows, counters) = (&*api, &windows, Some(&*counters));
+            query.answer_one(&ExchangeEntry {
+                api,
+                sm,
+                book,
+                rates,
+                windows,
+                counters,
+                exchange,
+                whole: true,
+            })
+        })
+    })
 }
 
 pub(super) async fn declare(
@@ -114,26 +154,57 @@ pub(super) async fn delete(
     no_content()
 }
 
-fn entry(api: &Api, sm: &MetaSm, book: &PolicyBook, exchange: &Exchange) -> Value {
-    let mut shown = json!({
-        "name": &*exchange.name,
-        "vhost": sm.vhost_name(exchange.vhost),
-        "type": exchange.kind.name(),
-        "durable": exchange.durable,
-        "auto_delete": exchange.auto_delete,
-        "internal": exchange.internal,
-        "arguments": from_table(&exchange.arguments),
-        "user_who_performed_action": "",
-    });
-    if exchange.kind == ExchangeType::Delayed {
-        let store = delayed::store_of(exchange.id);
-        shown["messages_delayed"] =
-            Value::from(api.node.with_queue(store, Queue::delayed_count).unwrap_or(0));
+/// An exchange in a list, or with `whole` by itself.
+struct ExchangeEntry<'a> {
+    api: &'a Api,
+    sm: &'a MetaSm,
+    book: &'a PolicyBook,
+    rates: &'a Looking<'a>,
+    windows: &'a Windows,
+    counters: Option<&'a ExchangeCounters>,
+    exchange: &'a Exchange,
+    whole: bool,
+}
+
+impl Entry for ExchangeEntry<'_> {
+    fn name(&self) -> &str {
+        &self.exchange.name
     }
-    if let Some(policy) = &exchange.policies.policy {
-        shown["policy"] = Value::from(&**policy);
-        shown["effective_policy_definition"] =
-            Value::Object(book.effective_definition(sm, Destination::Exchange(exchange.id)));
+
+    fn write(&self, fields: &mut Fields<'_>) {
+        let exchange = self.exchange;
+        fields.field("name", &*exchange.name);
+        fields.field("vhost", self.sm.vhost_name(exchange.vhost));
+        fields.field("type", exchange.kind.name());
+        fields.field("durable", &exchange.durable);
+        fields.field("auto_delete", &exchange.auto_delete);
+        fields.field("internal", &exchange.internal);
+        if fields.wants("arguments") {
+            fields.field("arguments", &from_table(&exchange.arguments));
+        }
+        fields.field("user_who_performed_action", "");
+        if exchange.kind == ExchangeType::Delayed {
+            let store = delayed::store_of(exchange.id);
+            let waiting = self.api.node.with_queue(store, Queue::delayed_count).unwrap_or(0);
+            fields.field("messages_delayed", &waiting);
+        }
+        if let Some(policy) = &exchange.policies.policy {
+            fields.field("policy", &**policy);
+            let definition = self.book.effective_definition(self.sm, Destination::Exchange(exchange.id));
+            fields.field("effective_policy_definition", &definition);
+        }
+        // RabbitMQ: none before the first message.
+        if let Some(counters) = self.counters.filter(|counters| counters.publish_in.get() > 0) {
+            let past = self.rates.exchange(exchange.id, self.windows.messages());
+            fields.object("message_stats", |stats| {
+                stats.rated("publish_in", counters.publish_in.get(), || past.details(0));
+                stats.rated("publish_out", counters.publish_out.get(), || past.details(1));
+            });
+        }
+        if self.whole {
+            // What RabbitMQ shows here in its detailed mode only.
+            fields.field("incoming", &json!([]));
+            fields.field("outgoing", &json!([]));
+        }
     }
-    shown
 }

@@ -15,20 +15,44 @@ use std::sync::Arc;
 /// The queue of the aliveness test, RabbitMQ's name.
 const ALIVENESS_QUEUE: &str = "aliveness-test";
 
-/// Checks that can not fail on a single node without mirrors.
+/// Who answers is fine.
 pub(super) async fn fine(_caller: Caller) -> Answer {
     json(&object!({"status": "ok"}))
 }
 
+/// The same for the node that is asked about, which has to be this one.
+pub(super) async fn fine_node(
+    _caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(node): Path<String>,
+) -> Answer {
+    if node == api.node.settings.node { json(&object!({"status": "ok"})) } else { Err(Refusal::missing()) }
+}
+
+/// Checks that can not fail on a single node.
+pub(super) async fn single(_caller: Caller) -> Answer {
+    json(&object!({"status": "ok", "reason": "single node cluster"}))
+}
+
+/// Alarms anywhere in the cluster.
 pub(super) async fn alarms(_caller: Caller, State(api): State<Arc<Api>>) -> Answer {
-    let blocked = api.node.blocked().borrow().clone();
-    match blocked {
-        None => json(&object!({"status": "ok"})),
-        Some(reason) => Err(Refusal::unhealthy(object!({
-            "status": "failed", "reason": "There are alarms in effect in the cluster",
-            "alarms": [{"node": api.node.settings.node, "resource": &*reason}],
-        }))),
+    no_alarms(&api, "There are alarms in effect in the cluster")
+}
+
+/// Alarms at this node.
+pub(super) async fn local_alarms(_caller: Caller, State(api): State<Arc<Api>>) -> Answer {
+    no_alarms(&api, "There are alarms in effect on the node")
+}
+
+fn no_alarms(api: &Api, reason: &str) -> Answer {
+    let (memory, disk) = api.node.alarms.on();
+    let on = [("memory", memory), ("disk", disk)].into_iter().filter(|(_, on)| *on);
+    let alarms: Vec<_> =
+        on.map(|(resource, _)| object!({"node": api.node.settings.node, "resource": resource})).collect();
+    if alarms.is_empty() {
+        return json(&object!({"status": "ok"}));
     }
+    Err(Refusal::unhealthy(object!({"status": "failed", "reason": reason, "alarms": alarms})))
 }
 
 /// Whether certificates of listeners run out within a time.

@@ -1,10 +1,14 @@
 //! Lists: `columns`, `sort`, `sort_reverse`, and pages with `page`, `page_size`, `name`, `use_regex`.
+//!
+//! Only the entries that are shown are written out; for sorting, one column of each.
 
-use super::reply::{Answer, Refusal, json};
+use super::fields::{Columns, Fields, write_object};
+use super::reply::{Answer, Refusal, raw_json};
 use broker_core::meta::access::Pattern;
 use serde::Deserialize;
-use serde_json::{Map, Value, json as object};
+use serde_json::Value;
 use std::cmp::Ordering;
+use std::io::Write as _;
 
 /// Entries a page has unless told otherwise, and at most.
 const PAGE_SIZE: usize = 100;
@@ -22,96 +26,132 @@ pub(super) struct ListQuery {
     use_regex: Option<String>,
 }
 
+/// An entry of a list that writes itself.
+pub(super) trait Entry {
+    /// What `name` looks for.
+    fn name(&self) -> &str;
+
+    /// Writes the fields.
+    fn write(&self, fields: &mut Fields<'_>);
+}
+
+impl Entry for Value {
+    fn name(&self) -> &str {
+        self.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn write(&self, fields: &mut Fields<'_>) {
+        if let Value::Object(all) = self {
+            all.iter().for_each(|(name, value)| fields.field(name, value));
+        }
+    }
+}
+
+/// A page of a list.
+struct Page {
+    number: usize,
+    size: usize,
+}
+
 impl ListQuery {
     /// Answers with the entries as the query wants them.
-    pub(super) fn answer(&self, mut entries: Vec<Value>) -> Answer {
+    pub(super) fn answer<E: Entry>(&self, mut entries: Vec<E>) -> Answer {
         let total = entries.len();
-        if self.page.is_some() {
+        let columns = self.columns.as_deref().map(Columns::parse);
+        let page = self.page()?;
+        if page.is_some() {
             self.filter(&mut entries)?;
         }
-        if let Some(key) = &self.sort {
-            entries.sort_by(|a, b| compare(at(a, key), at(b, key)));
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        if let Some(key) = self.sort.as_deref().filter(|key| !key.is_empty()) {
+            let keys: Vec<Option<Value>> = entries.iter().map(|entry| column(entry, key)).collect();
+            order.sort_by(|a, b| compare(keys[*a].as_ref(), keys[*b].as_ref()));
             if self.sort_reverse.as_deref() == Some("true") {
-                entries.reverse();
+                order.reverse();
             }
         }
-        let Some(page) = &self.page else {
-            return json(&Value::Array(self.project(entries)));
+        let Some(Page { number, size }) = page else {
+            let mut out = Vec::with_capacity(entries.len() * 64);
+            write_list(&mut out, order.iter().map(|at| &entries[*at]), columns.as_ref());
+            return raw_json(out);
         };
-        let page: usize = number(page, "page")?;
+        let pages = entries.len().div_ceil(size).max(1);
+        if number > pages {
+            return Err(Refusal::bad_request(format!(
+                "page_out_of_range, page: {number} size: {size} len: {}",
+                entries.len()
+            )));
+        }
+        let shown = &order[(number - 1) * size..entries.len().min(number.saturating_mul(size))];
+        let mut out = Vec::new();
+        // Writing to memory does not fail.
+        let _ = write!(
+            out,
+            "{{\"total_count\":{total},\"item_count\":{},\"filtered_count\":{},\"page\":{number},\"page_size\":{size},\
+             \"page_count\":{pages},\"items\":",
+            shown.len(),
+            entries.len()
+        );
+        write_list(&mut out, shown.iter().map(|at| &entries[*at]), columns.as_ref());
+        out.push(b'}');
+        raw_json(out)
+    }
+
+    /// Answers with one entry, with the wanted columns.
+    pub(super) fn answer_one<E: Entry>(&self, entry: &E) -> Answer {
+        let columns = self.columns.as_deref().map(Columns::parse);
+        let mut out = Vec::new();
+        write_object(&mut out, columns.as_ref(), |fields| entry.write(fields));
+        raw_json(out)
+    }
+
+    fn page(&self) -> Result<Option<Page>, Refusal> {
+        let Some(page) = &self.page else { return Ok(None) };
         let size = match &self.page_size {
             Some(size) => number(size, "page_size")?.min(MAX_PAGE_SIZE),
             None => PAGE_SIZE,
         };
-        let filtered = entries.len();
-        let pages = filtered.div_ceil(size).max(1);
-        if page > pages {
-            return Err(Refusal::bad_request(format!(
-                "page_out_of_range, page: {page} size: {size} len: {filtered}"
-            )));
-        }
-        let items: Vec<Value> = entries.into_iter().skip((page - 1) * size).take(size).collect();
-        json(&object!({
-            "filtered_count": filtered, "item_count": items.len(), "items": self.project(items),
-            "page": page, "page_count": pages, "page_size": size, "total_count": total,
-        }))
+        Ok(Some(Page { number: number(page, "page")?, size }))
     }
 
-    /// Answers with one entry, with the wanted columns.
-    pub(super) fn answer_one(&self, entry: Value) -> Answer {
-        let mut one = self.project(vec![entry]);
-        json(&one.pop().unwrap_or(Value::Null))
-    }
-
-    fn filter(&self, entries: &mut Vec<Value>) -> Result<(), Refusal> {
+    fn filter<E: Entry>(&self, entries: &mut Vec<E>) -> Result<(), Refusal> {
         let Some(wanted) = self.name.as_deref().filter(|name| !name.is_empty()) else { return Ok(()) };
-        let name = |entry: &Value| entry.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if self.use_regex.as_deref() == Some("true") {
             let pattern = Pattern::new(wanted)
                 .map_err(|error| Refusal::bad_request(format!("invalid regex: {error}")))?;
-            entries.retain(|entry| pattern.is_match(&name(entry)));
+            entries.retain(|entry| pattern.is_match(entry.name()));
         } else {
             let wanted = wanted.to_lowercase();
-            entries.retain(|entry| name(entry).to_lowercase().contains(&wanted));
+            entries.retain(|entry| entry.name().to_lowercase().contains(&wanted));
         }
         Ok(())
     }
-
-    fn project(&self, entries: Vec<Value>) -> Vec<Value> {
-        let Some(columns) = &self.columns else { return entries };
-        let columns: Vec<&str> = columns.split(',').filter(|column| !column.is_empty()).collect();
-        entries
-            .into_iter()
-            .map(|entry| {
-                let mut kept = Map::new();
-                for column in &columns {
-                    keep(&entry, column, &mut kept);
-                }
-                Value::Object(kept)
-            })
-            .collect()
-    }
 }
 
-/// Copies `a.b.c` from an entry.
-fn keep(entry: &Value, column: &str, kept: &mut Map<String, Value>) {
-    let (head, rest) = column.split_once('.').map_or((column, None), |(head, rest)| (head, Some(rest)));
-    let Some(value) = entry.get(head) else { return };
-    match rest {
-        None => {
-            kept.insert(head.to_owned(), value.clone());
+fn write_list<'e, E: Entry + 'e>(
+    out: &mut Vec<u8>,
+    entries: impl Iterator<Item = &'e E>,
+    columns: Option<&Columns>,
+) {
+    out.push(b'[');
+    for (at, entry) in entries.enumerate() {
+        if at > 0 {
+            out.push(b',');
         }
-        Some(rest) => {
-            let inner = kept.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(inner) = inner {
-                keep(value, rest, inner);
-            }
-        }
+        write_object(out, columns, |fields| entry.write(fields));
     }
+    out.push(b']');
 }
 
-fn at<'a>(entry: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(entry, |value, key| value.get(key))
+/// One column of an entry, to sort by.
+fn column<E: Entry>(entry: &E, path: &str) -> Option<Value> {
+    let mut out = Vec::new();
+    write_object(&mut out, Some(&Columns::parse(path)), |fields| entry.write(fields));
+    let mut found: Value = serde_json::from_slice(&out).ok()?;
+    for key in path.split('.') {
+        found = found.get_mut(key)?.take();
+    }
+    Some(found)
 }
 
 fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {

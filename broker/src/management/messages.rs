@@ -14,7 +14,7 @@ use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use broker_core::ids::QueueId;
-use broker_core::message::{MessageView, Publish};
+use broker_core::message::{Message, MessageView, Publish};
 use broker_core::meta::{Permission, RouteScratch, checks};
 use broker_core::queue::{Got, Published, Settle};
 use broker_store::Lsn;
@@ -29,7 +29,7 @@ const MAX_GET_BYTES: usize = 64 << 20;
 pub(super) async fn publish(
     caller: Caller,
     State(api): State<Arc<Api>>,
-    Path((vhost, exchange)): Path<(String, String)>,
+    Path((vhost_name, exchange)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
     let request = parse_body(&body)?;
@@ -51,9 +51,9 @@ pub(super) async fn publish(
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     let mut queues = Vec::new();
-    {
+    let counted = {
         let sm = api.node.metadata.read();
-        let vhost = caller.own_vhost(&sm, &vhost)?;
+        let vhost = caller.own_vhost(&sm, &vhost_name)?;
         checks::publish(&sm, &mut caller.access(&api, vhost), exchange, routing_key)?;
         let headers = Properties::parse(&encoded).ok().and_then(|properties| properties.headers());
         sm.route(
@@ -64,9 +64,16 @@ pub(super) async fn publish(
             &mut queues,
             &mut RouteScratch::default(),
         );
-    }
+        sm.exchange_named(vhost, exchange).ok_or_else(Refusal::missing)?.id
+    };
     let view = MessageView { exchange, routing_key, properties: &encoded, body: &payload };
+    let counters = &api.node.counters;
+    counters.exchange(counted).count(queues.len() as u64);
     let (routed, position) = enqueue(&api, &queues, &view, &properties, expiration);
+    counters.count_for(&vhost_name, |count| {
+        count.publish.set(1);
+        count.drop_unroutable.set(u64::from(!routed));
+    });
     if position > 0 {
         // What is answered as routed is as safe as what is confirmed.
         let mut durable = api.node.durable();
@@ -107,7 +114,7 @@ struct AckMode {
 pub(super) async fn get(
     caller: Caller,
     State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
+    Path((vhost_name, name)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
     let request = parse_body(&body)?;
@@ -123,21 +130,28 @@ pub(super) async fn get(
         Some(number) => number.as_u64(),
     };
     let count = count.filter(|count| *count <= MAX_GET).ok_or_else(|| Refusal::bad_request("bad count"))?;
-    let base64_only = match required(&request, "encoding")? {
-        "auto" => false,
-        "base64" => true,
-        other => return Err(Refusal::bad_request(format!("unsupported encoding: {other}"))),
-    };
+    required(&request, "encoding")?;
+    let base64_only = wants_base64(&request["encoding"])?;
     let truncate =
         request.get("truncate").and_then(Value::as_u64).and_then(|octets| usize::try_from(octets).ok());
     let id = {
         let sm = api.node.metadata.read();
-        let vhost = caller.own_vhost(&sm, &vhost)?;
+        let vhost = caller.own_vhost(&sm, &vhost_name)?;
         sm.queue_named(vhost, &name).ok_or_else(Refusal::missing)?;
         checks::queue_for(&sm, &mut caller.access(&api, vhost), Permission::Read, &name, NO_CONNECTION)?.id
     };
     let fetched = fetch(&api, id, count, &mode);
-    json(&fetched.iter().map(|got| entry(got, base64_only, truncate)).collect())
+    api.node.counters.count_for(&vhost_name, |counts| {
+        let got = fetched.len() as u64;
+        if mode.no_ack { &counts.get_no_ack } else { &counts.get }.set(got);
+        counts.redeliver.set(fetched.iter().filter(|got| got.redelivered).count() as u64);
+        counts.get_empty.set(u64::from(got < count));
+    });
+    let shown = fetched.iter().map(|got| {
+        let entry = message_entry(&got.message, got.redelivered, got.remaining, base64_only, truncate);
+        Value::Object(entry)
+    });
+    json(&shown.collect())
 }
 
 fn fetch(api: &Api, id: QueueId, count: u64, mode: &AckMode) -> Vec<Got> {
@@ -159,8 +173,24 @@ fn fetch(api: &Api, id: QueueId, count: u64, mode: &AckMode) -> Vec<Got> {
     fetched
 }
 
-fn entry(got: &Got, base64_only: bool, truncate: Option<usize>) -> Value {
-    let view = got.message.view();
+/// Whether bodies are shown as base64 even if they are text.
+pub(super) fn wants_base64(encoding: &Value) -> Result<bool, Refusal> {
+    match encoding.as_str() {
+        Some("auto") => Ok(false),
+        Some("base64") => Ok(true),
+        _ => Err(Refusal::bad_request(format!("unsupported encoding: {encoding}"))),
+    }
+}
+
+/// A message as RabbitMQ shows it; `behind` is how many are ready behind it.
+pub(super) fn message_entry(
+    message: &Message,
+    redelivered: bool,
+    behind: u64,
+    base64_only: bool,
+    truncate: Option<usize>,
+) -> Map<String, Value> {
+    let view = message.view();
     let shown = &view.body[..view.body.len().min(truncate.unwrap_or(usize::MAX))];
     let (payload, encoding) = match std::str::from_utf8(shown) {
         Ok(text) if !base64_only => (text.to_owned(), "string"),
@@ -168,17 +198,21 @@ fn entry(got: &Got, base64_only: bool, truncate: Option<usize>) -> Value {
     };
     let properties = Properties::parse(view.properties).map(|properties| shown_properties(&properties));
     let properties = properties.unwrap_or_default();
-    object!({
+    let entry = object!({
         "payload_bytes": view.body.len(),
-        "redelivered": got.redelivered,
+        "redelivered": redelivered,
         "exchange": view.exchange,
         "routing_key": view.routing_key,
-        "message_count": got.remaining,
+        "message_count": behind,
         // RabbitMQ writes an empty list for no properties.
         "properties": if properties.is_empty() { object!([]) } else { Value::Object(properties) },
         "payload": payload,
         "payload_encoding": encoding,
-    })
+    });
+    match entry {
+        Value::Object(entry) => entry,
+        _ => Map::new(),
+    }
 }
 
 fn shown_properties(properties: &Properties<'_>) -> Map<String, Value> {

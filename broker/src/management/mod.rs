@@ -5,14 +5,25 @@
 
 mod bindings;
 mod caller;
+mod channels;
 mod connections;
+mod consumers;
 mod definitions;
+mod erlang;
+mod events;
 mod exchanges;
+mod explain;
+mod features;
+mod fields;
 mod health;
 mod listing;
 mod messages;
+mod metrics;
+mod nodes;
+mod operate;
 mod overview;
 mod parameters;
+mod paths;
 mod permissions;
 mod policies;
 mod policy_check;
@@ -20,8 +31,11 @@ mod queues;
 mod rates;
 mod reply;
 mod secure;
+mod session;
+mod system;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod ui;
 mod users;
 mod vhosts;
@@ -32,14 +46,16 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
+pub(crate) use metrics::serve as serve_metrics;
+use paths::{ApiPath, at};
 use rates::Rates;
 use reply::Refusal;
 use secure::{Local, Peer, TlsListener};
+use session::Sessions;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::net::{TcpListener, UnixListener};
 
 /// Octets a request may have; definitions are the largest.
@@ -50,9 +66,20 @@ const MAX_BODY: usize = 64 << 20;
 pub(crate) struct Api {
     node: Arc<Node>,
     rates: Rates,
-    started: Instant,
+    totals: totals::Cache,
+    sessions: Sessions,
+    files: Files,
     /// Where AMQP clients and HTTP clients are listened for.
     listeners: Vec<Listening>,
+}
+
+/// Files of the node that an operator may look for.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    /// Configuration files that were read.
+    pub(crate) config: Vec<PathBuf>,
 }
 
 /// A listener of the node.
@@ -67,9 +94,15 @@ pub(crate) struct Listening {
 }
 
 /// The API of a node. `listeners` are all listeners of the node, for the overview and the health checks.
-pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>) -> Arc<Api> {
-    let node = Arc::clone(node);
-    let api = Arc::new(Api { node, rates: Rates::default(), started: Instant::now(), listeners });
+pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> Arc<Api> {
+    let api = Arc::new(Api {
+        node: Arc::clone(node),
+        rates: Rates::default(),
+        totals: totals::Cache::default(),
+        sessions: Sessions::default(),
+        files,
+        listeners,
+    });
     tokio::spawn(rates::sample(Arc::downgrade(&api)));
     api
 }
@@ -97,123 +130,257 @@ pub(crate) async fn serve_local(api: Arc<Api>, listener: UnixListener, more: Rou
 }
 
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .merge(topology())
-        .merge(administration())
-        .merge(health_checks())
+    paths::router(all_paths())
         .merge(ui::routes())
-        .route("/api/overview", get(overview::overview))
-        .route("/api/cluster-name", get(overview::cluster_name).put(overview::set_cluster_name))
-        .route("/api/nodes", get(overview::nodes))
-        .route("/api/nodes/{name}", get(overview::node))
-        .route("/api/whoami", get(users::whoami))
-        .route("/api/auth", get(overview::auth))
-        .route("/api/extensions", get(overview::extensions))
-        .route("/api/definitions", get(definitions::all).post(definitions::import_all))
-        .route("/api/definitions/{vhost}", get(definitions::of_vhost).post(definitions::import_vhost))
-        .fallback(async || Refusal::missing())
-        .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
+        .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(own_pages_only))
         .layer(middleware::from_fn(common_headers))
         .with_state(api)
 }
 
-fn topology() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/api/queues", get(queues::all))
-        .route("/api/queues/{vhost}", get(queues::of_vhost))
-        .route("/api/queues/{vhost}/{name}", get(queues::one).put(queues::declare).delete(queues::delete))
-        .route("/api/queues/{vhost}/{name}/contents", delete(queues::purge))
-        .route("/api/queues/{vhost}/{name}/get", post(messages::get))
-        .route("/api/queues/{vhost}/{name}/actions", post(queues::act))
-        .route("/api/queues/{vhost}/{name}/bindings", get(bindings::of_queue))
-        .route("/api/exchanges", get(exchanges::all))
-        .route("/api/exchanges/{vhost}", get(exchanges::of_vhost))
-        .route(
-            "/api/exchanges/{vhost}/{name}",
-            get(exchanges::one).put(exchanges::declare).delete(exchanges::delete),
-        )
-        .route("/api/exchanges/{vhost}/{name}/publish", post(messages::publish))
-        .route("/api/exchanges/{vhost}/{name}/bindings/source", get(bindings::of_source))
-        .route("/api/exchanges/{vhost}/{name}/bindings/destination", get(bindings::of_destination))
-        .route("/api/bindings", get(bindings::all))
-        .route("/api/bindings/{vhost}", get(bindings::of_vhost))
-        .route("/api/bindings/{vhost}/e/{source}/{kind}/{to}", get(bindings::between).post(bindings::bind))
-        .route(
-            "/api/bindings/{vhost}/e/{source}/{kind}/{to}/{key}",
-            get(bindings::one).delete(bindings::unbind),
-        )
-        .route("/api/connections", get(connections::all))
-        .route("/api/connections/{name}", get(connections::one).delete(connections::close))
-        .route("/api/vhosts/{vhost}/connections", get(connections::of_vhost))
-        .route("/api/consumers", get(connections::consumers))
-        .route("/api/consumers/{vhost}", get(connections::consumers_of_vhost))
+/// RabbitMQ looks for a file then, which can only be read.
+async fn unknown(method: Method) -> Response {
+    if method.is_safe() {
+        Refusal::missing().into_response()
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "HEAD, GET, OPTIONS")]).into_response()
+    }
 }
 
-fn administration() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/api/vhosts", get(vhosts::all))
-        .route("/api/vhosts/{vhost}", get(vhosts::one).put(vhosts::put).delete(vhosts::delete))
-        .route("/api/vhosts/{vhost}/permissions", get(permissions::of_vhost))
-        .route("/api/vhosts/{vhost}/topic-permissions", get(permissions::topics_of_vhost))
-        .route("/api/vhost-limits", get(vhosts::all_limits))
-        .route("/api/vhost-limits/{vhost}", get(vhosts::limits))
-        .route("/api/vhost-limits/{vhost}/{limit}", put(vhosts::set_limit).delete(vhosts::clear_limit))
-        .route("/api/users", get(users::all))
-        .route("/api/users/without-permissions", get(users::without_permissions))
-        .route("/api/users/bulk-delete", post(users::bulk_delete))
-        .route("/api/users/{user}", get(users::one).put(users::put).delete(users::delete))
-        .route("/api/users/{user}/permissions", get(permissions::of_user))
-        .route("/api/users/{user}/topic-permissions", get(permissions::topics_of_user))
-        .route("/api/user-limits", get(users::all_limits))
-        .route("/api/user-limits/{user}", get(users::limits))
-        .route("/api/user-limits/{user}/{limit}", put(users::set_limit).delete(users::clear_limit))
-        .route("/api/permissions", get(permissions::all))
-        .route(
-            "/api/permissions/{vhost}/{user}",
-            get(permissions::one).put(permissions::put).delete(permissions::delete),
-        )
-        .route("/api/topic-permissions", get(permissions::all_topics))
-        .route(
-            "/api/topic-permissions/{vhost}/{user}",
-            get(permissions::topics).put(permissions::put_topic).delete(permissions::delete_topics),
-        )
-        .route("/api/policies", get(policies::all))
-        .route("/api/policies/{vhost}", get(policies::of_vhost))
-        .route("/api/policies/{vhost}/{name}", get(policies::one).put(policies::put).delete(policies::delete))
-        .route("/api/operator-policies", get(policies::all_operator))
-        .route("/api/operator-policies/{vhost}", get(policies::operator_of_vhost))
-        .route(
-            "/api/operator-policies/{vhost}/{name}",
-            get(policies::one_operator).put(policies::put_operator).delete(policies::delete_operator),
-        )
-        .route("/api/parameters", get(parameters::all))
-        .route("/api/parameters/{component}", get(parameters::of_component))
-        .route("/api/parameters/{component}/{vhost}", get(parameters::of_vhost))
-        .route("/api/parameters/{component}/{vhost}/{name}", put(parameters::put).delete(parameters::delete))
-        .route("/api/rebalance/queues", post(overview::rebalance))
-        .route("/api/global-parameters", get(policies::global_parameters))
-        .route(
-            "/api/global-parameters/{name}",
-            get(policies::global_parameter)
-                .put(policies::put_global_parameter)
-                .delete(policies::delete_global_parameter),
-        )
+/// Every path of the API.
+fn all_paths() -> Vec<ApiPath> {
+    let mut all = whole();
+    all.extend(messaging());
+    all.extend(clients());
+    all.extend(administration());
+    all.extend(rules());
+    all.extend(health_checks());
+    all
 }
 
-fn health_checks() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/api/aliveness-test/{vhost}", get(health::aliveness))
-        .route("/api/healthchecks/node", get(health::fine))
-        .route("/api/health/checks/alarms", get(health::alarms))
-        .route("/api/health/checks/local-alarms", get(health::alarms))
-        .route("/api/health/checks/virtual-hosts", get(health::fine))
-        .route("/api/health/checks/node-is-mirror-sync-critical", get(health::fine))
-        .route("/api/health/checks/node-is-quorum-critical", get(health::fine))
-        .route("/api/health/checks/certificate-expiration/{within}/{unit}", get(health::certificates))
-        .route("/api/health/checks/port-listener/{port}", get(health::port))
-        .route("/api/health/checks/protocol-listener/{protocol}", get(health::protocol))
+/// What concerns the node or the cluster as a whole.
+fn whole() -> Vec<ApiPath> {
+    vec![
+        at("/api/overview").get(overview::overview, "The node at a glance"),
+        at("/api/cluster-name").get(overview::cluster_name, "The cluster's name").put(
+            overview::set_cluster_name,
+            "Names the cluster",
+            "name",
+        ),
+        at("/api/nodes").get(nodes::all, "The nodes of the cluster"),
+        at("/api/nodes/{name}").get(nodes::one, "A node"),
+        at("/api/nodes/{name}/memory").get(nodes::memory, "What a node uses memory for"),
+        at("/api/whoami").get(users::whoami, "Who is logged in"),
+        at("/api/login").post(session::login, "Logs in by form, for a session cookie", "username password"),
+        at("/api/logout").post(session::logout, "Ends the session", ""),
+        at("/api/auth").get(overview::auth, "How web pages may log in"),
+        at("/api/auth/attempts/{node}").get(nodes::login_attempts, "Logins by protocol"),
+        at("/api/extensions").get(overview::extensions, "Extensions of the web pages"),
+        at("/api/feature-flags").get(features::all, "RabbitMQ's feature flags, all of them enabled"),
+        at("/api/feature-flags/{name}/enable").put(features::enable, "Enables a feature flag", "name?"),
+        at("/api/definitions").get(definitions::all, "Everything that was declared, for an import").post(
+            definitions::import_all,
+            "Imports definitions",
+            "users? vhosts? permissions? policies? queues? exchanges? bindings?",
+        ),
+        at("/api/definitions/{vhost}").get(definitions::of_vhost, "The definitions of a vhost").post(
+            definitions::import_vhost,
+            "Imports definitions into a vhost",
+            "policies? queues? exchanges? bindings?",
+        ),
+        at("/api/rebalance/queues").post(overview::rebalance, "Spreads queue leaders over the nodes", ""),
+        at("/api/events").get(events::events, "Server-sent events: the overview at an interval"),
+    ]
+}
+
+/// Exchanges, queues, bindings and what lies in queues.
+fn messaging() -> Vec<ApiPath> {
+    vec![
+        at("/api/queues").get(queues::all, "All queues"),
+        at("/api/queues/{vhost}").get(queues::of_vhost, "The queues of a vhost"),
+        at("/api/queues/{vhost}/{name}")
+            .get(queues::one, "A queue")
+            .put(queues::declare, "Declares a queue", "durable? auto_delete? arguments?")
+            .delete(queues::delete, "Deletes a queue; if-unused=true, if-empty=true"),
+        at("/api/queues/{vhost}/{name}/contents").delete(queues::purge, "Purges a queue"),
+        at("/api/queues/{vhost}/{name}/get").post(
+            messages::get,
+            "Fetches messages",
+            "count ackmode encoding truncate?",
+        ),
+        at("/api/queues/{vhost}/{name}/peek").post(
+            operate::peek,
+            "Shows messages and leaves the queue as it is",
+            "count? offset? encoding? truncate?",
+        ),
+        at("/api/queues/{vhost}/{name}/move").post(
+            operate::move_messages,
+            "Moves ready messages to another queue",
+            "destination count?",
+        ),
+        at("/api/queues/{vhost}/{name}/requeue").post(
+            operate::requeue,
+            "Brings dead letters back to the queues they came from",
+            "count?",
+        ),
+        at("/api/queues/{vhost}/{name}/pause")
+            .put(operate::pause, "Holds the consumers of a queue back", "")
+            .delete(operate::resume, "Lets them go on"),
+        at("/api/queues/{vhost}/{name}/actions").post(queues::act, "Synchronises mirrors", "action"),
+        at("/api/queues/{vhost}/{name}/bindings").get(bindings::of_queue, "The bindings of a queue"),
+        at("/api/exchanges").get(exchanges::all, "All exchanges"),
+        at("/api/exchanges/{vhost}").get(exchanges::of_vhost, "The exchanges of a vhost"),
+        at("/api/exchanges/{vhost}/{name}")
+            .get(exchanges::one, "An exchange")
+            .put(
+                exchanges::declare,
+                "Declares an exchange",
+                "type durable? auto_delete? internal? arguments?",
+            )
+            .delete(exchanges::delete, "Deletes an exchange; if-unused=true"),
+        at("/api/exchanges/{vhost}/{name}/publish").post(
+            messages::publish,
+            "Publishes a message",
+            "routing_key payload payload_encoding properties?",
+        ),
+        at("/api/exchanges/{vhost}/{name}/bindings/source")
+            .get(bindings::of_source, "The bindings that lead from an exchange"),
+        at("/api/exchanges/{vhost}/{name}/bindings/destination")
+            .get(bindings::of_destination, "The bindings that lead to an exchange"),
+        at("/api/explain/{vhost}/{exchange}").post(
+            explain::explain,
+            "Which queues a message would reach, and why",
+            "routing_key? headers?",
+        ),
+        at("/api/bindings").get(bindings::all, "All bindings"),
+        at("/api/bindings/{vhost}").get(bindings::of_vhost, "The bindings of a vhost"),
+        at("/api/bindings/{vhost}/e/{source}/{kind}/{to}")
+            .get(bindings::between, "The bindings between an exchange and a queue (q) or exchange (e)")
+            .post(bindings::bind, "Binds", "routing_key? arguments?"),
+        at("/api/bindings/{vhost}/e/{source}/{kind}/{to}/{key}")
+            .get(bindings::one, "A binding by its properties_key")
+            .delete(bindings::unbind, "Unbinds"),
+    ]
+}
+
+/// Who is connected.
+fn clients() -> Vec<ApiPath> {
+    vec![
+        at("/api/connections").get(connections::all, "All connections"),
+        at("/api/connections/{name}")
+            .get(connections::one, "A connection")
+            .delete(connections::close, "Closes a connection; the header X-Reason is told to the client"),
+        at("/api/connections/{name}/channels").get(channels::of_connection, "The channels of a connection"),
+        at("/api/connections/username/{user}")
+            .get(connections::of_user, "The connections of a user")
+            .delete(connections::close_of_user, "Closes the connections of a user"),
+        at("/api/vhosts/{vhost}/connections").get(connections::of_vhost, "The connections to a vhost"),
+        at("/api/vhosts/{vhost}/channels").get(channels::of_vhost, "The channels in a vhost"),
+        at("/api/channels").get(channels::all, "All channels"),
+        at("/api/channels/{name}").get(channels::one, "A channel"),
+        at("/api/consumers").get(consumers::all, "All consumers"),
+        at("/api/consumers/{vhost}").get(consumers::of_vhost, "The consumers in a vhost"),
+    ]
+}
+
+/// Vhosts, users, permissions, limits.
+fn administration() -> Vec<ApiPath> {
+    vec![
+        at("/api/vhosts").get(vhosts::all, "All vhosts"),
+        at("/api/vhosts/{vhost}")
+            .get(vhosts::one, "A vhost")
+            .put(vhosts::put, "Adds or changes a vhost", "description? tags? tracing? default_queue_type?")
+            .delete(vhosts::delete, "Deletes a vhost and everything in it"),
+        at("/api/vhosts/{vhost}/start/{node}").post(vhosts::start, "Starts a vhost on a node", ""),
+        at("/api/vhosts/{vhost}/permissions").get(permissions::of_vhost, "The permissions in a vhost"),
+        at("/api/vhosts/{vhost}/topic-permissions")
+            .get(permissions::topics_of_vhost, "The topic permissions in a vhost"),
+        at("/api/vhost-limits").get(vhosts::all_limits, "The limits of all vhosts"),
+        at("/api/vhost-limits/{vhost}").get(vhosts::limits, "The limits of a vhost"),
+        at("/api/vhost-limits/{vhost}/{limit}")
+            .put(vhosts::set_limit, "Sets max-connections or max-queues", "value")
+            .delete(vhosts::clear_limit, "Clears a limit"),
+        at("/api/users").get(users::all, "All users"),
+        at("/api/users/without-permissions")
+            .get(users::without_permissions, "Users who may not use any vhost"),
+        at("/api/users/bulk-delete").post(users::bulk_delete, "Deletes users", "users"),
+        at("/api/users/{user}")
+            .get(users::one, "A user")
+            .put(users::put, "Adds or changes a user", "tags password? password_hash? hashing_algorithm?")
+            .delete(users::delete, "Deletes a user"),
+        at("/api/users/{user}/permissions").get(permissions::of_user, "The permissions of a user"),
+        at("/api/users/{user}/topic-permissions")
+            .get(permissions::topics_of_user, "The topic permissions of a user"),
+        at("/api/user-limits").get(users::all_limits, "The limits of all users"),
+        at("/api/user-limits/{user}").get(users::limits, "The limits of a user"),
+        at("/api/user-limits/{user}/{limit}")
+            .put(users::set_limit, "Sets max-connections or max-channels", "value")
+            .delete(users::clear_limit, "Clears a limit"),
+        at("/api/permissions").get(permissions::all, "All permissions"),
+        at("/api/permissions/{vhost}/{user}")
+            .get(permissions::one, "What a user may do in a vhost")
+            .put(permissions::put, "Sets what a user may do in a vhost", "configure write read")
+            .delete(permissions::delete, "Takes a user's permissions in a vhost away"),
+        at("/api/topic-permissions").get(permissions::all_topics, "All topic permissions"),
+        at("/api/topic-permissions/{vhost}/{user}")
+            .get(permissions::topics, "The topic permissions of a user in a vhost")
+            .put(permissions::put_topic, "Sets topic permissions", "exchange write read")
+            .delete(permissions::delete_topics, "Clears topic permissions"),
+    ]
+}
+
+/// Policies and parameters.
+fn rules() -> Vec<ApiPath> {
+    vec![
+        at("/api/policies").get(policies::all, "All policies"),
+        at("/api/policies/{vhost}").get(policies::of_vhost, "The policies of a vhost"),
+        at("/api/policies/{vhost}/{name}")
+            .get(policies::one, "A policy")
+            .put(policies::put, "Sets a policy", "pattern definition priority? apply-to?")
+            .delete(policies::delete, "Clears a policy"),
+        at("/api/operator-policies").get(policies::all_operator, "All operator policies"),
+        at("/api/operator-policies/{vhost}")
+            .get(policies::operator_of_vhost, "The operator policies of a vhost"),
+        at("/api/operator-policies/{vhost}/{name}")
+            .get(policies::one_operator, "An operator policy")
+            .put(policies::put_operator, "Sets an operator policy", "pattern definition priority? apply-to?")
+            .delete(policies::delete_operator, "Clears an operator policy"),
+        at("/api/parameters").get(parameters::all, "All parameters"),
+        at("/api/parameters/{component}").get(parameters::of_component, "The parameters of a component"),
+        at("/api/parameters/{component}/{vhost}")
+            .get(parameters::of_vhost, "The parameters of a component in a vhost"),
+        at("/api/parameters/{component}/{vhost}/{name}")
+            .get(parameters::one, "A parameter")
+            .put(parameters::put, "Sets a parameter", "value")
+            .delete(parameters::delete, "Clears a parameter"),
+        at("/api/global-parameters").get(policies::global_parameters, "All global parameters"),
+        at("/api/global-parameters/{name}")
+            .get(policies::global_parameter, "A global parameter")
+            .put(policies::put_global_parameter, "Sets a global parameter", "value")
+            .delete(policies::delete_global_parameter, "Clears a global parameter"),
+    ]
+}
+
+fn health_checks() -> Vec<ApiPath> {
+    vec![
+        at("/api/aliveness-test/{vhost}")
+            .get(health::aliveness, "Declares a queue and sends a message through"),
+        at("/api/healthchecks/node").get(health::fine, "Whether the node runs"),
+        at("/api/healthchecks/node/{node}").get(health::fine_node, "Whether a node runs"),
+        at("/api/health/checks/alarms").get(health::alarms, "Whether no alarm is on in the cluster"),
+        at("/api/health/checks/local-alarms").get(health::local_alarms, "Whether no alarm is on at the node"),
+        at("/api/health/checks/virtual-hosts").get(health::fine, "Whether all vhosts run"),
+        at("/api/health/checks/node-is-mirror-sync-critical")
+            .get(health::single, "Whether no mirror would be lost with the node"),
+        at("/api/health/checks/node-is-quorum-critical")
+            .get(health::single, "Whether no quorum would be lost with the node"),
+        at("/api/health/checks/certificate-expiration/{within}/{unit}")
+            .get(health::certificates, "Whether no certificate ends within a time"),
+        at("/api/health/checks/port-listener/{port}").get(health::port, "Whether a port is listened on"),
+        at("/api/health/checks/protocol-listener/{protocol}")
+            .get(health::protocol, "Whether a protocol is listened for"),
+    ]
 }
 
 /// RabbitMQ takes a path with a slash at its end for the one without; clients use both.

@@ -1,16 +1,19 @@
-//! `/api/overview`, `/api/nodes` and what else describes the node as a whole.
+//! `/api/overview` and what else describes the cluster as a whole.
 
 use super::caller::Caller;
-use super::listing::ListQuery;
-use super::reply::{Answer, Refusal, json, no_content, parse_body, required};
-use super::{Api, Listening};
+use super::fields::Fields;
+use super::listing::{Entry, ListQuery};
+use super::rates::{Details, NODE_NUMBERS, Windows};
+use super::reply::{Answer, json, no_content, parse_body, required};
+use super::totals::Sum;
+use super::{Api, Listening, system};
 use crate::auth::Mechanism;
+use crate::connection::info::ConnectionInfo;
 use crate::tls::{TlsServer, Verify, version_name};
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use broker_core::exchange::ExchangeType;
-use broker_core::ids::VhostId;
-use broker_core::meta::MetaCommand;
+use broker_core::meta::{MetaCommand, VhostState};
 use serde_json::{Value, json as object};
 use std::sync::Arc;
 
@@ -18,72 +21,96 @@ pub(super) async fn overview(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let settings = &api.node.settings;
-    let (totals, objects) = {
+    query.answer_one(&Overview::new(&api, &caller, windows))
+}
+
+/// The overview, as one user sees it.
+pub(super) struct Overview<'a> {
+    api: &'a Api,
+    caller: &'a Caller,
+    windows: Windows,
+}
+
+impl<'a> Overview<'a> {
+    pub(super) fn new(api: &'a Api, caller: &'a Caller, windows: Windows) -> Overview<'a> {
+        Overview { api, caller, windows }
+    }
+
+    fn totals(&self, fields: &mut Fields<'_>) {
+        let (api, caller) = (self.api, self.caller);
+        let (totals, counts) = (api.totals(), api.message_counts());
+        let shown = |info: &Arc<ConnectionInfo>| super::connections::shows(caller, info);
+        let connections: Vec<_> = api.node.connections.list().into_iter().filter(shown).collect();
+        let channels: u64 = connections.iter().map(|info| info.counters.channels.get()).sum();
         let sm = api.node.metadata.read();
-        let vhosts: Vec<VhostId> =
-            sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(&sm, *id)).collect();
-        let consumers: usize = (0..api.node.shard_count())
-            .map(|shard| {
-                api.node.lock_shard(shard).queues().map(|queue| queue.consumers().len()).sum::<usize>()
-            })
-            .sum();
-        let objects = object!({
-            "queues": vhosts.iter().map(|id| sm.queues_in(*id).count()).sum::<usize>(),
-            "exchanges": vhosts.iter().map(|id| sm.exchanges_in(*id).count()).sum::<usize>(),
-            "connections": api.node.connections.len(),
-            "consumers": consumers,
+        let visible: Vec<&VhostState> =
+            sm.vhosts().filter(|state| caller.sees(&sm, state.vhost.id)).collect();
+        // What was counted in vhosts that are gone is for those who see everything.
+        let gone = caller.is_monitor().then_some("");
+        let names = visible.iter().map(|state| &*state.vhost.name).chain(gone);
+        let wal = api.node.wal.stats();
+        api.rates.look(|rates| {
+            let sum = Sum::of(names, &totals, &counts, rates, &self.windows);
+            fields.object("message_stats", |stats| {
+                sum.message_stats(stats);
+                let log = rates.node(self.windows.messages());
+                let written = NODE_NUMBERS.iter().position(|name| *name == "io_write_count").unwrap_or(0);
+                stats.rated("disk_reads", 0, || Details::STILL);
+                stats.rated("disk_writes", wal.frames, || log.details(written));
+            });
+            fields.object("queue_totals", |lengths| sum.lengths(lengths));
+            let queues = visible.iter().map(|state| state.queue_count()).sum::<usize>();
+            let objects = object!({
+                "queues": queues,
+                "exchanges": visible.iter().map(|state| sm.exchanges_in(state.vhost.id).count()).sum::<usize>(),
+                "connections": connections.len(),
+                "channels": channels,
+                "consumers": sum.held.consumers,
+            });
+            fields.field("object_totals", &objects);
+            let churn = rates.node(self.windows.messages());
+            let now = system::churn(api);
+            fields.object("churn_rates", |rates| {
+                for (at, (name, count)) in NODE_NUMBERS.iter().zip(now).enumerate() {
+                    rates.rated(name, count, || churn.details(at));
+                }
+            });
         });
-        (super::queues::totals(&api, &sm, &vhosts), objects)
-    };
-    let mut shown = object!({
-        "management_version": settings.version,
-        "rabbitmq_version": settings.version,
-        "product_name": settings.product,
-        "product_version": settings.version,
-        "cluster_name": api.node.cluster_name(),
-        "node": settings.node,
-        "rates_mode": "basic",
-        "sample_retention_policies": {"global": [600], "basic": [600], "detailed": [600]},
-        "exchange_types": exchange_types(),
-        "message_stats": totals.0,
-        "queue_totals": totals.1,
-        "object_totals": objects,
-        "disable_stats": false,
-        "enable_queue_totals": false,
-        // What the fields describe in RabbitMQ does not exist here; clients only print them.
-        "erlang_version": "",
-        "erlang_full_version": "",
-        "release_series_support_status": "supported",
-    });
-    if caller.is_monitor() {
-        shown["listeners"] = listeners(&api);
-        shown["contexts"] = contexts(&api);
     }
-    query.answer_one(shown)
 }
 
-pub(super) async fn nodes(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    caller.monitor()?;
-    query.answer(vec![node_entry(&api)])
-}
-
-pub(super) async fn node(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    caller.monitor()?;
-    if name != api.node.settings.node {
-        return Err(Refusal::missing());
+impl Entry for Overview<'_> {
+    fn name(&self) -> &str {
+        ""
     }
-    query.answer_one(node_entry(&api))
+
+    fn write(&self, fields: &mut Fields<'_>) {
+        let settings = &self.api.node.settings;
+        fields.field("management_version", &settings.version);
+        fields.field("rates_mode", "basic");
+        let policies = object!({"global": [600, 3600, 28800, 86400], "basic": [600], "detailed": [600]});
+        fields.field("sample_retention_policies", &policies);
+        fields.field("exchange_types", &exchange_types());
+        fields.field("product_version", &settings.version);
+        fields.field("product_name", &settings.product);
+        fields.field("rabbitmq_version", &settings.version);
+        fields.field("cluster_name", &self.api.node.cluster_name());
+        // What these describe in RabbitMQ does not exist here; clients only print them.
+        fields.field("erlang_version", "");
+        fields.field("erlang_full_version", "");
+        fields.field("release_series_support_status", "supported");
+        fields.field("disable_stats", &false);
+        fields.field("enable_queue_totals", &false);
+        self.totals(fields);
+        fields.field("statistics_db_event_queue", &0);
+        fields.field("node", &settings.node);
+        if self.caller.is_monitor() {
+            fields.field("listeners", &listeners(self.api));
+            fields.field("contexts", &contexts(self.api));
+        }
+    }
 }
 
 pub(super) async fn cluster_name(_caller: Caller, State(api): State<Arc<Api>>) -> Answer {
@@ -115,34 +142,7 @@ pub(super) async fn extensions(_caller: Caller) -> Answer {
     json(&object!([{"javascript": "dispatcher.js"}]))
 }
 
-fn node_entry(api: &Api) -> Value {
-    let blocked = api.node.blocked().borrow().clone();
-    let alarm = |word: &str| blocked.as_deref().is_some_and(|reason| reason.contains(word));
-    let uptime = u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    object!({
-        "name": api.node.settings.node,
-        "type": "disc",
-        "running": true,
-        "being_drained": false,
-        "partitions": [],
-        "os_pid": std::process::id().to_string(),
-        "uptime": uptime,
-        "processors": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        "rates_mode": "basic",
-        "mem_alarm": alarm("memory"),
-        "disk_free_alarm": alarm("disk"),
-        "exchange_types": exchange_types(),
-        "auth_mechanisms": auth_mechanisms(api),
-        "applications": [],
-        "contexts": contexts(api),
-        "enabled_plugins": ["rabbitmq_management"],
-        "log_files": [],
-        "config_files": [],
-        "cluster_links": [],
-    })
-}
-
-fn exchange_types() -> Value {
+pub(super) fn exchange_types() -> Value {
     let types = [
         ExchangeType::Direct,
         ExchangeType::Fanout,
@@ -163,9 +163,17 @@ fn exchange_types() -> Value {
 fn listeners(api: &Api) -> Value {
     let one = |listening: &Listening| {
         let Listening { protocol, address, tls } = listening;
+        let mut options = tls.as_ref().map_or(object!({}), |tls| ssl_options(tls));
+        options["backlog"] = Value::from(daemon::listen::DEFAULT_BACKLOG);
+        options["nodelay"] = Value::from(true);
+        options["linger"] = object!([true, 0]);
+        options["exit_on_close"] = Value::from(false);
+        options["ip"] = Value::from(address.ip().to_string());
+        options["port"] = Value::from(address.port());
+        options["protocol"] = Value::from(*protocol);
         object!({
             "node": api.node.settings.node, "protocol": protocol, "ip_address": address.ip().to_string(),
-            "port": address.port(), "socket_opts": tls.as_ref().map_or(object!({}), |tls| ssl_options(tls)),
+            "port": address.port(), "socket_opts": options,
         })
     };
     api.listeners.iter().map(one).collect()
@@ -187,19 +195,23 @@ fn ssl_options(tls: &TlsServer) -> Value {
     shown
 }
 
-fn contexts(api: &Api) -> Value {
+pub(super) fn contexts(api: &Api) -> Value {
     let http = api.listeners.iter().filter(|listening| listening.protocol.starts_with("http"));
-    http.map(|Listening { address, tls, .. }| {
+    http.map(|Listening { protocol, address, tls }| {
+        let metrics = protocol.ends_with("prometheus");
         object!({
-            "node": api.node.settings.node, "description": "RabbitMQ Management", "path": "/",
-            "ip": address.ip().to_string(), "port": address.port().to_string(),
+            "node": api.node.settings.node,
+            "description": if metrics { "RabbitMQ Prometheus" } else { "RabbitMQ Management" }, "path": "/",
+            "ip": address.ip().to_string(), "port": address.port().to_string(), "protocol": protocol,
+            // Options of RabbitMQ's web server.
+            "cowboy_opts": "[{sendfile,false}]",
             "ssl_opts": tls.as_ref().map_or(object!([]), |tls| ssl_options(tls)),
         })
     })
     .collect()
 }
 
-fn auth_mechanisms(api: &Api) -> Value {
+pub(super) fn auth_mechanisms(api: &Api) -> Value {
     let one = |mechanism: Mechanism| {
         let description = match mechanism {
             Mechanism::External => "SASL EXTERNAL authentication by TLS client certificate",

@@ -37,6 +37,18 @@ pub(super) async fn of_vhost(
     query.answer(listed(&api, &caller, |own, its| *own.vhost.name == *vhost && its == component)?)
 }
 
+pub(super) async fn one(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((component, vhost, name)): Path<(String, String, String)>,
+    Query(query): Query<ListQuery>,
+) -> Answer {
+    caller.vhost(&api.node.metadata.read(), &vhost)?;
+    let found = listed(&api, &caller, |own, its| *own.vhost.name == *vhost && its == component)?;
+    let found = found.into_iter().find(|parameter| parameter["name"] == *name);
+    query.answer_one(&found.ok_or_else(Refusal::missing)?)
+}
+
 pub(super) async fn put(
     caller: Caller,
     State(api): State<Arc<Api>>,

@@ -2,20 +2,24 @@
 
 use super::Api;
 use super::caller::Caller;
-use super::listing::ListQuery;
-use super::rates::{Snapshot, snapshot};
+use super::erlang;
+use super::fields::Fields;
+use super::listing::{Entry, ListQuery};
+use super::rates::{Looking, QUEUE_COUNTERS, Snapshot, Windows};
 use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
 use crate::metadata::json::{from_table, to_table};
 use crate::shard::{Turn, TurnBuffers};
+use amqp::content::Properties;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use broker_core::ids::{ConnectionId, QueueId, VhostId};
+use broker_core::message::Message;
 use broker_core::meta::checks::{self, Declared, QueueDeclare};
 use broker_core::meta::policy::PolicyBook;
 use broker_core::meta::{Destination, MetaCommand, MetaReply, MetaSm, Permission, Queue};
+use broker_core::queue::Amount;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The API acts for nobody's connection, so it may not touch exclusive queues.
@@ -32,21 +36,24 @@ struct Live {
     exclusive: Option<Arc<str>>,
     ready_bytes: u64,
     unacked_bytes: u64,
+    persistent: Amount,
+    paged_out: Amount,
+    memory: u64,
+    ever: u64,
+    /// When the message at the head was made, seconds since the epoch, as its publisher says.
+    head_timestamp: Option<u64>,
+    paused: bool,
 }
 
 pub(super) async fn all(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let entries = api.node.metadata.with_policies(|sm, book| {
-        let live = live_counters(&api);
-        let vhosts: Vec<VhostId> =
-            sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(sm, *id)).collect();
-        let queues = vhosts.into_iter().flat_map(|id| sm.queues_in(id));
-        queues.map(|queue| entry(&api, sm, book, queue, live.get(&queue.id))).collect()
-    });
-    query.answer(entries)
+    listed(&api, &query, &windows, |sm| {
+        Ok(sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(sm, *id)).collect())
+    })
 }
 
 pub(super) async fn of_vhost(
@@ -54,14 +61,24 @@ pub(super) async fn of_vhost(
     State(api): State<Arc<Api>>,
     Path(vhost): Path<String>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let entries = api.node.metadata.with_policies(|sm, book| {
-        let vhost = caller.vhost(sm, &vhost)?;
-        let live = live_counters(&api);
-        let all = sm.queues_in(vhost).map(|queue| entry(&api, sm, book, queue, live.get(&queue.id)));
-        Ok::<Vec<Value>, Refusal>(all.collect())
-    })?;
-    query.answer(entries)
+    listed(&api, &query, &windows, |sm| Ok(vec![caller.vhost(sm, &vhost)?]))
+}
+
+fn listed(
+    api: &Api,
+    query: &ListQuery,
+    windows: &Windows,
+    vhosts: impl FnOnce(&MetaSm) -> Result<Vec<VhostId>, Refusal>,
+) -> Answer {
+    api.node.metadata.with_policies(|sm, book| {
+        let vhosts = vhosts(sm)?;
+        api.rates.look(|rates| {
+            let entry = |queue| QueueEntry { api, sm, book, rates, windows, queue, whole: false };
+            query.answer(vhosts.iter().flat_map(|id| sm.queues_in(*id)).map(entry).collect())
+        })
+    })
 }
 
 pub(super) async fn one(
@@ -69,18 +86,16 @@ pub(super) async fn one(
     State(api): State<Arc<Api>>,
     Path((vhost, name)): Path<(String, String)>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let shown = api.node.metadata.with_policies(|sm, book| {
+    api.node.metadata.with_policies(|sm, book| {
         let vhost = caller.vhost(sm, &vhost)?;
         let queue = sm.queue_named(vhost, &name).ok_or_else(Refusal::missing)?;
-        let live = api.node.with_queue(queue.id, live);
-        let mut shown = entry(&api, sm, book, queue, live.as_ref());
-        shown["consumer_details"] = Value::Array(super::connections::consumers_of(&api, sm, queue));
-        shown["incoming"] = json!([]);
-        shown["deliveries"] = json!([]);
-        Ok::<Value, Refusal>(shown)
-    })?;
-    query.answer_one(shown)
+        api.rates.look(|rates| {
+            let (api, windows) = (&*api, &windows);
+            query.answer_one(&QueueEntry { api, sm, book, rates, windows, queue, whole: true })
+        })
+    })
 }
 
 pub(super) async fn declare(
@@ -92,6 +107,7 @@ pub(super) async fn declare(
     let body = parse_body(&body)?;
     let arguments = to_table(body.get("arguments").unwrap_or(&Value::Null))
         .map_err(|e| Refusal::bad_request(e.to_string()))?;
+    api.node.counters.churn.queues_declared.add(1);
     let command = {
         let sm = api.node.metadata.read();
         let vhost = caller.own_vhost(&sm, &vhost)?;
@@ -171,7 +187,7 @@ pub(super) async fn act(
 }
 
 /// A queue the caller may do something with, and its title.
-fn find(
+pub(super) fn find(
     api: &Api,
     caller: &Caller,
     vhost: &str,
@@ -191,8 +207,9 @@ fn live(queue: &crate::shard::LocalQueue) -> Live {
     let consumers = queue.consumers();
     let single_active = consumers.iter().find(|it| consumers.is_active(it.reference()));
     let exclusive = consumers.iter().find(|consumer| consumer.exclusive);
+    let timestamp = |message: &Arc<Message>| Properties::parse(message.view().properties).ok()?.timestamp();
     Live {
-        snapshot: snapshot(queue),
+        snapshot: Snapshot::of(queue),
         consumers: consumers.len(),
         capacity: consumers.capacity(),
         single_active: single_active
@@ -201,72 +218,120 @@ fn live(queue: &crate::shard::LocalQueue) -> Live {
         exclusive: exclusive.map(|consumer| Arc::clone(&consumer.tag)),
         ready_bytes: queue.ready_bytes(),
         unacked_bytes: queue.unacked_bytes(),
+        persistent: queue.persistent(),
+        paged_out: queue.stored_only(),
+        memory: queue.resident_bytes(),
+        ever: queue.ever(),
+        head_timestamp: queue.head().and_then(timestamp),
+        paused: queue.is_paused(),
     }
 }
 
-/// The counters of all queues, with each shard locked once.
-fn live_counters(api: &Api) -> HashMap<QueueId, Live> {
-    let mut all = HashMap::new();
-    for shard in 0..api.node.shard_count() {
-        all.extend(api.node.lock_shard(shard).queues().map(|queue| (queue.id(), live(queue))));
-    }
-    all
+/// A queue in a list, or with `whole` by itself.
+struct QueueEntry<'a> {
+    api: &'a Api,
+    sm: &'a MetaSm,
+    book: &'a PolicyBook,
+    rates: &'a Looking<'a>,
+    windows: &'a Windows,
+    queue: &'a Queue,
+    whole: bool,
 }
 
-/// Totals over the queues of some vhosts: `queue_totals` and `message_stats`.
-pub(super) fn totals(api: &Api, sm: &MetaSm, vhosts: &[VhostId]) -> (Map<String, Value>, Map<String, Value>) {
-    let live = live_counters(api);
-    let queues: Vec<(QueueId, Snapshot)> = vhosts
-        .iter()
-        .flat_map(|id| sm.queues_in(*id))
-        .filter_map(|queue| Some((queue.id, live.get(&queue.id)?.snapshot)))
-        .collect();
-    api.rates.json(&queues)
+impl Entry for QueueEntry<'_> {
+    fn name(&self) -> &str {
+        &self.queue.name
+    }
+
+    fn write(&self, fields: &mut Fields<'_>) {
+        let queue = self.queue;
+        let live = self.api.node.with_queue(queue.id, live);
+        fields.field("name", &*queue.name);
+        fields.field("vhost", self.sm.vhost_name(queue.vhost));
+        fields.field("durable", &queue.durable);
+        fields.field("auto_delete", &queue.auto_delete);
+        fields.field("exclusive", &queue.owner.is_some());
+        if fields.wants("arguments") {
+            fields.field("arguments", &from_table(&queue.arguments));
+        }
+        fields.field("node", &self.api.node.settings.node);
+        fields.field("type", queue.options.queue_type.name());
+        fields.field("state", if live.is_some() { "running" } else { "down" });
+        fields.field("policy", &queue.policies.policy.as_deref());
+        fields.field("operator_policy", &queue.policies.operator.as_deref());
+        if fields.wants("effective_policy_definition") {
+            let definition = self.book.effective_definition(self.sm, Destination::Queue(queue.id));
+            fields.field("effective_policy_definition", &definition);
+        }
+        fields.field("recoverable_slaves", &Value::Null);
+        if let Some(owner) = queue.owner
+            && let Some(info) = self.api.node.connections.get(owner)
+        {
+            let (host, port) = (info.peer.ip().to_string(), info.peer.port());
+            let details = json!({"name": &*info.name, "peer_host": host, "peer_port": port});
+            fields.field("owner_pid_details", &details);
+        }
+        if let Some(live) = live {
+            self.write_live(&live, fields);
+        }
+        if self.whole {
+            if fields.wants("consumer_details") {
+                let consumers = super::consumers::consumers_of(self.api, self.sm, queue);
+                fields.field("consumer_details", &consumers);
+            }
+            // What RabbitMQ shows here in its detailed mode only.
+            fields.field("incoming", &json!([]));
+            fields.field("deliveries", &json!([]));
+        }
+    }
 }
 
-fn entry(api: &Api, sm: &MetaSm, book: &PolicyBook, queue: &Queue, live: Option<&Live>) -> Value {
-    let name_or_null = |name: &Option<Arc<str>>| name.as_deref().map_or(Value::Null, Value::from);
-    let mut shown = json!({
-        "name": &*queue.name,
-        "vhost": sm.vhost_name(queue.vhost),
-        "durable": queue.durable,
-        "auto_delete": queue.auto_delete,
-        "exclusive": queue.owner.is_some(),
-        "arguments": from_table(&queue.arguments),
-        "node": api.node.settings.node,
-        "type": queue.options.queue_type.name(),
-        "state": if live.is_some() { "running" } else { "down" },
-        "policy": name_or_null(&queue.policies.policy),
-        "operator_policy": name_or_null(&queue.policies.operator),
-        "effective_policy_definition": book.effective_definition(sm, Destination::Queue(queue.id)),
-        "exclusive_consumer_tag": Value::Null,
-        "single_active_consumer_tag": Value::Null,
-        "consumer_capacity": 0,
-        "consumer_utilisation": 0,
-        "head_message_timestamp": Value::Null,
-        "recoverable_slaves": Value::Null,
-    });
-    if let (Some(owner), Value::Object(fields)) = (queue.owner, &mut shown)
-        && let Some(info) = api.node.connections.get(owner)
-    {
-        let details = json!({"name": &*info.name, "peer_host": info.peer.ip().to_string(), "peer_port": info.peer.port()});
-        fields.insert("owner_pid_details".to_owned(), details);
+impl QueueEntry<'_> {
+    fn write_live(&self, live: &Live, fields: &mut Fields<'_>) {
+        let Snapshot { counts, ready, unacked } = live.snapshot;
+        fields.field("consumers", &live.consumers);
+        fields.field("consumer_capacity", &live.capacity);
+        fields.field("consumer_utilisation", &live.capacity);
+        fields.field("single_active_consumer_tag", &live.single_active.as_deref());
+        fields.field("exclusive_consumer_tag", &live.exclusive.as_deref());
+        fields.field("head_message_timestamp", &live.head_timestamp);
+        fields.field("paused", &live.paused);
+        fields.field("memory", &live.memory);
+        fields.field("message_bytes", &(live.ready_bytes + live.unacked_bytes));
+        fields.field("message_bytes_ready", &live.ready_bytes);
+        fields.field("message_bytes_unacknowledged", &live.unacked_bytes);
+        let ram = (live.ready_bytes + live.unacked_bytes).saturating_sub(live.paged_out.bytes);
+        fields.field("message_bytes_ram", &ram);
+        fields.field("message_bytes_persistent", &live.persistent.bytes);
+        fields.field("message_bytes_paged_out", &live.paged_out.bytes);
+        let ready_ram = ready.saturating_sub(live.paged_out.messages);
+        fields.field("messages_ram", &(ready_ram + unacked));
+        fields.field("messages_ready_ram", &ready_ram);
+        fields.field("messages_unacknowledged_ram", &unacked);
+        fields.field("messages_persistent", &live.persistent.messages);
+        fields.field("messages_paged_out", &live.paged_out.messages);
+        fields.field("garbage_collection", &erlang::garbage_collection());
+        erlang::reductions(fields);
+        let lengths = self.rates.queue(self.queue.id, self.windows.lengths());
+        let at = QUEUE_COUNTERS.len();
+        fields.rated("messages", ready + unacked, || {
+            lengths.details_of(|numbers| numbers[at] + numbers[at + 1])
+        });
+        fields.rated("messages_ready", ready, || lengths.details(at));
+        fields.rated("messages_unacknowledged", unacked, || lengths.details(at + 1));
+        let past = self.rates.queue(self.queue.id, self.windows.messages());
+        fields.object("message_stats", |stats| {
+            for (at, (name, count)) in QUEUE_COUNTERS.iter().zip(counts).enumerate() {
+                stats.rated(name, count, || past.details(at));
+            }
+        });
+        if fields.wants("backing_queue_status") {
+            let rate = |name: &str| {
+                QUEUE_COUNTERS.iter().position(|known| *known == name).map_or(0.0, |at| past.rate(at))
+            };
+            let (ingress, egress, acks) = (rate("publish"), rate("deliver_get"), rate("ack"));
+            let status = erlang::backing_queue_status(ready, live.ever, ingress, egress, acks);
+            fields.field("backing_queue_status", &status);
+        }
     }
-    let Some(live) = live else { return shown };
-    let (stats, lengths) = api.rates.json(&[(queue.id, live.snapshot)]);
-    if let Value::Object(fields) = &mut shown {
-        fields.insert("consumers".to_owned(), json!(live.consumers));
-        fields.insert("consumer_capacity".to_owned(), json!(live.capacity));
-        fields.insert("consumer_utilisation".to_owned(), json!(live.capacity));
-        fields.insert("single_active_consumer_tag".to_owned(), json!(live.single_active.as_deref()));
-        fields.insert("exclusive_consumer_tag".to_owned(), json!(live.exclusive.as_deref()));
-        fields.insert("message_bytes".to_owned(), json!(live.ready_bytes + live.unacked_bytes));
-        fields.insert("message_bytes_ready".to_owned(), json!(live.ready_bytes));
-        fields.insert("message_bytes_unacknowledged".to_owned(), json!(live.unacked_bytes));
-        fields.insert("message_bytes_ram".to_owned(), json!(live.ready_bytes + live.unacked_bytes));
-        fields.insert("messages_ram".to_owned(), json!(live.snapshot.ready + live.snapshot.unacked));
-        fields.insert("message_stats".to_owned(), Value::Object(stats));
-        fields.extend(lengths);
-    }
-    shown
 }

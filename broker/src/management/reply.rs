@@ -49,6 +49,11 @@ impl Refusal {
         Refusal { challenge: true, ..refusal }
     }
 
+    /// The same for those who do not want a browser's own form.
+    pub(super) fn without_challenge(self) -> Refusal {
+        Refusal { challenge: false, ..self }
+    }
+
     /// 503 of a health check.
     pub(super) fn unhealthy(body: Value) -> Refusal {
         Refusal { status: StatusCode::SERVICE_UNAVAILABLE, body, challenge: false }
@@ -99,6 +104,11 @@ pub(super) fn json(value: &Value) -> Answer {
     Ok(with_status(StatusCode::OK, value))
 }
 
+/// 200 with JSON that is written already.
+pub(super) fn raw_json(text: Vec<u8>) -> Answer {
+    Ok(with_text(StatusCode::OK, text))
+}
+
 /// 201 for what is new, 204 for what was there.
 pub(super) fn put_status(created: bool) -> Answer {
     Ok(if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT }.into_response())
@@ -110,7 +120,11 @@ pub(super) fn no_content() -> Answer {
 }
 
 fn with_status(status: StatusCode, value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    with_text(status, value.to_string())
+}
+
+fn with_text(status: StatusCode, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -134,6 +148,16 @@ pub(super) fn required<'a>(body: &'a Value, key: &str) -> Result<&'a str, Refusa
         Some(_) => Err(Refusal::bad_request(format!("{key} must be a string"))),
         None => Err(Refusal::bad_request(format!("[{{key_missing,{key}}}]"))),
     }
+}
+
+/// A number that need not be there; text is read as older clients send it.
+pub(super) fn count_of(body: &Value, key: &str, default: u64) -> Result<u64, Refusal> {
+    let number = match body.get(key) {
+        None | Some(Value::Null) => return Ok(default),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(value) => value.as_u64(),
+    };
+    number.ok_or_else(|| Refusal::bad_request(format!("{key} must be a number that is not negative")))
 }
 
 /// The body of a request that sets one limit.

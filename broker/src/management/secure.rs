@@ -20,24 +20,29 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client's end of a connection, however it came.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(super) struct Peer {
+    /// Its address.
+    pub(super) address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub(super) tls: bool,
+}
 
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
-        Peer(*stream.remote_addr())
+        Peer { address: *stream.remote_addr(), tls: false }
     }
 }
 
 impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Peer {
-        Peer(*stream.remote_addr())
+        Peer { address: *stream.remote_addr(), tls: true }
     }
 }
 
 /// A client of the control socket is on this machine.
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(_: IncomingStream<'_, UnixListener>) -> Peer {
-        Peer(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: false }
     }
 }
 

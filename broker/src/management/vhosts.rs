@@ -2,27 +2,33 @@
 
 use super::Api;
 use super::caller::Caller;
-use super::listing::ListQuery;
+use super::fields::Fields;
+use super::listing::{Entry, ListQuery};
+use super::rates::{Looking, Windows};
 use super::reply::{Answer, Refusal, flag, json, limit_value, no_content, parse_body, put_status};
+use super::totals::{Sum, Totals};
+use crate::counters::MessageCounts;
 use crate::metadata::definitions::{tags, vhost_limits, vhost_limits_json};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use broker_core::ids::VhostId;
-use broker_core::meta::{MetaCommand, MetaReply, MetaSm, PermissionPatterns, VhostLimits, VhostState};
+use broker_core::meta::{MetaCommand, MetaReply, PermissionPatterns, VhostLimits, VhostState};
 use serde_json::{Map, Value, json as object};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) async fn all(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let entries = {
-        let sm = api.node.metadata.read();
+    let (totals, counts) = (api.totals(), api.message_counts());
+    let sm = api.node.metadata.read();
+    api.rates.look(|rates| {
         let visible = sm.vhosts().filter(|state| caller.sees(&sm, state.vhost.id));
-        visible.map(|state| entry(&api, &sm, state)).collect()
-    };
-    query.answer(entries)
+        let entry = |state| VhostEntry::new(&api, state, &totals, &counts, rates, &windows);
+        query.answer(visible.map(entry).collect())
+    })
 }
 
 pub(super) async fn one(
@@ -30,13 +36,24 @@ pub(super) async fn one(
     State(api): State<Arc<Api>>,
     Path(vhost): Path<String>,
     Query(query): Query<ListQuery>,
+    Query(windows): Query<Windows>,
 ) -> Answer {
-    let shown = {
-        let sm = api.node.metadata.read();
-        let id = caller.vhost(&sm, &vhost)?;
-        sm.vhost(id).map(|state| entry(&api, &sm, state)).ok_or_else(Refusal::missing)?
-    };
-    query.answer_one(shown)
+    let (totals, counts) = (api.totals(), api.message_counts());
+    let sm = api.node.metadata.read();
+    let id = caller.vhost(&sm, &vhost)?;
+    let state = sm.vhost(id).ok_or_else(Refusal::missing)?;
+    api.rates.look(|rates| query.answer_one(&VhostEntry::new(&api, state, &totals, &counts, rates, &windows)))
+}
+
+/// `POST /api/vhosts/{vhost}/start/{node}`: vhosts run on every node, always.
+pub(super) async fn start(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((vhost, node)): Path<(String, String)>,
+) -> Answer {
+    caller.administrator()?;
+    caller.vhost(&api.node.metadata.read(), &vhost)?;
+    if node == api.node.settings.node { no_content() } else { Err(Refusal::missing()) }
 }
 
 pub(super) async fn put(
@@ -154,22 +171,45 @@ fn limits_entry(state: &VhostState) -> Option<Value> {
         .then(|| object!({"vhost": &*state.vhost.name, "value": vhost_limits_json(state.limits())}))
 }
 
-fn entry(api: &Api, sm: &MetaSm, state: &VhostState) -> Value {
-    let vhost = &state.vhost;
-    let ids: [VhostId; 1] = [vhost.id];
-    let (stats, lengths) = super::queues::totals(api, sm, &ids);
-    let mut shown = object!({
-        "name": &*vhost.name,
-        "description": vhost.description,
-        "tags": vhost.tags,
-        "default_queue_type": vhost.default_queue_type.as_deref().unwrap_or("undefined"),
-        "metadata": {"description": vhost.description, "tags": vhost.tags},
-        "tracing": vhost.tracing,
-        "cluster_state": {api.node.settings.node.as_str(): "running"},
-        "message_stats": stats,
-    });
-    if let Value::Object(fields) = &mut shown {
-        fields.extend(lengths);
+/// A vhost in a list.
+struct VhostEntry<'a> {
+    node: &'a str,
+    state: &'a VhostState,
+    sum: Sum,
+}
+
+impl<'a> VhostEntry<'a> {
+    fn new(
+        api: &'a Api,
+        state: &'a VhostState,
+        totals: &Totals,
+        counts: &HashMap<Arc<str>, MessageCounts>,
+        rates: &Looking<'_>,
+        windows: &Windows,
+    ) -> Self {
+        let name = &*state.vhost.name;
+        let sum = Sum::of(std::iter::once(name), totals, counts, rates, windows);
+        VhostEntry { node: &api.node.settings.node, state, sum }
     }
-    shown
+}
+
+impl Entry for VhostEntry<'_> {
+    fn name(&self) -> &str {
+        &self.state.vhost.name
+    }
+
+    fn write(&self, fields: &mut Fields<'_>) {
+        let vhost = &self.state.vhost;
+        fields.field("name", &*vhost.name);
+        fields.field("description", &vhost.description);
+        fields.field("tags", &vhost.tags);
+        let queue_type = vhost.default_queue_type.as_deref().unwrap_or("undefined");
+        fields.field("default_queue_type", queue_type);
+        fields.field("metadata", &object!({"description": vhost.description, "tags": vhost.tags}));
+        fields.field("tracing", &vhost.tracing);
+        fields.field("cluster_state", &object!({self.node: "running"}));
+        fields.object("message_stats", |stats| self.sum.message_stats(stats));
+        self.sum.lengths(fields);
+        self.sum.octets(fields);
+    }
 }

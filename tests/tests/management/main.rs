@@ -5,10 +5,18 @@
 //! (`node().api.vhost()`). A test that needs other settings starts a broker of its own
 //! ([`harness::node::Node`]).
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed step is a failed test, and what was measured is printed"
+)]
 
 mod ctl;
 mod http;
+mod metrics;
+mod operations;
+mod rabbitmqadmin;
+mod recorded;
 
 use harness::shared::Shared;
 

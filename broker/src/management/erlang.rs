@@ -1,0 +1,52 @@
+//! Fields that describe Erlang's machine or RabbitMQ's storage: nothing here corresponds to them, but clients and
+//! pages of RabbitMQ read them.
+
+use super::fields::Fields;
+use super::rates::Details;
+use serde_json::{Value, json};
+
+/// `garbage_collection` of a process.
+pub(super) fn garbage_collection() -> Value {
+    json!({
+        "fullsweep_after": 0, "max_heap_size": 0, "min_bin_vheap_size": 0, "min_heap_size": 0, "minor_gcs": 0,
+    })
+}
+
+/// Steps of Erlang's machine.
+pub(super) fn reductions(fields: &mut Fields<'_>) {
+    fields.rated("reductions", 0, || Details::STILL);
+}
+
+/// `metrics_gc_queue_length` of a node.
+pub(super) fn metrics_gc_queue_length() -> Value {
+    json!({
+        "channel_closed": 0, "channel_consumer_deleted": 0, "connection_closed": 0, "consumer_deleted": 0,
+        "exchange_deleted": 0, "node_node_deleted": 0, "queue_deleted": 0, "vhost_deleted": 0,
+    })
+}
+
+/// `backing_queue_status` of a queue with so many ready messages, and the rates at which they come, go and are
+/// acknowledged.
+pub(super) fn backing_queue_status(len: u64, next: u64, ingress: f64, egress: f64, acks: f64) -> Value {
+    json!({
+        "avg_ack_egress_rate": acks, "avg_ack_ingress_rate": egress, "avg_egress_rate": egress,
+        "avg_ingress_rate": ingress, "delta": ["delta", "undefined", 0, 0, "undefined"], "len": len,
+        "mode": "default", "next_deliver_seq_id": next.saturating_sub(len), "next_seq_id": next, "q1": 0, "q2": 0,
+        "q3": 0, "q4": len, "target_ram_count": "infinity", "version": 1,
+    })
+}
+
+/// `memory` of a node: what is known is the process as a whole and the messages in it.
+pub(super) fn memory(resident: u64, messages: u64) -> Value {
+    let other = resident.saturating_sub(messages);
+    json!({
+        "strategy": "rss",
+        "total": {"allocated": resident, "erlang": resident, "rss": resident},
+        "connection_readers": 0, "connection_writers": 0, "connection_channels": 0, "connection_other": 0,
+        "queue_procs": messages, "queue_slave_procs": 0, "quorum_queue_procs": 0,
+        "quorum_queue_dlx_procs": 0, "stream_queue_procs": 0, "stream_queue_replica_reader_procs": 0,
+        "stream_queue_coordinator_procs": 0, "plugins": 0, "metrics": 0, "mgmt_db": 0, "mnesia": 0,
+        "quorum_ets": 0, "other_ets": 0, "binary": 0, "msg_index": 0, "code": 0, "atom": 0, "other_proc": other,
+        "other_system": 0, "allocated_unused": 0, "reserved_unallocated": 0,
+    })
+}

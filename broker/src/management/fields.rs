@@ -1,0 +1,151 @@
+//! Writing JSON objects field by field, only those that the query's `columns` ask for: a list of ten thousand queues
+//! is written without building ten thousand trees first.
+
+use super::rates::Details;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What of an entry is wanted: `name,message_stats.publish` is a name, and one field of an object.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Columns(BTreeMap<String, Option<Columns>>);
+
+impl Columns {
+    /// Columns as a query names them.
+    pub(super) fn parse(text: &str) -> Columns {
+        let mut columns = Columns::default();
+        text.split(',').filter(|column| !column.is_empty()).for_each(|column| columns.add(column));
+        columns
+    }
+
+    fn add(&mut self, column: &str) {
+        match column.split_once('.') {
+            None => {
+                self.0.insert(column.to_owned(), None);
+            }
+            Some((head, rest)) => {
+                let inner = self.0.entry(head.to_owned()).or_insert_with(|| Some(Columns::default()));
+                // Who wants all of it wants this, too.
+                if let Some(inner) = inner {
+                    inner.add(rest);
+                }
+            }
+        }
+    }
+}
+
+/// An object that is being written.
+pub(super) struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    columns: Option<&'a Columns>,
+    empty: bool,
+}
+
+/// Writes an object with the wanted columns.
+pub(super) fn write_object(
+    out: &mut Vec<u8>,
+    columns: Option<&Columns>,
+    write: impl FnOnce(&mut Fields<'_>),
+) {
+    out.push(b'{');
+    write(&mut Fields { out, columns, empty: true });
+    out.push(b'}');
+}
+
+impl Fields<'_> {
+    /// Whether a field is wanted, if it takes work to find out.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.columns.is_none_or(|columns| columns.0.contains_key(name))
+    }
+
+    /// Writes a field.
+    pub(super) fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        match self.columns.map(|columns| columns.0.get(name)) {
+            None | Some(Some(None)) => {
+                self.key(name);
+                let before = self.out.len();
+                if serde_json::to_writer(&mut *self.out, value).is_err() {
+                    // Nothing that is shown here fails to be written; an answer stays JSON in any case.
+                    self.out.truncate(before);
+                    self.out.extend_from_slice(b"null");
+                }
+            }
+            Some(Some(Some(inner))) => {
+                if let Ok(Value::Object(fields)) = serde_json::to_value(value) {
+                    self.key(name);
+                    write_object(self.out, Some(inner), |within| {
+                        fields.iter().for_each(|(name, value)| within.field(name, value));
+                    });
+                }
+            }
+            Some(None) => {}
+        }
+    }
+
+    /// Writes an object.
+    pub(super) fn object(&mut self, name: &str, write: impl FnOnce(&mut Fields<'_>)) {
+        let inner = match self.columns.map(|columns| columns.0.get(name)) {
+            None | Some(Some(None)) => None,
+            Some(Some(Some(inner))) => Some(inner),
+            Some(None) => return,
+        };
+        self.key(name);
+        write_object(self.out, inner, write);
+    }
+
+    /// Writes a number and its details.
+    pub(super) fn rated(&mut self, name: &str, value: u64, details: impl FnOnce() -> Details) {
+        self.field(name, &value);
+        let name = format!("{name}_details");
+        if self.wants(&name) {
+            self.field(&name, &details());
+        }
+    }
+
+    fn key(&mut self, name: &str) {
+        if !std::mem::replace(&mut self.empty, false) {
+            self.out.push(b',');
+        }
+        // Names are ours, or keys of tables: those may need escaping.
+        let _ = serde_json::to_writer(&mut *self.out, name);
+        self.out.push(b':');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn written(columns: Option<&str>) -> Value {
+        let columns = columns.map(Columns::parse);
+        let mut out = Vec::new();
+        write_object(&mut out, columns.as_ref(), |fields| {
+            fields.field("name", "q\"1");
+            fields.field("arguments", &json!({"a": {"b": 1, "c": 2}, "d": 3}));
+            fields.object("stats", |stats| {
+                stats.rated("ack", 5, || Details::STILL);
+                stats.field("get", &7);
+            });
+        });
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn all_fields_are_written_or_those_that_are_asked_for() {
+        assert_eq!(
+            written(None),
+            json!({"name": "q\"1", "arguments": {"a": {"b": 1, "c": 2}, "d": 3},
+                   "stats": {"ack": 5, "ack_details": {"rate": 0.0}, "get": 7}})
+        );
+        assert_eq!(
+            written(Some("name,stats.ack_details.rate,arguments.a.c,nothing,")),
+            json!({"name": "q\"1", "arguments": {"a": {"c": 2}}, "stats": {"ack_details": {"rate": 0.0}}})
+        );
+        assert_eq!(
+            written(Some("stats.get,stats")),
+            json!({"stats": {"ack": 5, "ack_details": {"rate": 0.0}, "get": 7}})
+        );
+        assert_eq!(written(Some("")), json!({}));
+    }
+}

@@ -1,0 +1,217 @@
+//! Logging in by a form, for the web pages: a cookie stands for the login until it is not used any more.
+//!
+//! The cookie is a random number that only this process knows, out of reach of scripts (`HttpOnly`) and not sent along
+//! with requests of other sites (`SameSite=Strict`). A session ends with the user's password, tags or account.
+
+use super::Api;
+use super::caller::{Caller, Peer};
+use super::reply::{Answer, Refusal, json};
+use crate::auth::Credentials;
+use axum::extract::{ConnectInfo, Form, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use broker_core::meta::{MetaSm, PasswordHash};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::json as object;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The cookie's name.
+const COOKIE: &str = "broker_session";
+/// How long a session lasts.
+const LIFETIME: Duration = Duration::from_secs(8 * 3600);
+/// How long it lasts without being used.
+const IDLE: Duration = Duration::from_secs(3600);
+/// Sessions at the same time; a new one ends the one that was not used for the longest time.
+const MOST: usize = 1000;
+
+/// A login by form.
+#[derive(Debug, Deserialize)]
+pub(super) struct Login {
+    username: String,
+    password: String,
+}
+
+#[derive(Debug)]
+struct Session {
+    user: Arc<str>,
+    /// What the user's password was at the login.
+    password: Option<PasswordHash>,
+    began: Instant,
+    used: Instant,
+}
+
+/// The sessions of this node, by the hash of their cookie.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<HashMap<[u8; 32], Session>>);
+
+impl Sessions {
+    /// Begins a session and returns its cookie.
+    fn begin(&self, user: Arc<str>, password: Option<PasswordHash>, now: Instant) -> String {
+        let cookie = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let mut sessions = self.0.lock();
+        sessions.retain(|_, session| session.lasts(now));
+        if sessions.len() >= MOST
+            && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
+        {
+            sessions.remove(&oldest);
+        }
+        sessions.insert(key(&cookie), Session { user, password, began: now, used: now });
+        cookie
+    }
+
+    /// The user of a session, if it still counts.
+    fn user(&self, cookie: &str, sm: &MetaSm, now: Instant) -> Option<Arc<str>> {
+        let mut sessions = self.0.lock();
+        let key = key(cookie);
+        let session = sessions.get_mut(&key)?;
+        let same = sm.user(&session.user).is_some_and(|user| user.password == session.password);
+        if !same || !session.lasts(now) {
+            sessions.remove(&key);
+            return None;
+        }
+        session.used = now;
+        Some(Arc::clone(&session.user))
+    }
+
+    fn end(&self, cookie: &str) {
+        self.0.lock().remove(&key(cookie));
+    }
+}
+
+impl Session {
+    fn lasts(&self, now: Instant) -> bool {
+        now.duration_since(self.began) < LIFETIME && now.duration_since(self.used) < IDLE
+    }
+}
+
+/// Looking a cookie up by its hash tells nobody by time how much of it was right.
+fn key(cookie: &str) -> [u8; 32] {
+    Sha256::digest(cookie).into()
+}
+
+/// The user that a request's cookie stands for.
+pub(super) fn user_of(api: &Api, headers: &HeaderMap) -> Option<Arc<str>> {
+    let cookie = cookie(headers)?;
+    api.sessions.user(cookie, &api.node.metadata.read(), Instant::now())
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+/// `POST /api/login`
+pub(super) async fn login(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Form(Login { username, password }): Form<Login>,
+) -> Answer {
+    let credentials = Credentials::new(username, password.as_bytes());
+    let caller = Caller::log_in(&api, credentials, peer).await.map_err(Refusal::without_challenge)?;
+    let password = api.node.metadata.read().user(&caller.name).and_then(|user| user.password.clone());
+    let cookie = api.sessions.begin(Arc::clone(&caller.name), password, Instant::now());
+    let mut response = json(&object!({"name": &*caller.name, "tags": caller.tags}))?;
+    set_cookie(&mut response, &cookie, LIFETIME, peer)?;
+    Ok(response)
+}
+
+/// `POST /api/logout`
+pub(super) async fn logout(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Answer {
+    if let Some(cookie) = cookie(&headers) {
+        api.sessions.end(cookie);
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    set_cookie(&mut response, "", Duration::ZERO, peer)?;
+    Ok(response)
+}
+
+fn set_cookie(
+    response: &mut axum::response::Response,
+    cookie: &str,
+    lasts: Duration,
+    peer: Peer,
+) -> Result<(), Refusal> {
+    let secure = if peer.tls { "; Secure" } else { "" };
+    let text =
+        format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}", lasts.as_secs());
+    let value = HeaderValue::from_str(&text).map_err(|_| Refusal::internal("the cookie is no header"))?;
+    response.headers_mut().insert(header::SET_COOKIE, value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker_core::meta::{HashAlgorithm, MetaCommand, User};
+
+    fn set_password(sm: &mut MetaSm, index: u64, hash: &str) {
+        let password = PasswordHash { algorithm: HashAlgorithm::Sha256, hash: hash.to_owned() };
+        let user = User { name: "ann".into(), password: Some(password), tags: Vec::new() };
+        sm.apply(index, &MetaCommand::PutUser { user, keep_password: false }).unwrap();
+    }
+
+    #[test]
+    fn a_session_ends_by_time_by_disuse_by_logout_and_with_the_password() {
+        let (sessions, now, mut sm) = (Sessions::default(), Instant::now(), MetaSm::new());
+        set_password(&mut sm, 1, "one");
+        let begin = |sm: &MetaSm| {
+            let password = sm.user("ann").unwrap().password.clone();
+            sessions.begin("ann".into(), password, now)
+        };
+        let at = |minutes: u64| now + Duration::from_secs(60 * minutes);
+        let used = begin(&sm);
+        for minutes in (50..480).step_by(50) {
+            assert_eq!(sessions.user(&used, &sm, at(minutes)).as_deref(), Some("ann"), "{minutes}");
+        }
+        assert_eq!(sessions.user(&used, &sm, at(481)), None);
+        let unused = begin(&sm);
+        assert_eq!(sessions.user(&unused, &sm, at(61)), None);
+        assert_eq!(sessions.user(&unused, &sm, at(1)), None, "what has ended stays so");
+        let left = begin(&sm);
+        sessions.end(&left);
+        assert_eq!(sessions.user(&left, &sm, now), None);
+        let changed = begin(&sm);
+        set_password(&mut sm, 2, "two");
+        assert_eq!(sessions.user(&changed, &sm, now), None);
+        assert_eq!(sessions.user("", &sm, now), None);
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_the_least_used_one_goes() {
+        let (sessions, now, mut sm) = (Sessions::default(), Instant::now(), MetaSm::new());
+        set_password(&mut sm, 1, "one");
+        let password = sm.user("ann").unwrap().password.clone();
+        let begin =
+            |second: u64| sessions.begin("ann".into(), password.clone(), now + Duration::from_secs(second));
+        let (first, second) = (begin(0), begin(1));
+        assert!(sessions.user(&first, &sm, now + Duration::from_secs(5)).is_some());
+        for _ in 2..=MOST {
+            begin(10);
+        }
+        assert!(sessions.user(&second, &sm, now).is_none());
+        assert!(sessions.user(&first, &sm, now + Duration::from_secs(5)).is_some());
+        assert_eq!(sessions.0.lock().len(), MOST);
+    }
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("m=34e2:|; theme=dark"));
+        headers.append(header::COOKIE, HeaderValue::from_static("a=b; broker_session=xyz ; c=d"));
+        assert_eq!(cookie(&headers), Some("xyz"));
+        headers.remove(header::COOKIE);
+        headers.append(header::COOKIE, HeaderValue::from_static("broker_sessions=xyz"));
+        assert_eq!(cookie(&headers), None);
+    }
+}
