@@ -11,6 +11,7 @@
     reason = "a failed step is a failed test, and what was measured is printed"
 )]
 
+mod browser;
 mod ctl;
 mod http;
 mod metrics;
