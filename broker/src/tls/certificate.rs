@@ -9,6 +9,7 @@
 //! ```
 
 use super::{CertLogin, LoginFrom, SanType};
+use daemon::der::Der;
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -76,11 +77,11 @@ impl PeerCertificate {
         fields.expect(SEQUENCE)?;
         let issuer = distinguished_name(fields.expect(SEQUENCE)?)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
-        let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
+        let (not_before, not_after) = (time(validity.take()?)?, time(validity.take()?)?);
         let subject = fields.expect(SEQUENCE)?;
         fields.expect(SEQUENCE)?;
         let mut alternative_names = Vec::new();
-        while let Some((tag, content)) = fields.next() {
+        while let Some((tag, content)) = fields.take() {
             if tag == EXTENSIONS {
                 alternative_names = alternatives(content)?;
             }
@@ -109,44 +110,14 @@ impl PeerCertificate {
     }
 }
 
-/// A run of DER values (X.690): tag, length, content.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (&first, mut rest) = rest.split_first()?;
-        let length = match first {
-            0..=0x7f => usize::from(first),
-            0x81..=0x84 => {
-                let (octets, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                rest = after;
-                octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet))
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((tag, content))
-    }
-
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
-    }
-
-    fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
-        if self.0.first() == Some(&tag) { self.expect(tag) } else { None }
-    }
-}
-
 /// RFC 4514: the last component first, those of one set joined by a plus.
 fn distinguished_name(name: &[u8]) -> Option<String> {
     let mut name = Der(name);
     let mut components = Vec::new();
-    while !name.0.is_empty() {
+    while !name.is_empty() {
         let mut set = Der(name.expect(SET)?);
         let mut attributes = Vec::new();
-        while !set.0.is_empty() {
+        while !set.is_empty() {
             let (kind, value) = attribute(set.expect(SEQUENCE)?)?;
             let kind = match ATTRIBUTES.iter().find(|(known, _)| *known == kind) {
                 Some((_, short)) => (*short).to_owned(),
@@ -163,9 +134,9 @@ fn distinguished_name(name: &[u8]) -> Option<String> {
 fn common_names(name: &[u8]) -> Option<Vec<String>> {
     let mut name = Der(name);
     let mut found = Vec::new();
-    while !name.0.is_empty() {
+    while !name.is_empty() {
         let mut set = Der(name.expect(SET)?);
-        while !set.0.is_empty() {
+        while !set.is_empty() {
             let (kind, value) = attribute(set.expect(SEQUENCE)?)?;
             if kind == COMMON_NAME && found.len() < MAX_NAMES {
                 found.push(value);
@@ -179,7 +150,7 @@ fn common_names(name: &[u8]) -> Option<Vec<String>> {
 fn attribute(content: &[u8]) -> Option<(&[u8], String)> {
     let mut fields = Der(content);
     let kind = fields.expect(OBJECT_IDENTIFIER)?;
-    let (tag, value) = fields.next()?;
+    let (tag, value) = fields.take()?;
     Some((kind, text(tag, value)))
 }
 
@@ -314,19 +285,19 @@ fn time((tag, value): (u8, &[u8])) -> Option<Moment> {
 fn alternatives(extensions: &[u8]) -> Option<Vec<(SanType, String)>> {
     let mut extensions = Der(Der(extensions).expect(SEQUENCE)?);
     let mut found = Vec::new();
-    while !extensions.0.is_empty() {
+    while !extensions.is_empty() {
         let mut extension = Der(extensions.expect(SEQUENCE)?);
         if extension.expect(OBJECT_IDENTIFIER)? != SUBJECT_ALTERNATIVE_NAME {
             continue;
         }
-        let (mut tag, mut content) = extension.next()?;
+        let (mut tag, mut content) = extension.take()?;
         if tag != OCTET_STRING {
             // `critical` comes first.
-            (tag, content) = extension.next()?;
+            (tag, content) = extension.take()?;
         }
         let mut names = Der(Der(content).expect(SEQUENCE).filter(|_| tag == OCTET_STRING)?);
         while found.len() < MAX_NAMES
-            && let Some((tag, value)) = names.next()
+            && let Some((tag, value)) = names.take()
         {
             found.extend(alternative(tag, value));
         }
@@ -349,7 +320,7 @@ fn alternative(tag: u8, value: &[u8]) -> Option<(SanType, String)> {
         0xa0 => {
             let mut other = Der(value);
             other.expect(OBJECT_IDENTIFIER)?;
-            let (tag, name) = Der(other.expect(0xa0)?).next()?;
+            let (tag, name) = Der(other.expect(0xa0)?).take()?;
             Some((SanType::OtherName, text(tag, name)))
         }
         _ => None,

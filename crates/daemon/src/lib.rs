@@ -15,6 +15,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod der;
 pub mod diagnostic;
 pub mod exit;
 pub mod http;
