@@ -38,10 +38,16 @@ pub struct Args {
     #[arg(short = 'C', value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// Most connections of the process
-    #[arg(short = 'n', value_name = "MAXCONN")]
+    #[arg(short = 'n', value_name = "MAXCONN", allow_hyphen_values = true, value_parser = limit)]
     pub maxconn: Option<u32>,
     /// Most connections of each frontend that does not say itself (haproxy: -N)
-    #[arg(long = "frontend-maxconn", value_name = "MAXCONN", hide = true)]
+    #[arg(
+        long = "frontend-maxconn",
+        value_name = "MAXCONN",
+        hide = true,
+        allow_hyphen_values = true,
+        value_parser = limit
+    )]
     pub frontend_maxconn: Option<u32>,
     /// Name of this process among peers (haproxy: -L)
     #[arg(long = "localpeer", value_name = "NAME", hide = true)]
@@ -70,6 +76,13 @@ pub struct Args {
     /// What to do instead of running
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// A limit as haproxy reads it (atol(3)): the digits it begins with, 0 without any or below 0.
+#[expect(clippy::unnecessary_wraps, reason = "clap wants it")]
+fn limit(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    Ok(if digits == 0 { 0 } else { text[..digits].parse().unwrap_or(u32::MAX) })
 }
 
 /// What to do instead of running.
@@ -191,6 +204,9 @@ mod tests {
         assert_eq!(parse("haproxy -vv").version, 2);
         assert!(parse("haproxy -W -c -q -f x -C / -V").check);
         assert_eq!(parse("haproxy -- a b").more_files.len(), 2);
+        let limits =
+            ["0", "-1", "abc", "5x", "99999999999"].map(|text| parse(&format!("haproxy -n {text}")).maxconn);
+        assert_eq!(limits, [Some(0), Some(0), Some(0), Some(5), Some(u32::MAX)]);
         let args = parse("haproxy -f a.cfg -N 7 -L me -m 100 -dW -dKall -sf -D");
         assert_eq!((args.frontend_maxconn, args.localpeer.as_deref()), (Some(7), Some("me")));
         assert!(args.zero_warning && args.daemon && args.finish.is_empty());

@@ -10,6 +10,7 @@ use daemon::run::Failure;
 
 use crate::config::{Config, address, duration};
 use crate::process::Process;
+use crate::reload::NO_LISTENER;
 use crate::syslog::level;
 use crate::{private, upgrade};
 
@@ -45,6 +46,20 @@ pub fn version(name: &str, more: bool) -> Result<(), Failure> {
 /// `-c`.
 pub fn checked(config: &Config, warnings: usize, quiet: bool, is_haproxy: bool) -> Result<(), Failure> {
     config_names(config);
+    if !config.listens() {
+        if is_haproxy && !quiet {
+            if warnings > 0 {
+                print("Warnings were found.")?;
+            }
+            print("Configuration file has no error but will not start (no listener) => exit(2).")?;
+        }
+        if is_haproxy {
+            return Err(Failure::new(Exit::NothingToDo, ""));
+        }
+        if config.proxies.is_empty() {
+            return Err(Failure::new(Exit::Config, NO_LISTENER));
+        }
+    }
     if quiet {
         return Ok(());
     }
@@ -56,8 +71,9 @@ pub fn checked(config: &Config, warnings: usize, quiet: bool, is_haproxy: bool) 
     }
     let servers: usize = config.proxies.iter().map(|proxy| proxy.servers.len()).sum();
     let warned = if warnings > 0 { format!(", {warnings} warnings") } else { String::new() };
+    let idle = if config.listens() { "" } else { "; it will not start: it has no listener" };
     print(&format!(
-        "Configuration file is valid ({} sections, {servers} servers{warned})",
+        "Configuration file is valid ({} sections, {servers} servers{warned}){idle}",
         config.proxies.len()
     ))
 }

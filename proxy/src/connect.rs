@@ -70,13 +70,14 @@ pub async fn connect(
     process: &Process,
     backend: &Arc<Backend>,
     settings: &Settings,
+    wanted: Option<Arc<Server>>,
     arrived: &mut Arrived,
     early: &RefCell<Early>,
     accepted: Instant,
     ledger: &mut Ledger,
     session: &Session,
 ) -> Result<Connected, End> {
-    let mut client = Client::of(arrived, session.id());
+    let mut client = Client::of(arrived, wanted, session.id());
     let watch = Watch { early, session, abort_on_close: settings.abortonclose };
     let told = arrived.told();
     let side = &mut arrived.side;
@@ -152,7 +153,7 @@ async fn next_place(
     ledger: &mut Ledger,
 ) -> Result<Lease, End> {
     let failed = lease.server.clone();
-    let moves = moves_on(backend, settings, &lease, ledger.retries, refused);
+    let moves = moves_on(backend, settings, client, &lease, ledger.retries, refused);
     drop(lease);
     let lease = if moves {
         take_place(backend, settings, client, side, Some(&failed), watch, accepted, ledger).await?
@@ -182,7 +183,14 @@ async fn next_place(
 
 /// Whether the next attempt goes to another server. `option redispatch N` decides as in HAProxy; and
 /// where nothing binds the client to its server, a refusal moves it on at once.
-fn moves_on(backend: &Backend, settings: &Settings, lease: &Lease, retry: u32, refused: bool) -> bool {
+fn moves_on(
+    backend: &Backend,
+    settings: &Settings,
+    client: &Client,
+    lease: &Lease,
+    retry: u32,
+    refused: bool,
+) -> bool {
     let others = backend.usable_count() > usize::from(lease.server.is_usable());
     let due = settings.redispatch.is_some_and(|every| {
         let (retry, all) = (i64::from(retry), i64::from(settings.retries));
@@ -191,7 +199,7 @@ fn moves_on(backend: &Backend, settings: &Settings, lease: &Lease, retry: u32, r
             every => retry % (all + 1 + every).max(1) == 0,
         }
     });
-    let free = settings.balance.is_free_to_move();
+    let free = settings.balance.is_free_to_move() && client.wanted.is_none();
     due || (free && others && (refused || settings.redispatch.is_some()))
 }
 
@@ -214,7 +222,12 @@ async fn take_place(
         _ => None,
     };
     let visitor = Visitor { source: client.source, destination };
-    let mut pending = match backend.choose(visitor, avoid) {
+    let choice = match &client.wanted {
+        // A rule's server comes first; once a redispatch is due, any other will do.
+        Some(wanted) if avoid.is_none() => backend.choose_server(visitor, wanted),
+        _ => backend.choose(visitor, avoid),
+    };
+    let mut pending = match choice {
         Choice::Now(lease) => {
             ledger.waited.get_or_insert_with(|| reactor::now().saturating_duration_since(accepted));
             return Ok(lease);
@@ -247,6 +260,8 @@ pub struct Client {
     pub tls: Option<ClientTls>,
     /// The number of its session.
     pub id: u64,
+    /// The server that a rule sends it to (`use-server`).
+    pub wanted: Option<Arc<Server>>,
 }
 
 /// A client's TLS, for PROXY headers.
@@ -263,7 +278,7 @@ pub struct ClientTls {
 }
 
 impl Client {
-    fn of(arrived: &Arrived, id: u64) -> Self {
+    fn of(arrived: &Arrived, wanted: Option<Arc<Server>>, id: u64) -> Self {
         let tls = arrived.side.tls().map(|tls| ClientTls {
             version: match tls.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -273,7 +288,7 @@ impl Client {
             certificate: tls.peer_certificates().is_some_and(|chain| !chain.is_empty()),
             common_name: tls.peer_certificates().and_then(|chain| crate::tls::common_name(chain.first()?)),
         });
-        Self { source: arrived.source, local: None, name: arrived.name(), tls, id }
+        Self { source: arrived.source, local: None, name: arrived.name(), tls, id, wanted }
     }
 }
 

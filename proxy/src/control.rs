@@ -32,6 +32,8 @@ pub enum Task {
     UpgradeFailed(Report),
     /// Another process has taken over: finish what runs, then end.
     Retire(Option<u32>, oneshot::Sender<Report>),
+    /// Write down which servers were added at run time.
+    Remember(oneshot::Sender<Report>),
     /// Hand out the listening sockets.
     Sockets(oneshot::Sender<Vec<Exported>>),
 }
@@ -107,6 +109,11 @@ impl Control {
     /// How often servers came or went at run time.
     pub fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
+    }
+
+    /// Writes down which servers were added at run time, where the configuration wants that.
+    pub async fn remember(&self) -> Report {
+        self.report(Task::Remember).await
     }
 
     /// Reads the configuration again and says what came of it.

@@ -91,23 +91,47 @@ impl Counters {
         if !all {
             return;
         }
+        self.sums().for_each(|(_, counter)| counter.store(0, Relaxed));
+    }
+
+    /// Everything that only counts up, by name.
+    fn sums(&self) -> impl Iterator<Item = (&'static str, &AtomicU64)> {
         let counters = [
-            &self.total,
-            &self.chosen,
-            &self.bytes_in,
-            &self.bytes_out,
-            &self.denied,
-            &self.request_errors,
-            &self.connect_errors,
-            &self.response_errors,
-            &self.retries,
-            &self.redispatches,
-            &self.client_aborts,
-            &self.server_aborts,
-            &self.connected,
-            &self.requests,
+            ("total", &self.total),
+            ("chosen", &self.chosen),
+            ("bytes_in", &self.bytes_in),
+            ("bytes_out", &self.bytes_out),
+            ("denied", &self.denied),
+            ("request_errors", &self.request_errors),
+            ("connect_errors", &self.connect_errors),
+            ("response_errors", &self.response_errors),
+            ("retries", &self.retries),
+            ("redispatches", &self.redispatches),
+            ("client_aborts", &self.client_aborts),
+            ("server_aborts", &self.server_aborts),
+            ("connected", &self.connected),
+            ("requests", &self.requests),
         ];
-        counters.into_iter().chain(&self.answers).for_each(|counter| counter.store(0, Relaxed));
+        let names = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+        counters.into_iter().chain(names.into_iter().zip(&self.answers))
+    }
+
+    /// ` total=5 bytes_in=7`: what is not 0.
+    #[must_use]
+    pub fn sums_as_text(&self) -> String {
+        let sums = self.sums().map(|(name, counter)| (name, counter.load(Relaxed)));
+        sums.filter(|(_, value)| *value > 0).map(|(name, value)| format!(" {name}={value}")).collect()
+    }
+
+    /// Adds sums that were written so.
+    pub fn add_sums<'a>(&self, values: impl Iterator<Item = (&'a str, &'a str)>) {
+        for (name, value) in values {
+            if let (Some((_, counter)), Ok(value)) =
+                (self.sums().find(|(known, _)| *known == name), value.parse::<u64>())
+            {
+                counter.fetch_add(value, Relaxed);
+            }
+        }
     }
 
     /// Seconds since the last connection.

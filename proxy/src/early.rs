@@ -27,6 +27,11 @@ pub enum Gone {
 }
 
 impl Early {
+    /// Whether no more is taken: the client has finished, or there is no room.
+    pub fn is_complete(&self) -> bool {
+        self.finished || self.bytes.len() >= MOST
+    }
+
     /// Reads what has come. Ready when the client is gone.
     pub fn poll(&mut self, context: &mut Context<'_>, client: &mut Side, abort_on_close: bool) -> Poll<Gone> {
         while !self.finished && self.bytes.len() < MOST {

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Poll, ready};
@@ -15,9 +16,10 @@ use tokio::sync::watch;
 use crate::backend::Backend;
 use crate::config::rules::{Facts, expects_proxy};
 use crate::config::{Bind, ProxyConfig};
-use crate::counters::Counters;
+use crate::counters::{Counters, Moment};
 use crate::limit::{Place, Places};
 use crate::listener::{Assignment, Key, Phase};
+use crate::pace::Pace;
 use crate::process::Process;
 use crate::reactor::{self, Listener};
 use crate::registry::{Errand, Worker};
@@ -56,6 +58,10 @@ pub struct Frontend {
     pub style: Style,
     /// No longer accepting.
     pub stopped: Arc<AtomicBool>,
+    /// Rules wait for what clients send.
+    pub inspects: bool,
+    /// Most new sessions in a second (`rate-limit sessions`).
+    pub pace: Arc<Pace>,
 }
 
 impl Frontend {
@@ -78,6 +84,8 @@ impl Frontend {
             entrances: Entrance::all(&config),
             style: Style::of(&config.settings),
             stopped: Arc::default(),
+            inspects: config.inspect_delay.is_some() && config.looks_at_content(),
+            pace: Arc::new(Pace::new(config.settings.rate_limit_sessions)),
             config,
         }
     }
@@ -88,15 +96,18 @@ impl Frontend {
         self.counters = before.counters.clone();
         self.places = before.places.clone();
         self.stopped = before.stopped.clone();
+        self.pace = before.pace.clone();
         for entrance in &mut self.entrances {
             let same = |before: &&Arc<Entrance>| Key::of(&before.bind) == Key::of(&entrance.bind);
-            let before = before.entrances.iter().find(same).and_then(|before| before.places.clone());
+            let Some(before) = before.entrances.iter().find(same) else { continue };
             // Nobody else has it yet.
-            if let (Some(before), Some(entrance)) = (before, Arc::get_mut(entrance))
-                && let Some(limit) = entrance.bind.maxconn
-            {
-                before.set_limit(limit);
-                entrance.places = Some(before);
+            let Some(entrance) = Arc::get_mut(entrance) else { continue };
+            if let (Some(places), Some(limit)) = (&before.places, entrance.bind.maxconn) {
+                places.set_limit(limit);
+                entrance.places = Some(places.clone());
+            }
+            if let (Some(counters), Some(_)) = (&before.counters, &entrance.counters) {
+                entrance.counters = Some(counters.clone());
             }
         }
     }
@@ -129,6 +140,10 @@ pub struct Entrance {
     pub name: String,
     /// Its own places, when it has a limit.
     pub places: Option<Arc<Places>>,
+    /// Its number inside the section (`id`, or counted from 1).
+    pub id: u32,
+    /// Its own counters (`option socket-stats`).
+    pub counters: Option<Arc<Counters>>,
     /// The frontend has a rule `expect-proxy`.
     rules: Option<Arc<ProxyConfig>>,
 }
@@ -140,7 +155,9 @@ impl Entrance {
             .iter()
             .any(|rule| rule.action == crate::config::rules::ClientAction::ExpectProxy);
         let one = |(index, bind): (usize, &Bind)| {
-            Arc::new(Self::new(bind.clone(), index, asks.then(|| config.clone())))
+            let mut entrance = Self::new(bind.clone(), index, asks.then(|| config.clone()));
+            entrance.counters = config.settings.socket_stats.then(Arc::default);
+            Arc::new(entrance)
         };
         config.binds.iter().enumerate().map(one).collect()
     }
@@ -149,6 +166,8 @@ impl Entrance {
         Self {
             name: bind.name.clone().unwrap_or_else(|| (index + 1).to_string()),
             places: bind.maxconn.map(|limit| Arc::new(Places::new(limit))),
+            id: bind.id.unwrap_or_else(|| u32::try_from(index + 1).unwrap_or(u32::MAX)),
+            counters: None,
             bind,
             rules,
         }
@@ -157,6 +176,18 @@ impl Entrance {
     /// Whether its clients begin with their own bytes: no PROXY header, no TLS.
     pub fn is_plain(&self) -> bool {
         !self.bind.accept_proxy && self.bind.tls.is_none() && self.rules.is_none()
+    }
+
+    /// A rule kept a client out that came through here.
+    pub fn count_denied(&self) {
+        if let Some(counters) = &self.counters {
+            counters.denied.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// These counters, and its own when it has some.
+    pub fn counters_beside<'a>(&'a self, others: &'a Counters) -> impl Iterator<Item = &'a Counters> {
+        std::iter::once(others).chain(self.counters.as_deref())
     }
 
     /// Whether a rule asks this client for a PROXY header.
@@ -257,6 +288,7 @@ impl Acceptor<'_> {
         phase: Phase,
     ) -> Turn {
         let mut changed = std::pin::pin!(assignment.changed());
+        let mut pause: Option<reactor::Sleep> = None;
         std::future::poll_fn(|context| {
             if let Poll::Ready(changed) = changed.as_mut().poll(context) {
                 return Poll::Ready(if changed.is_ok() { Turn::Changed } else { Turn::Ended });
@@ -266,21 +298,52 @@ impl Acceptor<'_> {
             }
             ready!(self.process.places.poll_free(context));
             ready!(self.frontend.places.poll_free(context));
+            if self.speaks_tls() {
+                ready!(self.process.tls_places.poll_free(context));
+            }
             if let Some(places) = &self.entrance.places {
                 ready!(places.poll_free(context));
+            }
+            // Rates: as often as it takes.
+            while let Some(wait) = self.wait() {
+                let sleep = pause.get_or_insert_with(|| reactor::sleep(wait));
+                ready!(Pin::new(sleep).poll(context));
+                pause = None;
             }
             Poll::Ready(Turn::Accept)
         })
         .await
     }
 
+    fn speaks_tls(&self) -> bool {
+        self.entrance.bind.tls.is_some()
+    }
+
+    /// The rates that a connection counts in here.
+    fn paces(&self) -> impl Iterator<Item = &Pace> {
+        let paces = &self.process.paces;
+        let tls = self.speaks_tls().then_some(&paces.tls);
+        [&paces.connections, &paces.sessions, &*self.frontend.pace].into_iter().chain(tls)
+    }
+
+    /// How long to wait because of a rate.
+    fn wait(&self) -> Option<Duration> {
+        let now = || Moment::at(self.process.started, reactor::now());
+        self.paces().filter_map(|pace| pace.wait(now)).max()
+    }
+
     /// Accepts what waits, as far as there are places. Says whether more may wait.
     fn burst(&self, listener: &Listener) -> std::io::Result<bool> {
         for _ in 0..BURST {
             let Some(places) = self.places() else { return Ok(true) };
+            if self.wait().is_some() {
+                return Ok(true);
+            }
             match listener.accept() {
                 Ok(None) => return Ok(false),
                 Ok(Some((socket, peer))) => {
+                    let now = || Moment::at(self.process.started, reactor::now());
+                    self.paces().for_each(|pace| pace.count(now));
                     let client = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     self.give(socket, client, places);
                 }
@@ -292,19 +355,20 @@ impl Acceptor<'_> {
         Ok(true)
     }
 
-    fn places(&self) -> Option<[Option<Place>; 3]> {
+    fn places(&self) -> Option<[Option<Place>; 4]> {
         let process = self.process.places.take()?;
         let frontend = self.frontend.places.take()?;
         let entrance = match &self.entrance.places {
             Some(places) => Some(places.take()?),
             None => None,
         };
-        Some([Some(process), Some(frontend), entrance])
+        let tls = if self.speaks_tls() { Some(self.process.tls_places.take()?) } else { None };
+        Some([Some(process), Some(frontend), entrance, tls])
     }
 
     /// Here, unless another worker has clearly less to do: few long-lived connections spread badly by chance,
     /// but moving one costs more than one too many.
-    fn give(&self, socket: OwnedFd, client: Option<SocketAddr>, places: [Option<Place>; 3]) {
+    fn give(&self, socket: OwnedFd, client: Option<SocketAddr>, places: [Option<Place>; 4]) {
         let load = |worker: &Worker| worker.load.load(Relaxed);
         let Some(mine) = self.workers.get(self.here) else { return };
         let least = self.workers.iter().min_by_key(|worker| load(worker)).unwrap_or(mine);

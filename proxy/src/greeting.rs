@@ -1,22 +1,28 @@
 //! The first moments of a connection: may it come in, a PROXY protocol header, the TLS handshake, and which
 //! backend it goes to.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio_rustls::TlsAcceptor;
 
 use crate::backend::Backend;
 use crate::config::rules::{self, Facts, Number};
+use crate::content::Content;
+use crate::early::{Early, Gone};
 use crate::frontend::{Entrance, Frontend};
 use crate::process::Process;
 use crate::proxy_protocol::{self, Found};
 use crate::reactor::{self, Stream};
 use crate::registry::Session;
 use crate::relay::with_buffer;
+use crate::server::Server;
 use crate::side::Side;
 use crate::tcplog::{Accepted, End};
 use crate::tls;
@@ -105,7 +111,15 @@ pub fn is_welcome(
     if rules.is_empty() {
         return true;
     }
-    let facts = Known { process, frontend, backend: None, source: peer, destination: local };
+    let facts = Known {
+        process,
+        frontend,
+        backend: None,
+        source: peer,
+        destination: local,
+        tls: None,
+        content: Content::new(&[], true),
+    };
     let welcome = rules::admits_at(rules, rules::Stage::Connection, &facts);
     if !welcome {
         frontend.counters.denied.fetch_add(1, Relaxed);
@@ -155,7 +169,7 @@ async fn closable<T>(
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|context| {
         if session.asked_to_close(context.waker()).is_some() {
-            return std::task::Poll::Ready(Err(Failure::Closed));
+            return Poll::Ready(Err(Failure::Closed));
         }
         work.as_mut().poll(context)
     })
@@ -169,7 +183,7 @@ async fn read_header(stream: &mut Stream) -> Result<proxy_protocol::Header, Fail
         with_buffer(|buffer| {
             let buffer = &mut buffer[..proxy_protocol::MAX_HEADER];
             let peeked = std::task::ready!(stream.poll_peek(context, buffer, 0));
-            std::task::Poll::Ready(match peeked {
+            Poll::Ready(match peeked {
                 Ok(count) if count > 0 => Ok(proxy_protocol::read(&buffer[..count])),
                 // An end, or an error: there is no more to come.
                 _ => Err(Failure::HeaderMissing),
@@ -199,32 +213,119 @@ async fn read_header(stream: &mut Stream) -> Result<proxy_protocol::Header, Fail
     Err(failure)
 }
 
-/// The backend for a client; `Ok(None)` when there is none.
+/// The backend for a client; `Ok(None)` when there is none. Rules that look at what the client sends see what has come
+/// so far.
 ///
 /// # Errors
 /// A rule keeps it out.
-pub fn route(process: &Process, frontend: &Frontend, arrived: &Arrived) -> Result<Option<Arc<Backend>>, End> {
-    let destination = || arrived.destination();
-    let mut facts =
-        Known { process, frontend, backend: None, source: arrived.source, destination: &destination };
-    let admits = |facts: &Known<'_>, rules: &[rules::ClientRule]| {
+pub fn route(
+    process: &Process,
+    frontend: &Frontend,
+    arrived: &Arrived,
+    early: &RefCell<Early>,
+) -> Result<Option<Arc<Backend>>, End> {
+    let admits = |seen: &Seen<'_>, rules: &[rules::ClientRule]| {
         let stages = [rules::Stage::Session, rules::Stage::Content];
-        rules.is_empty() || stages.into_iter().all(|stage| rules::admits_at(rules, stage, facts))
+        rules.is_empty()
+            || seen.ask(|facts| stages.into_iter().all(|stage| rules::admits_at(rules, stage, facts)))
     };
+    let before = Seen { process, frontend, backend: None, arrived, early, is_final: true };
     let denied = || {
         frontend.counters.denied.fetch_add(1, Relaxed);
         End::Denied
     };
-    if !admits(&facts, &frontend.config.client_rules) {
+    if !admits(&before, &frontend.config.client_rules) {
         return Err(denied());
     }
-    let Some(backend) = frontend.backend_for(&facts) else { return Ok(None) };
-    facts.backend = Some(backend);
+    let chosen = if frontend.config.backend_rules.is_empty() {
+        frontend.backend.as_ref()
+    } else {
+        before.ask(|facts| frontend.backend_for(facts))
+    };
+    let Some(backend) = chosen else { return Ok(None) };
     let is_other = backend.name != frontend.name;
-    if is_other && !admits(&facts, &backend.config().client_rules) {
+    let behind = Seen { backend: Some(backend), ..before };
+    if is_other && !admits(&behind, &backend.config().client_rules) {
         return Err(denied());
     }
     Ok(Some(backend.clone()))
+}
+
+/// The server that a rule of the backend sends a client to (`use-server`).
+pub fn wanted_server(
+    process: &Process,
+    frontend: &Frontend,
+    backend: &Arc<Backend>,
+    arrived: &Arrived,
+    early: &RefCell<Early>,
+) -> Option<Arc<Server>> {
+    let config = backend.config();
+    if config.server_rules.is_empty() {
+        return None;
+    }
+    let persists = config.settings.persist;
+    let seen = Seen { process, frontend, backend: Some(backend), arrived, early, is_final: true };
+    seen.ask(|facts| {
+        config.server_rules.iter().filter(|rule| rule.condition.holds(facts)).find_map(|rule| {
+            // HAProxy: a server that is down is passed over, unless `option persist` is set.
+            backend.server(&rule.server).filter(|server| persists || server.takes_directed())
+        })
+    })
+}
+
+/// Waits for what the content rules of a section look at, up to its `inspect-delay`.
+///
+/// # Errors
+/// How the session ends instead.
+pub async fn inspect(
+    process: &Process,
+    frontend: &Frontend,
+    backend: Option<&Arc<Backend>>,
+    arrived: &mut Arrived,
+    early: &RefCell<Early>,
+    session: &Session,
+) -> Result<(), End> {
+    let config = backend.map_or_else(|| frontend.config.clone(), |backend| Arc::clone(&backend.config()));
+    if !config.looks_at_content() {
+        return Ok(());
+    }
+    let Some(delay) = config.inspect_delay else { return Ok(()) };
+    let until = reactor::now() + delay;
+    loop {
+        let is_final = early.borrow().is_complete() || reactor::now() >= until;
+        let seen = Seen { process, frontend, backend, arrived, early, is_final };
+        let verdict = seen.ask(|facts| rules::judge_at(&config.client_rules, rules::Stage::Content, facts));
+        if is_final || verdict != rules::Verdict::Unknown {
+            return Ok(());
+        }
+        more(&mut arrived.side, early, session, until).await?;
+    }
+}
+
+/// Waits until the client has sent more, or until a moment.
+async fn more(
+    side: &mut Side,
+    early: &RefCell<Early>,
+    session: &Session,
+    until: std::time::Instant,
+) -> Result<(), End> {
+    let seen = early.borrow().bytes.len();
+    let mut sleep = reactor::sleep_until(until);
+    std::future::poll_fn(|context| {
+        if let Some(cause) = session.asked_to_close(context.waker()) {
+            return Poll::Ready(Err(End::Killed(cause)));
+        }
+        let gone = early.borrow_mut().poll(context, side, false);
+        if gone == Poll::Ready(Gone::Broken) {
+            return Poll::Ready(Err(End::ClientAbort));
+        }
+        let early = early.borrow();
+        if early.bytes.len() > seen || early.is_complete() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut sleep).poll(context).map(Ok)
+    })
+    .await
 }
 
 /// What rules may look at.
@@ -234,6 +335,36 @@ struct Known<'a> {
     backend: Option<&'a Arc<Backend>>,
     source: SocketAddr,
     destination: &'a dyn Fn() -> Option<SocketAddr>,
+    /// The client's TLS, when it ends here: the name it asked for.
+    tls: Option<Option<&'a str>>,
+    content: Content<'a>,
+}
+
+/// A client as rules see it.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    process: &'a Process,
+    frontend: &'a Frontend,
+    backend: Option<&'a Arc<Backend>>,
+    arrived: &'a Arrived,
+    early: &'a RefCell<Early>,
+    is_final: bool,
+}
+
+impl Seen<'_> {
+    fn ask<T>(&self, question: impl FnOnce(&Known<'_>) -> T) -> T {
+        let Self { process, frontend, backend, arrived, early, is_final } = *self;
+        let early = early.borrow();
+        question(&Known {
+            process,
+            frontend,
+            backend,
+            source: arrived.source,
+            destination: &|| arrived.destination(),
+            tls: arrived.side.is_tls().then(|| arrived.side.server_name()),
+            content: Content::new(&early.bytes, is_final),
+        })
+    }
 }
 
 impl Facts for Known<'_> {
@@ -247,6 +378,14 @@ impl Facts for Known<'_> {
 
     fn destination(&self) -> Option<SocketAddr> {
         (self.destination)()
+    }
+
+    fn content(&self) -> Content<'_> {
+        self.content
+    }
+
+    fn tls_name(&self) -> Option<&str> {
+        self.tls.flatten()
     }
 
     fn number(&self, what: &Number) -> Option<i64> {
@@ -269,7 +408,13 @@ impl Facts for Known<'_> {
                 let backend = self.backend(name)?;
                 Some(backend.pending_count().div_ceil(backend.usable_count().max(1)) as i64)
             }
-            Number::FreePlaces(_) | Number::ListenerSessions | Number::ListenerId => None,
+            Number::SpeaksTls => Some(self.tls.is_some().into()),
+            // The last two are asked of the content.
+            Number::FreePlaces(_)
+            | Number::ListenerSessions
+            | Number::ListenerId
+            | Number::ContentLength
+            | Number::HelloType => None,
         }
     }
 }

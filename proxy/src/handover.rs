@@ -212,6 +212,8 @@ fn is_for(key: &Key, exported: &Exported) -> bool {
         BindAddress::Unix(_) | BindAddress::Fd(_) => false,
     };
     is_same
+        // Which namespace a socket is of, nobody says.
+        && key.namespace.is_none()
         && exported.interface == key.interface
         && key.v6only.is_none_or(|wanted| address.is_ipv4() || wanted == only_v6)
 }

@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod balance;
+pub mod carried;
 pub mod check;
 pub mod check_once;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod commands;
 pub mod condition;
 pub mod config;
 pub mod connect;
+pub mod content;
 pub mod control;
 pub mod counters;
 pub mod early;
@@ -22,10 +24,12 @@ pub mod handover;
 pub mod keeper;
 pub mod limit;
 pub mod listener;
+pub mod listener_options;
 pub mod local_socket;
 pub mod log_format;
 pub mod migrate;
 pub mod outgoing;
+pub mod pace;
 pub mod private;
 pub mod process;
 pub mod program;
@@ -55,5 +59,7 @@ pub mod workers;
 #[cfg(test)]
 #[path = "../../tests/fuzz/mutants.rs"]
 mod mutants;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

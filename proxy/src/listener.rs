@@ -8,18 +8,14 @@ use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
 use daemon::run::Failure;
 use socket2::Socket;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::config::Bind;
 use crate::config::address::BindAddress;
 use crate::frontend::{Entrance, Frontend};
 use crate::handover::Exported;
-use crate::local_socket;
-
-/// Connections taken out of the accept queue of a listener that closes, at most; more than the longest
-/// queue Linux keeps.
-const MAX_LEFT: usize = 65_536;
+use crate::listener_options::in_namespace;
+use crate::local_socket::{self, SocketFile};
 
 /// What makes two `bind` lines ask for the same socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +28,8 @@ pub struct Key {
     pub v6only: Option<bool>,
     /// Also addresses that are not ours.
     pub transparent: bool,
+    /// In this network namespace.
+    pub namespace: Option<String>,
 }
 
 impl Key {
@@ -43,6 +41,7 @@ impl Key {
             interface: bind.interface.clone(),
             v6only: bind.v6only,
             transparent: bind.transparent,
+            namespace: bind.namespace.clone(),
         }
     }
 }
@@ -78,6 +77,8 @@ pub struct Listener {
     pub socket: Socket,
     /// Length of the accept queue.
     backlog: i32,
+    /// The file of a unix socket.
+    file: Option<SocketFile>,
     frontend: Arc<Frontend>,
     /// Which of its addresses this is.
     entrance: Arc<Entrance>,
@@ -133,7 +134,11 @@ impl Listener {
             nodelay: true,
         };
         let opened = match bind.address.tcp() {
-            Some(address) => bind_tcp(address, &options).map_err(Failure::from),
+            Some(address) => match &bind.namespace {
+                Some(name) => in_namespace(name, || bind_tcp(address, &options).map_err(Failure::from))
+                    .unwrap_or_else(|error| Err(Failure::new(Exit::CannotCreate, error.to_string()))),
+                None => bind_tcp(address, &options).map_err(Failure::from),
+            },
             None => local_socket::open(&bind.address, &bind.unix, backlog(frontend, bind)).map_err(|error| {
                 let message = format!("cannot listen on {}: {error}", bind.address);
                 Failure::new(Exit::CannotCreate, message)
@@ -161,7 +166,14 @@ impl Listener {
         let backlog = i32::try_from(backlog(&frontend, bind)).unwrap_or(i32::MAX);
         local_socket::prepare(&socket, bind, &frontend.config.settings);
         let entrance = frontend.entrance_of(bind);
-        Self { key: Key::of(bind), socket, backlog, frontend, entrance, assignment: None }
+        let file = SocketFile::of(&bind.address);
+        Self { key: Key::of(bind), socket, backlog, file, frontend, entrance, assignment: None }
+    }
+
+    /// The file of a unix socket, to be taken away when nobody listens any more.
+    #[must_use]
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
     }
 
     /// Whom it works for at present.
@@ -243,16 +255,4 @@ impl Listener {
 /// Length of the accept queue.
 fn backlog(frontend: &Frontend, bind: &Bind) -> u32 {
     bind.backlog.unwrap_or_else(|| frontend.limit.clamp(128, 65_535))
-}
-
-/// The connections that wait in a socket that is about to be closed.
-pub fn take_waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
-    let Ok(socket) = listener.into_std() else { return Vec::new() };
-    std::iter::from_fn(|| socket.accept().ok())
-        .take(MAX_LEFT)
-        .filter_map(|(stream, client)| {
-            stream.set_nonblocking(true).ok()?;
-            Some((TcpStream::from_std(stream).ok()?, client))
-        })
-        .collect()
 }

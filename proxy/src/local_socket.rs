@@ -4,8 +4,8 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -13,6 +13,7 @@ use socket2::{SockRef, Socket};
 
 use crate::config::bind::UnixSocket;
 use crate::config::{Bind, BindAddress, Settings};
+use crate::listener_options::{self, DeferAccept, FastOpen};
 use crate::outgoing::set_keepalive;
 
 /// Opens a socket that has no port. The type says "TCP" because a listening socket of any kind is kept in it;
@@ -94,6 +95,37 @@ fn inherited(number: i32) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// The file of a unix socket of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and number: somebody else may have put another one in its place since.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// The file of a socket that was just opened.
+    #[must_use]
+    pub fn of(address: &BindAddress) -> Option<Self> {
+        let BindAddress::Unix(path) = address else { return None };
+        Some(Self { identity: identity(path)?, path: path.clone() })
+    }
+
+    /// Takes it away, if it is still ours.
+    pub fn remove(&self) {
+        if identity(&self.path) == Some(self.identity)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a socket's file stays");
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = std::fs::symlink_metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
 /// What a listening socket hands on to the connections it accepts (tcp(7)): each is set once, not once for each
 /// connection.
 pub fn prepare(socket: &Socket, bind: &Bind, settings: &Settings) {
@@ -101,6 +133,14 @@ pub fn prepare(socket: &Socket, bind: &Bind, settings: &Settings) {
         return;
     }
     let reference = SockRef::from(socket);
+    if bind.defer_accept {
+        // HAProxy: one second, then the kernel takes it all the same.
+        listener_options::set(socket, DeferAccept, 1, "defer-accept");
+    }
+    if bind.tfo {
+        let waiting = bind.backlog.and_then(|backlog| i32::try_from(backlog).ok()).unwrap_or(1024);
+        listener_options::set(socket, FastOpen, waiting, "tfo");
+    }
     // None is needed for correctness.
     let _ = reference.set_tcp_nodelay(true);
     if settings.client_keepalive {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use crate::carried;
 use crate::control::Report;
 use crate::handover::{self, Exported};
 use crate::process::Process;
@@ -86,6 +87,7 @@ async fn answer(process: Arc<Process>, mut stream: tokio::net::UnixStream) {
         "retire" => process.control.retire(rest.parse().ok()).await,
         "arguments" => Report::accepted(upgrade::describe()),
         "state" => Report::accepted(server_state::show(&process)),
+        "counters" => Report::accepted(carried::show(&process)),
         "phase" => Report::accepted(if process.is_stopping() { "stopping" } else { "running" }),
         other => Report::refused(format!("unknown command `{other}`")),
     };

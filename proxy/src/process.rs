@@ -3,6 +3,7 @@
 //! Settings and sections are replaced as a whole by a reload. Who asks for them gets the present ones and
 //! may keep them; frontends, backends and servers share what must outlive a reload (see there).
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,16 +13,18 @@ use daemon::diagnostic::Diagnostics;
 use daemon::run::Failure;
 
 use crate::backend::Backend;
-use crate::config::validate::no_address;
-use crate::config::{Config, Global, Resolvers};
+use crate::config::validate::without_address;
+use crate::config::{Config, Global, Resolvers, added};
 use crate::control::Control;
 use crate::counters::{Counters, Moment};
 use crate::handover::Inherited;
 use crate::limit::Places;
-use crate::listener::{Listener, Listeners};
+use crate::listener::{Key, Listener, Listeners};
+use crate::pace::Pace;
 use crate::registry::Workers;
 pub use crate::sections::Section;
 use crate::sections::{Draft, Summary};
+use crate::stats::Kitchen;
 use crate::stats::history::Looking;
 
 /// Files the process needs beside those of connections.
@@ -48,6 +51,10 @@ pub struct Process {
     hard_maxconn: AtomicU32,
     /// Places left.
     pub places: Arc<Places>,
+    /// Places left for those who speak TLS with us (`maxsslconn`).
+    pub tls_places: Arc<Places>,
+    /// Most new connections, sessions and TLS handshakes in a second.
+    pub paces: Paces,
     /// Worker threads.
     pub threads: usize,
     /// Limit of open files.
@@ -58,6 +65,8 @@ pub struct Process {
     pub looking: Looking,
     /// Its worker threads, once they run.
     pub(crate) workers: OnceLock<Workers>,
+    /// Where the statistics page is made, once it runs.
+    pub(crate) kitchen: OnceLock<Kitchen>,
     /// When the last warning about missing descriptors was given.
     exhausted: AtomicU64,
     /// Program name in log lines, when the configuration gives none.
@@ -78,6 +87,8 @@ impl Process {
             .clamp(1, 64);
         Self {
             started,
+            tls_places: Arc::new(Places::new(global.maxsslconn.unwrap_or(u32::MAX))),
+            paces: Paces::of(&global),
             global: ArcSwap::from_pointee(global),
             sections: ArcSwap::from_pointee(sections),
             resolvers: ArcSwap::from_pointee(resolvers),
@@ -90,6 +101,7 @@ impl Process {
             control: Control::default(),
             looking: Looking::default(),
             workers: OnceLock::new(),
+            kitchen: OnceLock::new(),
             exhausted: AtomicU64::new(0),
             tag: default_tag.to_owned(),
             stopping: AtomicBool::new(false),
@@ -99,13 +111,12 @@ impl Process {
     /// Servers whose names had no address at the start, as warnings.
     #[must_use]
     pub fn unresolved(&self) -> Diagnostics {
-        let mut remarks = Diagnostics::new();
-        for backend in self.sections().iter().filter_map(|section| section.backend.as_ref()) {
-            for server in backend.servers().iter().filter(|server| server.known_address().is_none()) {
-                remarks.push(no_address(&server.config()));
-            }
-        }
-        remarks
+        let sections = self.sections();
+        let backends = sections.iter().filter_map(|section| section.backend.as_ref());
+        let servers: Vec<_> = backends.flat_map(|backend| backend.servers().to_vec()).collect();
+        let without = servers.iter().filter(|server| server.known_address().is_none());
+        let configs: Vec<_> = without.map(|server| Arc::clone(&server.config())).collect();
+        without_address(configs.iter().map(|config| &**config))
     }
 
     /// Opens all listening sockets; takes those that another process has handed over. With `shares` a
@@ -117,9 +128,11 @@ impl Process {
         let mut listeners = Listeners::default();
         for frontend in self.sections().iter().filter_map(|section| section.frontend.as_ref()) {
             for bind in &frontend.config.binds {
+                // The same address a second time: both get connections, as with HAProxy.
+                let again = listeners.all.iter().any(|other| other.key == Key::of(bind));
                 listeners.all.push(match inherited.take(bind) {
                     Some(socket) => Listener::new(bind, socket, frontend.clone()),
-                    None => Listener::open(frontend, bind, shares)?,
+                    None => Listener::open(frontend, bind, shares || again)?,
                 });
             }
         }
@@ -139,11 +152,22 @@ impl Process {
         self.hard_maxconn.store(maxconn, Relaxed);
         self.maxconn.store(maxconn, Relaxed);
         self.places.set_limit(maxconn);
+        self.tls_places.set_limit(draft.global.maxsslconn.unwrap_or(u32::MAX));
+        self.paces.adopt(&draft.global);
         self.open_files.store(open_files, Relaxed);
         self.global.store(Arc::new(draft.global));
         self.resolvers.store(Arc::new(draft.resolvers));
         self.sections.store(Arc::new(draft.sections));
         summary
+    }
+
+    /// The file with the servers that were added at run time.
+    pub fn added_servers(&self, file: &Path) -> String {
+        let sections = self.sections();
+        let backends = sections.iter().filter_map(|section| section.backend.as_ref());
+        let servers: Vec<_> = backends.flat_map(|backend| backend.servers().to_vec()).collect();
+        let configs: Vec<_> = servers.iter().map(|server| Arc::clone(&server.config())).collect();
+        added::show(configs.iter().map(|config| &**config).filter(|config| added::is_added(config, file)))
     }
 
     /// The backend of this name.
@@ -216,6 +240,33 @@ impl Process {
     /// Limit of open files.
     pub fn open_files(&self) -> u64 {
         self.open_files.load(Relaxed)
+    }
+}
+
+/// The rates of the process.
+#[derive(Debug)]
+pub struct Paces {
+    /// `maxconnrate`
+    pub connections: Pace,
+    /// `maxsessrate`
+    pub sessions: Pace,
+    /// `maxsslrate`
+    pub tls: Pace,
+}
+
+impl Paces {
+    fn of(global: &Global) -> Self {
+        Self {
+            connections: Pace::new(global.maxconnrate),
+            sessions: Pace::new(global.maxsessrate),
+            tls: Pace::new(global.maxsslrate),
+        }
+    }
+
+    fn adopt(&self, global: &Global) {
+        self.connections.set_limit(global.maxconnrate);
+        self.sessions.set_limit(global.maxsessrate);
+        self.tls.set_limit(global.maxsslrate);
     }
 }
 

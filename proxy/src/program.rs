@@ -16,14 +16,15 @@ use crate::handover::Inherited;
 use crate::keeper::Keeper;
 use crate::listener::Listeners;
 use crate::process::Process;
-use crate::reload::Source;
+use crate::reload::{NO_LISTENER, Source};
 use crate::supervisor::{self, Start};
-use crate::{check_once, commands, private, runtime_api, server_state, status, upgrade};
+use crate::{carried, check_once, commands, private, runtime_api, server_state, status, upgrade};
 
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let name = run::program_name();
+    let is_haproxy = name == "haproxy";
     let args = match Args::try_parse_from(cli::translate(
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
     )) {
@@ -31,18 +32,22 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // clap's own words; --help is no failure.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            return match (error.use_stderr(), is_haproxy) {
+                (true, true) => Exit::Failed.into(),
+                (true, false) => Exit::Usage.into(),
+                (false, _) => Exit::Ok.into(),
+            };
         }
     };
-    let is_haproxy = name == "haproxy";
     run::main(|| {
         dispatch(args, &name).map_err(|failure| if is_haproxy { as_haproxy(failure) } else { failure })
     })
 }
 
-/// HAProxy ends with 1 when its configuration is wrong; scripts look for that.
+/// HAProxy ends with 1 whatever was wrong, and with 2 when a configuration that it checks would not start; scripts
+/// look for that.
 fn as_haproxy(mut failure: Failure) -> Failure {
-    if failure.exit == Exit::Config {
+    if failure.exit != Exit::NothingToDo {
         failure.exit = Exit::Failed;
     }
     failure
@@ -84,6 +89,12 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
             let (config, warnings) = load(&args)?;
             if args.check {
                 return commands::checked(&config, warnings, args.quiet, name == "haproxy");
+            }
+            if !config.listens() {
+                return Err(Failure::new(Exit::Config, NO_LISTENER).detail(
+                    "try",
+                    "proxy init --backend A=HOST:5672, which writes a configuration to start from",
+                ));
             }
             serve(args, config, name)
         }
@@ -162,6 +173,9 @@ fn serve(args: Args, config: Config, name: &str) -> Result<(), Failure> {
     drop(inherited);
     let sockets = runtime_api::bind(&process.global())?;
     server_state::load(&process, upgrade::states(&old).as_deref());
+    if let Some(text) = upgrade::counters(&old) {
+        carried::load(&process, &text);
+    }
     if (args.daemon || global.daemon) && !args.foreground {
         // No thread has been started yet; only this one goes on in the child.
         nix::unistd::daemon(true, false)

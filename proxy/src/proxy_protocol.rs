@@ -220,6 +220,7 @@ mod tests {
             name: Some("mq.example".to_owned()),
             tls: None,
             id: 7,
+            wanted: None,
         }
     }
 

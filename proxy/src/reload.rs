@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::diagnostic::Diagnostics;
+use daemon::exit::Exit;
 use daemon::run::Failure;
 
 use crate::cli::Args;
@@ -18,11 +19,16 @@ use crate::control::Report;
 use crate::frontend::Frontend;
 use crate::keeper::Keeper;
 use crate::listener::{Key, Listener};
+use crate::local_socket::SocketFile;
 use crate::process::{Process, connection_limit};
+use crate::runtime_api;
 use crate::sections::{Draft, Summary};
 use crate::syslog::level;
 use crate::workers::Running;
 use tokio::sync::watch;
+
+/// What is said about a configuration that nobody could connect to.
+pub const NO_LISTENER: &str = "no listener: there is no `bind` line in a section that is enabled";
 
 /// What is needed to read the configuration again as at the start.
 #[derive(Debug, Clone)]
@@ -41,6 +47,9 @@ impl Source {
     pub fn read(&self) -> Result<(Config, Diagnostics), Failure> {
         let (mut config, remarks) = config::load(&self.files)?;
         self.arguments.apply(&mut config);
+        if !config.listens() {
+            return Err(Failure::new(Exit::Config, NO_LISTENER));
+        }
         Ok((config, remarks))
     }
 }
@@ -52,8 +61,17 @@ pub struct Prepared {
     remarks: Diagnostics,
     /// Listeners that were not there before.
     listeners: Vec<Listener>,
+    /// The stats sockets; those that were not there before are open.
+    stats_sockets: Vec<runtime_api::Wanted>,
     /// Changes of servers at run time that it knows of.
     generation: u64,
+}
+
+impl Prepared {
+    /// The stats sockets that it wants.
+    pub fn take_stats_sockets(&mut self) -> Vec<runtime_api::Wanted> {
+        std::mem::take(&mut self.stats_sockets)
+    }
 }
 
 /// How long a reload waits for listeners that the one before has closed. A frontend without free places takes
@@ -75,9 +93,8 @@ pub async fn prepare(
     let closed = closing.wait_for(|count| *count == 0);
     let _ = tokio::time::timeout(CLOSING_LIMIT, closed).await;
     let prepared = keeper.run(move || prepare_here(&process, &source, present)).await;
-    prepared.unwrap_or_else(|| {
-        Err(Failure::new(daemon::exit::Exit::Software, "reading the configuration failed unexpectedly"))
-    })
+    prepared
+        .unwrap_or_else(|| Err(Failure::new(Exit::Software, "reading the configuration failed unexpectedly")))
 }
 
 fn prepare_here(process: &Process, source: &Source, mut present: Vec<Key>) -> Result<Prepared, Failure> {
@@ -87,17 +104,22 @@ fn prepare_here(process: &Process, source: &Source, mut present: Vec<Key>) -> Re
     let (process_limit, _) = connection_limit(&config.global);
     let draft = Draft::new(config, &sections, process_limit, &process.tag);
     let mut listeners = Vec::new();
-    let ports: Vec<u16> = present.iter().map(|key| key.address.port()).collect();
+    let mut ports: Vec<u16> = present.iter().map(|key| key.address.port()).collect();
     for frontend in draft.sections.iter().filter_map(|section| section.frontend.as_ref()) {
         for bind in &frontend.config.binds {
             let key = Key::of(bind);
             match present.iter().position(|present| *present == key) {
                 Some(at) => drop(present.swap_remove(at)),
-                None => listeners.push(open(frontend, bind, &ports)?),
+                None => {
+                    listeners.push(open(frontend, bind, &ports)?);
+                    // The same address may come a second time.
+                    ports.push(bind.address.port());
+                }
             }
         }
     }
-    Ok(Prepared { draft, remarks, listeners, generation })
+    let stats_sockets = runtime_api::bind_new(&draft.global, &process.global().stats_sockets)?;
+    Ok(Prepared { draft, remarks, listeners, stats_sockets, generation })
 }
 
 /// Opens a new listener. An old one of the same port may be in the way until it is closed: `:80` and
@@ -134,8 +156,14 @@ struct Changes {
 
 /// Puts a prepared configuration in the place of the old one. `None` when servers were added or removed
 /// at run time meanwhile: prepare again.
-pub fn apply(process: &Process, running: &mut Running, prepared: Prepared, first: &Global) -> Option<Report> {
-    let Prepared { draft, remarks, listeners, generation } = prepared;
+pub fn apply(
+    process: &Process,
+    running: &mut Running,
+    keeper: &Keeper,
+    prepared: Prepared,
+    first: &Global,
+) -> Option<Report> {
+    let Prepared { draft, remarks, listeners, generation, .. } = prepared;
     if generation != process.control.changes() {
         return None;
     }
@@ -151,7 +179,7 @@ pub fn apply(process: &Process, running: &mut Running, prepared: Prepared, first
     let servers = process.replace(draft);
     let mut changes = Changes { servers, ..Changes::default() };
     changes.opened = listeners.len();
-    (changes.kept, changes.closed) = replace_listeners(process, running, listeners);
+    (changes.kept, changes.closed) = replace_listeners(process, running, keeper, listeners);
     running.update_checks();
     for old in before.iter() {
         if !process.sections().iter().any(|new| new.config.name == old.config.name) {
@@ -188,7 +216,12 @@ pub fn apply(process: &Process, running: &mut Running, prepared: Prepared, first
 
 /// Gives every listener its new frontend, in the order of the new file. Returns how many stayed and how
 /// many are closed.
-fn replace_listeners(process: &Process, running: &mut Running, new: Vec<Listener>) -> (usize, usize) {
+fn replace_listeners(
+    process: &Process,
+    running: &mut Running,
+    keeper: &Keeper,
+    new: Vec<Listener>,
+) -> (usize, usize) {
     let mut old = std::mem::take(&mut running.listeners);
     let mut new = crate::listener::Listeners { all: new };
     let mut kept = 0;
@@ -198,10 +231,8 @@ fn replace_listeners(process: &Process, running: &mut Running, new: Vec<Listener
             let (mut listener, starts) = match (old.take(&key), new.take(&key)) {
                 (Some(mut listener), _) => {
                     kept += 1;
-                    let other_kind =
-                        listener.frontend().config.settings.mode != frontend.config.settings.mode;
                     listener.assign(frontend.clone(), bind);
-                    (listener, other_kind)
+                    (listener, false)
                 }
                 (None, Some(listener)) => (listener, true),
                 // Opened or kept while preparing; nothing is in neither list.
@@ -214,8 +245,13 @@ fn replace_listeners(process: &Process, running: &mut Running, new: Vec<Listener
         }
     }
     let closed = old.all.len();
+    let files: Vec<SocketFile> = old.all.iter().filter_map(|listener| listener.file().cloned()).collect();
     for listener in old.all {
         running.close(listener);
+    }
+    if !files.is_empty() {
+        // Where files are as they were at the start.
+        keeper.later(move || files.iter().for_each(SocketFile::remove));
     }
     (kept, closed)
 }
@@ -227,7 +263,6 @@ fn fixed(first: &Global, new: &Global) -> Vec<&'static str> {
         ("user", first.user != new.user || first.uid != new.uid),
         ("group", first.group != new.group || first.gid != new.gid),
         ("chroot", first.chroot != new.chroot),
-        ("stats socket", first.stats_sockets != new.stats_sockets),
         ("pidfile", first.pidfile != new.pidfile),
         ("daemon", first.daemon != new.daemon),
     ]

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::backend::Backend;
+use crate::config::address::Names;
 use crate::config::{Config, Global, LogSink, ProxyConfig, Resolvers, ServerConfig};
 use crate::frontend::Frontend;
 use crate::server::Server;
@@ -174,6 +175,7 @@ impl Draft {
                 let after = self.sections.iter().filter_map(|new| new.frontend.as_ref());
                 if let Some(after) = after.into_iter().find(|after| after.name == before.name) {
                     after.places.set_limit(after.limit);
+                    after.pace.set_limit(after.config.settings.rate_limit_sessions);
                 }
             }
         }
@@ -192,6 +194,7 @@ fn sinks(config: &ProxyConfig, global: &[LogSink]) -> Vec<LogSink> {
 
 impl BackendChange {
     fn new(backend: &Arc<Backend>, config: &Arc<ProxyConfig>, logger: &Logger, now: Instant) -> Self {
+        let mut names = Names::default();
         let servers = config
             .servers
             .iter()
@@ -199,10 +202,14 @@ impl BackendChange {
                 Some(server) => {
                     // Looking up takes time and may fail; without a change the address stays.
                     let is_other = server.config().address != wanted.address;
-                    let address = if is_other { wanted.address.resolve().ok() } else { None };
+                    let address = if is_other { names.resolve(&wanted.address) } else { None };
                     ServerChange::Stays(server, Box::new(wanted.clone()), address)
                 }
-                None => ServerChange::New(Arc::new(Server::new(wanted.clone(), backend.name.clone(), now))),
+                None => {
+                    let address = wanted.first_address(&mut names);
+                    let name = backend.name.clone();
+                    ServerChange::New(Arc::new(Server::with_address(wanted.clone(), address, name, now)))
+                }
             })
             .collect();
         Self { backend: backend.clone(), config: config.clone(), logger: logger.clone(), servers }

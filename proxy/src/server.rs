@@ -15,8 +15,7 @@ use tokio::sync::Notify;
 use crate::backend::Backend;
 use crate::check::connect::Where;
 use crate::condition::{Admin, Condition, Forced, Transition};
-use crate::config::address::{Host, Port, ServerAddress};
-use crate::config::server::InitAddr;
+use crate::config::address::{Host, Names, Port, ServerAddress};
 use crate::config::{ServerConfig, ServerOptions};
 use crate::counters::Counters;
 use crate::server_state::State;
@@ -81,8 +80,18 @@ pub enum Order {
 impl Server {
     /// A server at the beginning of its life.
     pub fn new(config: ServerConfig, backend: Arc<str>, now: Instant) -> Self {
+        let address = config.first_address(&mut Names::default());
+        Self::with_address(config, address, backend, now)
+    }
+
+    /// As [`Server::new`], with the address that it begins with.
+    pub fn with_address(
+        config: ServerConfig,
+        address: Option<SocketAddr>,
+        backend: Arc<str>,
+        now: Instant,
+    ) -> Self {
         let mut condition = Condition::new(&config.options, now);
-        let address = first_address(&config);
         let is_local = matches!(config.address.host, Host::Unix(_) | Host::Abstract(_));
         if address.is_none() && !is_local {
             condition.order(Admin::NO_ADDRESS, true, now);
@@ -205,7 +214,9 @@ impl Server {
     pub fn connect_address(&self, client_port: impl Fn() -> u16) -> Option<SocketAddr> {
         let mut address = self.known_address()?;
         if let Port::Relative(offset) = self.config().address.port {
-            address.set_port(u16::try_from(i32::from(client_port()) + offset).ok()?);
+            // HAProxy adds in 16 bits.
+            let port = i32::from(client_port()).wrapping_add(offset).rem_euclid(1 << 16);
+            address.set_port(u16::try_from(port).ok()?);
         }
         Some(address)
     }
@@ -338,6 +349,11 @@ impl Server {
     /// Whether it may take new connections (weight apart).
     pub fn is_usable(&self) -> bool {
         self.usable.load(Relaxed)
+    }
+
+    /// Whether it may take connections that a rule sends to it: it runs, draining or not.
+    pub fn takes_directed(&self) -> bool {
+        !self.is_retired() && self.condition.lock().is_up()
     }
 
     /// Whether its limit is reached.
@@ -551,47 +567,12 @@ fn restart(old: &Condition, options: &ServerOptions, now: Instant) -> Condition 
     condition
 }
 
-/// The address a server begins with (`init-addr`).
-fn first_address(config: &ServerConfig) -> Option<SocketAddr> {
-    let port = match config.address.port {
-        Port::Fixed(port) => port,
-        Port::Relative(_) => 0,
-    };
-    let host = &config.address.host;
-    if let Host::Ip(ip) = host {
-        return Some(SocketAddr::new(*ip, port));
-    }
-    // A service of DNS: only its name servers know where it is.
-    let is_service =
-        config.options.resolvers.is_some() && matches!(host, Host::Name(name) if name.starts_with('_'));
-    if is_service || matches!(host, Host::Unix(_) | Host::Abstract(_)) {
-        return None;
-    }
-    let ways: &[InitAddr] = match &config.options.init_addr[..] {
-        [] => &[InitAddr::Last, InitAddr::Libc],
-        ways => ways,
-    };
-    for way in ways {
-        match way {
-            // The state file is read when the server exists.
-            InitAddr::Last => {}
-            InitAddr::Libc => {
-                if let Ok(address) = config.address.resolve() {
-                    return Some(address);
-                }
-            }
-            InitAddr::None => return None,
-            InitAddr::Address(ip) => return Some(SocketAddr::new(*ip, port)),
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::{CheckReport, CheckStatus};
     use crate::condition::State;
+    use crate::config::server::InitAddr;
     use crate::config::{Place, address};
 
     fn server(options: ServerOptions) -> Server {

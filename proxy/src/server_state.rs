@@ -10,22 +10,15 @@
 //! time is taken over only when the configured weight is the same as then; an address only for servers
 //! with names.
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
 use crate::config::address::Host;
 use crate::config::{Global, ServerStateFile};
 use crate::process::Process;
-use crate::server::Server;
+use crate::runtime_api::{HEAD, state_line};
 
-/// First lines of a state file.
-const HEAD: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
-    srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
-    srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port \
-    srv_check_addr srv_agent_addr srv_agent_port\n";
 /// HAProxy's bits of `srv_admin_state`: by an operator, ...
 const FORCED_MAINTENANCE: u32 = 1;
 /// ... by the configuration, ...
@@ -168,36 +161,11 @@ pub fn show(process: &Process) -> String {
     for section in process.sections().iter() {
         let Some(backend) = &section.backend else { continue };
         for server in backend.servers().iter() {
-            show_server(&mut out, section.config.id, backend, server, now);
+            out.push_str(&state_line(section.config.id, backend, server, now));
+            out.push('\n');
         }
     }
     out
-}
-
-fn show_server(out: &mut String, id: u32, backend: &Backend, server: &Server, now: Instant) {
-    let config = server.config();
-    let condition = server.condition();
-    let address = server.known_address();
-    // Nothing here can fail: it is a string.
-    let _ = writeln!(
-        out,
-        "{id} {} {} {} {} {} {} {} {} {} 0 0 {} 0 0 0 0 {} {} - 0 0 - - 0",
-        backend.name,
-        config.id,
-        server.name(),
-        address.map_or_else(|| "-".to_owned(), |address| address.ip().to_string()),
-        condition.state as u8,
-        condition.admin.bits(),
-        server.weight(),
-        config.options.weight,
-        now.saturating_duration_since(condition.changed).as_secs(),
-        condition.health.value(),
-        match &config.address.host {
-            Host::Name(name) => name.as_str(),
-            _ => "-",
-        },
-        address.map_or(0, |address| address.port()),
-    );
 }
 
 #[cfg(test)]

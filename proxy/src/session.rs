@@ -1,5 +1,6 @@
 //! The story of one connection: accept, greet, choose a server, connect, relay, close.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::backend::Backend;
-use crate::config::{Settings, Timeouts};
+use crate::config::{Mode, Settings, Timeouts};
 use crate::connect::{self, Ledger};
 use crate::counters::{Counters, Moment};
 use crate::early::Early;
@@ -19,6 +20,7 @@ use crate::reactor::{self, Stream};
 use crate::registry::{Registered, Session, Stage};
 use crate::relay::{Plan, Progress, Relay, Silence, Summary};
 use crate::server::Server;
+use crate::stats;
 use crate::tcplog::{End, Line};
 
 /// A connection that was just accepted, with the places it takes.
@@ -34,8 +36,8 @@ pub struct Accepted {
     pub at: Instant,
     /// It counts in its worker's load.
     pub load: Load,
-    /// Its places in the process, in the frontend and in the listener.
-    pub _places: [Option<Place>; 3],
+    /// Its places in the process, in the frontend, in the listener, and among those with TLS.
+    pub _places: [Option<Place>; 4],
 }
 
 /// Lives one connection to its end.
@@ -44,11 +46,16 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
     let now = Moment::at(process.started, at);
     frontend.counters.begin(now);
     process.counters.begin(now);
+    if let Some(counters) = &entrance.counters {
+        counters.begin(now);
+    }
     let session = Registered::new(peer, frontend.clone(), at);
     let stream = Stream::new(socket, false);
+    let is_page = frontend.config.settings.mode == Mode::Http;
+    let client = peer;
     let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
     if greeting::is_welcome(&process, &frontend, peer, &|| stream.local_addr()) {
-        let limit = frontend.config.settings.timeouts.client;
+        let limit = frontend.config.settings.timeouts.client.or(is_page.then_some(stats::GREETING_LIMIT));
         // What only happens at the beginning, and here only to some, gives its memory back.
         let greeted = if entrance.is_plain() {
             Ok(Arrived::plain(stream, peer))
@@ -56,31 +63,53 @@ pub async fn run(process: Arc<Process>, frontend: Arc<Frontend>, accepted: Accep
             Box::pin(greeting::greet(&entrance, stream, peer, limit, &session)).await
         };
         match greeted {
-            Ok(arrived) => talk(&process, &frontend, arrived, at, &session).await,
+            Ok(arrived) if is_page => {
+                Box::pin(stats::serve(&process, &frontend, arrived, client, &session)).await;
+            }
+            Ok(arrived) => talk(&process, &frontend, &entrance, arrived, at, &session).await,
             Err(failure) => {
-                frontend.counters.request_errors.fetch_add(1, Relaxed);
+                for counters in entrance.counters_beside(&frontend.counters) {
+                    counters.request_errors.fetch_add(1, Relaxed);
+                }
                 greeting::log_failure(&frontend, &entrance, peer, wall(at), failure);
             }
         }
     } else {
+        entrance.count_denied();
         stream.reset_on_close();
     }
     frontend.counters.end();
     process.counters.end();
+    if let Some(counters) = &entrance.counters {
+        counters.end();
+    }
 }
 
 /// From the greeted client to the end of the transfer and its line in the log.
-async fn talk(process: &Process, frontend: &Frontend, mut arrived: Arrived, at: Instant, session: &Session) {
+async fn talk(
+    process: &Process,
+    frontend: &Frontend,
+    entrance: &Entrance,
+    mut arrived: Arrived,
+    at: Instant,
+    session: &Session,
+) {
     let mut ledger = Ledger::default();
-    let routed = greeting::route(process, frontend, &arrived);
+    let early = RefCell::new(Early::default());
+    let routed = routed(process, frontend, &mut arrived, &early, session).await;
     let backend = routed.as_ref().ok().and_then(Option::as_ref);
+    if matches!(routed, Err(End::Denied)) {
+        entrance.count_denied();
+    }
     let summary = match (&routed, backend) {
         (Err(end), _) => failure(*end),
         (Ok(_), None) => failure(End::ConnectFailed),
         (Ok(_), Some(backend)) => {
             session.set_backend(backend.clone());
             backend.counters.begin(Moment::at(process.started, reactor::now()));
-            let summary = serve(process, frontend, backend, &mut arrived, at, &mut ledger, session).await;
+            let summary =
+                serve(process, frontend, entrance, backend, &mut arrived, &early, at, &mut ledger, session)
+                    .await;
             backend.counters.end();
             count(frontend, backend, &ledger, summary.end, at);
             summary
@@ -95,16 +124,41 @@ async fn talk(process: &Process, frontend: &Frontend, mut arrived: Arrived, at: 
     }
 }
 
+/// Where the client goes, once what rules look at has come.
+async fn routed(
+    process: &Process,
+    frontend: &Frontend,
+    arrived: &mut Arrived,
+    early: &RefCell<Early>,
+    session: &Session,
+) -> Result<Option<Arc<Backend>>, End> {
+    if frontend.inspects {
+        Box::pin(greeting::inspect(process, frontend, None, arrived, early, session)).await?;
+    }
+    let found = greeting::route(process, frontend, arrived, early)?;
+    match &found {
+        Some(backend) if backend.name != frontend.name && backend.config().inspect_delay.is_some() => {
+            Box::pin(greeting::inspect(process, frontend, Some(backend), arrived, early, session)).await?;
+            // What has come meanwhile decides about the same rules.
+            greeting::route(process, frontend, arrived, early)
+        }
+        _ => Ok(found),
+    }
+}
+
 fn failure(end: End) -> Summary {
     Summary { up: 0, down: 0, end, reset: false }
 }
 
 /// Finds a server, connects to it and moves bytes until both have finished.
+#[expect(clippy::too_many_arguments, reason = "one call, from the one that owns them all")]
 async fn serve(
     process: &Process,
     frontend: &Frontend,
+    entrance: &Entrance,
     backend: &Arc<Backend>,
     arrived: &mut Arrived,
+    early: &RefCell<Early>,
     at: Instant,
     ledger: &mut Ledger,
     session: &Session,
@@ -112,9 +166,10 @@ async fn serve(
     // The session keeps the settings it began with.
     let config = Arc::clone(&backend.config());
     let settings = &config.settings;
-    let early = std::cell::RefCell::new(Early::default());
+    let wanted = greeting::wanted_server(process, frontend, backend, arrived, early);
     // An idle session has no use for the memory that this takes.
-    let connecting = connect::connect(process, backend, settings, arrived, &early, at, ledger, session);
+    let connecting =
+        connect::connect(process, backend, settings, wanted, arrived, early, at, ledger, session);
     let connected = Box::pin(connecting).await;
     let mut connected = match connected {
         Ok(connected) => connected,
@@ -141,7 +196,7 @@ async fn serve(
         splice_down: splices(&frontend.config.settings, settings),
         independent: settings.independent_streams || frontend.config.settings.independent_streams,
     };
-    let counted = Counted { frontend, backend, server: &connected.lease.server };
+    let counted = Counted { frontend, entrance, backend, server: &connected.lease.server };
     let summary = Relay::new(&mut arrived.side, &mut connected.side, plan, session, &counted).await;
     if summary.reset {
         arrived.side.stream().reset_on_close();
@@ -175,13 +230,15 @@ fn silence(front: &Timeouts, back: &Timeouts) -> Silence {
 /// Where moved bytes are counted.
 struct Counted<'a> {
     frontend: &'a Frontend,
+    entrance: &'a Entrance,
     backend: &'a Backend,
     server: &'a Server,
 }
 
 impl Progress for Counted<'_> {
     fn moved(&self, up: u64, down: u64) {
-        for counters in [&*self.frontend.counters, &self.backend.counters, &self.server.counters] {
+        let all = [&*self.frontend.counters, &self.backend.counters, &self.server.counters];
+        for counters in all.into_iter().chain(self.entrance.counters.as_deref()) {
             counters.bytes_in.fetch_add(up, Relaxed);
             counters.bytes_out.fetch_add(down, Relaxed);
         }

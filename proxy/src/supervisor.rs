@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::commands;
-use crate::config::Global;
+use crate::config::{Global, added};
 use crate::control::{Report, Task};
 use crate::keeper::Keeper;
 use crate::listener::Listeners;
@@ -30,7 +30,7 @@ const UPGRADE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Start {
     /// The stats sockets.
-    pub sockets: Vec<runtime_api::Socket>,
+    pub sockets: Vec<runtime_api::Wanted>,
     /// What to read again.
     pub source: Source,
     /// Where to read it.
@@ -60,6 +60,8 @@ struct Supervisor {
     next: Vec<oneshot::Sender<Report>>,
     /// Who waits for an upgrade.
     upgrading: Option<oneshot::Sender<Report>>,
+    /// To those who serve the stats sockets.
+    stats_sockets: mpsc::UnboundedSender<Vec<runtime_api::Wanted>>,
 }
 
 enum Event {
@@ -92,7 +94,9 @@ pub async fn live(process: Arc<Process>, listeners: Listeners, start: Start) -> 
     let (shutdown, token) = Shutdown::new();
     drop(token);
     let running = workers::start(&process, listeners, &shutdown)?;
-    tokio::spawn(runtime_api::serve(process.clone(), start.sockets, shutdown.token()));
+    let (stats_sockets, changes) = mpsc::unbounded_channel();
+    let (keeper, stop) = (start.keeper.clone(), shutdown.token());
+    tokio::spawn(runtime_api::serve(process.clone(), start.sockets, changes, keeper, stop));
     tokio::spawn(stats::history::run(process.clone(), shutdown.token()));
     tokio::spawn(rebalance::run(process.clone(), shutdown.token()));
     announce(&process);
@@ -112,6 +116,7 @@ pub async fn live(process: Arc<Process>, listeners: Listeners, start: Start) -> 
         waiting: Vec::new(),
         next: Vec::new(),
         upgrading: None,
+        stats_sockets,
     };
     let end = supervisor.run(&mut signals, &mut pausing, &mut resuming, &mut orders).await;
     // Whoever still has an order is told that it is too late.
@@ -181,6 +186,7 @@ impl Supervisor {
                 }
             }
             Task::ServersChanged => self.running.update_checks(),
+            Task::Remember(reply) => self.remember(reply),
             Task::Pause(name, reply) => {
                 let _ = reply.send(self.running.turn_frontend(&name, Turn::Pause));
             }
@@ -193,6 +199,26 @@ impl Supervisor {
             // Handled by the loop.
             Task::Retire(..) => {}
         }
+    }
+
+    /// Writes the servers that were added at run time into their file, where files are as they were at the start.
+    fn remember(&self, reply: oneshot::Sender<Report>) {
+        let Some(file) = self.process.global().runtime_servers_file.clone() else {
+            let _ = reply.send(Report::accepted(""));
+            return;
+        };
+        let text = self.process.added_servers(&file);
+        let keeper = self.keeper.clone();
+        tokio::spawn(async move {
+            let written = keeper.run(move || added::write(&file, &text)).await;
+            let report = match written {
+                Some(Ok(())) => Report::accepted(""),
+                Some(Err(why)) => Report::refused(why),
+                None => Report::refused("writing failed unexpectedly"),
+            };
+            // Who asked may be gone.
+            let _ = reply.send(report);
+        });
     }
 
     /// Begins to prepare a reload, or notes that another one is wanted after the one on its way.
@@ -218,7 +244,16 @@ impl Supervisor {
 
     fn prepared(&mut self, prepared: Result<Prepared, Failure>) {
         let report = match prepared {
-            Ok(prepared) => reload::apply(&self.process, &mut self.running, prepared, &self.first),
+            Ok(mut prepared) => {
+                let sockets = prepared.take_stats_sockets();
+                let report =
+                    reload::apply(&self.process, &mut self.running, &self.keeper, prepared, &self.first);
+                if report.is_some() {
+                    // They are served for as long as the process lives.
+                    let _ = self.stats_sockets.send(sockets);
+                }
+                report
+            }
             Err(failure) => Some(reload::refuse(&failure)),
         };
         let Some(report) = report else {
@@ -294,9 +329,14 @@ impl Supervisor {
                 connections = self.running.connections(),
                 "soft stop: waiting for connections to end"
             );
+            let grace = self.process.global().grace;
             let limit = self.process.global().hard_stop_after;
             tokio::select! {
-                () = self.running.drained(&self.shutdown, limit) => {}
+                () = async {
+                    // `grace`: clients still come in for so long.
+                    tokio::time::sleep(grace.unwrap_or_default()).await;
+                    self.running.drained(&self.shutdown, limit).await;
+                } => {}
                 () = run::next_stop(signals, &self.shutdown) => {}
             }
         }

@@ -145,8 +145,13 @@ impl Logger {
 
     /// Sends one line of a severity.
     pub fn send(&self, severity: u8, text: &str) {
+        self.send_with(severity, None, text);
+    }
+
+    /// Sends one line with structured data, for receivers whose framing has a place for it (`log-format-sd`).
+    pub fn send_with(&self, severity: u8, structured: Option<&str>, text: &str) {
         for sink in self.sinks.iter().filter(|sink| severity <= sink.config.max_level && sink.takes()) {
-            let line = frame(sink, severity, text, SystemTime::now());
+            let line = frame(sink, severity, structured, text, SystemTime::now());
             let sent = match &*sink.channel {
                 Channel::Udp(socket) => socket.send(&line).is_ok(),
                 Channel::Unix(socket, path) => {
@@ -178,7 +183,7 @@ fn is_sampled(sample: &LogSample, count: u32) -> bool {
     sample.ranges.iter().any(|(first, last)| (*first..=*last).contains(&at))
 }
 
-fn frame(sink: &Sink, severity: u8, text: &str, now: SystemTime) -> Vec<u8> {
+fn frame(sink: &Sink, severity: u8, structured: Option<&str>, text: &str, now: SystemTime) -> Vec<u8> {
     let Sink { config, tag, host, .. } = sink;
     let severity = severity.max(config.min_level);
     let priority = u32::from(config.facility) * 8 + u32::from(severity);
@@ -192,7 +197,9 @@ fn frame(sink: &Sink, severity: u8, text: &str, now: SystemTime) -> Vec<u8> {
         // Without `log-send-hostname` HAProxy has these words in the place of the name.
         LogFraming::Rfc3164 => old(&format!("{} ", host.as_deref().unwrap_or("localhost"))),
         LogFraming::Rfc5424 => {
-            format!("<{priority}>1 {} {} {tag} {pid} - - ", new_date(now), host.as_deref().unwrap_or("-"))
+            let structured = structured.unwrap_or("-");
+            let host = host.as_deref().unwrap_or("-");
+            format!("<{priority}>1 {} {host} {tag} {pid} - {structured} ", new_date(now))
         }
         LogFraming::Priority => format!("<{priority}>"),
         LogFraming::Short => format!("<{severity}>"),
@@ -272,7 +279,7 @@ mod tests {
         let show = |format, host: Option<&str>| {
             let mut opener = Opener::with_host(host);
             let logger = opener.open(&[sink(udp.clone(), format)], "haproxy");
-            String::from_utf8(frame(&logger.sinks[0], 6, "a\nb", at)).unwrap()
+            String::from_utf8(frame(&logger.sinks[0], 6, None, "a\nb", at)).unwrap()
         };
         let (pid, date, iso) = (std::process::id(), old_date(at), new_date(at));
         assert!(iso.contains(".303126"), "{iso}");
@@ -303,7 +310,7 @@ mod tests {
             assert_eq!(show(format, Some("hoho")), format!("{with}a?b\n"));
         }
         let logger = Opener::default().open(&[sink(udp.clone(), LogFraming::Raw)], "t");
-        assert_eq!(frame(&logger.sinks[0], 6, &"x".repeat(500), at).len(), 100);
+        assert_eq!(frame(&logger.sinks[0], 6, None, &"x".repeat(500), at).len(), 100);
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl fmt::Display for Line<'_> {
 pub struct Style {
     format: Option<Format>,
     error_format: Option<Format>,
+    structured: Option<Format>,
     tcplog: bool,
     dontlognull: bool,
     dontlog_normal: bool,
@@ -177,6 +178,7 @@ impl Style {
         Self {
             format: logging.format.as_deref().and_then(|text| Format::parse(text).ok()),
             error_format: logging.error_format.as_deref().and_then(|text| Format::parse(text).ok()),
+            structured: logging.format_sd.as_deref().and_then(|text| Format::parse(text).ok()),
             // A format we cannot write: HAProxy's usual line says most of it.
             tcplog: settings.tcplog || logging.format.is_some(),
             dontlognull: settings.dontlognull,
@@ -194,6 +196,7 @@ impl Style {
     /// Whether lines show addresses that have to be asked for.
     pub fn shows_addresses(&self) -> bool {
         self.format.as_ref().map_or(!self.tcplog, Format::shows_addresses)
+            || self.structured.as_ref().is_some_and(Format::shows_addresses)
     }
 
     /// Sends a line about a client that never got as far as a session (`error-log-format`, or the given words).
@@ -246,7 +249,8 @@ impl Style {
             return;
         }
         let severity = if is_error && self.separate_errors { level::ERR } else { level::INFO };
-        logger.send(severity, &self.text(line));
+        let structured = self.structured.as_ref().map(|format| format.line(line));
+        logger.send_with(severity, structured.as_deref(), &self.text(line));
     }
 
     fn text(&self, line: &Line<'_>) -> String {

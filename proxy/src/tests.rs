@@ -15,9 +15,12 @@ use crate::config::haproxy_cfg::Reader;
 use crate::config::{Config, validate};
 use crate::handover::Inherited;
 use crate::process::Process;
+use crate::testing::{listener, named, nobody};
 use crate::workers::{self, Running};
 
 mod data_path;
+mod pages;
+mod rules;
 
 /// Nothing here takes longer than this unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,32 +81,6 @@ impl Proxy {
 
 async fn within<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("took too long")
-}
-
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
-/// A server that says its name and then echoes.
-async fn named(name: &'static str) -> SocketAddr {
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                stream.write_all(name.as_bytes()).await?;
-                let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await
-            });
-        }
-    });
-    address
-}
-
-/// A port nobody listens on.
-async fn nobody() -> SocketAddr {
-    listener().await.1
 }
 
 async fn name_of(stream: &mut TcpStream) -> String {

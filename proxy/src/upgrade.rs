@@ -228,6 +228,13 @@ pub fn states(pids: &[u32]) -> Option<String> {
     pids.iter().find_map(|pid| private::ask(*pid, "state", PATIENCE).ok().map(|report| report.text))
 }
 
+/// What they have counted.
+#[must_use]
+pub fn counters(pids: &[u32]) -> Option<String> {
+    let asked = |pid: &u32| private::ask(*pid, "counters", PATIENCE).ok().filter(|report| report.accepted);
+    pids.iter().find_map(asked).map(|report| report.text)
+}
+
 /// This process works: those before may finish, or stop.
 pub fn retire(finish: &[u32], stop: &[u32]) {
     for pid in finish {

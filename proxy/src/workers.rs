@@ -8,11 +8,9 @@ use std::time::Duration;
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use daemon::shutdown::{Shutdown, ShutdownToken, Stop};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::check::Checks;
-use crate::config::Mode;
 use crate::control::Outcome;
 use crate::frontend;
 use crate::listener::{Listener, Listeners};
@@ -40,7 +38,6 @@ pub struct Running {
     threads: Vec<std::thread::JoinHandle<()>>,
     workers: Arc<[Worker]>,
     checks: Checks,
-    pages: tokio::task::JoinSet<()>,
     /// Listeners that are about to close.
     closing: tokio::task::JoinSet<()>,
     /// How many those are.
@@ -64,6 +61,8 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
     let workers: Arc<[Worker]> = workers.into();
     // Started once only.
     let _ = process.workers.set(Workers(workers.clone()));
+    let kitchen = stats::Kitchen { runtime: tokio::runtime::Handle::current(), stop: shutdown.token() };
+    let _ = process.kitchen.set(kitchen);
     let mut threads = Vec::new();
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (process, workers, stop) = (process.clone(), workers.clone(), shutdown.token());
@@ -78,7 +77,6 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
         threads,
         workers,
         checks: Checks::default(),
-        pages: tokio::task::JoinSet::new(),
         closing: tokio::task::JoinSet::new(),
         closing_count: watch::Sender::new(0),
         listeners: Listeners::default(),
@@ -145,13 +143,6 @@ impl Running {
     pub fn listen(&mut self, listener: &mut Listener) -> Result<(), Failure> {
         let (socket, assignment) =
             listener.staff().map_err(|error| os_failure("duplicate a socket", &error))?;
-        if listener.frontend().config.settings.mode == Mode::Http {
-            let socket = TcpListener::from_std(socket.into())
-                .map_err(|error| os_failure("register a socket", &error))?;
-            let (process, stop) = (self.process.clone(), self.stop.clone());
-            self.pages.spawn(stats::serve(process, socket, assignment, stop));
-            return Ok(());
-        }
         // Every worker accepts; one that sleeps is woken for each connection.
         let socket = Arc::new(OwnedFd::from(socket));
         for worker in self.workers.iter() {
@@ -288,13 +279,11 @@ impl Running {
     }
 
     /// After an immediate stop: waits for the threads.
-    pub async fn join(mut self) {
-        self.pages.abort_all();
+    pub async fn join(self) {
         for thread in self.threads {
             // A worker that panicked has said so already.
             let _ = thread.join();
         }
         self.checks.stop().await;
-        while self.pages.join_next().await.is_some() {}
     }
 }

@@ -2,36 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may end it")]
 
+mod support;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use support::{echo, free_port, text};
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_proxy")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A server that echoes, for the life of the test.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
-        }
-    });
-    address
 }
 
 fn config(directory: &Path, global: &str, bind: SocketAddr, server: SocketAddr) -> PathBuf {
@@ -264,4 +248,76 @@ fn init_writes_a_file_that_check_accepts() {
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stdout).contains("Layer7 invalid response"), "{}", text(&output.stdout));
     assert_eq!(run(&["init", "--backend", "A", "-o", "-"]).status.code(), Some(64));
+}
+
+#[test]
+fn a_socket_of_the_parent_and_one_outside_the_file_system_are_listened_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = format!("proxy-test-{}", std::process::id());
+    let (listener, front) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_port());
+    let inherited = listener.local_addr().unwrap();
+    let file = directory.path().join("test.cfg");
+    let text = format!(
+        "defaults\n mode tcp\n timeout connect 2s\n timeout client 60s\n timeout server 60s\n\
+         listen parents\n bind fd@0\n server s abns@{name}\nlisten inner\n bind abns@{name}\n bind {front}\n server s {}\n",
+        echo()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));
+    command.arg("-f").arg(&file).stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    let running = Running::start(&mut command, front);
+    // Through the socket that was open already, to the other one, to the server.
+    assert_eq!(ask(inherited).unwrap(), "hello");
+    drop(running);
+}
+
+/// Four sessions in a second may be moved: eight need at least a second and a half.
+#[test]
+fn sessions_of_a_draining_server_move_at_a_bounded_rate() {
+    let directory = tempfile::tempdir().unwrap();
+    let (front, first, second) = (free_port(), echo(), echo());
+    let socket = directory.path().join("admin.sock");
+    let file = directory.path().join("test.cfg");
+    let text = format!(
+        "global\n stats socket {} level admin\ndefaults\n mode tcp\n timeout connect 2s\n timeout client 60s\n timeout server 60s\n\
+         listen l\n bind {front}\n option rebalance 4/s drain\n server a {first}\n server b {second} weight 0\n",
+        socket.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));
+    let running = Running::start(command.arg("-f").arg(&file), front);
+    let order = |line: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let sessions: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = TcpStream::connect(front).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(b"x").unwrap();
+            stream.read_exact(&mut [0; 1]).unwrap();
+            stream
+        })
+        .collect();
+    order("set server l/b weight 1");
+    order("set server l/a state drain");
+    let begun = Instant::now();
+    let ends: Vec<Duration> = sessions
+        .into_iter()
+        .map(|mut stream| {
+            // Ended from outside, with or without a reset.
+            assert!(!matches!(stream.read(&mut [0; 1]), Ok(1)));
+            begun.elapsed()
+        })
+        .collect();
+    assert!(ends[7] >= Duration::from_millis(1500), "{ends:?}");
+    // Who comes back comes to the other server.
+    assert_eq!(ask(front).unwrap(), "hello");
+    let table = order("show stat");
+    let row = table.lines().find(|line| line.starts_with("l,b,")).unwrap();
+    assert_eq!(row.split(',').nth(7), Some("1"), "{row}");
+    drop(running);
 }

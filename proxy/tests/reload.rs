@@ -2,35 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may end it")]
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use support::{echo, free_port, text};
+
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A server that echoes, for the life of the test.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
-        }
-    });
-    address
-}
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -86,7 +70,8 @@ impl Proxy {
             .spawn()
             .unwrap();
         let proxy = Self { directory, child };
-        until("listening", || TcpStream::connect(listens).is_ok());
+        // The pid file is written after the sockets are open.
+        until("listening", || TcpStream::connect(listens).is_ok() && proxy.pid().is_some());
         proxy
     }
 
@@ -408,4 +393,85 @@ impl Drop for Killed {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Gives a line of commands to a stats socket.
+fn order(socket: &Path, line: &str) -> std::io::Result<String> {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{line}\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn stats_sockets_follow_a_reload() {
+    let (bind, server) = (free_port(), echo());
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let config =
+        |sockets: &str| format!("global\n{sockets}{DEFAULTS}listen l\n bind {bind}\n server a {server}\n");
+    let line = |path: &Path, level: &str| format!(" stats socket {} level {level}\n", path.display());
+    let proxy = Proxy::start(&config(&line(&first, "user")), bind, &[]);
+    let level = |path: &Path| order(path, "show cli level").map(|answer| answer.trim().to_owned());
+    assert_eq!(level(&first).unwrap(), "user");
+    let mut talk = std::os::unix::net::UnixStream::connect(&first).unwrap();
+    talk.write_all(b"prompt\n").unwrap();
+    talk.read_exact(&mut [0; 3]).unwrap();
+    // More rights, and another socket.
+    let both = config(&(line(&first, "admin") + &line(&second, "operator")));
+    assert!(proxy.reload(&both).status.success());
+    until("both", || {
+        level(&first).is_ok_and(|level| level == "admin")
+            && level(&second).is_ok_and(|level| level == "operator")
+    });
+    // One is gone with its file; who talks through it goes on.
+    assert!(proxy.reload(&config(&line(&second, "operator"))).status.success());
+    until("the first to go", || !first.exists());
+    talk.write_all(b"show cli level\n").unwrap();
+    let mut answer = [0; 4];
+    talk.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"user");
+    assert_eq!(level(&second).unwrap(), "operator");
+}
+
+#[test]
+fn servers_added_at_run_time_are_remembered_and_an_upgrade_goes_on_counting() {
+    let (bind, server, added) = (free_port(), echo(), echo());
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, memory) = (folder.path().join("socket"), folder.path().join("added"));
+    let config = format!(
+        "global\n stats socket {} level admin\n runtime-servers-file {}\n{DEFAULTS}listen l\n bind {bind}\n server a {server}\n",
+        socket.display(),
+        memory.display()
+    );
+    let proxy = Proxy::start(&config, bind, &[]);
+    let answer = order(&socket, &format!("add server l/b {added} weight 7")).unwrap();
+    assert!(answer.contains("New server registered."), "{answer}");
+    let written = std::fs::read_to_string(&memory).unwrap();
+    assert!(written.ends_with(&format!("add server l/b {added} weight 7\n")), "{written}");
+    order(&socket, "enable server l/b").unwrap();
+    assert!(proxy.reload(&config).status.success());
+    for _ in 0..20 {
+        exchange(&mut connect(bind).unwrap()).unwrap();
+    }
+    let column = |row: &str, at: usize| {
+        let table = order(&socket, "show stat").unwrap();
+        let line = table.lines().find(|line| line.starts_with(row)).map(str::to_owned);
+        line.and_then(|line| line.split(',').nth(at).map(str::to_owned)).unwrap_or_default()
+    };
+    until("all to be counted", || column("l,FRONTEND,", 4) == "0");
+    let before: Vec<u64> =
+        ["l,a,", "l,b,", "l,BACKEND,"].iter().map(|row| column(row, 7).parse().unwrap()).collect();
+    assert!(before[1] > before[0] && before[2] > 20, "{before:?}");
+    let old = proxy.pid();
+    let output = proxy.call("upgrade");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    until("the new process", || proxy.pid() != old && order(&socket, "show info").is_ok());
+    let after: Vec<u64> =
+        ["l,a,", "l,b,", "l,BACKEND,"].iter().map(|row| column(row, 7).parse().unwrap()).collect();
+    assert_eq!(after, before);
+    assert!(order(&socket, "disable server l/b;del server l/b").unwrap().contains("Server deleted."));
+    assert!(!std::fs::read_to_string(&memory).unwrap().contains("add server"));
 }

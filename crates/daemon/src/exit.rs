@@ -10,6 +10,8 @@ pub enum Exit {
     Ok = 0,
     /// It failed, and the caller expects this number whatever the reason.
     Failed = 1,
+    /// A configuration that was checked has no mistake and nothing to do (HAProxy's number for it).
+    NothingToDo = 2,
     /// The command line is wrong.
     Usage = 64,
     /// The input data (not the configuration) is wrong.

@@ -20,6 +20,7 @@ use self::queue::{Queue, Ticket};
 use crate::balance::{Balancer, Pick, Rule, Visitor};
 use crate::check;
 use crate::check::plan::Plan;
+use crate::config::address::Names;
 use crate::config::{CheckKind, ProxyConfig};
 use crate::counters::Counters;
 use crate::registry::{Cause, Which, Workers};
@@ -113,10 +114,14 @@ impl Backend {
     /// Builds the backend of a section.
     pub fn new(config: Arc<ProxyConfig>, logger: Logger, now: Instant) -> Self {
         let name: Arc<str> = config.name.as_str().into();
+        let mut names = Names::default();
         let servers: Vec<Arc<Server>> = config
             .servers
             .iter()
-            .map(|server| Arc::new(Server::new(server.clone(), name.clone(), now)))
+            .map(|server| {
+                let address = server.first_address(&mut names);
+                Arc::new(Server::with_address(server.clone(), address, name.clone(), now))
+            })
             .collect();
         let balancer = Balancer::new(Rule::of(&config.settings), &servers);
         let servers = Arc::new(servers);
@@ -247,15 +252,31 @@ impl Backend {
             Pick::AllFull => None,
             Pick::Full(index) => Some(inner.servers[index].clone()),
         };
-        let limit = only.as_ref().and_then(|server| server.config().options.maxqueue);
-        let waiting = only.as_ref().map_or(0, |server| server.counters.pending.load(Relaxed));
+        self.wait(inner, visitor, only.as_ref())
+    }
+
+    /// A place on the server that a rule sends a client to, whatever balancing says.
+    pub fn choose_server(self: &Arc<Self>, client: impl Into<Visitor>, server: &Arc<Server>) -> Choice {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        self.adapt_limits(inner);
+        if !server.is_full() {
+            return Choice::Now(self.lease(server));
+        }
+        self.wait(inner, client.into(), Some(server))
+    }
+
+    /// A place in the line for one server, or for any.
+    fn wait(self: &Arc<Self>, inner: &mut Inner, visitor: Visitor, only: Option<&Arc<Server>>) -> Choice {
+        let limit = only.and_then(|server| server.config().options.maxqueue);
+        let waiting = only.map_or(0, |server| server.counters.pending.load(Relaxed));
         if inner.queue.len() >= MAX_PENDING {
             inner.queue.sweep();
         }
         if inner.queue.len() >= MAX_PENDING || limit.is_some_and(|limit| waiting >= limit) {
             return Choice::Nobody;
         }
-        let (receiver, ticket) = inner.queue.push(visitor, only.as_ref(), &self.counters);
+        let (receiver, ticket) = inner.queue.push(visitor, only, &self.counters);
         Choice::Wait(Pending { receiver, backend: self.clone(), ticket })
     }
 

@@ -8,6 +8,7 @@ pub mod announce;
 pub mod answer;
 pub mod connect;
 pub mod expect;
+mod external;
 mod jobs;
 pub mod plan;
 pub mod run;

@@ -7,9 +7,9 @@ use super::announce::{Cause, settle};
 use super::connect::{Target, Where};
 use super::run::{Limits, run};
 use super::status::CheckReport;
-use super::{is_running, log_check, tls};
+use super::{external, is_running, log_check, tls};
 use crate::backend::Backend;
-use crate::config::{ProxyProtocol, Settings};
+use crate::config::{CheckKind, ProxyProtocol, Settings};
 use crate::server::Server;
 
 /// The checks of one server.
@@ -74,6 +74,11 @@ pub async fn once(backend: &Arc<Backend>, server: &Arc<Server>) -> Result<CheckR
     let options = Arc::clone(&server.config());
     let options = &options.options;
     let kind = options.check_kind.unwrap_or(config.settings.check);
+    if kind == CheckKind::External {
+        server.check_begins();
+        let limit = external::limit(&config.settings, options.inter);
+        return Ok(external::run(backend, server, &place, limit).await);
+    }
     let plan = backend.plan(kind);
     let tls = tls::of_checks(server).map_err(|error| error.to_string())?;
     let elsewhere = options.check_port.is_some() || options.check_address.is_some();

@@ -1,5 +1,6 @@
 //! Addresses as HAProxy writes them: `:5672`, `*:5672`, `10.0.0.1:5672`, `[::1]:5672`, `host:5672`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -109,6 +110,27 @@ impl ServerAddress {
     }
 }
 
+/// Names that were looked up: each is asked for once, however many servers have it.
+#[derive(Debug, Default)]
+pub struct Names(HashMap<String, Option<IpAddr>>);
+
+impl Names {
+    /// As [`ServerAddress::resolve`]; `None` when the name is not known.
+    pub fn resolve(&mut self, address: &ServerAddress) -> Option<SocketAddr> {
+        let Host::Name(name) = &address.host else { return address.resolve().ok() };
+        let known = match self.0.get(name) {
+            Some(known) => *known,
+            None => {
+                let found = address.resolve().ok().map(|found| found.ip());
+                self.0.insert(name.clone(), found);
+                found
+            }
+        };
+        let port = if let Port::Fixed(port) = address.port { port } else { 0 };
+        known.map(|ip| SocketAddr::new(ip, port))
+    }
+}
+
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
@@ -170,9 +192,6 @@ pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, String> {
     if low > high {
         return Err(format!("port range {low}-{high} is empty"));
     }
-    if high - low >= 4096 {
-        return Err(format!("port range {low}-{high} is larger than 4096 ports"));
-    }
     Ok((low..=high).map(|port| BindAddress::Tcp(SocketAddr::new(ip, port))).collect())
 }
 
@@ -228,8 +247,8 @@ fn parse_port(text: &str) -> Result<Port, String> {
     }
     let wrong = || format!("`{text}` is not a port; ports are 1 to 65535");
     if text.starts_with(['+', '-']) {
-        let offset: i32 = text.parse().map_err(|_| wrong())?;
-        return if offset.unsigned_abs() <= 65_535 { Ok(Port::Relative(offset)) } else { Err(wrong()) };
+        // HAProxy takes any number: it is added in 16 bits.
+        return text.parse().map(Port::Relative).map_err(|_| wrong());
     }
     match text.parse::<u16>() {
         Ok(0) => Ok(Port::Relative(0)),
@@ -283,19 +302,9 @@ mod tests {
             assert_eq!(one(text), text);
         }
         assert_eq!(one("/run/x.sock"), "unix@/run/x.sock");
-        for wrong in [
-            "5672",
-            ":0",
-            ":99999",
-            ":9-3",
-            ":1-65535",
-            "unix@",
-            "fd@x",
-            "fd@-1",
-            "abns@",
-            "nosuch.invalid:1",
-            "",
-        ] {
+        for wrong in
+            ["5672", ":0", ":99999", ":9-3", "unix@", "fd@x", "fd@-1", "abns@", "nosuch.invalid:1", ""]
+        {
             assert!(parse_bind(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,7 +1,7 @@
 //! What is only known when all files were read: numbers of sections, whole names of files, and what
 //! becomes of sections in mode http.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
@@ -11,9 +11,13 @@ use super::{BindAddress, Config, Kind, Mode, ProxyConfig, StatsConfig};
 /// Fills in what was left open.
 pub fn complete(config: &mut Config, remarks: &mut Diagnostics) {
     numbers(config);
+    config.proxies.iter_mut().for_each(|proxy| server_numbers(proxy, remarks));
     files(config);
     pages_of_backends(config);
     modes(config, remarks);
+    if config.global.nosplice {
+        config.proxies.iter_mut().for_each(|proxy| proxy.settings.splice = false);
+    }
 }
 
 /// As HAProxy: sections with an `id` keep it, the others get the next free number.
@@ -26,6 +30,27 @@ fn numbers(config: &mut Config) {
                 next += 1;
             }
             proxy.id = next;
+        }
+        next += 1;
+    }
+}
+
+/// As HAProxy: servers with an `id` keep it, the others get the next free number.
+fn server_numbers(proxy: &mut ProxyConfig, remarks: &mut Diagnostics) {
+    let mut used: HashMap<u32, String> = HashMap::new();
+    for server in proxy.servers.iter().filter(|server| server.id > 0) {
+        if let Some(first) = used.insert(server.id, server.name.clone()) {
+            let message = format!("id {} of server `{}` is also the id of `{first}`", server.id, server.name);
+            remarks.push(server.place.mark(Diagnostic::error("id-twice", message)));
+        }
+    }
+    let mut next = 1;
+    for server in &mut proxy.servers {
+        if server.id == 0 {
+            while used.contains_key(&next) {
+                next += 1;
+            }
+            server.id = next;
         }
         next += 1;
     }
@@ -45,10 +70,18 @@ fn files(config: &mut Config) {
         }
     };
     let unix = global.unix_bind.clone();
+    let prefix = config.global.unix_bind_prefix.take();
+    let put_before = |address: &mut BindAddress| {
+        if let (Some(prefix), BindAddress::Unix(path)) = (&prefix, &mut *address) {
+            *path = PathBuf::from(format!("{prefix}{}", path.display()));
+        }
+    };
+    config.global.stats_sockets.iter_mut().for_each(|socket| put_before(&mut socket.bind.address));
     for proxy in &mut config.proxies {
         let backlog = proxy.settings.backlog;
         for bind in &mut proxy.binds {
             bind.backlog = bind.backlog.or(backlog);
+            put_before(&mut bind.address);
             if matches!(bind.address, BindAddress::Unix(_)) {
                 let own = &mut bind.unix;
                 own.mode = own.mode.or(unix.mode);

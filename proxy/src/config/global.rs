@@ -80,6 +80,8 @@ pub struct Global {
     pub server_state_base: Option<PathBuf>,
     /// File with the states of all servers (`server-state-file`).
     pub server_state_file: Option<PathBuf>,
+    /// File that remembers servers that are added at run time (`runtime-servers-file`; not in HAProxy).
+    pub runtime_servers_file: Option<PathBuf>,
     /// Directory of CA files with relative names.
     pub ca_base: Option<PathBuf>,
     /// Directory of certificates with relative names.
@@ -90,7 +92,7 @@ pub struct Global {
     pub unix_bind: UnixSocket,
     /// Text before every unix socket's path (`unix-bind prefix`).
     pub unix_bind_prefix: Option<String>,
-    /// Programs may be started by checks (`external-check`, `insecure-fork-wanted`).
+    /// Programs may be started by checks (`external-check`).
     pub external_check: bool,
     /// Say nothing at start (`quiet`).
     pub quiet: bool,
@@ -138,6 +140,7 @@ impl Default for Global {
             close_spread_time: None,
             server_state_base: None,
             server_state_file: None,
+            runtime_servers_file: None,
             ca_base: None,
             crt_base: None,
             tls: TlsDefaults::default(),

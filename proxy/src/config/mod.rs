@@ -4,6 +4,7 @@
 //! `haproxy_cfg` and `toml` read the two file formats into it, [`validate`] looks for contradictions
 //! between its parts, [`unused`] names what is read but not carried out.
 
+pub mod added;
 pub mod address;
 pub mod balance;
 pub mod bind;
@@ -23,6 +24,7 @@ pub mod settings;
 pub mod show;
 pub mod show_settings;
 pub mod stats;
+pub mod texts;
 pub mod tls;
 pub mod toml;
 pub mod unused;
@@ -62,6 +64,14 @@ impl Config {
     pub fn next_id(&self) -> u32 {
         let before = self.proxies.len() + usize::from(!self.global.stats_sockets.is_empty());
         u32::try_from(before).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    /// Whether anybody could connect: HAProxy does not start without a listener.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        // One for commands counts too.
+        !self.global.stats_sockets.is_empty()
+            || self.proxies.iter().any(|proxy| !proxy.settings.disabled && !proxy.binds.is_empty())
     }
 
     /// The same without places in files: two of these are equal when they mean the same.
@@ -124,6 +134,7 @@ pub fn load(paths: &[PathBuf]) -> Result<(Config, Diagnostics), Diagnostics> {
             reader.read(&text, &file, &mut config, &mut remarks);
         }
     }
+    added::read(&mut config, &mut remarks);
     validate::validate(&mut config, &mut remarks);
     crate::tls::prepare(&config, &mut remarks);
     remarks.sort();

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Place;
+use super::texts::{Matching, Text};
+use crate::content::{Content, Found};
 
 /// A network: an address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +87,39 @@ pub trait Facts {
     fn number(&self, _what: &Number) -> Option<i64> {
         None
     }
+    /// What the client has sent so far.
+    fn content(&self) -> Content<'_> {
+        Content::new(&[], true)
+    }
+    /// The name the client asked for, when its TLS ends here.
+    fn tls_name(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// What a test says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It does not hold.
+    No,
+    /// It depends on what the client sends next.
+    Unknown,
+    /// It holds.
+    Yes,
+}
+
+impl Verdict {
+    fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    fn negated(self, negated: bool) -> Self {
+        match self {
+            Self::No if negated => Self::Yes,
+            Self::Yes if negated => Self::No,
+            other => other,
+        }
+    }
 }
 
 impl Facts for IpAddr {
@@ -130,6 +165,12 @@ pub enum Number {
     ListenerSessions,
     /// Number of the address the client came to (`so_id`).
     ListenerId,
+    /// 1 when the client speaks TLS with us, else 0 (`ssl_fc`).
+    SpeaksTls,
+    /// Bytes the client has sent so far (`req.len`).
+    ContentLength,
+    /// Type of the first TLS handshake message the client has sent; 1 is a client hello (`req.ssl_hello_type`).
+    HelloType,
 }
 
 /// What an `acl` tests.
@@ -145,6 +186,10 @@ pub enum Test {
     DestinationPort(Vec<Range>),
     /// A number is in one of these ranges; without ranges, it is not 0.
     Number(Number, Vec<Range>),
+    /// A text is like one of these values.
+    Text(Text, Matching),
+    /// No more is waited for (`wait_end`).
+    WaitEnd,
     /// Always, or never.
     Constant(bool),
     /// Something this proxy cannot test; only an error when it is used.
@@ -161,7 +206,9 @@ pub struct Range {
 }
 
 impl Range {
-    fn contains(self, number: i64) -> bool {
+    /// Whether a number is among them.
+    #[must_use]
+    pub fn contains(self, number: i64) -> bool {
         (self.low..=self.high).contains(&number)
     }
 }
@@ -169,25 +216,60 @@ impl Range {
 impl Test {
     /// Whether it holds; what is not known does not.
     #[must_use]
-    pub fn holds(&self, facts: &dyn Facts) -> bool {
+    pub fn judge(&self, facts: &dyn Facts) -> Verdict {
         let inside = |networks: &[Network], ip: Option<IpAddr>| {
-            ip.is_some_and(|ip| networks.iter().any(|network| network.contains(ip)))
+            Verdict::of(ip.is_some_and(|ip| networks.iter().any(|network| network.contains(ip))))
         };
         let among = |ranges: &[Range], number: Option<i64>| {
-            number.is_some_and(|number| match ranges {
+            Verdict::of(number.is_some_and(|number| match ranges {
                 [] => number != 0,
                 ranges => ranges.iter().any(|range| range.contains(number)),
-            })
+            }))
         };
         match self {
             Self::Source(networks) => inside(networks, Some(facts.source())),
             Self::Destination(networks) => inside(networks, facts.destination().map(|to| to.ip())),
             Self::SourcePort(ranges) => among(ranges, facts.source_port().map(i64::from)),
             Self::DestinationPort(ranges) => among(ranges, facts.destination().map(|to| to.port().into())),
+            Self::Number(Number::ContentLength, ranges) => {
+                let content = facts.content();
+                let Found::Value(length) = content.length() else { return Verdict::Unknown };
+                match among(ranges, Some(length)) {
+                    // More may come.
+                    Verdict::No if !content.is_final() => Verdict::Unknown,
+                    verdict => verdict,
+                }
+            }
+            Self::Number(Number::HelloType, ranges) => match facts.content().hello_type() {
+                Found::Value(kind) => among(ranges, Some(kind)),
+                Found::NotYet => Verdict::Unknown,
+                Found::Nothing => Verdict::No,
+            },
             Self::Number(what, ranges) => among(ranges, facts.number(what)),
-            Self::Constant(value) => *value,
-            Self::Unsupported(_) => false,
+            Self::Text(Text::HelloName, matching) => match facts.content().server_name() {
+                Found::Value(name) => Verdict::of(matching.holds(&name)),
+                Found::NotYet => Verdict::Unknown,
+                Found::Nothing => Verdict::No,
+            },
+            Self::Text(Text::TlsName, matching) => {
+                Verdict::of(facts.tls_name().is_some_and(|name| matching.holds(name)))
+            }
+            Self::WaitEnd if facts.content().is_final() => Verdict::Yes,
+            Self::WaitEnd => Verdict::Unknown,
+            Self::Constant(value) => Verdict::of(*value),
+            Self::Unsupported(_) => Verdict::No,
         }
+    }
+
+    /// Whether it looks at what the client sends.
+    #[must_use]
+    pub fn looks_at_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Text(Text::HelloName, _)
+                | Self::Number(Number::ContentLength | Number::HelloType, _)
+                | Self::WaitEnd
+        )
     }
 }
 
@@ -212,8 +294,16 @@ pub struct Term {
 }
 
 impl Term {
-    fn holds(&self, facts: &dyn Facts) -> bool {
-        self.tests.iter().any(|test| test.holds(facts)) != self.negated
+    /// One test that holds is enough; one that is not known yet could.
+    fn judge(&self, facts: &dyn Facts) -> Verdict {
+        let mut verdict = Verdict::No;
+        for test in &self.tests {
+            verdict = verdict.max(test.judge(facts));
+            if verdict == Verdict::Yes {
+                break;
+            }
+        }
+        verdict.negated(self.negated)
     }
 }
 
@@ -229,9 +319,34 @@ pub struct Condition {
 impl Condition {
     /// Whether it holds for a client.
     #[must_use]
+    pub fn judge(&self, facts: &dyn Facts) -> Verdict {
+        let mut verdict = if self.groups.is_empty() { Verdict::Yes } else { Verdict::No };
+        for group in &self.groups {
+            let mut all = Verdict::Yes;
+            for term in group {
+                all = all.min(term.judge(facts));
+                if all == Verdict::No {
+                    break;
+                }
+            }
+            verdict = verdict.max(all);
+            if verdict == Verdict::Yes {
+                break;
+            }
+        }
+        verdict.negated(self.negated)
+    }
+
+    /// Whether it holds for a client; what is not known yet does not.
+    #[must_use]
     pub fn holds(&self, facts: &dyn Facts) -> bool {
-        let group_holds = |group: &Vec<Term>| group.iter().all(|term| term.holds(facts));
-        (self.groups.is_empty() || self.groups.iter().any(group_holds)) != self.negated
+        self.judge(facts) == Verdict::Yes
+    }
+
+    /// Whether it looks at what the client sends.
+    #[must_use]
+    pub fn looks_at_content(&self) -> bool {
+        self.groups.iter().flatten().flat_map(|term| &term.tests).any(Test::looks_at_content)
     }
 
     /// Whether there is nothing to test.
@@ -248,7 +363,7 @@ pub enum Stage {
     Connection,
     /// After TLS and the PROXY protocol header; addresses are those the header gave.
     Session,
-    /// When the client has sent something; here at once.
+    /// When the client has sent enough to tell, or `inspect-delay` is over; at once without content tests.
     Content,
 }
 
@@ -325,13 +440,23 @@ pub struct ServerRule {
     pub place: Place,
 }
 
+/// Whether the rules of one stage let a client in; unknown as long as that depends on what it sends.
+#[must_use]
+pub fn judge_at(rules: &[ClientRule], stage: Stage, facts: &dyn Facts) -> Verdict {
+    for rule in rules.iter().filter(|rule| rule.stage == stage && rule.action != ClientAction::ExpectProxy) {
+        match rule.condition.judge(facts) {
+            Verdict::No => {}
+            Verdict::Unknown => return Verdict::Unknown,
+            Verdict::Yes => return Verdict::of(rule.action == ClientAction::Accept),
+        }
+    }
+    Verdict::Yes
+}
+
 /// Whether the rules of one stage let a client in.
 #[must_use]
 pub fn admits_at(rules: &[ClientRule], stage: Stage, facts: &dyn Facts) -> bool {
-    let decides = |rule: &&ClientRule| {
-        rule.stage == stage && rule.action != ClientAction::ExpectProxy && rule.condition.holds(facts)
-    };
-    rules.iter().find(decides).is_none_or(|rule| rule.action == ClientAction::Accept)
+    judge_at(rules, stage, facts) == Verdict::Yes
 }
 
 /// Whether the rules of all stages let a client in.
@@ -438,7 +563,7 @@ mod tests {
             (Test::Number(Number::ListenerId, range(i64::MIN, i64::MAX)), false),
             (Test::Unsupported("hdr".to_owned()), false),
         ] {
-            assert_eq!(test.holds(&Known), expected, "{test:?}");
+            assert_eq!(test.judge(&Known) == Verdict::Yes, expected, "{test:?}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One `listen`, `frontend` or `backend` section.
 
+use std::time::Duration;
+
 use daemon::diagnostic::Diagnostic;
 
 use super::bind::Bind;
@@ -84,6 +86,8 @@ pub struct ProxyConfig {
     pub acls: Vec<Acl>,
     /// Who may come in.
     pub client_rules: Vec<ClientRule>,
+    /// Longest wait for what content rules look at (`tcp-request inspect-delay`).
+    pub inspect_delay: Option<Duration>,
     /// Who goes to another backend than the default one.
     pub backend_rules: Vec<BackendRule>,
     /// Who goes to a server of his own.
@@ -104,24 +108,22 @@ impl ProxyConfig {
             settings,
             acls: Vec::new(),
             client_rules: Vec::new(),
+            inspect_delay: None,
             backend_rules: Vec::new(),
             server_rules: Vec::new(),
         }
-    }
-
-    /// The smallest number no server of it has.
-    #[must_use]
-    pub fn next_server_id(&self) -> u32 {
-        let after = u32::try_from(self.servers.len()).unwrap_or(u32::MAX - 1) + 1;
-        let is_free = |id: u32| self.servers.iter().all(|server| server.id != id);
-        // Without numbers of their own, the servers are counted.
-        if is_free(after) { after } else { (1..=after).find(|id| is_free(*id)).unwrap_or(after) }
     }
 
     /// Whether it accepts connections.
     #[must_use]
     pub fn has_frontend(&self) -> bool {
         self.kind != Kind::Backend
+    }
+
+    /// Whether a content rule looks at what clients send.
+    #[must_use]
+    pub fn looks_at_content(&self) -> bool {
+        self.client_rules.iter().any(|rule| rule.condition.looks_at_content())
     }
 
     /// Whether it can have servers.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Place;
-use super::address::ServerAddress;
+use super::address::{Host, Names, Port, ServerAddress};
 use super::checks::CheckKind;
 use super::rules::Network;
 use super::tls::ServerTls;
@@ -14,7 +14,7 @@ use super::tls::ServerTls;
 pub struct ServerConfig {
     /// Its name.
     pub name: String,
-    /// Its number inside the section, from 1.
+    /// Its number inside the section, from 1; 0 until all are known, when the file gives none.
     pub id: u32,
     /// Where it is.
     pub address: ServerAddress,
@@ -24,6 +24,54 @@ pub struct ServerConfig {
     pub template: Option<Template>,
     /// Where it stands in the file.
     pub place: Place,
+}
+
+impl ServerConfig {
+    /// The address it begins with (`init-addr`). Looks a name up, which may block.
+    pub fn first_address(&self, names: &mut Names) -> Option<SocketAddr> {
+        let port = if let Port::Fixed(port) = self.address.port { port } else { 0 };
+        match &self.address.host {
+            Host::Ip(ip) => return Some(SocketAddr::new(*ip, port)),
+            Host::Unix(_) | Host::Abstract(_) => return None,
+            Host::Name(_) if self.is_service() => return None,
+            Host::Name(_) => {}
+        }
+        for way in self.ways_to_address() {
+            match way {
+                // The state file is read when the server exists.
+                InitAddr::Last => {}
+                InitAddr::Libc => {
+                    if let Some(address) = names.resolve(&self.address) {
+                        return Some(address);
+                    }
+                }
+                InitAddr::None => return None,
+                InitAddr::Address(ip) => return Some(SocketAddr::new(*ip, port)),
+            }
+        }
+        None
+    }
+
+    /// Whether it needs an address at the start: it has a name, and nothing says that it may begin without.
+    #[must_use]
+    pub fn needs_address(&self) -> bool {
+        matches!(self.address.host, Host::Name(_))
+            && !self.is_service()
+            && !self.ways_to_address().contains(&InitAddr::None)
+    }
+
+    fn ways_to_address(&self) -> &[InitAddr] {
+        match &self.options.init_addr[..] {
+            [] => &[InitAddr::Last, InitAddr::Libc],
+            ways => ways,
+        }
+    }
+
+    /// A service of DNS: only its name servers know where it is.
+    fn is_service(&self) -> bool {
+        self.options.resolvers.is_some()
+            && matches!(&self.address.host, Host::Name(name) if name.starts_with('_'))
+    }
 }
 
 /// `server-template PREFIX LOW-HIGH ADDRESS`: one server for each number.

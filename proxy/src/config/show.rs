@@ -6,6 +6,7 @@ use super::checks::{CheckConnect, CheckRule, Expect, ExpectPattern, HttpRequest,
 use super::haproxy_cfg::quoted;
 use super::rules::{Condition, Network, Number, Range, Test};
 use super::server::{Source, UseSource};
+use super::texts::{Case, Matching, Pattern, Text};
 use super::tls::{Sni, TlsParameters};
 use super::{Bind, ServerOptions, duration};
 
@@ -374,10 +375,39 @@ pub fn test(test: &Test) -> String {
         Test::SourcePort(ranges) => format!("src_port{}", show_ranges(ranges)),
         Test::DestinationPort(ranges) => format!("dst_port{}", show_ranges(ranges)),
         Test::Number(what, ranges) => format!("{}{}", number(what), show_ranges(ranges)),
+        Test::Text(what, matching) => text(*what, matching),
+        Test::WaitEnd => "wait_end".to_owned(),
         Test::Constant(true) => "always_true".to_owned(),
         Test::Constant(false) => "always_false".to_owned(),
         Test::Unsupported(what) => quoted(what),
     }
+}
+
+fn text(what: Text, matching: &Matching) -> String {
+    let mut out = what.word().to_owned();
+    match matching.case {
+        Some(Case::Lower) => out.push_str(",lower"),
+        Some(Case::Upper) => out.push_str(",upper"),
+        None => {}
+    }
+    if matching.ignore_case {
+        out.push_str(" -i");
+    }
+    out.push_str(&format!(" -m {} --", matching.method.word()));
+    for value in &matching.values {
+        match value {
+            Pattern::Text(text) => out.push_str(&format!(" {}", quoted(text))),
+            Pattern::Length(range) => out.push_str(&show_range(*range)),
+            Pattern::Regex(regex) => {
+                // The flag is written by `-i`.
+                let text = regex.as_str();
+                let text =
+                    if matching.ignore_case { text.strip_prefix("(?i)").unwrap_or(text) } else { text };
+                out.push_str(&format!(" {}", quoted(text)));
+            }
+        }
+    }
+    out
 }
 
 fn show_networks(networks: &[Network]) -> String {
@@ -385,16 +415,19 @@ fn show_networks(networks: &[Network]) -> String {
 }
 
 fn show_ranges(ranges: &[Range]) -> String {
-    let show = |range: &Range| match (range.low, range.high) {
+    // So that a negative number is not taken for a flag.
+    let dashes = if ranges.first().is_some_and(|range| range.low < 0) { " --" } else { "" };
+    format!("{dashes}{}", ranges.iter().map(|range| show_range(*range)).collect::<String>())
+}
+
+fn show_range(range: Range) -> String {
+    match (range.low, range.high) {
         (low, high) if low == high => format!(" {low}"),
         (i64::MIN, i64::MAX) => " :".to_owned(),
         (i64::MIN, high) => format!(" :{high}"),
         (low, i64::MAX) => format!(" {low}:"),
         (low, high) => format!(" {low}:{high}"),
-    };
-    // So that a negative number is not taken for a flag.
-    let dashes = if ranges.first().is_some_and(|range| range.low < 0) { " --" } else { "" };
-    format!("{dashes}{}", ranges.iter().map(show).collect::<String>())
+    }
 }
 
 fn number(what: &Number) -> String {
@@ -419,6 +452,9 @@ fn number(what: &Number) -> String {
         Number::FreePlaces(section) => of("connslots", section),
         Number::ListenerSessions => "dst_conn".to_owned(),
         Number::ListenerId => "so_id".to_owned(),
+        Number::SpeaksTls => "ssl_fc".to_owned(),
+        Number::ContentLength => "req.len".to_owned(),
+        Number::HelloType => "req.ssl_hello_type".to_owned(),
     }
 }
 

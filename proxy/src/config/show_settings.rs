@@ -62,6 +62,7 @@ fn global_words(global: &Global, out: &mut Writer) {
         ("close-spread-time", global.close_spread_time.map(duration::show)),
         ("server-state-base", path(&global.server_state_base)),
         ("server-state-file", path(&global.server_state_file)),
+        ("runtime-servers-file", path(&global.runtime_servers_file)),
         ("ca-base", path(&global.ca_base)),
         ("crt-base", path(&global.crt_base)),
     ] {
@@ -457,7 +458,8 @@ pub fn section(proxy: &ProxyConfig) -> Keys {
         };
         format!("{} {action}{}", rule.stage.word(), when(&rule.condition))
     });
-    lines("tcp-request", client.collect());
+    let delay = proxy.inspect_delay.map(|delay| format!("inspect-delay {}", duration::show(delay)));
+    lines("tcp-request", delay.into_iter().chain(client).collect());
     let backends = proxy.backend_rules.iter();
     lines("use_backend", backends.map(|rule| quoted(&rule.backend) + &when(&rule.condition)).collect());
     let servers = proxy.server_rules.iter();

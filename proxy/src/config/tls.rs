@@ -150,6 +150,19 @@ impl ServerTls {
     pub fn for_checks(&self) -> bool {
         self.check.unwrap_or(self.enabled)
     }
+
+    /// What checks begin with: as sessions, with the names that are given for checks.
+    #[must_use]
+    pub fn of_checks(&self) -> Self {
+        let sni = match (&self.check_sni, &self.sni) {
+            (Some(name), _) => Some(Sni::Name(name.clone())),
+            // No client has asked for a name.
+            (None, Some(Sni::Client)) => None,
+            (None, own) => own.clone(),
+        };
+        let alpn = if self.check_alpn.is_empty() { &self.alpn } else { &self.check_alpn };
+        Self { sni, alpn: alpn.clone(), ..self.clone() }
+    }
 }
 
 /// The server name a TLS connection to a server asks for.

@@ -295,7 +295,7 @@ fn add_server(
     words.server(proxy, name, (&mut options, &mut id), context, remarks);
     let address = server.address.0;
     let Some(Numbers((low, high))) = server.template else {
-        let id = id.unwrap_or_else(|| proxy.next_server_id());
+        let id = id.unwrap_or(0);
         proxy.servers.push(ServerConfig {
             name: name.to_owned(),
             id,
@@ -307,7 +307,7 @@ fn add_server(
         return;
     };
     for number in low..=high {
-        let id = id.filter(|_| number == low).unwrap_or_else(|| proxy.next_server_id());
+        let id = id.filter(|_| number == low).unwrap_or(0);
         proxy.servers.push(ServerConfig {
             name: format!("{name}{number}"),
             id,

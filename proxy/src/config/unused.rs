@@ -5,9 +5,8 @@
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::checks::CheckKind;
 use super::settings::Settings;
-use super::{Bind, Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
+use super::{Config, Global, Place, ProxyConfig, ServerConfig, ServerOptions};
 
 /// Adds a warning for every setting that has no effect yet.
 pub fn remarks(config: &Config, remarks: &mut Diagnostics) {
@@ -37,6 +36,15 @@ impl List<'_> {
         self.push(Diagnostic::warning("no-effect-yet", message), place);
     }
 
+    /// A setting that has no meaning here.
+    fn leave_out(&mut self, is_set: bool, what: &'static str, why: &str, place: &Place) {
+        if !is_set || self.seen.contains(&(place.line, what)) {
+            return;
+        }
+        self.seen.push((place.line, what));
+        self.push(Diagnostic::warning("not-used", format!("`{what}` is not used: {why}")), place);
+    }
+
     /// As `add`, for what cannot be left out without changing who gets where or who can read along.
     fn refuse(&mut self, is_set: bool, what: &'static str, place: &Place) {
         if is_set {
@@ -52,68 +60,50 @@ impl List<'_> {
 
 fn global(global: &Global, list: &mut List<'_>) {
     let place = Place::default();
-    list.add(global.maxconnrate.is_some(), "maxconnrate", &place);
-    list.add(global.maxsessrate.is_some(), "maxsessrate", &place);
-    list.add(global.maxsslconn.is_some(), "maxsslconn", &place);
-    list.add(global.maxsslrate.is_some(), "maxsslrate", &place);
-    list.add(global.maxpipes.is_some(), "maxpipes", &place);
-    list.add(global.nosplice, "nosplice", &place);
-    list.add(global.grace.is_some(), "grace", &place);
-    list.add(global.close_spread_time.is_some(), "close-spread-time", &place);
-    list.add(global.tune != Default::default(), "tune.*", &place);
-    list.add(global.unix_bind_prefix.is_some(), "unix-bind prefix", &place);
-    list.add(global.noreuseport, "noreuseport", &place);
-    list.add(global.localpeer.is_some(), "localpeer", &place);
+    let tune = &global.tune;
+    for (is_set, what, why) in [
+        (global.maxpipes.is_some(), "maxpipes", "each worker keeps a few pipes"),
+        (global.close_spread_time.is_some(), "close-spread-time", "it concerns idle HTTP connections"),
+        (global.noreuseport, "noreuseport", "ports are not shared, except with a successor"),
+        (global.localpeer.is_some(), "localpeer", "peers are not talked to"),
+        (tune.bufsize.is_some(), "tune.bufsize", "connections share buffers of a fixed size"),
+        (tune.maxaccept.is_some(), "tune.maxaccept", "workers take connections in rows of a fixed length"),
+        (tune.pipesize.is_some(), "tune.pipesize", "pipes have the system's size"),
+        (tune.rcvbuf_client.is_some(), "tune.rcvbuf.client", "the system sizes buffers itself"),
+        (tune.rcvbuf_server.is_some(), "tune.rcvbuf.server", "the system sizes buffers itself"),
+        (tune.sndbuf_client.is_some(), "tune.sndbuf.client", "the system sizes buffers itself"),
+        (tune.sndbuf_server.is_some(), "tune.sndbuf.server", "the system sizes buffers itself"),
+    ] {
+        list.leave_out(is_set, what, why, &place);
+    }
 }
 
 fn section(proxy: &ProxyConfig, list: &mut List<'_>) {
-    for bind in &proxy.binds {
-        bind_line(bind, list);
-    }
     for server in &proxy.servers {
         server_line(server, list);
     }
     settings(&proxy.settings, &proxy.place, list);
-    for rule in &proxy.server_rules {
-        list.add(true, "use-server", &rule.place);
-    }
-}
-
-fn bind_line(bind: &Bind, list: &mut List<'_>) {
-    let place = &bind.place;
-    list.add(bind.defer_accept, "defer-accept", place);
-    list.add(bind.tfo, "tfo", place);
-    list.refuse(bind.namespace.is_some(), "namespace", place);
 }
 
 fn settings(settings: &Settings, place: &Place, list: &mut List<'_>) {
-    list.add(settings.rate_limit_sessions.is_some(), "rate-limit sessions", place);
-    list.add(settings.logging.format_sd.is_some(), "log-format-sd", place);
-    list.add(settings.socket_stats, "option socket-stats", place);
-    list.add(settings.tcp_smart_accept, "option tcp-smart-accept", place);
-    list.add(settings.tcp_smart_connect, "option tcp-smart-connect", place);
-    list.add(settings.prefer_last_server, "option prefer-last-server", place);
+    let why = "acknowledgements are left to the system";
+    list.leave_out(settings.tcp_smart_accept, "option tcp-smart-accept", why, place);
+    list.leave_out(settings.tcp_smart_connect, "option tcp-smart-connect", why, place);
+    let why = "a session over TCP is one connection, and HAProxy has it for HTTP only";
+    list.leave_out(settings.prefer_last_server, "option prefer-last-server", why, place);
     list.refuse(settings.transparent, "option transparent", place);
-    list.add(settings.persist, "option persist", place);
     list.add(settings.checks.http.send_state, "http-check send-state", place);
     list.add(settings.stats.show_modules, "stats show-modules", place);
-    check_kind(settings.check, place, list);
-}
-
-fn check_kind(kind: CheckKind, place: &Place, list: &mut List<'_>) {
-    list.add(kind == CheckKind::External, "external-check", place);
 }
 
 fn server_line(server: &ServerConfig, list: &mut List<'_>) {
     let place = &server.place;
     let options = &server.options;
-    if let Some(kind) = options.check_kind {
-        check_kind(kind, place, list);
-    }
     server_options(options, place, list);
 }
 
 fn server_options(options: &ServerOptions, place: &Place, list: &mut List<'_>) {
-    list.add(options.tfo, "tfo", place);
+    let why = "the handshake would wait for the client's first bytes, and many servers speak first";
+    list.leave_out(options.tfo, "tfo", why, place);
     list.refuse(options.namespace.is_some(), "namespace", place);
 }

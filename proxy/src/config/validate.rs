@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 
-use super::address::{BindAddress, Port};
+use super::address::{Names, Port};
 use super::{CheckKind, Config, Kind, Mode, Place, ProxyConfig, ServerConfig, duration};
+use crate::listener_options::namespace_exists;
 
 /// RabbitMQ's default heartbeat. A shorter `timeout server` cuts connections that are merely idle.
 const AMQP_HEARTBEAT: Duration = Duration::from_secs(60);
@@ -15,15 +16,6 @@ const AMQP_PORTS: [u16; 2] = [5671, 5672];
 
 /// Checks `config` and adds what it finds to `remarks`.
 pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
-    if config.proxies.is_empty() && !remarks.has_errors() {
-        remarks.push(
-            Diagnostic::error(
-                "nothing-to-do",
-                "the configuration has no listen, frontend or backend section",
-            )
-            .help("proxy init writes a configuration to start from"),
-        );
-    }
     for proxy in &config.proxies {
         backend_modes(proxy, config, remarks);
     }
@@ -36,9 +28,9 @@ pub fn validate(config: &mut Config, remarks: &mut Diagnostics) {
     for proxy in &config.proxies {
         backends(proxy, config, remarks);
         mode(proxy, remarks);
-        page_binds(proxy, remarks);
+        inspection(proxy, remarks);
         timeouts(proxy, remarks);
-        checks(proxy, remarks);
+        checks(proxy, config, remarks);
         heartbeat(proxy, config, remarks, &mut warned);
     }
 }
@@ -77,14 +69,19 @@ fn addresses(config: &Config, remarks: &mut Diagnostics) {
     let mut seen: HashMap<_, (&Place, &str)> = HashMap::new();
     for proxy in config.proxies.iter().filter(|proxy| !proxy.settings.disabled) {
         for bind in &proxy.binds {
-            let key = (bind.address.clone(), bind.interface.clone());
+            if let Some(name) = bind.namespace.as_ref().filter(|name| !namespace_exists(name)) {
+                let message = format!("there is no network namespace `{name}`");
+                let remark = Diagnostic::error("unknown-namespace", message);
+                remarks.push(bind.place.mark(remark).help(format!("ip netns add {name}")));
+            }
+            let key = (bind.address.clone(), bind.interface.clone(), bind.namespace.clone());
             if let Some((place, name)) = seen.insert(key, (&bind.place, &proxy.name)) {
                 let message = format!(
-                    "{} is taken by `{name}` already{}",
+                    "{} is listened on by `{name}` already{}: each gets some of the connections",
                     bind.address,
                     on_line(place.line, &place.file)
                 );
-                remarks.push(bind.place.mark(Diagnostic::error("address-twice", message)));
+                remarks.push(bind.place.mark(Diagnostic::warning("address-twice", message)));
             }
         }
         if proxy.binds.is_empty() && proxy.kind == Kind::Frontend {
@@ -154,27 +151,16 @@ fn mode(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
     }
 }
 
-/// The page itself speaks plain HTTP over TCP; passwords must not be sent in the clear where TLS was asked for.
-fn page_binds(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
-    if proxy.settings.mode != Mode::Http || proxy.settings.disabled {
-        return;
-    }
-    for bind in &proxy.binds {
-        let what = match bind {
-            bind if bind.tls.is_some() => "TLS (`ssl`)",
-            bind if bind.accept_proxy => "a PROXY header (`accept-proxy`)",
-            bind if matches!(bind.address, BindAddress::Unix(_) | BindAddress::Abstract(_)) => {
-                "a unix socket"
-            }
-            _ => continue,
-        };
-        let message = format!("the statistics page of `{}` cannot be served behind {what} yet", proxy.name);
-        remarks.push(
-            bind.place
-                .mark(Diagnostic::error("page-bind", message))
-                .help("put a `mode tcp` section with this bind line in front, with the page as its server"),
-        );
-    }
+/// Rules about what clients send, with nobody waiting for it.
+fn inspection(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+    let looks = proxy.client_rules.iter().find(|rule| rule.condition.looks_at_content());
+    let Some(rule) = looks.filter(|_| proxy.inspect_delay.is_none()) else { return };
+    let message = "this looks at what the client has sent, and nobody waits for that".to_owned();
+    remarks.push(
+        rule.place
+            .mark(Diagnostic::warning("no-inspect-delay", message))
+            .help("write `tcp-request inspect-delay 5s` in the section"),
+    );
 }
 
 fn timeouts(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
@@ -204,7 +190,28 @@ fn timeouts(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
     }
 }
 
-fn checks(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
+/// A program is only run where `global` allows it.
+fn external_checks(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
+    let is_external = |kind: CheckKind| kind == CheckKind::External;
+    let used = proxy.has_backend()
+        && (is_external(proxy.settings.check)
+            || proxy.servers.iter().any(|server| server.options.check_kind.is_some_and(is_external)));
+    if !used {
+        return;
+    }
+    let mut missing = |what: &str, help: &str| {
+        let message = format!("`{}` has an external check without {what}", proxy.name);
+        remarks.push(proxy.place.mark(Diagnostic::error("external-check", message)).help(help));
+    };
+    if !config.global.external_check {
+        missing("`external-check` in global", "write `external-check` in global to allow programs to be run");
+    }
+    if proxy.settings.checks.external.command.is_none() {
+        missing("a program", "write `external-check command PROGRAM`");
+    }
+}
+
+fn checks(proxy: &ProxyConfig, config: &Config, remarks: &mut Diagnostics) {
     let rules = &proxy.settings.checks;
     for (is_there, kind, what, option) in [
         (!rules.tcp_rules.is_empty(), CheckKind::Script, "tcp-check", "option tcp-check"),
@@ -217,6 +224,7 @@ fn checks(proxy: &ProxyConfig, remarks: &mut Diagnostics) {
             remarks.push(proxy.place.mark(Diagnostic::warning("rules-not-used", message)));
         }
     }
+    external_checks(proxy, config, remarks);
     for server in &proxy.servers {
         let address = server.options.check_address.as_ref().unwrap_or(&server.address);
         let has_port = server.options.check_port.is_some()
@@ -282,18 +290,28 @@ fn speaks_amqp(proxy: &ProxyConfig, config: &Config) -> bool {
 /// Names in the configuration that this host cannot turn into an address now, as warnings: the
 /// servers concerned start as down and are looked up again.
 pub fn unresolved_names(config: &Config) -> Diagnostics {
+    let mut names = Names::default();
+    let servers = config.proxies.iter().flat_map(|proxy| &proxy.servers);
+    without_address(servers.filter(|server| server.first_address(&mut names).is_none()))
+}
+
+/// Warnings about servers without an address that need one, one for each line of the configuration.
+pub fn without_address<'a>(servers: impl Iterator<Item = &'a ServerConfig>) -> Diagnostics {
     let mut remarks = Diagnostics::new();
-    for server in config.proxies.iter().flat_map(|proxy| &proxy.servers) {
-        if server.address.resolve().is_err() {
-            remarks.push(no_address(server));
+    let mut last: Option<&Place> = None;
+    for server in servers.filter(|server| server.needs_address()) {
+        // A template says it once for all of its servers.
+        if server.template.is_some() && last == Some(&server.place) {
+            continue;
         }
+        last = Some(&server.place);
+        remarks.push(no_address(server));
     }
     remarks
 }
 
 /// A server whose name has no address now.
-#[must_use]
-pub fn no_address(server: &ServerConfig) -> Diagnostic {
+fn no_address(server: &ServerConfig) -> Diagnostic {
     let message = format!("`{}` cannot be turned into an address now", server.address);
     server
         .place

@@ -12,6 +12,7 @@ use super::*;
 use crate::check::{CheckReport, CheckStatus, carry_out};
 use crate::handover::Inherited;
 use crate::server::{Order, Server};
+use crate::testing::{named, nobody};
 use crate::workers;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +61,9 @@ impl Proxy {
         )
         .await;
         match prepared {
-            Ok(prepared) => apply(&self.process, &mut self.running, prepared, &self.first).unwrap(),
+            Ok(prepared) => {
+                apply(&self.process, &mut self.running, &self.keeper, prepared, &self.first).unwrap()
+            }
             Err(failure) => refuse(&failure),
         }
     }
@@ -73,27 +76,6 @@ impl Proxy {
         self.shutdown.stop(Stop::Now);
         self.running.join().await;
     }
-}
-
-/// A server that says its name and then echoes.
-async fn named(name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                stream.write_all(name.as_bytes()).await?;
-                let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await
-            });
-        }
-    });
-    address
-}
-
-/// A port that is free at the moment.
-async fn port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 async fn read(stream: &mut TcpStream) -> String {
@@ -116,7 +98,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn unchanged_servers_keep_health_counters_weight_orders_and_sessions() {
-    let (a, bind) = (named("A").await, port().await);
+    let (a, bind) = (named("A").await, nobody().await);
     let text = |more: &str| {
         format!(
             "{}listen l\n bind {bind}\n server a {a} check inter 1h\n server b {a} check inter 1h\n{more}",
@@ -157,7 +139,7 @@ async fn unchanged_servers_keep_health_counters_weight_orders_and_sessions() {
 
 #[tokio::test]
 async fn another_address_means_another_server_to_checks_and_clients() {
-    let (a, b, bind) = (named("A").await, named("B").await, port().await);
+    let (a, b, bind) = (named("A").await, named("B").await, nobody().await);
     let text = |server: SocketAddr| {
         format!("{}listen l\n bind {bind}\n server s {server} check inter 1h\n", head(""))
     };
@@ -178,7 +160,7 @@ async fn another_address_means_another_server_to_checks_and_clients() {
 
 #[tokio::test]
 async fn a_bad_file_changes_nothing_and_says_where() {
-    let (a, bind) = (named("A").await, port().await);
+    let (a, bind) = (named("A").await, nobody().await);
     let text = format!("{}listen l\n bind {bind}\n server a {a}\n", head(""));
     let mut proxy = Proxy::start(&text);
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -197,7 +179,7 @@ async fn a_bad_file_changes_nothing_and_says_where() {
 #[tokio::test]
 async fn sections_and_listeners_come_and_go() {
     let (a, b) = (named("A").await, named("B").await);
-    let (one, two) = (port().await, port().await);
+    let (one, two) = (nobody().await, nobody().await);
     let first = format!("{}listen l\n bind {one}\n server a {a}\n", head(" maxconn 100"));
     let mut proxy = Proxy::start(&first);
     let mut old = TcpStream::connect(one).await.unwrap();
@@ -222,7 +204,7 @@ async fn sections_and_listeners_come_and_go() {
 
 #[tokio::test]
 async fn who_waits_for_a_place_gets_it_after_a_reload() {
-    let (a, bind) = (named("A").await, port().await);
+    let (a, bind) = (named("A").await, nobody().await);
     let text = |limit: u32| format!("{}listen l\n bind {bind}\n server a {a} maxconn {limit}\n", head(""));
     let mut proxy = Proxy::start(&text(1));
     let mut first = TcpStream::connect(bind).await.unwrap();
@@ -237,7 +219,7 @@ async fn who_waits_for_a_place_gets_it_after_a_reload() {
 
 #[tokio::test]
 async fn settings_of_the_start_stay_and_are_named() {
-    let bind = port().await;
+    let bind = nobody().await;
     let text = |global: &str| format!("{}listen l\n bind {bind}\n server a 127.0.0.1:1\n", head(global));
     let mut proxy = Proxy::start(&text(""));
     let report = proxy.reload(&text(" chroot /var/empty\n user nobody")).await;
@@ -250,7 +232,7 @@ async fn settings_of_the_start_stay_and_are_named() {
 
 #[tokio::test]
 async fn frontends_shrink_and_grow() {
-    let (a, bind) = (named("A").await, port().await);
+    let (a, bind) = (named("A").await, nobody().await);
     let text = |limit: u32| format!("{}listen l\n bind {bind}\n maxconn {limit}\n server a {a}\n", head(""));
     let mut proxy = Proxy::start(&text(2));
     let mut held = Vec::new();
@@ -273,7 +255,7 @@ async fn frontends_shrink_and_grow() {
 
 #[tokio::test]
 async fn a_reload_does_not_undo_what_an_operator_did_while_it_was_prepared() {
-    let (a, bind) = (named("A").await, port().await);
+    let (a, bind) = (named("A").await, nobody().await);
     let mut proxy = Proxy::start(&format!("{}listen l\n bind {bind}\n server a {a}\n", head("")));
     let process = proxy.process.clone();
     let keys: Vec<_> = proxy.running.listeners.all.iter().map(|listener| listener.key.clone()).collect();
@@ -286,7 +268,75 @@ async fn a_reload_does_not_undo_what_an_operator_did_while_it_was_prepared() {
     config.name = "c".to_owned();
     backend.add_server(config, Instant::now()).unwrap();
     process.control.servers_changed();
-    assert!(apply(&process, &mut proxy.running, prepared, &proxy.first).is_none());
+    assert!(apply(&process, &mut proxy.running, &proxy.keeper, prepared, &proxy.first).is_none());
     assert!(backend.server("c").is_some());
+    proxy.stop().await;
+}
+
+/// A certificate that signed itself and its key, in one file.
+fn certificate(path: &std::path::Path) {
+    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    std::fs::write(path, made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_changed_on_disk_is_shown_after_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (server, bind) = (named("S").await, nobody().await);
+    certificate(&path("first.pem"));
+    certificate(&path("second.pem"));
+    std::fs::copy(path("first.pem"), path("used.pem")).unwrap();
+    let inner = format!(
+        "{}listen l\n bind {bind} ssl crt {}\n server s {server}\n",
+        head(""),
+        path("used.pem").display()
+    );
+    let mut inner_proxy = Proxy::start(&inner);
+    // Two that trust one certificate each.
+    let (trusts_first, trusts_second) = (nobody().await, nobody().await);
+    let outer = Proxy::start(&format!(
+        "{}listen f\n bind {trusts_first}\n retries 0\n server s {bind} ssl verify required ca-file {}\n\
+         listen s\n bind {trusts_second}\n retries 0\n server s {bind} ssl verify required ca-file {}\n",
+        head(""),
+        path("first.pem").display(),
+        path("second.pem").display()
+    ));
+    let trusted = async |address| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
+        matches!(read, Ok(1))
+    };
+    assert!(trusted(trusts_first).await && !trusted(trusts_second).await);
+    std::fs::copy(path("second.pem"), path("used.pem")).unwrap();
+    // Not before somebody asks for it.
+    assert!(trusted(trusts_first).await);
+    assert!(inner_proxy.reload(&inner).await.accepted);
+    assert!(!trusted(trusts_first).await && trusted(trusts_second).await);
+    // One that cannot be read changes nothing.
+    std::fs::write(path("used.pem"), "no certificate").unwrap();
+    assert!(!inner_proxy.reload(&inner).await.accepted);
+    assert!(trusted(trusts_second).await);
+    inner_proxy.stop().await;
+    outer.stop().await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_a_reload_removes_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, keep) = (named("S").await, nobody().await);
+    let path = |name: &str| folder.path().join(name);
+    let text = |names: &[&str]| {
+        let binds: String =
+            names.iter().map(|name| format!(" bind unix@{}\n", path(name).display())).collect();
+        format!("{}listen l\n bind {keep}\n{binds} server s {server}\n", head(""))
+    };
+    let mut proxy = Proxy::start(&text(&["one", "two"]));
+    // Somebody else has put a socket of his own in the place of the second.
+    std::fs::remove_file(path("two")).unwrap();
+    let _theirs = tokio::net::UnixListener::bind(path("two")).unwrap();
+    assert!(proxy.reload(&text(&["three"])).await.accepted);
+    until("the file to go", || !path("one").exists()).await;
+    assert!(path("two").exists() && path("three").exists());
     proxy.stop().await;
 }

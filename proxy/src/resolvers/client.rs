@@ -4,11 +4,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::counters::{self, Asked};
 use super::message::{Answer, Kind, question, read};
 use crate::config::sections::{Nameserver, Resolvers};
 
@@ -23,7 +25,8 @@ pub(super) struct Told {
 }
 
 /// The name servers of a section, those of the system included where it wants them.
-pub(super) fn nameservers(section: &Resolvers) -> Vec<Nameserver> {
+#[must_use]
+pub fn nameservers(section: &Resolvers) -> Vec<Nameserver> {
     let mut all = section.nameservers.clone();
     if section.parse_resolv_conf {
         let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
@@ -51,8 +54,10 @@ pub(super) async fn ask(section: &Resolvers, servers: &[Nameserver], name: &str,
         for server in servers {
             let (server, name) = (server.clone(), name.to_owned());
             let (limit, payload) = (section.timeout_retry, section.accepted_payload_size);
+            let counted = counters::of(&section.name, &server.name);
             asked.spawn(async move {
-                let answer = ask_one(&server, &name, kind, limit, payload).await;
+                let answer = ask_one(&server, &name, kind, limit, payload, &counted).await;
+                counted.answered(&answer);
                 Told { answer, by: server.name }
             });
         }
@@ -85,9 +90,17 @@ fn rank(answer: &Answer) -> u8 {
     }
 }
 
-async fn ask_one(server: &Nameserver, name: &str, kind: Kind, limit: Duration, payload: u16) -> Answer {
+async fn ask_one(
+    server: &Nameserver,
+    name: &str,
+    kind: Kind,
+    limit: Duration,
+    payload: u16,
+    counted: &Asked,
+) -> Answer {
     let number = u16::try_from(RandomState::new().hash_one(0u8) & 0xffff).unwrap_or(0);
     let Some(bytes) = question(number, name, kind, payload) else { return Answer::Other };
+    counted.sent.fetch_add(1, Relaxed);
     let talk = async {
         if !server.tcp {
             match over_udp(server.address, &bytes, number, name, kind).await? {
@@ -101,6 +114,7 @@ async fn ask_one(server: &Nameserver, name: &str, kind: Kind, limit: Duration, p
         Ok(Ok(answer)) => answer,
         // Nobody listens there: as silence, another try may find somebody.
         Ok(Err(error)) => {
+            counted.send_errors.fetch_add(1, Relaxed);
             tracing::debug!(nameserver = %server.address, name, %error, "cannot ask");
             Answer::Timeout
         }

@@ -6,8 +6,11 @@
 
 pub mod assign;
 mod client;
+pub mod counters;
 pub mod hold;
 pub mod message;
+
+pub use self::client::nameservers;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -71,7 +74,7 @@ pub(crate) fn followers(sections: &[Resolvers], backends: &[Arc<Backend>]) -> Ve
                 tracing::warn!(section, backend = %backend.name, "no such resolvers section");
                 continue;
             };
-            let nameservers = client::nameservers(&section);
+            let nameservers = nameservers(&section);
             all.push(Follower { backend: backend.clone(), servers, name, section, nameservers });
         }
     }

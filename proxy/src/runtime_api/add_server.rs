@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Answer, Cli, Reply};
 use crate::config::haproxy_cfg::one_server;
-use crate::config::{Level, Place, ServerConfig};
+use crate::config::{Level, Place, ServerConfig, added};
 
 /// Servers of one backend at most, those of the file included.
 const MAX_SERVERS: usize = 10_000;
@@ -33,12 +33,14 @@ pub(super) fn add(cli: &mut Cli, words: &[&str]) -> Answer {
     }
     let id = (1..).find(|id| present.iter().all(|server| server.config().id != *id)).unwrap_or(u32::MAX);
     drop(present);
-    let config =
-        ServerConfig { name: name.to_owned(), id, address, options, template: None, place: Place::default() };
+    let file = cli.process.global().runtime_servers_file.clone();
+    let line = format!("{}/{name} {}", backend.name, text.join(" "));
+    let place = file.map_or_else(Place::default, |file| added::place(&file, &line));
+    let config = ServerConfig { name: name.to_owned(), id, address, options, template: None, place };
     match backend.add_server(config, Instant::now()) {
         Some(_) => {
             cli.process.control.servers_changed();
-            Ok(Reply::info("New server registered.\n"))
+            Ok(remembered(cli, "New server registered.\n"))
         }
         None => Err(Reply::error("Already exists a server with the same name in backend.\n")),
     }
@@ -64,5 +66,25 @@ pub(super) fn delete(cli: &mut Cli, words: &[&str]) -> Answer {
         return Err(Reply::error("No such server."));
     }
     cli.process.control.servers_changed();
-    Ok(Reply::info("Server deleted."))
+    Ok(remembered(cli, "Server deleted."))
+}
+
+/// The answer, once it is written down which servers were added, where the configuration wants that.
+fn remembered(cli: &Cli, text: &'static str) -> Reply {
+    if cli.process.global().runtime_servers_file.is_none() {
+        return Reply::info(text);
+    }
+    let control = cli.process.control.clone();
+    Reply::Later(Box::pin(async move {
+        let report = control.remember().await;
+        if report.accepted {
+            Reply::info(text)
+        } else {
+            Reply::warning(format!(
+                "{}\nIt will not be so after a reload: {}.\n",
+                text.trim_end(),
+                report.text
+            ))
+        }
+    }))
 }

@@ -150,6 +150,7 @@ const COMMANDS: &[Command] = &[
         "weight of a server (set server does more)",
         set_server::weight,
     ),
+    c(&["show", "acl"], "show acl [id]", "tests of rules, or the values of one", show::acl),
     c(&["show", "activity"], "show activity", "work of each thread", show::activity),
     c(&["show", "backend"], "show backend", "names of all backends", show::backend),
     c(&["show", "cli", "level"], "show cli level", "rights of this connection", show::cli_level),
@@ -158,6 +159,7 @@ const COMMANDS: &[Command] = &[
     c(&["show", "errors"], "show errors [<px>] [request|response]", "captured protocol errors", show::errors),
     c(&["show", "fd"], "show fd [num]", "open file descriptors", show::descriptors),
     c(&["show", "info"], "show info [desc|json|typed|float]*", "what the process says of itself", stat::info),
+    c(&["show", "map"], "show map [id]", "maps", show::map),
     c(&["show", "peers"], "show peers [dict|-] [section]", "connections to peers", show::peers),
     c(&["show", "pools"], "show pools", "memory in use", show::pools),
     c(&["show", "resolvers"], "show resolvers [id]", "counters of name servers", show::resolvers),
@@ -175,6 +177,7 @@ const COMMANDS: &[Command] = &[
         server_states::states,
     ),
     c(&["show", "sess"], "show sess [id|all]", "the sessions, or everything about one", sessions::show),
+    c(&["show", "ssl", "cert"], "show ssl cert [<certfile>]", "files of certificates", show::certificates),
     c(&["show", "startup-logs"], "show startup-logs", "what was said at the start", show::startup_logs),
     c(
         &["show", "stat"],
@@ -183,6 +186,7 @@ const COMMANDS: &[Command] = &[
         stat::statistics,
     ),
     c(&["show", "table"], "show table <table> [<filter>]*", "stick tables", show::table),
+    c(&["show", "tasks"], "show tasks", "tasks at work", show::tasks),
     c(&["show", "threads"], "show threads", "threads of the process", show::threads),
     c(&["show", "version"], "show version", "version of the process", show::version),
     c(

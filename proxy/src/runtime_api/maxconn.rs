@@ -58,10 +58,16 @@ pub(super) fn rate_limit(cli: &mut Cli, words: &[&str]) -> Answer {
         return Err(unknown_limit());
     }
     let value = words.get(2).ok_or_else(|| Reply::error("Expects an integer value.\n"))?;
-    match leading_number(value) {
-        0 => Ok(Reply::done()),
-        _ => Err(Reply::error(format!("This proxy does not limit the rate of {setting}.\n"))),
+    let limit = Some(leading_number(value)).filter(|limit| *limit > 0);
+    let paces = &cli.process.paces;
+    match *setting {
+        "connections" => paces.connections.set_limit(limit),
+        "sessions" => paces.sessions.set_limit(limit),
+        "ssl-sessions" => paces.tls.set_limit(limit),
+        // Nothing is compressed.
+        _ => {}
     }
+    Ok(Reply::done())
 }
 
 fn unknown_limit() -> Reply {

@@ -21,11 +21,14 @@ use std::time::Duration;
 
 use daemon::shutdown::ShutdownToken;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, watch};
 
-pub use self::socket::{Socket, bind};
+pub(crate) use self::server_states::{HEAD, state_line};
+pub use self::socket::{Wanted, bind, bind_new};
 use crate::backend::Backend;
-use crate::config::Level;
+use crate::config::{Level, StatsSocket};
+use crate::keeper::Keeper;
+use crate::local_socket::SocketFile;
 use crate::private;
 use crate::process::Process;
 use crate::server::Server;
@@ -90,45 +93,124 @@ impl Reply {
 /// What a command says when it cannot be carried out; becomes the answer.
 type Answer = Result<Reply, Reply>;
 
-/// Serves all sockets until an immediate stop: during a soft stop one can still look.
-pub async fn serve(process: Arc<Process>, sockets: Vec<Socket>, stop: ShutdownToken) {
+/// Serves all sockets until an immediate stop: during a soft stop one can still look. What comes from `changes` takes the
+/// place of the sockets before; connections to those that are gone stay.
+pub async fn serve(
+    process: Arc<Process>,
+    sockets: Vec<Wanted>,
+    mut changes: mpsc::UnboundedReceiver<Vec<Wanted>>,
+    keeper: Keeper,
+    mut stop: ShutdownToken,
+) {
     let most = process.global().stats_maxconn.max(1);
     let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(10)));
     let mut tasks = tokio::task::JoinSet::new();
-    for socket in sockets {
+    let mut open: Vec<Open> = Vec::new();
+    let mut wanted = Some(sockets);
+    loop {
+        if let Some(wanted) = wanted.take() {
+            let before = std::mem::take(&mut open);
+            open = replace(&process, wanted, before, &places, &stop, &keeper, &mut tasks);
+        }
+        tokio::select! {
+            Some(changed) = changes.recv() => wanted = Some(changed),
+            Some(_) = tasks.join_next() => {}
+            () = stop.forced() => return,
+        }
+    }
+}
+
+/// A socket at work.
+struct Open {
+    config: StatsSocket,
+    /// What its next users may do.
+    rights: watch::Sender<Rights>,
+    file: Option<SocketFile>,
+}
+
+/// What the users of a socket may do.
+#[derive(Debug, Clone, Copy)]
+struct Rights {
+    level: Level,
+    /// `expose-fd listeners`.
+    hands_out: bool,
+}
+
+impl Rights {
+    fn of(config: &StatsSocket) -> Self {
+        Self { level: config.level, hands_out: config.expose_fd }
+    }
+}
+
+/// Begins to accept from new sockets, keeps those that were there, and ends the others.
+fn replace(
+    process: &Arc<Process>,
+    wanted: Vec<Wanted>,
+    mut before: Vec<Open>,
+    places: &Arc<Semaphore>,
+    stop: &ShutdownToken,
+    keeper: &Keeper,
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> Vec<Open> {
+    let mut open = Vec::new();
+    for Wanted { config, opened } in wanted {
+        let Some(socket) = opened else {
+            let Some(at) = before.iter().position(|open| socket::is_same(&open.config, &config)) else {
+                continue;
+            };
+            let kept = before.swap_remove(at);
+            kept.rights.send_replace(Rights::of(&config));
+            open.push(Open { config, ..kept });
+            continue;
+        };
         match socket.register() {
             Ok(socket) => {
-                tasks.spawn(accept(process.clone(), socket, places.clone(), stop.clone()));
+                let (rights, receiver) = watch::channel(Rights::of(&config));
+                open.push(Open { config, rights, file: socket.file.clone() });
+                tasks.spawn(accept(process.clone(), socket, receiver, places.clone(), stop.clone()));
             }
             Err(error) => tracing::error!(%error, "cannot register a stats socket"),
         }
     }
-    while tasks.join_next().await.is_some() {}
+    // Those that are left end with their senders.
+    let files: Vec<SocketFile> = before.into_iter().filter_map(|gone| gone.file).collect();
+    if !files.is_empty() {
+        keeper.later(move || files.iter().for_each(SocketFile::remove));
+    }
+    open
 }
 
 async fn accept(
     process: Arc<Process>,
     socket: socket::Registered,
+    mut rights: watch::Receiver<Rights>,
     places: Arc<Semaphore>,
     mut stop: ShutdownToken,
 ) {
     let mut connections = tokio::task::JoinSet::new();
-    loop {
+    let mut socket = Some(socket);
+    while let Some(open) = &socket {
         let accepted = tokio::select! {
-            accepted = next(&socket, &places) => accepted,
+            accepted = next(open, &places) => accepted,
+            changed = rights.changed() => {
+                if changed.is_err() {
+                    socket = None;
+                }
+                continue;
+            }
             Some(_) = connections.join_next() => continue,
             () = stop.forced() => return,
         };
         match accepted {
             Ok((stream, place)) => {
+                let Rights { level, hands_out } = *rights.borrow();
                 let cli = Cli {
-                    level: socket.level,
+                    level,
                     interactive: false,
                     timeout: Some(process.global().stats_timeout),
                     severity: Severity::None,
                     process: process.clone(),
                 };
-                let hands_out = socket.hands_out;
                 connections.spawn(async move {
                     cli.begin(stream, hands_out).await;
                     drop(place);
@@ -139,6 +221,10 @@ async fn accept(
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        () = stop.forced() => {}
     }
 }
 
@@ -184,22 +270,16 @@ impl Cli {
             if !matches!(read, Ok(true)) {
                 break;
             }
-            let Some(answer) = self.line(&String::from_utf8_lossy(&line)).await else { break };
-            if self.send(&mut stream, answer.as_bytes()).await.is_err() || !self.interactive {
+            let text = String::from_utf8_lossy(&line);
+            if !matches!(self.line(&text, stream.get_mut()).await, Ok(true)) || !self.interactive {
                 break;
             }
         }
-        let _ = self.send(&mut stream, b"").await;
         let _ = tokio::time::timeout(Duration::from_secs(1), stream.get_mut().shutdown()).await;
     }
 
     /// A reader that does not read is given up after the same silence.
-    async fn send(
-        &self,
-        stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>,
-        bytes: &[u8],
-    ) -> std::io::Result<()> {
-        let stream = stream.get_mut();
+    async fn send(&self, stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
         for part in bytes.chunks(16 * 1024) {
             let write = stream.write_all(part);
             match self.timeout {
@@ -212,32 +292,35 @@ impl Cli {
         stream.flush().await
     }
 
-    /// Carries one line out. `None` ends the connection.
-    async fn line(&mut self, line: &str) -> Option<String> {
-        let mut out = String::new();
+    /// Carries one line out and sends each answer before the next command. `false` ends the connection.
+    async fn line(&mut self, line: &str, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<bool> {
         for part in words::commands(line) {
-            let words = words::words(&part);
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let mut reply = command::run(self, &words).unwrap_or_else(|error| error);
-            // A reply that takes a while gives one that does not.
-            while let Reply::Later(waiting) = reply {
-                reply = waiting.await;
-            }
-            match reply {
-                Reply::Quit => return None,
-                Reply::Text(text) => out.push_str(&text),
-                Reply::Message(level, text) => {
-                    out.push_str(&self.severity.before(level));
-                    out.push_str(&text);
-                }
-                Reply::Later(_) => {}
-            }
-            out.push('\n');
-            if self.interactive {
-                out.push_str("> ");
-            }
+            let Some(answer) = self.command(&part).await else { return Ok(false) };
+            self.send(stream, answer.as_bytes()).await?;
             // A long line must not keep checks and other clients waiting.
             tokio::task::yield_now().await;
+        }
+        Ok(true)
+    }
+
+    /// Carries one command out. `None` ends the connection.
+    async fn command(&mut self, text: &str) -> Option<String> {
+        let words = words::words(text);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut reply = command::run(self, &words).unwrap_or_else(|error| error);
+        // A reply that takes a while gives one that does not.
+        while let Reply::Later(waiting) = reply {
+            reply = waiting.await;
+        }
+        let mut out = match reply {
+            Reply::Quit => return None,
+            Reply::Text(text) => text,
+            Reply::Message(level, text) => self.severity.before(level) + &text,
+            Reply::Later(_) => String::new(),
+        };
+        out.push('\n');
+        if self.interactive {
+            out.push_str("> ");
         }
         Some(out)
     }

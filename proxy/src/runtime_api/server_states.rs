@@ -14,7 +14,7 @@ use crate::config::address::Host;
 use crate::server::Server;
 
 /// Version and names of the columns.
-pub(super) const HEAD: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
+pub(crate) const HEAD: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
     srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
     srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port \
     srv_check_addr srv_agent_addr srv_agent_port\n";
@@ -74,7 +74,7 @@ fn for_each(
 }
 
 /// One server in 25 columns.
-pub(super) fn state_line(id: u32, backend: &Backend, server: &Server, now: Instant) -> String {
+pub(crate) fn state_line(id: u32, backend: &Backend, server: &Server, now: Instant) -> String {
     let config = server.config();
     let options = &config.options;
     let condition = server.condition();
@@ -97,7 +97,7 @@ pub(super) fn state_line(id: u32, backend: &Backend, server: &Server, now: Insta
         now.saturating_duration_since(condition.changed).as_secs(),
         status_number(check.status),
         result_number(check.status),
-        condition.health.value(),
+        health(server),
         check_state(options.check, condition.checking, condition.is_in_maintenance(), condition.in_progress),
         agent_state(&condition, options.agent.check),
         address.map_or(0, |address| address.port()),
@@ -107,6 +107,11 @@ pub(super) fn state_line(id: u32, backend: &Backend, server: &Server, now: Insta
         options.agent.address.as_deref().unwrap_or("-"),
         options.agent.port.unwrap_or(0),
     )
+}
+
+/// The number of its own health, whomever it tracks; HAProxy begins anew after a maintenance.
+fn health(server: &Server) -> u32 {
+    server.look(|own| if own.is_in_maintenance() { 0 } else { own.health.value() })
 }
 
 /// A host as text.

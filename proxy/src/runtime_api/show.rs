@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Answer, Cli, Reply, Severity};
+use crate::config::show::test as show_test;
 use crate::config::{Level, duration};
+use crate::resolvers;
 use crate::stats::info;
 use crate::tcplog::Accepted;
 
@@ -131,10 +133,98 @@ pub(super) fn pools(cli: &mut Cli, _words: &[&str]) -> Answer {
 
 /// `show resolvers [id]`
 pub(super) fn resolvers(cli: &mut Cli, words: &[&str]) -> Answer {
-    let _ = cli;
+    let sections = cli.process.resolvers();
+    let wanted = words.first();
+    let shown: Vec<String> = sections
+        .iter()
+        .filter(|section| wanted.is_none_or(|name| *name == section.name))
+        .map(|section| resolvers::counters::show(section, &resolvers::nameservers(section)))
+        .collect();
+    if shown.is_empty() && wanted.is_some() {
+        return Err(Reply::error("Can't find that resolvers section\n"));
+    }
+    Ok(Reply::text(shown.concat()))
+}
+
+/// `show map [map]`: there are no files of maps.
+pub(super) fn map(_cli: &mut Cli, words: &[&str]) -> Answer {
     match words.first() {
-        Some(_) => Err(Reply::error("Can't find that resolvers section\n")),
-        None => Ok(Reply::done()),
+        Some(_) => Err(Reply::error("Unknown map identifier. Please use #<id> or <file>.\n")),
+        None => Ok(Reply::text("# id (file) description\n")),
+    }
+}
+
+/// `show acl [acl]`: the tests of all sections; their values are those of the file.
+pub(super) fn acl(cli: &mut Cli, words: &[&str]) -> Answer {
+    let mut found = Vec::new();
+    for section in cli.process.sections().iter() {
+        let config = &section.config;
+        let rules = config.client_rules.iter().map(|rule| (&rule.condition, &rule.place));
+        let rules = rules.chain(config.backend_rules.iter().map(|rule| (&rule.condition, &rule.place)));
+        let rules = rules.chain(config.server_rules.iter().map(|rule| (&rule.condition, &rule.place)));
+        let anonymous = rules.flat_map(|(condition, place)| {
+            let terms = condition.groups.iter().flatten().filter(|term| term.name.is_none());
+            terms.flat_map(|term| &term.tests).map(move |test| (test, place.clone()))
+        });
+        let named = config.acls.iter().flat_map(|acl| &acl.tests).map(|test| (test, config.place.clone()));
+        found.extend(named.chain(anonymous).map(|(test, place)| (show_test(test), place)));
+    }
+    if let Some(wanted) = words.first() {
+        let at = wanted.strip_prefix('#').and_then(|id| id.parse::<usize>().ok());
+        let (text, _) = at
+            .and_then(|at| found.get(at))
+            .ok_or_else(|| Reply::error("Unknown ACL identifier. Please use #<id> or <file>.\n"))?;
+        let values = text.split_whitespace().skip(1).filter(|word| !word.starts_with('-')).enumerate();
+        let lines = values.map(|(at, value)| format!("{at:#x} {value}\n"));
+        return Ok(Reply::text(lines.collect::<String>()));
+    }
+    let mut out = "# id (file) description\n".to_owned();
+    for (at, (text, place)) in found.iter().enumerate() {
+        let name = text.split_whitespace().next().unwrap_or_default();
+        let entries = text.split_whitespace().skip(1).filter(|word| !word.starts_with('-')).count();
+        let _ = writeln!(
+            out,
+            "{at} () acl '{name}' file '{}' line {}. curr_ver=0 next_ver=0 entry_cnt={entries}",
+            place.file, place.line
+        );
+    }
+    Ok(Reply::text(out))
+}
+
+/// `show tasks`: those of sessions and of the control thread; HAProxy counts them by function.
+pub(super) fn tasks(cli: &mut Cli, _words: &[&str]) -> Answer {
+    let items = info::items(&cli.process, false);
+    let count = info::find(&items, "Tasks").map_or(0, |item| item.value.number());
+    Ok(Reply::text(format!(
+        "Running tasks: {count} ({} threads)\n  function                     places     %    lat_tot   lat_avg\n",
+        cli.process.threads
+    )))
+}
+
+/// `show ssl cert`: the files that bind lines name, in their order.
+pub(super) fn certificates(cli: &mut Cli, words: &[&str]) -> Answer {
+    cli.need(Level::Operator)?;
+    let sections = cli.process.sections();
+    let binds = sections.iter().flat_map(|section| &section.config.binds);
+    let mut files: Vec<String> = binds
+        .filter_map(|bind| bind.tls.as_ref())
+        .flat_map(|tls| tls.crt.iter().chain(&tls.crt_list))
+        .map(|file| file.display().to_string())
+        .collect();
+    files.sort();
+    files.dedup();
+    match words.first() {
+        None if files.is_empty() => Ok(Reply::done()),
+        None => {
+            let list: String = files.iter().map(|file| format!("{file}\n")).collect();
+            Ok(Reply::text(format!("# filename\n{list}")))
+        }
+        Some(wanted) if files.iter().any(|file| file == wanted) => {
+            Ok(Reply::text(format!("Filename: {wanted}\nStatus: Used\n")))
+        }
+        Some(_) => {
+            Err(Reply::error("Can't display the certificate: Not found or the certificate is a bundle!\n"))
+        }
     }
 }
 

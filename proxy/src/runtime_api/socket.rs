@@ -1,7 +1,6 @@
 //! The sockets themselves: opened before privileges are given up, unix sockets with their owner and rights.
 
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,16 +10,30 @@ use daemon::run::Failure;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::config::{BindAddress, Global, Level, StatsSocket, UnixSocket};
+use crate::config::{BindAddress, Global, StatsSocket, UnixSocket};
 use crate::handover;
+use crate::local_socket::{self, SocketFile};
+
+/// Connections that wait to be accepted, at most.
+const BACKLOG: u32 = 128;
 
 /// An opened stats socket.
 #[derive(Debug)]
-pub struct Socket {
-    level: Level,
-    /// `expose-fd listeners`.
-    hands_out: bool,
+pub(super) struct Socket {
     listener: Listener,
+    file: Option<SocketFile>,
+}
+
+/// A socket that a configuration wants, opened where there was none yet.
+#[derive(Debug)]
+pub struct Wanted {
+    pub(super) config: StatsSocket,
+    pub(super) opened: Option<Socket>,
+}
+
+/// Whether two lines mean the same socket; what its users may do can change while it is open.
+pub(super) fn is_same(a: &StatsSocket, b: &StatsSocket) -> bool {
+    (&a.bind.address, &a.bind.interface, &a.bind.unix) == (&b.bind.address, &b.bind.interface, &b.bind.unix)
 }
 
 #[derive(Debug)]
@@ -32,8 +45,7 @@ enum Listener {
 /// A stats socket known to the reactor.
 #[derive(Debug)]
 pub(super) struct Registered {
-    pub(super) level: Level,
-    pub(super) hands_out: bool,
+    pub(super) file: Option<SocketFile>,
     listener: Waiting,
 }
 
@@ -54,8 +66,21 @@ pub(super) enum Stream {
 ///
 /// # Errors
 /// Says which one cannot be had and why.
-pub fn bind(global: &Global) -> Result<Vec<Socket>, Failure> {
-    global.stats_sockets.iter().map(|socket| open(socket, global)).collect()
+pub fn bind(global: &Global) -> Result<Vec<Wanted>, Failure> {
+    bind_new(global, &[])
+}
+
+/// Opens those that are not among the `present` ones.
+///
+/// # Errors
+/// Says which one cannot be had and why.
+pub fn bind_new(global: &Global, present: &[StatsSocket]) -> Result<Vec<Wanted>, Failure> {
+    let wanted = |config: &StatsSocket| {
+        let is_open = present.iter().any(|other| is_same(other, config));
+        let opened = if is_open { None } else { Some(open(config, global)?) };
+        Ok(Wanted { config: config.clone(), opened })
+    };
+    global.stats_sockets.iter().map(wanted).collect()
 }
 
 fn open(socket: &StatsSocket, global: &Global) -> Result<Socket, Failure> {
@@ -71,20 +96,13 @@ fn open(socket: &StatsSocket, global: &Global) -> Result<Socket, Failure> {
                 ListenOptions { interface: socket.bind.interface.clone(), ..ListenOptions::default() };
             Listener::Tcp(bind_tcp(*address, &options)?)
         }
-        BindAddress::Unix(path) => {
+        address => {
             let rights = merged(&socket.bind.unix, &global.unix_bind);
-            Listener::Unix(bind_unix(path, &rights).map_err(failed)?)
+            let listener = local_socket::open(address, &rights, BACKLOG).map_err(failed)?;
+            Listener::Unix(OwnedFd::from(listener).into())
         }
-        BindAddress::Abstract(name) => {
-            use std::os::linux::net::SocketAddrExt;
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name).map_err(failed)?;
-            let listener = std::os::unix::net::UnixListener::bind_addr(&address).map_err(failed)?;
-            listener.set_nonblocking(true).map_err(failed)?;
-            Listener::Unix(listener)
-        }
-        BindAddress::Fd(_) => return Err(failed(std::io::ErrorKind::Unsupported.into())),
     };
-    Ok(Socket { level: socket.level, hands_out: socket.expose_fd, listener })
+    Ok(Socket { listener, file: SocketFile::of(&socket.bind.address) })
 }
 
 /// What the line says, else what `unix-bind` says.
@@ -98,50 +116,6 @@ fn merged(own: &UnixSocket, default: &UnixSocket) -> UnixSocket {
     }
 }
 
-/// Opens a unix socket beside its place and moves it there: a process that is being replaced keeps its own socket
-/// until then, and nobody ever finds one with the wrong rights.
-fn bind_unix(path: &Path, rights: &UnixSocket) -> std::io::Result<std::os::unix::net::UnixListener> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let _ = std::fs::remove_file(&beside);
-    let listener = std::os::unix::net::UnixListener::bind(&beside)?;
-    let finished = finish_unix(&listener, &beside, path, rights);
-    if finished.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    finished.map(|()| listener)
-}
-
-fn finish_unix(
-    listener: &std::os::unix::net::UnixListener,
-    beside: &Path,
-    path: &Path,
-    rights: &UnixSocket,
-) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let unknown = |name: &str| std::io::Error::other(format!("`{name}` does not exist on this host"));
-    let uid = match (&rights.user, rights.uid) {
-        (Some(name), None) => {
-            Some(nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| unknown(name))?.uid.as_raw())
-        }
-        (_, uid) => uid,
-    };
-    let gid = match (&rights.group, rights.gid) {
-        (Some(name), None) => Some(
-            nix::unistd::Group::from_name(name).ok().flatten().ok_or_else(|| unknown(name))?.gid.as_raw(),
-        ),
-        (_, gid) => gid,
-    };
-    if uid.is_some() || gid.is_some() {
-        chown(beside, uid, gid)?;
-    }
-    if let Some(mode) = rights.mode {
-        std::fs::set_permissions(beside, std::fs::Permissions::from_mode(mode))?;
-    }
-    std::fs::rename(beside, path)
-}
-
 impl Socket {
     /// Registers it with the reactor of this thread.
     pub(super) fn register(self) -> std::io::Result<Registered> {
@@ -149,7 +123,7 @@ impl Socket {
             Listener::Unix(listener) => Waiting::Unix(tokio::net::UnixListener::from_std(listener)?),
             Listener::Tcp(listener) => Waiting::Tcp(tokio::net::TcpListener::from_std(listener)?),
         };
-        Ok(Registered { level: self.level, hands_out: self.hands_out, listener })
+        Ok(Registered { file: self.file, listener })
     }
 }
 

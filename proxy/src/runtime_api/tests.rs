@@ -44,6 +44,32 @@ fn cli(process: &Arc<Process>, level: Level) -> Cli {
     }
 }
 
+/// The answers to a line; none when it ends the connection.
+async fn say(cli: &mut Cli, text: &str) -> Option<String> {
+    let mut out = Vec::new();
+    cli.line(text, &mut out).await.unwrap().then(|| String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn a_command_waits_until_the_answers_before_it_are_taken() {
+    let process = process();
+    let (mut ours, mut theirs) = tokio::io::duplex(64);
+    let running = process.clone();
+    let task = tokio::spawn(async move {
+        let mut cli = cli(&running, Level::Admin);
+        cli.line("show info;set weight rabbit/A 3", &mut ours).await.unwrap()
+    });
+    let mut first = [0; 8];
+    theirs.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"Name: HA");
+    let weight = || process.backend("rabbit").unwrap().server("A").unwrap().weight();
+    assert_eq!(weight(), 10);
+    let mut rest = Vec::new();
+    theirs.read_to_end(&mut rest).await.unwrap();
+    assert!(task.await.unwrap());
+    assert_eq!(weight(), 3);
+}
+
 /// Every message as haproxy 2.6.12 gave it to the same command and a section like this.
 #[tokio::test]
 async fn messages_are_haproxys() {
@@ -118,9 +144,9 @@ async fn messages_are_haproxys() {
         ("set severity-output foo", "one of 'none', 'number', 'string' is a required argument\n\n"),
         ("show cli level;user;show cli level", "admin\n\n\nuser\n\n"),
     ] {
-        assert_eq!(cli.line(command).await.as_deref(), Some(answer), "{command}");
+        assert_eq!(say(&mut cli, command).await.as_deref(), Some(answer), "{command}");
     }
-    assert_eq!(cli.line("quit").await, None);
+    assert_eq!(say(&mut cli, "quit").await, None);
 }
 
 #[tokio::test]
@@ -130,16 +156,20 @@ async fn rights_are_needed_for_what_changes_things() {
     for command in ["set weight rabbit/A 1", "disable server a/b", "add server x/y 1", "set maxconn global 5"]
     {
         for level in [Level::User, Level::Operator] {
-            assert_eq!(cli(&process, level).line(command).await.as_deref(), Some(denied), "{command}");
+            assert_eq!(say(&mut cli(&process, level), command).await.as_deref(), Some(denied), "{command}");
         }
     }
     for command in ["show sess", "show env", "clear counters", "show errors", "operator", "show fd"] {
-        assert_eq!(cli(&process, Level::User).line(command).await.as_deref(), Some(denied), "{command}");
-        assert_ne!(cli(&process, Level::Operator).line(command).await.as_deref(), Some(denied), "{command}");
+        assert_eq!(say(&mut cli(&process, Level::User), command).await.as_deref(), Some(denied), "{command}");
+        assert_ne!(
+            say(&mut cli(&process, Level::Operator), command).await.as_deref(),
+            Some(denied),
+            "{command}"
+        );
     }
-    assert_eq!(cli(&process, Level::Operator).line("clear counters all").await.as_deref(), Some(denied));
+    assert_eq!(say(&mut cli(&process, Level::Operator), "clear counters all").await.as_deref(), Some(denied));
     assert_eq!(
-        cli(&process, Level::Admin).line("operator;set weight rabbit/A 1").await.as_deref(),
+        say(&mut cli(&process, Level::Admin), "operator;set weight rabbit/A 1").await.as_deref(),
         Some("\nPermission denied\n\n")
     );
 }
@@ -148,33 +178,33 @@ async fn rights_are_needed_for_what_changes_things() {
 async fn a_server_is_added_worked_on_and_deleted() {
     let process = process();
     let mut cli = cli(&process, Level::Admin);
-    let added = cli.line("add server dyn/d2 127.0.0.1:5675 weight 5 check").await.unwrap();
+    let added = say(&mut cli, "add server dyn/d2 127.0.0.1:5675 weight 5 check").await.unwrap();
     assert_eq!(added, "New server registered.\n\n");
     assert_eq!(
-        cli.line("add server dyn/d2 127.0.0.1:1").await.unwrap(),
+        say(&mut cli, "add server dyn/d2 127.0.0.1:1").await.unwrap(),
         "Already exists a server with the same name in backend.\n\n"
     );
-    let unknown = cli.line("add server dyn/d3 127.0.0.1:1 foo").await.unwrap();
+    let unknown = say(&mut cli, "add server dyn/d3 127.0.0.1:1 foo").await.unwrap();
     assert!(unknown.contains("foo"), "{unknown}");
-    let states = cli.line("show servers state dyn").await.unwrap();
+    let states = say(&mut cli, "show servers state dyn").await.unwrap();
     let line = states.lines().find(|line| line.contains(" d2 ")).unwrap();
     // Down, in maintenance by an order, with a check that is configured but does not run.
     assert!(line.starts_with("2 dyn 2 d2 127.0.0.1 0 1 5 5 "), "{line}");
-    assert_eq!(cli.line("enable server dyn/d2").await.unwrap(), "\n");
+    assert_eq!(say(&mut cli, "enable server dyn/d2").await.unwrap(), "\n");
     assert_eq!(
-        cli.line("del server dyn/d2").await.unwrap(),
+        say(&mut cli, "del server dyn/d2").await.unwrap(),
         "Only servers in maintenance mode can be deleted.\n"
     );
-    assert_eq!(cli.line("disable server dyn/d2").await.unwrap(), "\n");
-    assert_eq!(cli.line("del server dyn/d2").await.unwrap(), "Server deleted.\n");
-    assert_eq!(cli.line("del server dyn/d2").await.unwrap(), "No such server.\n");
+    assert_eq!(say(&mut cli, "disable server dyn/d2").await.unwrap(), "\n");
+    assert_eq!(say(&mut cli, "del server dyn/d2").await.unwrap(), "Server deleted.\n");
+    assert_eq!(say(&mut cli, "del server dyn/d2").await.unwrap(), "No such server.\n");
 }
 
 #[tokio::test]
 async fn rows_are_filtered_and_shown_in_every_form() {
     let mut cli = cli(&process(), Level::User);
     let mut names = async |command: &str| -> Vec<String> {
-        let text = cli.line(command).await.unwrap();
+        let text = say(&mut cli, command).await.unwrap();
         text.lines()
             .skip(1)
             .filter(|line| !line.is_empty())
@@ -188,20 +218,20 @@ async fn rows_are_filtered_and_shown_in_every_form() {
     assert_eq!(names("show stat dyn -1 -1").await, ["d1", "BACKEND"]);
     assert_eq!(names("show stat -1 1 -1").await, ["FRONTEND"]);
     assert_eq!(names("show stat 99 -1 -1").await, Vec::<String>::new());
-    let typed = cli.line("show stat 1 4 1 typed").await.unwrap();
+    let typed = say(&mut cli, "show stat 1 4 1 typed").await.unwrap();
     assert!(typed.starts_with("S.1.1.0.pxname.1:KNS:str:rabbit\nS.1.1.1.svname.1:KNS:str:A\n"), "{typed}");
-    let described = cli.line("show stat 1 4 1 typed desc").await.unwrap();
+    let described = say(&mut cli, "show stat 1 4 1 typed desc").await.unwrap();
     assert!(
         described.lines().next().unwrap().ends_with(":str:rabbit:\"Name of the section\""),
         "{described}"
     );
     for command in ["show stat json", "show info json", "show schema json"] {
-        let text = cli.line(command).await.unwrap();
+        let text = say(&mut cli, command).await.unwrap();
         assert!(serde_json::from_str::<serde_json::Value>(text.trim()).is_ok(), "{text}");
     }
-    let info = cli.line("show info typed").await.unwrap();
+    let info = say(&mut cli, "show info typed").await.unwrap();
     assert!(info.starts_with("0.Name.1:POS:str:HAProxy\n1.Version.1:POS:str:"), "{info}");
-    assert!(cli.line("show info float").await.unwrap().contains("Uptime_sec: 0."));
+    assert!(say(&mut cli, "show info float").await.unwrap().contains("Uptime_sec: 0."));
 }
 
 #[tokio::test]

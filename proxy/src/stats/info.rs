@@ -88,6 +88,11 @@ struct Facts {
     bytes_out: u64,
     bytes_out_rate: u64,
     cpu_waiting: u32,
+    connection_rate_limit: u32,
+    session_rate_limit: u32,
+    tls_rate_limit: u32,
+    tls_limit: u32,
+    tls_current: u32,
 }
 
 impl Facts {
@@ -125,6 +130,11 @@ impl Facts {
             bytes_out: measured.bytes_out,
             bytes_out_rate: measured.bytes_out_rate,
             cpu_waiting: measured.pending,
+            connection_rate_limit: process.paces.connections.limit(),
+            session_rate_limit: process.paces.sessions.limit(),
+            tls_rate_limit: process.paces.tls.limit(),
+            tls_limit: process.global().maxsslconn.unwrap_or(0),
+            tls_current: process.tls_places.used(),
         }
     }
 }
@@ -181,26 +191,44 @@ fn about_connections(facts: &Facts) -> Vec<Item> {
         item(17, "CurrConns", "MGP", Value::U32(facts.current), "Connections now"),
         item(18, "CumConns", "MCP", Value::U32(facts.total), "Connections since the start"),
         item(19, "CumReq", "MCP", Value::U32(facts.requests), "Requests since the start"),
-        item(20, "MaxSslConns", "MMP", Value::U32(0), "Limit of TLS connections, 0 for none"),
-        item(21, "CurrSslConns", "MGP", Value::U32(0), "TLS connections now"),
+        item(20, "MaxSslConns", "MMP", Value::U32(facts.tls_limit), "Limit of TLS connections, 0 for none"),
+        item(21, "CurrSslConns", "MGP", Value::U32(facts.tls_current), "TLS connections now"),
         item(22, "CumSslConns", "MCP", Value::U32(0), "TLS connections since the start"),
         item(23, "Maxpipes", "CLP", Value::U32(0), "Limit of pipes for splicing, 0 for none"),
         item(24, "PipesUsed", "MGP", Value::U32(0), "Pipes in use"),
         item(25, "PipesFree", "MGP", Value::U32(0), "Pipes kept for later"),
         item(26, "ConnRate", "MRP", Value::U32(facts.rate), "Connections in the last second"),
-        item(27, "ConnRateLimit", "CLP", Value::U32(0), "Limit of connections in a second, 0 for none"),
+        item(
+            27,
+            "ConnRateLimit",
+            "CLP",
+            Value::U32(facts.connection_rate_limit),
+            "Limit of connections in a second, 0 for none",
+        ),
         item(28, "MaxConnRate", "MMP", Value::U32(facts.rate_max), "Most connections in one second"),
         item(29, "SessRate", "MRP", Value::U32(facts.rate), "Sessions in the last second"),
-        item(30, "SessRateLimit", "CLP", Value::U32(0), "Limit of sessions in a second, 0 for none"),
+        item(
+            30,
+            "SessRateLimit",
+            "CLP",
+            Value::U32(facts.session_rate_limit),
+            "Limit of sessions in a second, 0 for none",
+        ),
         item(31, "MaxSessRate", "MRP", Value::U32(facts.rate_max), "Most sessions in one second"),
     ]
 }
 
-fn about_tls(_facts: &Facts) -> Vec<Item> {
+fn about_tls(facts: &Facts) -> Vec<Item> {
     let zero = || Value::U32(0);
     vec![
         item(32, "SslRate", "MRP", zero(), "TLS connections in the last second"),
-        item(33, "SslRateLimit", "CLP", zero(), "Limit of TLS connections in a second, 0 for none"),
+        item(
+            33,
+            "SslRateLimit",
+            "CLP",
+            Value::U32(facts.tls_rate_limit),
+            "Limit of TLS connections in a second, 0 for none",
+        ),
         item(34, "MaxSslRate", "MMP", zero(), "Most TLS connections in one second"),
         item(35, "SslFrontendKeyRate", "MGP", zero(), "TLS keys towards clients in the last second"),
         item(36, "SslFrontendMaxKeyRate", "MMP", zero(), "Most TLS keys towards clients in one second"),

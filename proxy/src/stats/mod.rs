@@ -13,26 +13,21 @@ mod orders;
 mod page;
 mod request;
 pub mod row;
+mod serve;
 pub mod typed;
 
 use std::fmt::Write;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use daemon::http::{self, HttpLimits, Method, Response, StatusCode, header};
-use daemon::shutdown::ShutdownToken;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use daemon::http::{self, Method, Response, StatusCode, header};
 
 use self::request::Options;
 use self::row::{Row, RowKind};
+pub use self::serve::{GREETING_LIMIT, Kitchen, serve};
 use crate::config::{StatsAdmin, StatsConfig};
 use crate::counters::Moment;
 use crate::frontend::Frontend;
-use crate::greeting;
-use crate::listener::{Assignment, Phase, take_waiting};
 use crate::process::{Process, Section};
 use crate::syslog::level;
 use crate::tcplog::Accepted;
@@ -46,75 +41,6 @@ const BAD_REQUEST: &str =
 /// Where the metrics are, on every listener of the statistics.
 const METRICS: &str = "/metrics";
 
-/// Serves the page of the frontend that a listener works for, until it is told to end.
-pub async fn serve(
-    process: Arc<Process>,
-    listener: TcpListener,
-    mut assignment: watch::Receiver<Assignment>,
-    mut stop: ShutdownToken,
-) {
-    let mut connections = tokio::task::JoinSet::new();
-    let mut listener = Some(listener);
-    loop {
-        let Assignment { frontend, phase, .. } = assignment.borrow_and_update().clone();
-        let Some(socket) = &listener else { break };
-        let accepted = match phase {
-            Phase::Open => tokio::select! {
-                accepted = socket.accept() => accepted,
-                changed = assignment.changed() => if changed.is_ok() { continue } else { break },
-                Some(_) = connections.join_next() => continue,
-                _ = stop.requested() => break,
-            },
-            Phase::Closing => {
-                for (stream, peer) in listener.take().map(take_waiting).unwrap_or_default() {
-                    spawn(&mut connections, &process, &frontend, stream, peer, &stop);
-                }
-                break;
-            }
-        };
-        match accepted {
-            Ok((stream, peer)) => spawn(&mut connections, &process, &frontend, stream, peer, &stop),
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept for the statistics page");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop((listener, assignment));
-    while connections.join_next().await.is_some() {}
-}
-
-/// Answers the requests of one connection.
-fn spawn(
-    connections: &mut tokio::task::JoinSet<()>,
-    process: &Arc<Process>,
-    frontend: &Arc<Frontend>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    stop: &ShutdownToken,
-) {
-    if !greeting::is_welcome(process, frontend, peer, &|| stream.local_addr().ok()) {
-        return;
-    }
-    // A place is held for the life of the connection; without one it is closed at once.
-    let Some(place) = frontend.places.take() else { return };
-    let (process, frontend, stop) = (process.clone(), frontend.clone(), stop.clone());
-    connections.spawn(async move {
-        let now = Moment::since(process.started);
-        frontend.counters.begin(now);
-        process.counters.begin(now);
-        let limits = HttpLimits::default();
-        let handler = |request| {
-            let (process, frontend) = (process.clone(), frontend.clone());
-            async move { answer(&process, &frontend, &request) }
-        };
-        http::serve_connection(stream, Some(peer), &limits, stop, handler).await;
-        frontend.counters.end();
-        process.counters.end();
-        drop(place);
-    });
-}
-
 /// Answers one request, counts it and logs it.
 fn answer(process: &Process, frontend: &Frontend, request: &http::Request) -> Response {
     let (begun, wall) = (Instant::now(), SystemTime::now());
@@ -126,8 +52,6 @@ fn answer(process: &Process, frontend: &Frontend, request: &http::Request) -> Re
         counter.fetch_add(1, Relaxed);
     }
     let length = hyper_body_length(&response);
-    counters.bytes_out.fetch_add(length, Relaxed);
-    counters.bytes_in.fetch_add((request.path.len() + request.body.len()) as u64, Relaxed);
     if frontend.config.settings.httplog && !frontend.logger.is_silent() {
         let total = begun.elapsed().as_millis();
         let client = request.peer.map_or_else(|| "-:0".to_owned(), |peer| peer.to_string());

@@ -9,7 +9,7 @@ use crate::check::CheckStatus;
 use crate::condition::{Condition, State};
 use crate::config::{Mode, ProxyConfig};
 use crate::counters::{Counters, Moment};
-use crate::frontend::Frontend;
+use crate::frontend::{Entrance, Frontend};
 use crate::process::{Process, Section};
 use crate::server::Server;
 
@@ -205,6 +205,8 @@ pub fn rows(process: &Process, section: &Section, legends: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     if let Some(frontend) = &section.frontend {
         rows.push(frontend_row(frontend, now));
+        let counted = frontend.entrances.iter().filter(|entrance| entrance.counters.is_some());
+        rows.extend(counted.map(|entrance| listener_row(frontend, entrance, legends)));
     }
     if let Some(backend) = &section.backend {
         for server in backend.servers().iter() {
@@ -223,7 +225,7 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
     row.u64("dreq", &counters.denied);
     row.u64("ereq", &counters.request_errors);
     row.text("status", frontend.status());
-    row.set("rate_lim", Value::U32(0));
+    row.set("rate_lim", Value::U32(frontend.pace.limit()));
     row.set("conn_rate", Value::U32(counters.rate.read(now)));
     row.u32("conn_rate_max", &counters.rate_max);
     row.u64("conn_tot", &counters.total);
@@ -240,6 +242,33 @@ fn frontend_row(frontend: &Frontend, now: Moment) -> Row {
         row.zeros(&["cache_lookups", "cache_hits"]);
     }
     row.extra.class = "frontend";
+    row
+}
+
+/// An address of a frontend, with `option socket-stats`.
+fn listener_row(frontend: &Frontend, entrance: &Entrance, legends: bool) -> Row {
+    // HAProxy's name for one without.
+    let name = entrance.bind.name.clone().unwrap_or_else(|| format!("sock-{}", entrance.id));
+    let mut row = Row::new(RowKind::Listener, &frontend.config, &name, entrance.id);
+    if let Some(counters) = &entrance.counters {
+        row.u32("scur", &counters.current);
+        row.u32("smax", &counters.current_max);
+        row.u64("stot", &counters.total);
+        row.u64("bin", &counters.bytes_in);
+        row.u64("bout", &counters.bytes_out);
+        row.u64("dreq", &counters.denied);
+        row.u64("ereq", &counters.request_errors);
+    }
+    row.zeros(&["dresp", "dcon", "dses", "wrew", "eint"]);
+    let limit = entrance.places.as_ref().map_or(0, |places| places.limit());
+    row.set("slim", Value::U32(limit));
+    let is_full = entrance.places.as_ref().is_some_and(|places| places.is_full());
+    row.text("status", if is_full { "FULL" } else { "OPEN" });
+    let address = entrance.bind.address.to_string();
+    if legends {
+        row.text("addr", &address);
+    }
+    row.extra = Extra { class: "socket", address, ..Extra::default() };
     row
 }
 
@@ -328,8 +357,11 @@ fn state_columns(row: &mut Row, condition: &Condition, server: &Server, now: Ins
 fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
     let config = server.config();
     let options = &config.options;
-    row.set("chkfail", Value::U64(condition.failed_checks));
-    row.set("chkdown", Value::U64(condition.downs));
+    // HAProxy shows them while checks are run.
+    if condition.checking {
+        row.set("chkfail", Value::U64(condition.failed_checks));
+        row.set("chkdown", Value::U64(condition.downs));
+    }
     if condition.checking && !condition.maintenance {
         let report = &condition.check;
         // HAProxy marks a check under way with a star before the last result.

@@ -5,7 +5,7 @@ use crate::registry::{Cause, Which};
 use tokio::net::{UnixListener, UnixStream};
 
 /// A certificate that signed itself and its key, for a name, in one file.
-fn certificate(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
+pub(super) fn certificate(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let path = folder.join(format!("{name}.pem"));
     std::fs::write(&path, made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 use parking_lot::RwLock;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
@@ -35,7 +36,16 @@ static MADE: RwLock<Made> = RwLock::new(Made { binds: Vec::new(), servers: Vec::
 #[derive(Debug)]
 struct Made {
     binds: Vec<(BindTls, Arc<ServerConfig>)>,
-    servers: Vec<(ServerTls, Option<String>, Arc<ClientConfig>)>,
+    servers: Vec<(ServerTls, Connecting)>,
+}
+
+/// What connections to a server begin with.
+#[derive(Debug, Clone)]
+struct Connecting {
+    /// With the name to ask for.
+    named: Arc<ClientConfig>,
+    /// Without one: `sni` gives the client's name, and this client gave none.
+    unnamed: Arc<ClientConfig>,
 }
 
 /// Reads all files that a configuration names; what is wrong with them becomes an error.
@@ -51,12 +61,19 @@ pub fn prepare(config: &Config, remarks: &mut Diagnostics) {
         }
         for server in &proxy.servers {
             let options = &server.options.tls;
-            if !options.enabled && !options.for_checks() {
-                continue;
-            }
-            match connecting(options, None) {
-                Ok(config) => made.servers.push((options.clone(), None, config)),
-                Err(error) => remarks.push(server.place.mark(complain(&error))),
+            let wanted =
+                [options.enabled.then(|| options.clone()), options.for_checks().then(|| options.of_checks())];
+            for options in wanted.into_iter().flatten() {
+                if made.servers.iter().any(|(known, _)| *known == options) {
+                    continue;
+                }
+                match Connecting::new(&options) {
+                    Ok(config) => made.servers.push((options, config)),
+                    Err(error) => {
+                        remarks.push(server.place.mark(complain(&error)));
+                        break;
+                    }
+                }
             }
         }
     }
@@ -73,9 +90,7 @@ impl Made {
         let gone = |(options, _): &(BindTls, _)| self.binds.iter().all(|(known, _)| known != options);
         let binds: Vec<_> = old.binds.into_iter().filter(gone).collect();
         self.binds.extend(binds);
-        let gone = |(options, name, _): &(ServerTls, Option<String>, _)| {
-            name.is_none() && self.servers.iter().all(|(known, _, _)| known != options)
-        };
+        let gone = |(options, _): &(ServerTls, _)| self.servers.iter().all(|(known, _)| known != options);
         let servers: Vec<_> = old.servers.into_iter().filter(gone).collect();
         self.servers.extend(servers);
     }
@@ -112,33 +127,26 @@ pub fn connector(
         Some(Sni::Client) => client,
         None => None,
     };
-    // A client's name is only part of what is verified; the rest is the same for all.
-    let expected = options.verifyhost.as_deref().or(sni).map(str::to_owned);
-    let by_client =
-        expected.clone().filter(|_| options.verifyhost.is_none() && options.sni == Some(Sni::Client));
-    let config = client_config(options, by_client.as_deref())?;
+    let made = client_configs(options)?;
+    let config = if sni.is_some() || options.sni.is_none() { made.named } else { made.unnamed };
     let name = ServerName::try_from(sni.unwrap_or("localhost").to_owned())
         .map_err(|error| TlsError::new(Path::new("sni"), error.to_string()))?;
     Ok((config, name))
 }
 
-fn client_config(options: &ServerTls, by_client: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
-    /// Names of clients whose configurations are kept.
-    const MOST: usize = 256;
-    let known = |made: &Made| {
-        let found =
-            made.servers.iter().find(|(known, name, _)| known == options && name.as_deref() == by_client);
-        found.map(|(_, _, config)| config.clone())
-    };
-    if let Some(config) = known(&MADE.read()) {
-        return Ok(config);
+fn client_configs(options: &ServerTls) -> Result<Connecting, TlsError> {
+    /// Options that are kept, at most; servers that are added at run time bring theirs.
+    const MOST: usize = 4096;
+    let found = MADE.read().servers.iter().find(|(known, _)| known == options).map(|(_, made)| made.clone());
+    if let Some(made) = found {
+        return Ok(made);
     }
-    let config = connecting(options, by_client)?;
+    let new = Connecting::new(options)?;
     let mut made = MADE.write();
     if made.servers.len() < MOST {
-        made.servers.push((options.clone(), by_client.map(str::to_owned), config.clone()));
+        made.servers.push((options.clone(), new.clone()));
     }
-    Ok(config)
+    Ok(new)
 }
 
 fn accepting(options: &BindTls) -> Result<Arc<ServerConfig>, TlsError> {
@@ -173,7 +181,32 @@ fn accepting(options: &BindTls) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-fn connecting(options: &ServerTls, by_client: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
+impl Connecting {
+    /// Reads the files once; which name a client asks for is only part of what is verified then.
+    fn new(options: &ServerTls) -> Result<Self, TlsError> {
+        let named = connecting(options)?;
+        let by_client = options.sni == Some(Sni::Client);
+        let unnamed = if by_client {
+            let mut config = ClientConfig::clone(&named);
+            config.enable_sni = false;
+            if options.verify != Some(Verify::None) && options.verifyhost.is_none() {
+                config.dangerous().set_certificate_verifier(verifier(
+                    options,
+                    &provider(&options.parameters)?,
+                    verify::Name::Any,
+                )?);
+            }
+            // What was resumed must have been verified in the same way.
+            config.resumption = rustls::client::Resumption::disabled();
+            Arc::new(config)
+        } else {
+            named.clone()
+        };
+        Ok(Self { named, unnamed })
+    }
+}
+
+fn connecting(options: &ServerTls) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider(&options.parameters)?;
     let about = options.ca_file.clone().unwrap_or_else(|| PathBuf::from("ssl"));
     let wrong = |error: &dyn std::fmt::Display| TlsError::new(&about, error.to_string());
@@ -181,20 +214,15 @@ fn connecting(options: &ServerTls, by_client: Option<&str>) -> Result<Arc<Client
         .with_protocol_versions(&versions(&options.parameters))
         .map_err(|error| wrong(&error))?
         .dangerous();
-    let builder = if options.verify == Some(Verify::None) {
-        builder.with_custom_certificate_verifier(Arc::new(verify::Anybody::new(provider.clone())))
-    } else {
-        let Some(path) = &options.ca_file else {
-            return Err(wrong(&"`verify required` needs a `ca-file`; or write `verify none`"));
-        };
-        let revoked = options.crl_file.as_deref().map(files::revoked).transpose()?.unwrap_or_default();
-        let name = options.verifyhost.as_deref().or(by_client).or(match &options.sni {
-            Some(Sni::Name(name)) => Some(name.as_str()),
-            _ => None,
-        });
-        let verifier = verify::Named::new(authorities(path)?, revoked, name, provider.clone());
-        builder.with_custom_certificate_verifier(Arc::new(verifier.map_err(|error| wrong(&error))?))
+    let name = match (&options.verifyhost, &options.sni) {
+        (Some(name), _) | (None, Some(Sni::Name(name))) => {
+            let name = ServerName::try_from(name.clone());
+            verify::Name::This(name.map_err(|error| wrong(&error))?)
+        }
+        (None, Some(Sni::Client)) => verify::Name::Asked,
+        (None, None) => verify::Name::Any,
     };
+    let builder = builder.with_custom_certificate_verifier(verifier(options, &provider, name)?);
     let mut config = match &options.crt {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -210,6 +238,24 @@ fn connecting(options: &ServerTls, by_client: Option<&str>) -> Result<Arc<Client
         config.resumption = rustls::client::Resumption::disabled();
     }
     Ok(Arc::new(config))
+}
+
+/// What decides whether a server's certificate is to be trusted.
+fn verifier(
+    options: &ServerTls,
+    provider: &Arc<CryptoProvider>,
+    name: verify::Name,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    if options.verify == Some(Verify::None) {
+        return Ok(Arc::new(verify::Anybody::new(provider.clone())));
+    }
+    let Some(path) = &options.ca_file else {
+        let text = "`verify required` needs a `ca-file`; or write `verify none`";
+        return Err(TlsError::new(Path::new("ssl"), text));
+    };
+    let revoked = options.crl_file.as_deref().map(files::revoked).transpose()?.unwrap_or_default();
+    let verifier = verify::Named::new(authorities(path)?, revoked, name, provider.clone());
+    Ok(Arc::new(verifier.map_err(|error| TlsError::new(path, error.to_string()))?))
 }
 
 /// The authorities of a file, or those of the system (`@system-ca`).
@@ -296,6 +342,31 @@ mod tests {
     }
 
     #[test]
+    fn authorities_are_read_once_whatever_names_clients_ask_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap().cert.pem())
+            .unwrap();
+        let options = ServerTls {
+            enabled: true,
+            verify: Some(Verify::Required),
+            ca_file: Some(file.clone()),
+            sni: Some(Sni::Client),
+            ..ServerTls::default()
+        };
+        let named = connector(&options, Some("first.example")).unwrap().0;
+        // After a chroot, or without rights, it cannot be read again.
+        std::fs::remove_file(file).unwrap();
+        for at in 0..300 {
+            let (config, name) = connector(&options, Some(&format!("host{at}.example"))).unwrap();
+            assert!(Arc::ptr_eq(&config, &named));
+            assert_eq!(name.to_str(), format!("host{at}.example"));
+        }
+        // A client without a name: none is asked for.
+        assert!(!connector(&options, None).unwrap().0.enable_sni && named.enable_sni);
+    }
+
+    #[test]
     fn what_the_configuration_of_before_made_stays_beside_the_new() {
         let options = |host: &str| ServerTls {
             enabled: true,
@@ -307,16 +378,15 @@ mod tests {
             binds: Vec::new(),
             servers: hosts
                 .iter()
-                .map(|host| (options(host), None, connecting(&options(host), None).unwrap()))
+                .map(|host| (options(host), Connecting::new(&options(host)).unwrap()))
                 .collect(),
         };
         let mut now = made(&["a", "b"]);
-        let (a, b) = (now.servers[0].2.clone(), now.servers[1].2.clone());
-        now.servers.push((options("a"), Some("client".to_owned()), a.clone()));
+        let (a, b) = (now.servers[0].1.named.clone(), now.servers[1].1.named.clone());
         now.replace(made(&["b", "c"]));
         let of = |host: &str| {
             let mut found = now.servers.iter().filter(|(known, ..)| *known == options(host));
-            let config = found.next().unwrap().2.clone();
+            let config = found.next().unwrap().1.named.clone();
             assert!(found.next().is_none(), "{host} is there twice");
             config
         };

@@ -3,11 +3,51 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// Which name a certificate must be for.
+#[derive(Debug)]
+pub(super) enum Name {
+    /// Whatever it is for.
+    Any,
+    /// The name that the server is asked for.
+    Asked,
+    /// This one.
+    This(ServerName<'static>),
+}
+
+/// The methods that are the same for both: signatures are always checked.
+macro_rules! signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let known = &self.provider.signature_verification_algorithms;
+            verify_tls12_signature(message, certificate, signed, known)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let known = &self.provider.signature_verification_algorithms;
+            verify_tls13_signature(message, certificate, signed, known)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.provider.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
 
 /// Trusts any certificate (`verify none`).
 #[derive(Debug)]
@@ -33,49 +73,26 @@ impl ServerCertVerifier for Anybody {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    signatures!();
 }
 
-/// Trusts certificates that an authority signed, for this name if there is one.
+/// Trusts certificates that an authority signed, for the right name.
 #[derive(Debug)]
 pub(super) struct Named {
     chain: Arc<WebPkiServerVerifier>,
-    name: Option<ServerName<'static>>,
+    name: Name,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Named {
     pub(super) fn new(
         roots: RootCertStore,
         revoked: Vec<CertificateRevocationListDer<'static>>,
-        name: Option<&str>,
+        name: Name,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        let chain = chain.with_crls(revoked).build()?;
-        let name = name.map(|name| ServerName::try_from(name.to_owned())).transpose()?;
-        Ok(Self { chain, name })
+    ) -> Result<Self, VerifierBuilderError> {
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        Ok(Self { chain: chain.with_crls(revoked).build()?, name, provider })
     }
 }
 
@@ -88,35 +105,15 @@ impl ServerCertVerifier for Named {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let name = self.name.as_ref().unwrap_or(asked);
+        let name = if let Name::This(name) = &self.name { name } else { asked };
         match self.chain.verify_server_cert(certificate, between, name, ocsp, now) {
             // The name is looked at last: the chain was good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if self.name.is_none() => Ok(ServerCertVerified::assertion()),
+            )) if matches!(self.name, Name::Any) => Ok(ServerCertVerified::assertion()),
             other => other,
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
+    signatures!();
 }

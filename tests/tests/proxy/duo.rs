@@ -161,6 +161,11 @@ impl Stage {
         self.record.push(format!("{who}: {seen}"));
     }
 
+    /// Notes something.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.record.push(text.into());
+    }
+
     /// Notes that a side sees the end of its connection, one way or the other.
     pub(crate) fn gone(&mut self, who: &str, mut stream: TcpStream) {
         let seen = matches!(stream.read(&mut [0; 1]), Ok(0))

@@ -317,3 +317,39 @@ fn a_client_that_rules_keep_out_sees_what_haproxy_shows() {
         })],
     );
 }
+
+/// Notes who the server takes its client for.
+fn note_source(stage: &mut Stage, client: &mut std::net::TcpStream) {
+    use std::io::Read;
+    client.write_all(b"hi").unwrap();
+    let mut server = stage.accept();
+    server.read_exact(&mut [0; 2]).unwrap();
+    let from = server.peer_addr().unwrap();
+    let within = (20_000..=20_010).contains(&from.port());
+    stage.note(format!("from {}, port of the range: {within}", from.ip()));
+}
+
+#[test]
+fn servers_see_the_source_address_they_are_to_see() {
+    let plain: fn(&mut Stage) = |stage| {
+        let mut client = stage.connect();
+        note_source(stage, &mut client);
+    };
+    let header: fn(&mut Stage) = |stage| {
+        let mut client = stage.connect();
+        client.write_all(b"PROXY TCP4 127.0.0.5 127.0.0.1 20003 80\r\n").unwrap();
+        note_source(stage, &mut client);
+    };
+    let told = |name, settings| Scene { bind: "accept-proxy", ..scene(name, settings, header) };
+    compare(
+        "proxy-sources",
+        &[
+            scene("of the section", "source 127.0.0.7", plain),
+            Scene { server: "source 127.0.0.8", ..scene("of the server", "source 127.0.0.7", plain) },
+            Scene { server: "source 127.0.0.7:20000-20010", ..scene("with a range of ports", "", plain) },
+            told("the client's address", "source 0.0.0.0 usesrc clientip"),
+            told("the client's address and port", "source 0.0.0.0 usesrc client"),
+            scene("another address", "source 127.0.0.7 usesrc 127.0.0.9", plain),
+        ],
+    );
+}

@@ -61,6 +61,14 @@ fn shape(text: &str) -> String {
 /// Each command is given to both; the answers have to be equal to the letter.
 const EXACT: &[&str] = &[
     "show backend",
+    "show map",
+    "show map x",
+    "show acl #99",
+    "show ssl cert",
+    "show ssl cert x",
+    "show resolvers nothing",
+    "set rate-limit sessions global 5000",
+    "set rate-limit sessions global 0",
     "show cli level",
     "show peers",
     "show table nothing",

@@ -5,14 +5,17 @@
     reason = "a test fails by panicking and prints what it measured"
 )]
 
+mod agents;
 mod balancing;
 mod beside;
 mod checks;
 mod duo;
 mod endings;
 mod looking;
+mod rules;
 mod start;
 mod storm;
+mod verdicts;
 
 const NEEDS: &[harness::Needs] = &[harness::Needs::Network, harness::Needs::Python, harness::PEERS];
 

@@ -5,6 +5,7 @@ use super::lexer::Word;
 use super::vocabulary;
 use crate::config::ProxyConfig;
 use crate::config::rules::{Acl, Condition, Network, Number, Range, Term, Test};
+use crate::config::texts::{Case, Matching, Method, Pattern, Text};
 
 /// `acl NAME TEST...`
 pub(super) fn acl(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
@@ -52,12 +53,16 @@ fn test(criterion: &Word, args: &mut Args<'_, '_>, ends: &[&str]) -> Option<Test
         "dst" => return networks(criterion, args, ends).map(Test::Destination),
         "src_port" => return ranges(criterion, args, ends, true).map(Test::SourcePort),
         "dst_port" => return ranges(criterion, args, ends, true).map(Test::DestinationPort),
+        "wait_end" => return Some(Test::WaitEnd),
         "always_true" => return Some(Test::Constant(true)),
         "always_false" => return Some(Test::Constant(false)),
         _ => {}
     }
     if let Some(number) = number(name, argument) {
         return ranges(criterion, args, ends, false).map(|ranges| Test::Number(number, ranges));
+    }
+    if let Some((text, matching)) = text(name) {
+        return texts(criterion, args, ends, matching).map(|matching| Test::Text(text, matching));
     }
     let base = name.split(',').next().unwrap_or(name);
     if !vocabulary::is_fetch(base) {
@@ -93,18 +98,94 @@ fn number(name: &str, argument: Option<&str>) -> Option<Number> {
         "connslots" => Number::FreePlaces(section),
         "dst_conn" => Number::ListenerSessions,
         "so_id" => Number::ListenerId,
+        "ssl_fc" => Number::SpeaksTls,
+        "req.len" | "req_len" => Number::ContentLength,
+        "req.ssl_hello_type" | "req_ssl_hello_type" => Number::HelloType,
         _ => return None,
     })
 }
 
+/// How addresses and numbers are compared (`-m`); each only says what is so anyway.
+const NUMBER_METHODS: &[&str] = &["ip", "int", "bool", "found"];
+
 /// Reads a value from a word; the second argument gives the word after it.
 type ReadValue<'a, T> = &'a mut dyn FnMut(&str, &mut dyn FnMut() -> Option<String>) -> Result<T, String>;
 
-/// Flags and values of a test, one after another.
-fn values<T>(
+/// `req.ssl_sni,lower` and the like, with how it is compared when nothing else is said.
+fn text(name: &str) -> Option<(Text, Matching)> {
+    let mut parts = name.split(',');
+    let (text, method) = match parts.next()? {
+        "req.ssl_sni" | "req_ssl_sni" => (Text::HelloName, Method::Exact),
+        "ssl_fc_sni" => (Text::TlsName, Method::Exact),
+        "ssl_fc_sni_end" => (Text::TlsName, Method::End),
+        "ssl_fc_sni_reg" => (Text::TlsName, Method::Regex),
+        _ => return None,
+    };
+    let mut matching = Matching { method, ..Matching::default() };
+    for converter in parts {
+        matching.case = Some(match converter {
+            "lower" => Case::Lower,
+            "upper" => Case::Upper,
+            _ => return None,
+        });
+    }
+    Some((text, matching))
+}
+
+/// Flags and values of a test of texts.
+fn texts(
     criterion: &Word,
     args: &mut Args<'_, '_>,
     ends: &[&str],
+    mut matching: Matching,
+) -> Option<Matching> {
+    // The flags come first and decide how values are read.
+    let known = Method::WORDS.map(|(word, _)| word);
+    let mut flags = Flags::default();
+    let values = values(args, ends, &known, &mut flags, &mut |text, _| Ok(text.to_owned()))?;
+    matching.ignore_case = flags.ignore_case;
+    if let Some(word) = &flags.method {
+        let found = Method::WORDS.iter().find(|(known, _)| known == word);
+        matching.method = found.map_or(matching.method, |(_, method)| *method);
+    }
+    if values.is_empty() && matching.method != Method::Found && !flags.ended {
+        args.warn(
+            criterion,
+            "never-holds",
+            format!("`{}` without values never holds", criterion.text),
+            "write `-m found` to ask whether it is there at all",
+        );
+    }
+    for value in values {
+        let added = match matching.method {
+            Method::Length => range(None, &value).map(|range| matching.values.push(Pattern::Length(range))),
+            _ => matching.add(&value),
+        };
+        if let Err(message) = added {
+            args.error(criterion, "wrong-value", message, "");
+            return None;
+        }
+    }
+    Some(matching)
+}
+
+/// Flags of a test.
+#[derive(Default)]
+struct Flags {
+    /// `-i`
+    ignore_case: bool,
+    /// `-m`
+    method: Option<String>,
+    /// `--`
+    ended: bool,
+}
+
+/// Flags and values of a test, one after another; `-m` takes one of `methods`.
+fn values<T>(
+    args: &mut Args<'_, '_>,
+    ends: &[&str],
+    methods: &[&str],
+    given: &mut Flags,
     read: ReadValue<'_, T>,
 ) -> Option<Vec<T>> {
     let mut found = Vec::new();
@@ -113,17 +194,22 @@ fn values<T>(
         args.next();
         match word.text.as_str() {
             "--" if flags => {
-                flags = false;
+                (flags, given.ended) = (false, true);
                 continue;
             }
-            "-i" | "-n" if flags => continue,
+            "-i" if flags => {
+                given.ignore_case = true;
+                continue;
+            }
+            "-n" if flags => continue,
             "-m" if flags => {
                 let method = args.value("a method, e.g. ip")?;
-                if !["ip", "int", "bool", "found"].contains(&method.text.as_str()) {
+                if !methods.contains(&method.text.as_str()) {
                     let message = format!("`-m {}` is not supported here", method.text);
-                    args.error(method, "not-supported", message, "ip or int");
+                    args.error(method, "not-supported", message, &methods.join(", "));
                     return None;
                 }
+                given.method = Some(method.text.clone());
                 continue;
             }
             "-f" if flags => {
@@ -154,7 +240,6 @@ fn values<T>(
             }
         }
     }
-    let _ = criterion;
     Some(found)
 }
 
@@ -191,7 +276,8 @@ fn from_file<T>(
 }
 
 fn networks(criterion: &Word, args: &mut Args<'_, '_>, ends: &[&str]) -> Option<Vec<Network>> {
-    let found = values(criterion, args, ends, &mut |text, _| Network::parse(text))?;
+    let found =
+        values(args, ends, NUMBER_METHODS, &mut Flags::default(), &mut |text, _| Network::parse(text))?;
     if found.is_empty() {
         args.warn(
             criterion,
@@ -206,7 +292,7 @@ fn networks(criterion: &Word, args: &mut Args<'_, '_>, ends: &[&str]) -> Option<
 /// Without a value, a port never holds and another number holds when it is not 0.
 fn ranges(criterion: &Word, args: &mut Args<'_, '_>, ends: &[&str], needs_one: bool) -> Option<Vec<Range>> {
     let mut operator: Option<String> = None;
-    let found = values(criterion, args, ends, &mut |text, next| {
+    let found = values(args, ends, NUMBER_METHODS, &mut Flags::default(), &mut |text, next| {
         let mut text = text.to_owned();
         if ["eq", "ge", "gt", "le", "lt"].contains(&text.as_str()) {
             operator = Some(text);
@@ -304,6 +390,11 @@ fn named(name: &str, word: &Word, args: &mut Args<'_, '_>, acls: &[Acl]) -> Opti
         "LOCALHOST" => {
             let networks = ["127.0.0.0/8", "::1"].map(Network::parse).into_iter().flatten().collect();
             return Some(vec![Test::Source(networks)]);
+        }
+        "WAIT_END" => return Some(vec![Test::WaitEnd]),
+        "REQ_CONTENT" => {
+            let some = Range { low: 1, high: i64::MAX };
+            return Some(vec![Test::Number(Number::ContentLength, vec![some])]);
         }
         text if vocabulary::PREDEFINED_ACLS.contains(&text) => {
             return Some(vec![Test::Unsupported(text.to_owned())]);

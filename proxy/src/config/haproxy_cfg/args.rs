@@ -105,6 +105,21 @@ impl<'a, 'r> Args<'a, 'r> {
         self.number(what, low.into(), high.into()).and_then(|number| u32::try_from(number).ok())
     }
 
+    /// The next word as a limit, as HAProxy reads it (atol(3)): the digits it begins with. What is odd about it is said.
+    pub(super) fn limit(&mut self, high: u32) -> Option<u32> {
+        let word = self.value("a number")?;
+        let text = word.text.as_str();
+        let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+        let number = unsigned[..digits].parse::<u64>().unwrap_or(if digits > 0 { u64::MAX } else { 0 });
+        let read = if text.starts_with('-') { 0 } else { u32::try_from(number).unwrap_or(high).min(high) };
+        if text.parse() != Ok(read) {
+            let message = format!("`{text}` is read as {read}; it is a number from 0 to {high}");
+            self.warn(word, "odd-number", message, "");
+        }
+        Some(read)
+    }
+
     /// The next word as a time, milliseconds without a unit.
     pub(super) fn time(&mut self, what: &str) -> Option<Duration> {
         let word = self.value(what)?;

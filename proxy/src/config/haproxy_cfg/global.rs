@@ -62,7 +62,9 @@ pub(super) fn directive(
         "noreuseport" => global.noreuseport = true,
         "strict-limits" => global.strict_limits = true,
         "no" => negation(args, global),
-        "external-check" | "insecure-fork-wanted" => global.external_check = true,
+        "external-check" => global.external_check = true,
+        // Nothing forbids to start programs here.
+        "insecure-fork-wanted" => {}
         "log-send-hostname" => {
             global.log_send_hostname = Some(args.next().map_or_else(String::new, |word| word.text.clone()));
         }
@@ -122,7 +124,7 @@ fn limits(keyword: &Word, args: &mut Args<'_, '_>, global: &mut Global) -> bool 
         _ => return false,
     };
     // HAProxy: 0 leaves it to the limit of open files.
-    *place = args.number32("a number", 0, 100_000_000).filter(|number| *number > 0);
+    *place = args.limit(super::proxy::MOST_CONNECTIONS).filter(|number| *number > 0);
     true
 }
 
@@ -134,6 +136,7 @@ fn texts(keyword: &Word, args: &mut Args<'_, '_>, global: &mut Global) -> bool {
         "pidfile" => global.pidfile = file(args),
         "server-state-base" => global.server_state_base = file(args),
         "server-state-file" => global.server_state_file = file(args),
+        "runtime-servers-file" => global.runtime_servers_file = file(args),
         "ca-base" => global.ca_base = file(args),
         "crt-base" => global.crt_base = file(args),
         "log-tag" => global.log_tag = args.text("a name"),
@@ -157,10 +160,15 @@ fn node(args: &mut Args<'_, '_>, global: &mut Global) {
 fn negation(args: &mut Args<'_, '_>, global: &mut Global) {
     match args.value("strict-limits, ...") {
         Some(word) if word.text == "strict-limits" => global.strict_limits = false,
-        Some(word) if word.text == "insecure-fork-wanted" => global.external_check = false,
         Some(word)
-            if ["busy-polling", "set-dumpable", "numa-cpu-mapping", "memory-trimming"]
-                .contains(&word.text.as_str()) => {}
+            if [
+                "insecure-fork-wanted",
+                "busy-polling",
+                "set-dumpable",
+                "numa-cpu-mapping",
+                "memory-trimming",
+            ]
+            .contains(&word.text.as_str()) => {}
         Some(word) => {
             args.unknown(
                 word,

@@ -6,6 +6,9 @@ use super::lexer::Word;
 use super::{acl, balance, bind, checks, log, options, rules, server, source, stats, vocabulary};
 use crate::config::{Kind, Mode, ProxyConfig, ServerStateFile, Settings};
 
+/// No limit is larger than this.
+pub(super) const MOST_CONNECTIONS: u32 = 100_000_000;
+
 /// A line of a `listen`, `frontend` or `backend` section.
 pub(super) fn directive(keyword: &Word, args: &mut Args<'_, '_>, proxy: &mut ProxyConfig, notes: &mut Notes) {
     let kind = proxy.kind;
@@ -67,7 +70,7 @@ pub(super) fn settings_directive(
         }
         "timeout" => timeout(keyword, args, settings, notes),
         "clitimeout" | "contimeout" | "srvtimeout" => old_timeout(keyword, args, settings),
-        "retries" => settings.retries = args.number32("a number", 0, 1_000).unwrap_or(settings.retries),
+        "retries" => settings.retries = args.limit(i32::MAX as u32).unwrap_or(settings.retries),
         "source" => settings.source = source::read(args).or(settings.source.take()),
         "option" => options::directive(args, settings, notes, true),
         "no" => options::negation(args, settings, notes),
@@ -103,7 +106,7 @@ pub(super) fn settings_directive(
 fn limits(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) -> bool {
     // HAProxy: 0 is "no limit of its own".
     let limit = |args: &mut Args<'_, '_>, old: Option<u32>| {
-        args.number32("a number", 0, 100_000_000).map_or(old, |number| (number > 0).then_some(number))
+        args.limit(MOST_CONNECTIONS).map_or(old, |number| (number > 0).then_some(number))
     };
     match keyword.text.as_str() {
         "maxconn" => settings.maxconn = limit(args, settings.maxconn),
@@ -154,7 +157,7 @@ fn texts(keyword: &Word, args: &mut Args<'_, '_>, settings: &mut Settings) -> bo
         _ => return false,
     };
     let text = args.text("a text");
-    if keyword.text == "log-format" || keyword.text == "error-log-format" {
+    if keyword.text != "log-tag" {
         match text.as_deref().map(crate::log_format::Format::parse) {
             // HAProxy refuses these; what it knows and we do not is said and left out.
             Some(Err(error)) if error.is_mistake() => {

@@ -18,13 +18,7 @@ pub(super) fn tcp_request(
     let Some(stage) = args.value("connection, content or inspect-delay") else { return };
     let at = match stage.text.as_str() {
         "inspect-delay" => {
-            args.time("a time");
-            args.warn(
-                stage,
-                "not-used",
-                "`tcp-request inspect-delay`: contents are not inspected, nobody waits for them",
-                "",
-            );
+            proxy.inspect_delay = args.time("a time").or(proxy.inspect_delay);
             return;
         }
         "connection" => Stage::Connection,
@@ -68,17 +62,12 @@ pub(super) fn tcp_request(
 /// keeps them out; anything else would change who gets in.
 fn left_out(word: &Word, what: &str, action: ClientAction, args: &mut Args<'_, '_>, remember: impl FnOnce()) {
     if action == ClientAction::Accept {
-        args.warn(
-            word,
-            "not-used",
-            format!("`{what}` looks into contents, which is not done: clients are let in without it"),
-            "",
-        );
+        args.warn(word, "not-used", format!("`{what}` is not known here: clients are let in without it"), "");
         // A later `reject` would now also hit those that this rule lets in.
         remember();
         return;
     }
-    let message = format!("`{what}` looks at more than addresses and counts, which is not supported");
+    let message = format!("`{what}` cannot be tested here");
     args.error(word, "not-supported", message, "leaving the rule out would let clients in that it keeps out");
 }
 
@@ -179,7 +168,7 @@ fn routing(args: &mut Args<'_, '_>, proxy: &ProxyConfig) -> Option<Condition> {
     };
     match (acl::unsupported(&condition), first) {
         (Some(what), Some(word)) => {
-            let message = format!("`{what}` looks at more than addresses and counts, which is not supported");
+            let message = format!("`{what}` cannot be tested here");
             args.error(word, "not-supported", message, "leaving the rule out would change who goes where");
             None
         }

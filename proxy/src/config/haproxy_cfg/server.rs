@@ -70,7 +70,8 @@ fn push(
     (address, options, id): Read,
     template: Option<Template>,
 ) {
-    let id = id.unwrap_or_else(|| proxy.next_server_id());
+    // Those without get the next free one when all are known.
+    let id = id.unwrap_or(0);
     let place = args.place(word);
     proxy.servers.push(ServerConfig { name: name.to_owned(), id, address, options, template, place });
 }
@@ -377,6 +378,6 @@ fn not_used(args: &mut Args<'_, '_>, word: &Word) {
 /// A limit; 0 is "none".
 #[expect(clippy::option_option, reason = "outer: error, inner: no limit")]
 fn limit(args: &mut Args<'_, '_>) -> Option<Option<u32>> {
-    let number = args.number32("a number of connections", 0, 10_000_000)?;
+    let number = args.limit(super::proxy::MOST_CONNECTIONS)?;
     Some((number > 0).then_some(number))
 }

@@ -114,7 +114,7 @@ backend a
     let expected = [
         (1, 1, "unknown-word"),
         (3, 5, "unknown-word"),
-        (4, 13, "wrong-value"),
+        (4, 13, "odd-number"),
         (6, 10, "unknown-word"),
         (7, 13, "unknown-word"),
         (8, 22, "unexpected-word"),
@@ -147,8 +147,8 @@ fn what_would_change_who_gets_in_is_refused_and_not_left_out() {
         "balance uri",
         "balance hash hdr(x)",
         "tcp-request content use-service lua.x",
-        "tcp-request content reject unless { req_ssl_hello_type 1 }",
-        "use_backend x if { req_ssl_sni -i a.example }",
+        "tcp-request content reject unless { req_proto_http }",
+        "use_backend x if { req.payload(0,4) -m bin 00 }",
         "server a 10.0.0.1:1 source 0.0.0.0 usesrc hdr_ip(x)",
     ] {
         let codes: Vec<_> = read(&format!("{head} {line}\n"))
@@ -199,7 +199,7 @@ backend b
         ("acl x src 10.0.0.0/99", "wrong-value"),
         ("acl x src -f /nonexistent", "unreadable"),
         ("acl x sorce 10.0.0.1", "unknown-word"),
-        ("tcp-request inspect-delay 5s", "not-used"),
+        ("tcp-request content reject if { req.len 5 }", "no-inspect-delay"),
     ] {
         let (_, remarks) =
             read(&text.replace("    default_backend a\n", &format!("    {line}\n    default_backend a\n")));
@@ -268,13 +268,65 @@ fn the_page_of_a_backend_is_served_by_its_frontend() {
 }
 
 #[test]
-fn the_page_is_not_served_in_the_clear_where_tls_was_asked_for() {
-    for bind in ["bind :81 ssl crt x.pem", "bind :81 accept-proxy", "bind unix@/run/x.sock"] {
-        let (_, remarks) = read(&format!("listen s\n mode http\n {bind}\n stats enable\n"));
-        assert!(
-            remarks.iter().any(|remark| remark.code == "page-bind" && remark.line == 3),
-            "{bind}: {remarks}"
-        );
+fn servers_get_free_numbers_and_no_number_twice() {
+    let section = "listen a\n bind :1\n mode tcp\n server x 10.0.0.1:1\n server y 10.0.0.1:1 id 1\n server z 10.0.0.1:1 id 5\n";
+    let (config, _) = read(&format!("{section} server u 10.0.0.1:1\n"));
+    let numbers: Vec<_> = config.proxies[0].servers.iter().map(|server| server.id).collect();
+    // As haproxy 2.6.12 numbers them.
+    assert_eq!(numbers, [2, 1, 5, 6]);
+    let (_, remarks) = read(&format!("{section} server v 10.0.0.1:1 id 5\n"));
+    assert!(remarks.iter().any(|remark| remark.code == "id-twice" && remark.line == 7), "{remarks}");
+}
+
+#[test]
+fn odd_numbers_are_read_as_haproxy_reads_them() {
+    let text = "defaults\n mode tcp\n timeout client 1h\n timeout server 1h\n timeout connect 1s\nlisten a\n bind :1\n bind :1\n retries 100000\n maxconn -5\n\
+        fullconn 3x\n server x 10.0.0.1:+70000 maxqueue -1 maxconn 99999999999\n bind :2001-9000\n";
+    let (config, remarks) = read(text);
+    assert!(!remarks.has_errors(), "{remarks}");
+    let proxy = &config.proxies[0];
+    let settings = &proxy.settings;
+    assert_eq!((settings.retries, settings.maxconn, settings.fullconn), (100_000, None, Some(3)));
+    assert_eq!((proxy.binds.len(), proxy.servers[0].options.maxqueue), (7002, None));
+    assert_eq!(proxy.servers[0].options.maxconn, Some(100_000_000));
+    let said: Vec<_> = remarks.iter().map(|remark| (remark.line, remark.code)).collect();
+    let odd = |line| (line, "odd-number");
+    assert_eq!(said, [(8, "address-twice"), odd(10), odd(11), odd(12), odd(12)]);
+}
+
+#[test]
+fn a_template_is_looked_up_once_and_only_when_that_is_wanted() {
+    let of = |more: &str| {
+        let text =
+            format!("listen a\n bind :1\n mode tcp\n server-template s 50 no-such-host.invalid:1 {more}\n");
+        validate::unresolved_names(&read(&text).0).iter().count()
+    };
+    assert_eq!(of(""), 1);
+    assert_eq!(of("init-addr none"), 0);
+    assert_eq!(of("init-addr last,libc,none"), 0);
+    assert_eq!(of("init-addr 10.0.0.1"), 0);
+}
+
+#[test]
+fn tests_of_contents_are_read_and_written() {
+    let section = "listen a\n bind :1\n mode tcp\n tcp-request inspect-delay 5s\n";
+    let (config, remarks) = read(&format!(
+        "{section} acl x req_ssl_sni,lower -i -m end .b .c\n acl y req.ssl_sni -m reg ^a\\.b$\n \
+         tcp-request content reject if {{ req_ssl_hello_type 1 }} x !y || WAIT_END REQ_CONTENT {{ ssl_fc_sni_end .z }} {{ ssl_fc }}\n"
+    ));
+    assert!(!remarks.has_errors(), "{remarks}");
+    let proxy = &config.proxies[0];
+    assert_eq!(proxy.inspect_delay, Some(Duration::from_secs(5)));
+    assert!(proxy.looks_at_content());
+    let shown: Vec<_> = proxy.acls.iter().map(|acl| crate::config::show::test(&acl.tests[0])).collect();
+    assert_eq!(shown, ["req.ssl_sni,lower -i -m end -- .b .c", "req.ssl_sni -m reg -- '^a\\.b$'"]);
+    for (test, code) in [
+        ("req.ssl_sni -m xyz a", "not-supported"),
+        ("req.ssl_sni -m reg (", "wrong-value"),
+        ("req.ssl_sni", "never-holds"),
+    ] {
+        let (_, remarks) = read(&format!("{section} acl x {test}\n"));
+        assert!(remarks.iter().any(|remark| remark.code == code && remark.line == 5), "{test}: {remarks}");
     }
 }
 
@@ -488,7 +540,7 @@ listen l
         .filter(|remark| !matches!(remark.code, "no-effect-yet" | "not-supported" | "no-address"))
         .map(|remark| (remark.line, remark.code))
         .collect();
-    assert_eq!(unexpected, [(18, "http-only")], "{remarks}");
+    assert_eq!(unexpected, [(17, "not-used"), (18, "http-only")], "{remarks}");
     let servers = &config.proxies[0].servers;
     let names: Vec<_> = servers.iter().map(|server| (server.name.as_str(), server.id)).collect();
     assert_eq!(names, [("a", 1), ("b", 2), ("c", 77), ("t2", 4), ("t3", 5)]);

@@ -58,6 +58,7 @@ pub(super) const GLOBAL: &[&str] = &[
     "default-path",
     "server-state-base",
     "server-state-file",
+    "runtime-servers-file",
     "ca-base",
     "crt-base",
     "localpeer",
@@ -550,8 +551,6 @@ pub(super) const PREDEFINED_ACLS: &[&str] = &[
     "METH_PUT",
     "METH_TRACE",
     "RDP_COOKIE",
-    "REQ_CONTENT",
-    "WAIT_END",
 ];
 
 /// What an acl can look at here.
@@ -574,6 +573,12 @@ pub(super) const FETCHES_USED: &[&str] = &[
     "connslots",
     "dst_conn",
     "so_id",
+    "ssl_fc",
+    "ssl_fc_sni",
+    "req.ssl_sni",
+    "req.ssl_hello_type",
+    "req.len",
+    "wait_end",
 ];
 
 /// What an acl can look at in HAProxy and not here, as far as it is often used.
@@ -600,13 +605,8 @@ pub(super) const FETCHES: &[&str] = &[
     "req_ssl_sni",
     "req_ssl_hello_type",
     "req_ssl_ver",
-    "req.ssl_sni",
-    "req.ssl_hello_type",
-    "ssl_fc",
-    "ssl_fc_sni",
     "ssl_c_verify",
     "payload",
-    "req.len",
     "req_len",
     "req_proto_http",
     "http_auth",
@@ -621,7 +621,6 @@ pub(super) const FETCHES: &[&str] = &[
     "fe_name",
     "cook",
     "status",
-    "wait_end",
     "hostname",
     "rand",
     "env",
