@@ -1,6 +1,7 @@
 //! Being on time on a busy machine: real-time scheduling and locked memory, when allowed.
 
 use std::mem;
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -10,6 +11,10 @@ use nix::sys::resource::{Resource, setrlimit};
 const PRIORITY: i32 = 1;
 /// A runaway loop may use the processor this long without a pause before the kernel ends it.
 const LONGEST_RUN_MICROSECONDS: u64 = 2_000_000;
+/// How often the agent pauses, and how long. Somebody who floods it with packets or requests keeps it from ever
+/// waiting by itself, and the kernel would take that for a runaway loop and kill it.
+const PAUSE_EVERY: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_micros(20);
 
 /// Asks for both; what is refused is logged and done without.
 pub(crate) fn enable() {
@@ -18,7 +23,10 @@ pub(crate) fn enable() {
         tracing::debug!(%error, "cannot limit real-time run length");
     }
     match round_robin() {
-        Ok(()) => tracing::debug!(priority = PRIORITY, "real-time scheduling"),
+        Ok(()) => {
+            tracing::debug!(priority = PRIORITY, "real-time scheduling");
+            tokio::spawn(pause_now_and_then());
+        }
         Err(error) => {
             tracing::info!(%error, "no real-time scheduling; adverts may be late on a busy machine");
         }
@@ -28,6 +36,15 @@ pub(crate) fn enable() {
         tracing::info!("memory is not locked; it may be swapped out");
     } else if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         tracing::info!(%error, "memory is not locked; it may be swapped out");
+    }
+}
+
+/// A loop that is stuck does not come by here, so the kernel's limit still ends it.
+async fn pause_now_and_then() {
+    loop {
+        tokio::time::sleep(PAUSE_EVERY).await;
+        // Only a call that blocks the thread counts as a pause.
+        std::thread::sleep(PAUSE);
     }
 }
 

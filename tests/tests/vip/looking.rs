@@ -1,5 +1,6 @@
 //! What an operator and a monitoring system see of the agent, beside what keepalived shows.
 
+use crate::hosts::Hosts;
 use harness::scratch::Scratch;
 use harness::{Needs, PEERS, programs, ready};
 use std::path::Path;
@@ -195,5 +196,67 @@ fn status_page_and_metrics_tell_who_is_master() {
     assert!(metrics.lines().any(|found| found.trim_end() == line), "{metrics}");
     assert!(get("/").contains("<td class=good>MASTER"), "{}", get("/"));
     process::signal(agent.pid(), nix::sys::signal::Signal::SIGTERM);
+    scratch.passed();
+}
+
+/// Asks for pages without ever waiting for them, over many connections.
+const GREEDY: &str = r#"
+import socket, threading, time
+end = time.time() + 6
+def ask():
+    connection = socket.create_connection(("127.0.0.1", 9650))
+    while time.time() < end:
+        try:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+            connection.recv(65536)
+        except OSError:
+            return
+threads = [threading.Thread(target=ask) for _ in range(30)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"#;
+
+/// The agent runs with real-time priority, and the kernel ends real-time programs that never wait.
+#[test]
+fn a_page_that_is_asked_for_all_the_time_does_not_end_the_agent() {
+    let Some(hosts) = Hosts::new("greedy") else { return };
+    hosts.ours(
+        "C",
+        "keepalived.conf",
+        &CONFIG.replacen("router_id C", "router_id C\n  http 127.0.0.1:9650", 1),
+    );
+    hosts.wait("the master", || hosts.status("C")["state"] == "MASTER");
+    let pid = hosts.pid("C");
+    let asked = hosts.network.command("C", "python3").args(["-c", GREEDY]).status().unwrap();
+    assert!(asked.success());
+    let status = hosts.agent_status("C");
+    assert_eq!(status["pid"], pid, "{}", hosts.log("C"));
+    assert_eq!(status["instances"][0]["counters"]["become_master"], 1, "{}", hosts.log("C"));
+    hosts.passed();
+}
+
+/// `vip-agent --check … | head` and a full disk.
+#[test]
+fn an_answer_nobody_reads_is_no_crash() {
+    let scratch = Scratch::new("unread").unwrap();
+    let file = scratch.path().join("C.conf");
+    std::fs::write(&file, CONFIG).unwrap();
+    let program = programs::folder().join("vip-agent");
+    let answer = |output: &str, words: &[&str]| {
+        let full = std::fs::OpenOptions::new().write(true).open(output).unwrap();
+        let mut command = std::process::Command::new(&program);
+        command.args(words).arg(&file).stdout(full);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for words in [&["--check", "-f"][..], &["migrate"]] {
+        let (code, errors) = answer("/dev/full", words);
+        assert_eq!(code, Some(73), "{errors}");
+        assert!(errors.contains("cannot write to standard output"), "{errors}");
+    }
+    let script =
+        format!("'{}' migrate '{}' | true; echo ${{PIPESTATUS[0]}}", program.display(), file.display());
+    let piped = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&piped.stdout).trim(), "0");
     scratch.passed();
 }

@@ -17,7 +17,8 @@ mod page;
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Listens and serves until `stop`.
+/// Listens and serves until `stop`, in a thread of its own: the agent's thread has real-time priority, and whoever
+/// asks for pages all the time must neither keep it from its adverts nor the host from everything else.
 ///
 /// # Errors
 ///
@@ -30,12 +31,22 @@ pub(crate) fn start(
     let listener = bind_tcp(address, &ListenOptions::default())?;
     listener
         .set_nonblocking(true)
-        .and_then(|()| tokio::net::TcpListener::from_std(listener))
-        .map(|listener| {
-            tracing::info!(%address, "status page");
-            let handler = move |request: Request| answer(request, requests.clone());
-            tokio::spawn(serve(listener, HttpLimits::default(), stop, handler));
+        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build())
+        .and_then(|runtime| {
+            let serving = move || {
+                runtime.block_on(async move {
+                    match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => {
+                            let handler = move |request: Request| answer(request, requests.clone());
+                            serve(listener, HttpLimits::default(), stop, handler).await;
+                        }
+                        Err(error) => tracing::error!(%address, %error, "no status page"),
+                    }
+                });
+            };
+            std::thread::Builder::new().name("status-page".to_owned()).spawn(serving)
         })
+        .map(|_| tracing::info!(%address, "status page"))
         .map_err(|error| {
             Failure::new(daemon::exit::Exit::OsError, format!("cannot listen on {address}: {error}"))
         })
