@@ -82,6 +82,8 @@ pub(crate) struct Router {
     /// Log lines about rejected adverts, by reason.
     rejected: HashMap<&'static str, Quiet>,
     other_master: Quiet,
+    mismatch: Quiet,
+    learned: Quiet,
     late: Quiet,
     unsent: Quiet,
 }
@@ -121,6 +123,8 @@ impl Router {
             conflict: Quiet::default(),
             rejected: HashMap::new(),
             other_master: Quiet::default(),
+            mismatch: Quiet::default(),
+            learned: Quiet::default(),
             late: Quiet::default(),
             unsent: Quiet::default(),
         }
@@ -250,7 +254,11 @@ impl Router {
         };
         if self.socket.as_ref().is_none_or(|socket| *socket.endpoint() != endpoint) {
             self.core.set_local(source);
-            self.socket = Some(VrrpSocket::open(endpoint)?);
+            let mut socket = VrrpSocket::open(endpoint)?;
+            if let Some(before) = self.socket.take() {
+                socket.remember_times_of(before);
+            }
+            self.socket = Some(socket);
         }
         Ok(())
     }
@@ -445,11 +453,16 @@ impl Router {
             }
             Alarm::AddressMismatch { source } => {
                 let ours = self.config.core.addresses.len();
-                tracing::warn!(instance = %name, %source, ours, "the master names other virtual addresses than this configuration");
+                // Two senders with different lists, or one who forges, would have it told with every advert.
+                if let Some(held_back) = self.mismatch.pass(now, LOG_PAUSE) {
+                    tracing::warn!(instance = %name, %source, ours, held_back, "the master names other virtual addresses than this configuration");
+                }
             }
             Alarm::IntervalLearned { interval } => {
                 let interval_ms = interval.as_millis() as u64;
-                tracing::warn!(instance = %name, interval_ms, "the master's advert interval is used, it differs from advert_int");
+                if let Some(held_back) = self.learned.pass(now, LOG_PAUSE) {
+                    tracing::warn!(instance = %name, interval_ms, held_back, "the master's advert interval is used, it differs from advert_int");
+                }
             }
             Alarm::TwoMasters { first, second } => {
                 tracing::warn!(instance = %name, %first, %second, "two other hosts are both master; can they hear each other?");

@@ -112,6 +112,13 @@ impl VrrpSocket {
         })
     }
 
+    /// Goes on where the socket before it ended: what was heard there under the same key stays a replay here.
+    pub(crate) fn remember_times_of(&mut self, before: Self) {
+        if before.endpoint.hmac_key == self.endpoint.hmac_key {
+            self.last_times = before.last_times;
+        }
+    }
+
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
