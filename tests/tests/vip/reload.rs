@@ -59,6 +59,11 @@ fn a_bad_file_is_refused_and_a_lower_priority_moves_the_address() {
     let log = pair.agent_log("C");
     assert!(log.contains("10O") && log.contains("the old one stays in force"), "{log}");
     assert_eq!((pair.stack.holders(), transitions(&pair)), (vec!["C"], 2), "{log}");
+    // An editor that writes the file anew has it empty for a moment.
+    reload(&pair, "");
+    let log = pair.agent_log("C");
+    assert!(log.contains("the file names nothing at all"), "{log}");
+    assert_eq!((pair.stack.holders(), transitions(&pair)), (vec!["C"], 2), "{log}");
     let outage =
         pair.moves("D", |pair| pair.reload("C", &text.replace("priority 100", "priority 80"))).unwrap();
     assert!(outage < 2.0, "a lower priority is told at once, not after {outage} s");

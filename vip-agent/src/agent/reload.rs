@@ -1,7 +1,7 @@
 //! SIGHUP: what changed is changed, and nothing else.
 
 use super::{Agent, check_interfaces, claim_failure};
-use crate::config;
+use crate::config::{self, AgentConfig, Global};
 use crate::instance::Router;
 
 impl Agent {
@@ -21,6 +21,13 @@ impl Agent {
             tracing::error!("{}; the old configuration stays in force", failure.message);
             return;
         }
+        if names_nothing(&config) && !names_nothing(&self.config) {
+            // Most likely it is being written right now; a person who wants nothing stops the agent.
+            tracing::error!(
+                "the file names nothing at all and was not reloaded; the old configuration stays in force"
+            );
+            return;
+        }
         if config == self.config {
             tracing::info!("reloaded, nothing changed");
             return;
@@ -30,6 +37,9 @@ impl Agent {
             != (&after.notify_fifo, &after.notify_fifo_script)
         {
             self.notifier.use_fifo(after);
+        }
+        for word in needs_restart(before, after) {
+            tracing::warn!("`{word}` changed; it takes effect when the agent is started again");
         }
         self.host.global = config.global.clone();
         let now = self.now();
@@ -98,5 +108,39 @@ impl Agent {
             self.start_router(self.routers.len() - 1).await;
         }
         self.tell_guard(None);
+    }
+}
+
+/// Whether there is nothing for an agent to do.
+fn names_nothing(config: &AgentConfig) -> bool {
+    config.instances.is_empty()
+        && config.virtual_servers.is_empty()
+        && config.static_addresses.is_empty()
+        && config.static_routes.is_empty()
+}
+
+/// What changed and is only looked at when the agent starts.
+fn needs_restart(before: &Global, after: &Global) -> Vec<&'static str> {
+    [
+        ("http", before.http != after.http),
+        ("guard", before.guard != after.guard),
+        ("realtime", before.realtime != after.realtime),
+    ]
+    .into_iter()
+    .filter_map(|(word, changed)| changed.then_some(word))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let before = Global::default();
+        assert!(needs_restart(&before, &before).is_empty());
+        let address = Some(([127, 0, 0, 1], 9650).into());
+        let after = Global { http: address, guard: !before.guard, ..before.clone() };
+        assert_eq!(needs_restart(&before, &after), ["http", "guard"]);
     }
 }
