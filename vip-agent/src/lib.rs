@@ -2,6 +2,7 @@
 //!
 //! Answers to `keepalived` too: same flags, same file, same process name.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -72,8 +73,7 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         Some(Action::Guard) => return Err(Failure::new(Exit::Usage, "the agent starts its guard itself")),
     }
     if cli.run.version {
-        print_version();
-        return Ok(());
+        return print_version();
     }
     let path = absolute(config_path(&cli.run));
     cli.runtime_dir = absolute(cli.runtime_dir);
@@ -89,11 +89,10 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
             remarks.extend(config::peer::compare(&config, &path, peer).map_err(Failure::from)?);
         }
         remarks.print();
-        print_line(&format!("ok  {}  {} instances", path.display(), config.instances.len()));
-        return Ok(());
+        return print_line(&format!("ok  {}  {} instances", path.display(), config.instances.len()));
     }
     if cli.run.dump_conf {
-        print_line(&format!("{config:#?}"));
+        print_line(&format!("{config:#?}"))?;
     }
     check_privileges()?;
     check_interfaces(&config)?;
@@ -245,20 +244,28 @@ impl Drop for PidFiles {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a command's answer")]
-fn print_line(text: &str) {
-    println!("{text}");
+/// A command's answer on standard output. A reader that has seen enough is no failure.
+pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
+    written(writeln!(std::io::stdout(), "{text}"))
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::CannotCreate, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// keepalived's own name comes first when called so, because exporters look for it.
-#[expect(clippy::print_stderr, reason = "keepalived prints its version there")]
-fn print_version() {
+fn print_version() -> Result<(), Failure> {
     let ours = env!("CARGO_PKG_VERSION");
     if called_as_keepalived() {
-        eprintln!("Keepalived v2.2.7 (spoken by vip-agent {ours})");
-    } else {
-        print_line(&format!("vip-agent {ours}"));
+        // keepalived prints its version there.
+        return written(writeln!(std::io::stderr(), "Keepalived v2.2.7 (spoken by vip-agent {ours})"));
     }
+    print_line(&format!("vip-agent {ours}"))
 }
 
 fn print_signal(function: &str) -> Result<(), Failure> {
@@ -273,6 +280,5 @@ fn print_signal(function: &str) -> Result<(), Failure> {
             return Err(Failure::new(Exit::Usage, message).detail("known", "STOP, RELOAD, DATA, STATS, JSON"));
         }
     };
-    print_line(&number.to_string());
-    Ok(())
+    print_line(&number.to_string())
 }

@@ -316,7 +316,6 @@ fn ask(path: &Path) -> Option<AgentStatus> {
 /// # Errors
 ///
 /// No agent answers.
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub(crate) fn print(directory: &Path, as_json: bool) -> Result<(), Failure> {
     let found = query(directory);
     if found.is_empty() {
@@ -327,12 +326,10 @@ pub(crate) fn print(directory: &Path, as_json: bool) -> Result<(), Failure> {
         ));
     }
     if as_json {
-        println!("{}", serde_json::to_string_pretty(&found).unwrap_or_default());
-    } else {
-        let texts: Vec<String> = found.iter().map(human).collect();
-        println!("{}", texts.join("\n"));
+        return crate::print_line(&serde_json::to_string_pretty(&found).unwrap_or_default());
     }
-    Ok(())
+    let texts: Vec<String> = found.iter().map(human).collect();
+    crate::print_line(&texts.join("\n"))
 }
 
 /// Status as a person reads it.
