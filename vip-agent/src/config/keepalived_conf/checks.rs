@@ -124,7 +124,7 @@ pub(super) fn read(
             _ if pause(reader, line, &mut pauses) => {}
             _ if known.contains(&word) => own_word(reader, line, &mut own),
             // keepalived has the address of SMTP_CHECK in a block of its own too.
-            "host" if kind == "SMTP_CHECK" => host(reader, line, &mut check),
+            "host" if kind == "SMTP_CHECK" => host(reader, line, &mut check, &mut pauses),
             _ => {
                 let all: Vec<&str> = known.iter().chain(COMMON).copied().collect();
                 let quiet: Vec<_> = quiet.iter().chain(WITHOUT_EFFECT).copied().collect();
@@ -244,19 +244,24 @@ fn hexadecimal(text: &str) -> Result<Vec<u8>, String> {
     if bytes.len() > MAX_PAYLOAD { Err("is too long".to_owned()) } else { Ok(bytes) }
 }
 
-fn host(reader: &mut Reader, block: &Statement, check: &mut Check) {
+fn host(reader: &mut Reader, block: &Statement, check: &mut Check, pauses: &mut Pauses) {
     for line in block.children() {
         match line.keyword.text.as_str() {
-            "connect_ip" => {
+            word @ ("connect_ip" | "bindto") => {
                 if let Some(value) = reader.value(line) {
                     let address = values::address(value);
-                    check.connect_ip = reader.taken(value, "connect_ip", address);
+                    let address = reader.taken(value, word, address);
+                    *(if word == "bindto" { &mut check.bind } else { &mut check.connect_ip }) = address;
                 }
             }
             "connect_port" => {
                 check.connect_port = reader.number(line, 1..=65535).map(|number| number as u16);
             }
-            _ => reader.unknown(&line.keyword, "in host", &["connect_ip", "connect_port"], &[]),
+            "connect_timeout" => pauses.connect_timeout = reader.seconds(line, 0.001..=1_000_000.0),
+            _ => {
+                let known = ["connect_ip", "connect_port", "bindto", "connect_timeout"];
+                reader.no_effect_or_unknown(&line.keyword, "in host", &known, WITHOUT_EFFECT);
+            }
         }
     }
 }

@@ -84,6 +84,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("notify_deleted", ""),
     ("old_unicast_checksum", ""),
     ("vrrp", ""),
+    ("vrf", ""),
     ("mcast_dst_ip", "the standard group is used"),
 ];
 

@@ -200,3 +200,23 @@ proptest! {
         let _ = read(&text);
     }
 }
+
+/// Words of keepalived's manual that this program does nothing for are no mistakes.
+#[test]
+fn keepalived_s_rarer_words_are_no_errors() {
+    let words = [
+        "reload_file",
+        "checker_priority 5",
+        "vrrp_netlink_cmd_rcv_bufs 5",
+        "nftables_counters",
+        "vmac_prefix v",
+    ];
+    let text = format!("global_defs {{\n{}\n}}\n", words.join("\n"));
+    assert_eq!(errors(&text), Vec::<String>::new());
+    let smtp = "virtual_server 10.9.0.7 25 {\n protocol TCP\n real_server 10.9.0.8 25 {\n SMTP_CHECK {\n host {\n \
+        connect_ip 10.9.0.8\n bindto 10.9.0.1\n connect_timeout 7\n }\n }\n }\n}\n";
+    assert_eq!(errors(smtp), Vec::<String>::new());
+    let check = &read(smtp).0.virtual_servers[0].real_servers[0].checks[0];
+    assert_eq!(check.bind, Some([10, 9, 0, 1].into()));
+    assert_eq!(check.connect_timeout, Duration::from_secs(7));
+}
