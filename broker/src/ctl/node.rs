@@ -81,11 +81,12 @@ fn end(run: &mut Run<'_>, node: &str) -> Result<(), CtlError> {
     Ok(())
 }
 
-/// One that is dead and not yet waited for by its parent is not running.
+/// One that is dead and not yet waited for by its parent is not running, once its other threads are gone too.
 fn is_running(process: &str) -> bool {
     let stat = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    state.is_some_and(|state| !"ZX".contains(state))
+    let threads = std::fs::read_dir(format!("{process}/task")).map_or(0, Iterator::count);
+    state.is_some_and(|state| !"ZX".contains(state) || threads > 1)
 }
 
 pub(super) fn status(run: &mut Run<'_>) -> Result<(), CtlError> {

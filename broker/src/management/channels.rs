@@ -170,6 +170,6 @@ impl Entry for ChannelEntry<'_> {
             fields.field("deliveries", &json!([]));
         }
         fields.field("garbage_collection", &erlang::garbage_collection());
-        erlang::reductions(fields);
+        erlang::reductions(fields, &past);
     }
 }

@@ -178,7 +178,7 @@ impl Entry for ConnectionEntry<'_> {
         fields.field("send_cnt", &info.outbox.writes());
         fields.field("send_pend", &info.outbox.pending());
         fields.field("garbage_collection", &erlang::garbage_collection());
-        erlang::reductions(fields);
+        erlang::reductions(fields, &past);
     }
 }
 

@@ -2,7 +2,7 @@
 //! pages of RabbitMQ read them.
 
 use super::fields::Fields;
-use super::rates::Details;
+use super::rates::Past;
 use serde_json::{Value, json};
 
 /// `garbage_collection` of a process.
@@ -12,9 +12,20 @@ pub(super) fn garbage_collection() -> Value {
     })
 }
 
-/// Steps of Erlang's machine.
-pub(super) fn reductions(fields: &mut Fields<'_>) {
-    fields.rated("reductions", 0, || Details::STILL);
+/// Steps of Erlang's machine, and their past at the times at which something else is known.
+pub(super) fn reductions<const N: usize>(fields: &mut Fields<'_>, past: &Past<N>) {
+    fields.rated("reductions", 0, || past.details_of(|_| 0));
+}
+
+/// What a quorum queue has beside: the nodes that hold it.
+pub(super) fn quorum(fields: &mut Fields<'_>, node: &str) {
+    fields.field("leader", node);
+    fields.field("members", &[node]);
+    fields.field("online", &[node]);
+    fields.field("open_files", &json!({node: 0}));
+    // Dead letters that still wait for a place to go: they go at once.
+    fields.field("messages_dlx", &0);
+    fields.field("message_bytes_dlx", &0);
 }
 
 /// `metrics_gc_queue_length` of a node.

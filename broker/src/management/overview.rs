@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::fields::Fields;
 use super::listing::{Entry, ListQuery};
-use super::rates::{Details, NODE_NUMBERS, Windows};
+use super::rates::{NODE_NUMBERS, Windows};
 use super::reply::{Answer, json, no_content, parse_body, required};
 use super::totals::Sum;
 use super::{Api, Listening, system};
@@ -57,7 +57,7 @@ impl<'a> Overview<'a> {
                 sum.message_stats(stats);
                 let log = rates.node(self.windows.messages());
                 let written = NODE_NUMBERS.iter().position(|name| *name == "io_write_count").unwrap_or(0);
-                stats.rated("disk_reads", 0, || Details::STILL);
+                stats.rated("disk_reads", 0, || log.details_of(|_| 0));
                 stats.rated("disk_writes", wal.frames, || log.details(written));
             });
             fields.object("queue_totals", |lengths| sum.lengths(lengths));

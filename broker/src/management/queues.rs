@@ -15,6 +15,7 @@ use axum::extract::{Path, Query, State};
 use broker_core::ids::{ConnectionId, QueueId, VhostId};
 use broker_core::message::Message;
 use broker_core::meta::checks::{self, Declared, QueueDeclare};
+use broker_core::meta::options::QueueType;
 use broker_core::meta::policy::PolicyBook;
 use broker_core::meta::{Destination, MetaCommand, MetaReply, MetaSm, Permission, Queue};
 use broker_core::queue::Amount;
@@ -43,6 +44,8 @@ struct Live {
     /// When the message at the head was made, seconds since the epoch, as its publisher says.
     head_timestamp: Option<u64>,
     paused: bool,
+    /// How many ready messages there are of each priority in use, in a queue with priorities.
+    priorities: Vec<(u8, u64)>,
 }
 
 pub(super) async fn all(
@@ -224,6 +227,7 @@ fn live(queue: &crate::shard::LocalQueue) -> Live {
         ever: queue.ever(),
         head_timestamp: queue.head().and_then(timestamp),
         paused: queue.is_paused(),
+        priorities: queue.ready_by_priority(),
     }
 }
 
@@ -263,7 +267,11 @@ impl Entry for QueueEntry<'_> {
             let definition = self.book.effective_definition(self.sm, Destination::Queue(queue.id));
             fields.field("effective_policy_definition", &definition);
         }
-        fields.field("recoverable_slaves", &Value::Null);
+        if queue.options.queue_type == QueueType::Quorum {
+            erlang::quorum(fields, &self.api.node.settings.node);
+        } else {
+            fields.field("recoverable_slaves", &Value::Null);
+        }
         if let Some(owner) = queue.owner
             && let Some(info) = self.api.node.connections.get(owner)
         {
@@ -293,6 +301,9 @@ impl QueueEntry<'_> {
         fields.field("consumer_capacity", &live.capacity);
         fields.field("consumer_utilisation", &live.capacity);
         fields.field("single_active_consumer_tag", &live.single_active.as_deref());
+        if self.queue.options.queue_type == QueueType::Quorum {
+            fields.field("single_active_consumer_ctag", &live.single_active.as_deref());
+        }
         fields.field("exclusive_consumer_tag", &live.exclusive.as_deref());
         fields.field("head_message_timestamp", &live.head_timestamp);
         fields.field("paused", &live.paused);
@@ -311,7 +322,8 @@ impl QueueEntry<'_> {
         fields.field("messages_persistent", &live.persistent.messages);
         fields.field("messages_paged_out", &live.paged_out.messages);
         fields.field("garbage_collection", &erlang::garbage_collection());
-        erlang::reductions(fields);
+        let past = self.rates.queue(self.queue.id, self.windows.messages());
+        erlang::reductions(fields, &past);
         let lengths = self.rates.queue(self.queue.id, self.windows.lengths());
         let at = QUEUE_COUNTERS.len();
         fields.rated("messages", ready + unacked, || {
@@ -319,7 +331,6 @@ impl QueueEntry<'_> {
         });
         fields.rated("messages_ready", ready, || lengths.details(at));
         fields.rated("messages_unacknowledged", unacked, || lengths.details(at + 1));
-        let past = self.rates.queue(self.queue.id, self.windows.messages());
         fields.object("message_stats", |stats| {
             for (at, (name, count)) in QUEUE_COUNTERS.iter().zip(counts).enumerate() {
                 stats.rated(name, count, || past.details(at));
@@ -330,7 +341,14 @@ impl QueueEntry<'_> {
                 QUEUE_COUNTERS.iter().position(|known| *known == name).map_or(0.0, |at| past.rate(at))
             };
             let (ingress, egress, acks) = (rate("publish"), rate("deliver_get"), rate("ack"));
-            let status = erlang::backing_queue_status(ready, live.ever, ingress, egress, acks);
+            let mut status = erlang::backing_queue_status(ready, live.ever, ingress, egress, acks);
+            if let Some(max) = self.queue.options.max_priority {
+                let length =
+                    |level: u8| live.priorities.iter().find(|(it, _)| *it == level).map_or(0, |it| it.1);
+                let lengths: serde_json::Map<_, _> =
+                    (0..=max).map(|level| (level.to_string(), length(level).into())).collect();
+                status["priority_lengths"] = lengths.into();
+            }
             fields.field("backing_queue_status", &status);
         }
     }

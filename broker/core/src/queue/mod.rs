@@ -206,6 +206,10 @@ impl<H> Queue<H> {
     pub fn ready_count(&self) -> u64 {
         self.ready.len() as u64
     }
+    /// How many of them there are of each priority in use; nothing in a queue without priorities.
+    pub fn ready_by_priority(&self) -> Vec<(u8, u64)> {
+        if self.config.max_priority.is_some() { self.ready.by_priority() } else { Vec::new() }
+    }
     /// Body octets of ready messages.
     pub fn ready_bytes(&self) -> u64 {
         self.ready.bytes()

@@ -253,6 +253,11 @@ impl Ready {
         self.paged.iter().flat_map(|paged| paged.back())
     }
 
+    /// How many messages there are of each priority in use. What has priorities is in memory.
+    pub(super) fn by_priority(&self) -> Vec<(u8, u64)> {
+        self.levels.iter().map(|level| (level.priority, level.entries.len() as u64)).collect()
+    }
+
     /// How many messages go out before anything has to be read.
     pub(super) fn in_front(&self) -> usize {
         self.levels.iter().map(|level| level.entries.len()).sum()

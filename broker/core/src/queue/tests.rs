@@ -317,6 +317,7 @@ fn priorities_come_highest_first_and_in_order_inside() {
         let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"" };
         queue.publish(0, &mut Publish::borrowed(view, false, None, priority), &mut fx);
     }
+    assert_eq!(queue.ready_by_priority(), [(5, 3), (1, 1), (0, 1)]);
     let order: Vec<u64> = (0..5).map(|_| queue.get(0, true, &mut fx).unwrap().qseq).collect();
     assert_eq!(order, [2, 3, 5, 4, 1]);
 }

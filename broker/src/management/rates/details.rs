@@ -158,6 +158,7 @@ pub(in super::super) struct Details {
 
 impl Details {
     /// Of a number that never changes.
+    #[cfg(test)]
     pub(in super::super) const STILL: Details =
         Details { rate: 0.0, samples: None, avg_rate: None, avg: None };
 }
