@@ -7,7 +7,7 @@
 //! conformance ┐
 //! broker      │
 //! management  │
-//! proxy       │ end to end, in namespaces of their own, two groups at a time
+//! proxy       │ end to end, in network namespaces of their own
 //! vip         │
 //! stack       ┘
 //! ```
@@ -29,9 +29,9 @@ use xtask::{root, target};
 const STAGES: &[&str] = &["unit", "doc", "conformance", "broker", "management", "proxy", "vip", "stack"];
 
 /// The stages that run whole programs, and how many of their tests run at once: most of their time is
-/// waiting for timers. Two rows run side by side.
-const END_TO_END: [&[(&str, usize)]; 2] =
-    [&[(CONFORMANCE, 16), ("management", 8), ("stack", 2)], &[("broker", 4), ("proxy", 2), ("vip", 4)]];
+/// waiting for timers.
+const END_TO_END: &[(&str, usize)] =
+    &[(CONFORMANCE, 16), ("broker", 4), ("management", 8), ("proxy", 2), ("vip", 4), ("stack", 2)];
 
 /// The tests that hold for RabbitMQ too.
 const CONFORMANCE: &str = "conformance";
@@ -44,15 +44,6 @@ struct Tally {
     ignored: usize,
     failures: Vec<String>,
     listing: Listing,
-}
-
-impl Tally {
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-        self.failures.extend(other.failures);
-    }
 }
 
 /// Which of libtest's lists is being read.
@@ -96,28 +87,13 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     if picked("doc") {
         stage("doc", cargo_test().args(["--workspace", "--doc"]), &mut tally)?;
     }
-    for row in side_by_side(&picked, strict)? {
-        tally.add(row);
+    for (name, threads) in END_TO_END.iter().filter(|(name, _)| picked(name)) {
+        stage(name, &mut end_to_end(name, *threads, strict)?, &mut tally)?;
+        if strict && *name == CONFORMANCE {
+            against_rabbitmq(strict, &mut tally)?;
+        }
     }
     summary(&tally, &process::read_lossy(&skips), strict, start)
-}
-
-/// Runs the end-to-end stages that are `picked`, each row in a thread of its own.
-fn side_by_side(picked: &(impl Fn(&str) -> bool + Sync), strict: bool) -> Result<Vec<Tally>> {
-    let run = |stages: &[(&str, usize)]| {
-        let mut tally = Tally::default();
-        for (name, threads) in stages.iter().filter(|(name, _)| picked(name)) {
-            stage(name, &mut end_to_end(name, *threads, strict)?, &mut tally)?;
-            if strict && *name == CONFORMANCE {
-                against_rabbitmq(strict, &mut tally)?;
-            }
-        }
-        Ok(tally)
-    };
-    std::thread::scope(|scope| {
-        let rows = END_TO_END.map(|stages| scope.spawn(move || run(stages)));
-        rows.into_iter().map(|row| row.join().unwrap_or_else(|_| bail!("a row of stages panicked"))).collect()
-    })
 }
 
 /// The command that runs the end-to-end tests of this name.
@@ -251,20 +227,19 @@ fn host_triple() -> Result<String> {
     host.map(str::to_owned).context("rustc does not tell its host")
 }
 
-/// Runs one stage, shows its output when it has ended, and counts its results.
+/// Runs one stage, shows its output and counts its results.
 fn stage(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
+    println!("── {name}");
     let start = Instant::now();
     let before = tally.passed + tally.failed;
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("start {}", process::describe(command)))?;
     let output = child.stdout.take().context("the tests have no output")?;
     let failed_before = tally.failed;
-    let mut shown = format!("── {name}\n");
     for line in BufReader::new(output).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
         if count(&line, name, tally) {
-            shown += &line;
-            shown.push('\n');
+            println!("{line}");
         }
     }
     let status = child.wait()?;
@@ -273,7 +248,7 @@ fn stage(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
         tally.failures.push(format!("{name}: ended with {status}"));
     }
     let seconds = start.elapsed().as_secs_f64();
-    println!("{shown}   {} tests in {seconds:.0} s", tally.passed + tally.failed - before);
+    println!("   {} tests in {seconds:.0} s", tally.passed + tally.failed - before);
     Ok(())
 }
 
