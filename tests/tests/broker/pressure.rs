@@ -129,7 +129,9 @@ fn a_client_that_does_not_read_is_held_back_and_hurts_nobody() {
         sent += 1;
     }
     assert!(sent < 40_000, "the broker took everything");
-    assert!(rss() - before < 60_000, "{} KiB more", rss() - before);
+    // What the login took is given back meanwhile: it may be less than before.
+    let more = rss().saturating_sub(before);
+    assert!(more < 60_000, "{more} KiB more");
     let mut other = Client::new(node.port);
     let queue = other.own_queue();
     other.publish(1, &queue, b"x");
