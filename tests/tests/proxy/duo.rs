@@ -85,8 +85,9 @@ impl Duo {
 impl Stage {
     fn build(scratch: &Scratch, scene: &Scene, ours: bool) -> Self {
         let log = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, server_port) = (free_port().unwrap(), server.local_addr().unwrap().port());
+        // Ports that nobody else is given, also when the server has stopped listening.
+        let (port, server_port) = (free_port().unwrap(), free_port().unwrap());
+        let server = TcpListener::bind(("127.0.0.1", server_port)).unwrap();
         let config = format!(
             "global\n maxconn 1000\ndefaults\n mode tcp\n log {} format raw local0\n option tcplog\n \
              timeout connect 5s\n timeout client 20s\n timeout server 20s\nlisten l\n bind 127.0.0.1:{port} {}\n \
