@@ -39,6 +39,12 @@ pub const PEERS: &[Need] =
 /// The broker ours is measured beside.
 pub const RABBITMQ: &[Need] = &[Need { program: "rabbitmq-server", package: "rabbitmq-server" }];
 
+/// HAProxy's terminal view.
+pub const HATOP: &[Need] = &[Need { program: "hatop", package: "hatop" }];
+
+/// Prometheus's checker of metrics.
+pub const PROMTOOL: &[Need] = &[Need { program: "promtool", package: "prometheus" }];
+
 /// Where a program lies, also where only root's search path looks.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {

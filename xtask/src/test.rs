@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use xtask::install;
 use xtask::lab::process;
-use xtask::libraries::Library;
+use xtask::libraries::{self, Library};
 use xtask::{root, target};
 
 /// The stages by name; `--only` picks one.
@@ -72,6 +72,12 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     prepare(strict)?;
     if picked(CONFORMANCE) {
         libraries(strict)?;
+    }
+    if picked("management")
+        && let Err(error) = libraries::browser("pages.js")
+    {
+        ensure!(!strict, "{error:#}");
+        println!("note: {error:#}");
     }
     build()?;
     if picked("unit") {
@@ -147,7 +153,7 @@ fn crash(kills: usize) -> Result<()> {
 
 /// Installs what the end-to-end tests need. What is missing makes tests be skipped, which they say.
 fn prepare(strict: bool) -> Result<()> {
-    let needs: Vec<_> = install::NETWORK.iter().chain(install::PEERS).copied().collect();
+    let needs = [install::NETWORK, install::PEERS, install::HATOP, install::PROMTOOL].concat();
     for outcome in [install::packages(&needs), install::python().map(drop)] {
         match outcome {
             Err(error) if strict => return Err(error),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use xtask::install::Need;
+use xtask::install;
 
 /// The metrics that the overview dashboard of RabbitMQ's authors queries, without their prefix.
 const DASHBOARD: &str = "build_info identity_info channels channels_opened_total channels_closed_total connections \
@@ -58,8 +58,7 @@ impl Scraped {
 
 /// Fails unless promtool finds nothing to say, where it is installed.
 fn check_with_promtool(scraped: &Scraped) {
-    const PROMTOOL: &[Need] = &[Need { program: "promtool", package: "prometheus" }];
-    if !ready("promtool check metrics", &[Needs::Programs(PROMTOOL)]) {
+    if !ready("promtool check metrics", &[Needs::Programs(install::PROMTOOL)]) {
         return;
     }
     let mut child = Command::new("promtool")

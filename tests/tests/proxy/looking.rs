@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
-use xtask::install::Need;
+use xtask::install;
 use xtask::lab::wait::until_true;
 
 const NEEDS: &[harness::Needs] = &[harness::PEERS];
-const HATOP: &[harness::Needs] =
-    &[harness::PEERS, harness::Needs::Programs(&[Need { program: "hatop", package: "hatop" }])];
+const HATOP: &[harness::Needs] = &[harness::PEERS, harness::Needs::Programs(install::HATOP)];
 
 const CONFIG: &str = "
 global
