@@ -31,9 +31,7 @@ pub(super) async fn all(
 ) -> Answer {
     let entries = {
         let sm = api.node.metadata.read();
-        let vhosts: Vec<VhostId> =
-            sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(&sm, *id)).collect();
-        vhosts.into_iter().flat_map(|id| in_vhost(&sm, id)).collect()
+        caller.vhosts_seen(&sm).into_iter().flat_map(|id| in_vhost(&sm, id)).collect()
     };
     query.answer(entries)
 }

@@ -116,6 +116,11 @@ impl Caller {
         }
     }
 
+    /// The vhosts whose things are shown to the caller.
+    pub(super) fn vhosts_seen(&self, sm: &MetaSm) -> Vec<VhostId> {
+        sm.vhosts().map(|state| state.vhost.id).filter(|id| self.sees(sm, *id)).collect()
+    }
+
     /// Whether things of the vhost are shown to the caller.
     pub(super) fn sees(&self, sm: &MetaSm, vhost: VhostId) -> bool {
         self.is_monitor() || self.may_enter(sm, vhost)

@@ -7,7 +7,6 @@ use super::reply::Answer;
 use crate::connection::info::ConnectionInfo;
 use crate::metadata::json::from_table;
 use axum::extract::{Path, Query, State};
-use broker_core::ids::VhostId;
 use broker_core::meta::{MetaSm, Queue};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,9 +18,8 @@ pub(super) async fn all(
 ) -> Answer {
     let entries = {
         let sm = api.node.metadata.read();
-        let vhosts: Vec<VhostId> =
-            sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(&sm, *id)).collect();
-        vhosts
+        caller
+            .vhosts_seen(&sm)
             .into_iter()
             .flat_map(|id| sm.queues_in(id))
             .flat_map(|queue| consumers_of(&api, &sm, queue))

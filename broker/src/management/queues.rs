@@ -54,9 +54,7 @@ pub(super) async fn all(
     Query(query): Query<ListQuery>,
     Query(windows): Query<Windows>,
 ) -> Answer {
-    listed(&api, &query, &windows, |sm| {
-        Ok(sm.vhosts().map(|state| state.vhost.id).filter(|id| caller.sees(sm, *id)).collect())
-    })
+    listed(&api, &query, &windows, |sm| Ok(caller.vhosts_seen(sm)))
 }
 
 pub(super) async fn of_vhost(

@@ -154,12 +154,17 @@ impl Row {
         }
     }
 
-    fn traffic(&mut self, counters: &Counters, now: Moment) {
+    /// Sessions and bytes.
+    fn volume(&mut self, counters: &Counters) {
         self.u32("scur", &counters.current);
         self.u32("smax", &counters.current_max);
         self.u64("stot", &counters.total);
         self.u64("bin", &counters.bytes_in);
         self.u64("bout", &counters.bytes_out);
+    }
+
+    fn traffic(&mut self, counters: &Counters, now: Moment) {
+        self.volume(counters);
         self.set("rate", Value::U32(counters.rate.read(now)));
         self.u32("rate_max", &counters.rate_max);
         self.zeros(&["dresp", "wrew", "eint"]);
@@ -251,11 +256,7 @@ fn listener_row(frontend: &Frontend, entrance: &Entrance, legends: bool) -> Row 
     let name = entrance.bind.name.clone().unwrap_or_else(|| format!("sock-{}", entrance.id));
     let mut row = Row::new(RowKind::Listener, &frontend.config, &name, entrance.id);
     if let Some(counters) = &entrance.counters {
-        row.u32("scur", &counters.current);
-        row.u32("smax", &counters.current_max);
-        row.u64("stot", &counters.total);
-        row.u64("bin", &counters.bytes_in);
-        row.u64("bout", &counters.bytes_out);
+        row.volume(counters);
         row.u64("dreq", &counters.denied);
         row.u64("ereq", &counters.request_errors);
     }
