@@ -82,16 +82,18 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     build()?;
     if picked("unit") {
         let mut command = cargo_test();
-        command.args(["--workspace", "--exclude", "tests", "--tests"]);
+        command.args(["--lib", "--bins"]);
+        for name in integration_tests()? {
+            command.args(["--test", &name]);
+        }
         if install::packages(install::PEERS).is_ok() {
             // What is ignored by default needs the original programs beside ours.
             command.args(["--", "--include-ignored"]);
         }
         stage("unit", &mut command, &mut tally)?;
-        stage("unit (harness)", cargo_test().args(["-p", "tests", "--lib"]), &mut tally)?;
     }
     if picked("doc") {
-        stage("doc", cargo_test().args(["--workspace", "--doc"]), &mut tally)?;
+        stage("doc", cargo_test().arg("--doc"), &mut tally)?;
     }
     for (name, threads) in END_TO_END.iter().filter(|(name, _)| picked(name)) {
         stage(name, &mut end_to_end(name, *threads, strict)?, &mut tally)?;
@@ -105,7 +107,7 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
 /// The command that runs the end-to-end tests of this name.
 fn end_to_end(name: &str, threads: usize, strict: bool) -> Result<Command> {
     let mut command = cargo_test();
-    command.args(["-p", "tests", "--test", name, "--", "--show-output"]);
+    command.args(["--test", name, "--", "--show-output"]);
     command.arg(format!("--test-threads={threads}"));
     command.env("WARREN_BIN", target().join("debug")).env("WARREN_SKIPS", skips());
     if strict {
@@ -177,22 +179,36 @@ fn libraries(strict: bool) -> Result<()> {
     Ok(())
 }
 
+/// Builds the programs and all tests in one go. Whatever is run later is picked from the whole workspace too:
+/// another selection of packages has other features, and cargo would build everything once more.
 fn build() -> Result<()> {
     println!("── build");
-    let tests = ["test", "--workspace", "--no-run", "--quiet"];
-    let programs = ["build", "--quiet", "-p", "broker", "-p", "proxy", "-p", "vip-agent"];
-    for arguments in [&tests[..], &programs[..]] {
-        let status =
-            Command::new("cargo").args(arguments).current_dir(root()).status().context("start cargo")?;
-        ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
-    }
+    let arguments = ["build", "--quiet", "--workspace", "--lib", "--bins", "--tests"];
+    let status = Command::new("cargo").args(arguments).current_dir(root()).status().context("start cargo")?;
+    ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
     Ok(())
 }
 
 fn cargo_test() -> Command {
     let mut command = Command::new("cargo");
-    command.args(["test", "--no-fail-fast", "--quiet"]).current_dir(root());
+    command.args(["test", "--no-fail-fast", "--quiet", "--workspace"]).current_dir(root());
     command
+}
+
+/// The names of the integration tests that stand beside the packages they test, as opposed to the end-to-end
+/// tests in `tests`: `proxy/tests/reload.rs` is `reload`, `broker/tests/tls/main.rs` is `tls`.
+fn integration_tests() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for package in ["broker", "proxy", "vip-agent", "xtask"] {
+        let Ok(entries) = std::fs::read_dir(root().join(package).join("tests")) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").exists() {
+                names.extend(path.file_stem().and_then(|it| it.to_str()).map(str::to_owned));
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Lets the test binaries of a cargo command run in namespaces of their own, where that is allowed: process
@@ -206,7 +222,8 @@ fn isolate(command: &mut Command) -> Result<()> {
     if process::run(Command::new(runner[0]).args(&runner[1..]).arg("true")).is_err() {
         return Ok(());
     }
-    let me = std::env::current_exe()?;
+    // Not `current_exe`: the build has put a new file in the place of the running one.
+    let me = target().join("debug/xtask");
     runner.push(me.to_str().context("the path of xtask is not text")?);
     runner.push("inside");
     let triple = host_triple()?.to_uppercase().replace(['-', '.'], "_");

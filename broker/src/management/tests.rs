@@ -305,8 +305,13 @@ fn health_definitions_and_the_rest() {
     assert_eq!((&nodes[0]["name"], &nodes[0]["running"]), (&json!("rabbit@here"), &json!(true)));
     let unknown = json!({"error": "bad_request", "reason": ["no_such_vhost", "nope"]});
     expect("POST", "/api/definitions", json!({"queues": [{"name": "x", "vhost": "nope"}]}), 400, unknown);
-    let exported = ask("GET", "/api/definitions", &NULL).body;
+    let mut exported = ask("GET", "/api/definitions", &NULL).body;
     assert_eq!(exported["product_name"], json!("RabbitMQ"));
+    // Other tests delete their virtual hosts meanwhile.
+    for list in exported.as_object_mut().unwrap().values_mut().filter_map(Value::as_array_mut) {
+        list.retain(|it| it["vhost"].as_str().unwrap_or("/") == "/");
+    }
+    exported["vhosts"].as_array_mut().unwrap().retain(|it| it["name"] == "/");
     expect("POST", "/api/definitions", exported, 204, NULL);
     expect("PUT", "/api/vhost-limits/%2F/max-queues", json!({"value": 100_000}), 204, NULL);
     let limits = json!([{"vhost": "/", "value": {"max-queues": 100_000}}]);
