@@ -22,3 +22,14 @@ pub struct ConnectionId(pub u64);
 /// A vhost: the index of the metadata command that created it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct VhostId(pub u64);
+
+/// A node of a cluster: 1 for the one that founded it, for every other the place in the replicated log of the
+/// entry that added it. Never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
