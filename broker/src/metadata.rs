@@ -374,7 +374,7 @@ impl Machine for Shared {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        self.state.read().sm.snapshot()
+        self.state.read().sm.snapshot(false)
     }
 
     fn is_closing(&self) -> bool {

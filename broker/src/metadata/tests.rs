@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Config, cli};
 use amqp::table::FieldTable;
-use broker_core::ids::{ConnectionId, VhostId};
+use broker_core::ids::{ConnectionId, NodeId, VhostId};
 use broker_core::meta::{BindingRequest, DeclareExchange, DeclareQueue, Destination, DestinationName};
 use broker_store::disk::{DiskFile, RealDisk};
 use broker_store::journal::Journal;
@@ -150,6 +150,8 @@ fn queue(vhost: VhostId, name: &str, durable: bool) -> MetaCommand {
         auto_delete: false,
         owner: None,
         arguments: Arc::default(),
+        home: NodeId::FIRST,
+        mirrors: Vec::new(),
     })
 }
 
@@ -161,6 +163,8 @@ fn exclusive(vhost: VhostId, name: &str, owner: u64) -> MetaCommand {
         auto_delete: false,
         owner: Some(ConnectionId(owner)),
         arguments: Arc::default(),
+        home: NodeId::FIRST,
+        mirrors: Vec::new(),
     })
 }
 

@@ -7,7 +7,7 @@ mod mutants;
 
 use super::*;
 use crate::exchange::ExchangeType;
-use crate::ids::{ConnectionId, VhostId};
+use crate::ids::{ConnectionId, NodeId, VhostId};
 use crate::meta::log::{LoggedChanges, RoundId};
 use crate::meta::{
     ApplyTo, BATCH_BITS, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm,
@@ -126,6 +126,8 @@ fn entity_commands() -> Vec<MetaCommand> {
             auto_delete: false,
             owner,
             arguments,
+            home: NodeId::FIRST,
+            mirrors: Vec::new(),
         })
     };
     vec![
@@ -151,10 +153,10 @@ fn meta() -> (MetaSm, Vec<Change>) {
 
 fn meta_snapshot_seeds() -> Vec<Seed> {
     let (sm, _) = meta();
-    let empty = MetaSm::new().snapshot();
+    let empty = MetaSm::new().snapshot(false);
     vec![
-        ("durable".to_owned(), sm.snapshot()),
-        ("full".to_owned(), sm.full_snapshot()),
+        ("durable".to_owned(), sm.snapshot(false)),
+        ("full".to_owned(), sm.snapshot(true)),
         ("empty".to_owned(), empty),
     ]
 }
