@@ -57,6 +57,8 @@ enum Tools {
     Top(tools::top::Args),
     /// Check everything between this host and a broker, and say what to do
     Doctor(tools::doctor::Args),
+    /// Make certificates for TLS between the nodes of a cluster
+    Ca(tools::ca::Args),
     /// Write completions for a shell
     Completions(tools::manual::CompletionArgs),
     /// Write the manual pages into a folder
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Tools::Bench(args) => tools::bench::run(&args),
         Tools::Top(args) => tools::top::run(&args),
         Tools::Doctor(args) => tools::doctor::run(&args),
+        Tools::Ca(args) => tools::ca::run(&args),
         Tools::Completions(args) => tools::manual::completions(&args, Cli::command()),
         Tools::Man(args) => tools::manual::pages(&args, &Cli::command()),
     })
