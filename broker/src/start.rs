@@ -1,6 +1,7 @@
 //! The life of a node's process: configuration, storage, listeners, ready, stop.
 
 use crate::alarms::Alarms;
+use crate::cluster::alone::Alone;
 use crate::config::cli::{Environment, NodeArgs, SHOWN_VARIABLES};
 use crate::config::{Config, TlsListeners};
 use crate::ctl;
@@ -153,16 +154,20 @@ fn control(config: &Config, node: &Arc<Node>, data: &Path, api: &Arc<Api>) -> Op
         }
     };
     let variable = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?.into()));
-    let more = ctl::server::routes(ctl::server::Control {
+    let alone = Arc::new(Alone { node: Arc::clone(node) });
+    let control = ctl::server::Control {
         node: Arc::clone(node),
+        operator: alone.clone(),
+        relay: alone,
         data: data.to_owned(),
         config_files: config.files.iter().map(|path| path.display().to_string()).collect(),
         settings: config.shown(),
         environment: SHOWN_VARIABLES.iter().filter_map(variable).collect(),
-    });
+    };
     let api = Arc::clone(api);
     tokio::spawn(async move {
-        if let Err(error) = management::serve_local(api, listener, more).await {
+        let with = |api| ctl::server::routes(api, control);
+        if let Err(error) = management::serve_local(api, listener, with).await {
             tracing::error!(%error, "the control socket stopped");
         }
     });

@@ -8,8 +8,10 @@
 //! A node alone is a cluster with one voter: its own fsync is the majority. Consensus runs on a thread of its
 //! own, so that clients that keep the node busy delay no election.
 
+pub(crate) mod alone;
 #[allow(dead_code, reason = "what of it nobody uses yet")]
 pub(crate) mod link;
+pub(crate) mod operator;
 mod raft;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! is reported at once, with its place.
 
 pub(crate) mod cli;
+pub(crate) mod cluster;
 mod rabbit_conf;
 mod raw;
 mod shown;
@@ -16,6 +17,7 @@ use crate::tls::{CertLogin, Verify};
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{HashAlgorithm, PasswordHash, PermissionPatterns};
 use cli::{Environment, NodeArgs};
+use cluster::ClusterConfig;
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 use daemon::logging::{LogFormat, LogOptions, LogTarget};
 use raw::{Addresses, RawConfig, RawUser, Watermark};
@@ -62,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) pid_file: Option<PathBuf>,
     /// AMQP.
     pub(crate) amqp: AmqpConfig,
+    /// How the node meets others.
+    pub(crate) cluster: ClusterConfig,
     /// Addresses of the HTTP API; empty when it is off.
     pub(crate) management: Vec<SocketAddr>,
     /// The HTTP API over TLS.
@@ -256,8 +260,15 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn config(&mut self, raw: &RawConfig, args: &NodeArgs, environment: &Environment) -> Config {
         let node_name = self.node_name(raw, args, environment);
-        let amqp = self.amqp(raw, args, environment, &node_name);
-        let management = self.management(raw, args);
+        let mut amqp = self.amqp(raw, args, environment, &node_name);
+        let cluster = self.cluster(raw, args, environment, &node_name, &amqp.listen);
+        let mut management = self.management(raw, args);
+        if cluster.witness {
+            // It holds no queues and knows no users' passwords: clients have nothing to ask of it.
+            amqp.listen.clear();
+            amqp.tls = None;
+            management.clear();
+        }
         Config {
             data: (!args.ephemeral).then(|| data_directory(raw.node.data.clone(), args, environment)),
             file: args.config.clone(),
@@ -270,7 +281,7 @@ impl Checker<'_> {
             cluster_name_given: raw.amqp.cluster_name.is_some(),
             pid_file: environment.pid_file.clone(),
             management,
-            management_tls: self.management_tls(raw, args),
+            management_tls: if cluster.witness { None } else { self.management_tls(raw, args) },
             metrics: self.metrics(raw, args),
             log: self.log(raw, args),
             limits: self.limits(raw, environment),
@@ -285,6 +296,7 @@ impl Checker<'_> {
             warnings: Diagnostics::new(),
             node_name,
             amqp,
+            cluster,
         }
     }
 

@@ -68,6 +68,10 @@ pub(super) fn shutdown(run: &mut Run<'_>) -> Result<(), CtlError> {
 fn end(run: &mut Run<'_>, node: &str) -> Result<(), CtlError> {
     let answer = run.ask_local(Method::POST, "stop", None)?;
     let Some(pid) = answer["pid"].as_u64() else { return Ok(()) };
+    if run.is_passed_on() {
+        // Its process is not on this machine.
+        return Ok(());
+    }
     let process = format!("/proc/{pid}");
     let since = Instant::now();
     while is_running(&process) {

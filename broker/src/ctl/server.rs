@@ -1,6 +1,9 @@
 //! The node's side of the control socket: what the HTTP API does not have, because it is for this machine only.
 
+use super::cluster_server;
+use super::relay::{self, Relay};
 use crate::alarms::machine_memory;
+use crate::cluster::operator::Operator;
 use crate::config::{MemoryLimit, octets_of};
 use crate::node::Node;
 use axum::Router;
@@ -20,10 +23,13 @@ use std::sync::atomic::Ordering;
 pub(crate) const LOG_LINES: usize = 1000;
 
 /// What the node knows about how it was started.
-#[derive(Debug)]
 pub(crate) struct Control {
     /// The node.
     pub(crate) node: Arc<Node>,
+    /// Whoever carries out what concerns the cluster.
+    pub(crate) operator: Arc<dyn Operator>,
+    /// Whoever reaches the other nodes.
+    pub(crate) relay: Arc<dyn Relay>,
     /// Where its data is.
     pub(crate) data: PathBuf,
     /// Files it was configured by.
@@ -34,9 +40,11 @@ pub(crate) struct Control {
     pub(crate) environment: Map<String, Value>,
 }
 
-/// The routes beside the API.
-pub(crate) fn routes(control: Control) -> Router {
-    Router::new()
+/// The API's routes, and those beside them.
+pub(crate) fn routes(api: Router, control: Control) -> Router {
+    let (me, relay) = (control.node.settings.node.clone(), Arc::clone(&control.relay));
+    let cluster = cluster_server::routes(Arc::clone(&control.operator));
+    let own = Router::new()
         .route("/local/identity", get(identity))
         .route("/local/environment", get(environment))
         .route("/local/stop", post(stop))
@@ -46,14 +54,17 @@ pub(crate) fn routes(control: Control) -> Router {
         .route("/local/log", get(log))
         .route("/local/give-back-memory", post(give_back_memory))
         .route("/local/listeners", put(suspend))
-        .with_state(Arc::new(control))
+        .with_state(Arc::new(control));
+    relay::around(api.merge(own).merge(cluster), me, relay)
 }
 
 type Shared = State<Arc<Control>>;
 
 async fn identity(State(control): Shared) -> Json<Value> {
+    let members: Vec<String> =
+        control.operator.status().members.into_iter().map(|member| member.name).collect();
     Json(json!({
-        "node": control.node.settings.node, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+        "node": control.node.settings.node, "members": members, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
         "db_dir": control.data, "config_files": control.config_files, "log_files": ["<stdout>"],
         "environment": control.environment,
     }))

@@ -122,9 +122,14 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves the API on the control socket, where nobody has to log in, together with `more` that only belongs there.
-pub(crate) async fn serve_local(api: Arc<Api>, listener: UnixListener, more: Router) -> std::io::Result<()> {
-    let routes = router(api).merge(more).layer(Extension(Local));
+/// Serves the API on the control socket, where nobody has to log in, together with what `with` adds that only belongs
+/// there.
+pub(crate) async fn serve_local(
+    api: Arc<Api>,
+    listener: UnixListener,
+    with: impl FnOnce(Router) -> Router,
+) -> std::io::Result<()> {
+    let routes = with(router(api)).layer(Extension(Local));
     let outer = Router::new().fallback_service(routes).layer(middleware::map_request(trim_slash));
     axum::serve(listener, outer.into_make_service_with_connect_info::<Peer>()).await
 }
