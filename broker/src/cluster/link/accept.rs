@@ -182,10 +182,10 @@ async fn greet(inner: &Arc<Inner>, tcp: TcpStream, from: SocketAddr) {
     }
     match (purpose, greeting.who.node) {
         (Purpose::Lane(lane), Some(node)) => {
-            let runtime = inner.settings.runtime(lane);
-            let Ok(stream) = stream.rehome(&runtime) else { return };
-            let inner = Arc::clone(inner);
-            runtime.spawn(async move { serve_member(&inner, stream, greeting.who, node, lane).await });
+            let runtime = inner.runtime(lane);
+            let Ok(stream) = stream.rehome(runtime) else { return };
+            let served = Arc::clone(inner);
+            runtime.spawn(async move { serve_member(&served, stream, greeting.who, node, lane).await });
         }
         _ => serve_stranger(inner, stream, greeting.who).await,
     }

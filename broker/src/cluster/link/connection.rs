@@ -184,6 +184,7 @@ impl Connection {
         let mut ended = self.ended.subscribe();
         let mut writing = Owned(tokio::spawn(Arc::clone(self).write(writer, inner.settings.clone())));
         let mut reading = Reading::new(Arc::clone(self), Arc::clone(inner));
+        let _over = Over(self);
         let why = tokio::select! {
             why = reading.run(reader) => why,
             why = &mut writing.0 => why.unwrap_or_else(|error| error.to_string()),
@@ -191,7 +192,6 @@ impl Connection {
         };
         drop(writing);
         self.end(&why);
-        self.is_over();
         why
     }
 
@@ -264,6 +264,16 @@ impl Drop for Asked<'_> {
         if self.connection.calls.lock().waiting.remove(&self.number).is_some() {
             self.connection.outbox.cancel(self.number);
         }
+    }
+}
+
+/// Ends what depends on a connection with the task that reads it, also when that task is dropped.
+struct Over<'a>(&'a Connection);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.end("the task that reads it has ended");
+        self.0.is_over();
     }
 }
 

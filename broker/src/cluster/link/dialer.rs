@@ -75,7 +75,7 @@ impl Peer {
         });
         for lane in Lane::ALL {
             let task = dial_on(Arc::clone(inner), Arc::clone(&peer), lane);
-            inner.settings.runtime(lane).spawn(task);
+            inner.runtime(lane).spawn(task);
         }
         peer
     }

@@ -46,6 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// A future on the heap.
@@ -199,6 +200,8 @@ pub(crate) struct Links(Arc<Inner>);
 pub(super) struct Inner {
     identity: RwLock<Arc<LinkIdentity>>,
     settings: LinkSettings,
+    /// Where the tasks run, but for those of a control lane with a runtime of its own.
+    runtime: Handle,
     handlers: [RwLock<Option<Arc<dyn Handler>>>; Kind::ALL.len()],
     peers: RwLock<FxHashMap<NodeId, Arc<Peer>>>,
     accepted: Accepted,
@@ -209,11 +212,13 @@ pub(super) struct Inner {
 }
 
 impl Links {
-    /// Takes connections on `listener`, until [`Links::disconnect`]. There are no peers yet, and no handlers.
+    /// Takes connections on `listener`, until [`Links::disconnect`]. There are no peers yet, and no handlers. The
+    /// tasks run on the runtime of the caller.
     pub(crate) fn start(identity: LinkIdentity, settings: LinkSettings, listener: TcpListener) -> Links {
         let inner = Arc::new(Inner {
             identity: RwLock::new(Arc::new(identity)),
             settings,
+            runtime: Handle::current(),
             handlers: Default::default(),
             peers: RwLock::default(),
             accepted: Accepted::default(),
@@ -408,6 +413,12 @@ impl Links {
 }
 
 impl Inner {
+    /// Where the tasks of a lane run.
+    fn runtime(&self, lane: Lane) -> &Handle {
+        let control = self.settings.control.as_ref().filter(|_| lane == Lane::Control);
+        control.unwrap_or(&self.runtime)
+    }
+
     fn handler(&self, kind: Kind) -> Option<Arc<dyn Handler>> {
         self.handlers[kind.index()].read().clone()
     }

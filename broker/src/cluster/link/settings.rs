@@ -107,12 +107,4 @@ impl LinkSettings {
     pub(super) fn waiting_limit(&self, lane: Lane) -> usize {
         self.waiting[lane.index()]
     }
-
-    /// Where the tasks of a lane run.
-    pub(super) fn runtime(&self, lane: Lane) -> tokio::runtime::Handle {
-        match (&self.control, lane) {
-            (Some(control), Lane::Control) => control.clone(),
-            _ => tokio::runtime::Handle::current(),
-        }
-    }
 }

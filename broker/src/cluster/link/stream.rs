@@ -41,13 +41,13 @@ impl Stream {
     /// Lets another runtime watch it, where that can be done.
     pub(super) fn rehome(self, runtime: &Handle) -> io::Result<Stream> {
         match self {
-            Stream::Plain(tcp) => {
+            Stream::Plain(tcp) if runtime.id() != Handle::current().id() => {
                 let tcp = tcp.into_std()?;
                 let _there = runtime.enter();
                 TcpStream::from_std(tcp).map(Stream::Plain)
             }
-            // The session goes with it; who is woken is the task, wherever it runs.
-            Stream::Tls(tls) => Ok(Stream::Tls(tls)),
+            // A TLS session stays with its socket; who is woken is the task, wherever it runs.
+            stays => Ok(stays),
         }
     }
 

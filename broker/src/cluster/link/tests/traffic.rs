@@ -163,7 +163,10 @@ async fn the_control_lane_can_have_a_runtime_of_its_own() {
     let settings = LinkSettings { control: Some(own.handle().clone()), ..patient() };
     let (a, b) =
         (node_with(identity(1), settings.clone(), 0).await, node_with(identity(2), settings, 0).await);
-    introduce(&[&a, &b]);
+    // Consensus, which knows the peers, has that runtime too.
+    let (links, places) = (a.links.clone(), vec![b.place()]);
+    own.spawn(async move { links.set_peers(places) }).await.unwrap();
+    b.links.set_peers(vec![a.place()]);
     a.up(&b).await;
     let question = Bytes::from_static(b"there?");
     let answer = a.links.call(b.id, Lane::Control, Kind::Beat, question.clone(), PATIENCE).await;
