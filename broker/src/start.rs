@@ -15,6 +15,7 @@ use crate::tls::TlsServer;
 use broker_store::datadir::{DataDir, DataDirError};
 use daemon::exit::Exit;
 use daemon::listen::{ListenOptions, bind_tcp};
+use daemon::logging::LogError;
 use daemon::run::Failure;
 use daemon::shutdown::Shutdown;
 use daemon::signals::{Signal, Signals};
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
         config.keep_node_name(kept);
     }
     config.log.recent = ctl::server::LOG_LINES;
-    daemon::logging::init(&config.log).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    daemon::logging::init(&config.log).map_err(log_failure)?;
     daemon::privilege::raise_open_files(OPEN_FILES);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -92,7 +93,8 @@ async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
         https: addresses(&https_listeners),
         metrics: addresses(&metrics_listeners),
     };
-    let files = Files { data: data.path().to_owned(), config: config.file.clone().into_iter().collect() };
+    let files =
+        Files { data: data.path().to_owned(), config: config.files.clone(), log: config.log_places() };
     let api = management::api(&node, bound.by_protocol(&config), files);
     for listener in metrics_listeners {
         tokio::spawn(serve_metrics(Arc::clone(&api), listener));
@@ -161,6 +163,7 @@ fn control(config: &Config, node: &Arc<Node>, data: &Path, api: &Arc<Api>) -> Op
         relay: alone,
         data: data.to_owned(),
         config_files: config.files.iter().map(|path| path.display().to_string()).collect(),
+        log_files: config.log_places(),
         settings: config.shown(),
         environment: SHOWN_VARIABLES.iter().filter_map(variable).collect(),
     };
@@ -288,6 +291,11 @@ fn bind(addresses: &[SocketAddr], advice: impl Fn(u16) -> String) -> Result<Vec<
         TcpListener::from_std(listener).map_err(|error| Failure::new(Exit::OsError, error.to_string()))
     };
     addresses.iter().map(bind).collect()
+}
+
+fn log_failure(error: LogError) -> Failure {
+    let exit = if matches!(error, LogError::File { .. }) { Exit::CannotCreate } else { Exit::Usage };
+    Failure::new(exit, error.to_string())
 }
 
 fn storage_failure(error: StorageError) -> Failure {

@@ -69,13 +69,9 @@ pub fn differences(
             Some(expected) => (expected, true),
             None => (expected.as_str(), false),
         };
-        let (mut wanted, mut shown) = (lines(expected), lines(&run(words(line)).recorded()));
-        if unordered {
-            wanted.sort();
-            shown.sort();
-        }
-
-        if !all_fit(&wanted, &shown) {
+        let (wanted, shown) = (lines(expected), lines(&run(words(line)).recorded()));
+        let same = if unordered { all_fit_somehow(&wanted, &shown) } else { all_fit(&wanted, &shown) };
+        if !same {
             let (wanted, shown) = (wanted.join("\n"), shown.join("\n"));
             found.push(format!("$ {line}\n--- expected\n{wanted}\n--- got\n{shown}\n"));
         }
@@ -111,6 +107,15 @@ fn all_fit(patterns: &[String], lines: &[String]) -> bool {
             lines.split_first().is_some_and(|(line, lines)| fits(first, line) && all_fit(rest, lines))
         }
     }
+}
+
+/// The same for lines in any order: each pattern has a line of its own.
+fn all_fit_somehow(patterns: &[String], lines: &[String]) -> bool {
+    let Some((first, rest)) = patterns.split_first() else { return lines.is_empty() };
+    (0..lines.len()).filter(|at| fits(first, &lines[*at])).any(|at| {
+        let others: Vec<String> = [&lines[..at], &lines[at + 1..]].concat();
+        all_fit_somehow(rest, &others)
+    })
 }
 
 /// Splits a line as a shell does, as far as single quotes go.

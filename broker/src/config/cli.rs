@@ -100,6 +100,10 @@ pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
     /// `RABBITMQ_PID_FILE`
     pub(crate) pid_file: Option<PathBuf>,
+    /// `RABBITMQ_LOGS`: a file, or `-` for standard output
+    pub(crate) logs: Option<String>,
+    /// `RABBITMQ_LOG_BASE`: where log files are
+    pub(crate) log_base: Option<PathBuf>,
     /// The process runs as root.
     pub(crate) root: bool,
     /// The machine's name.
@@ -140,6 +144,8 @@ impl Environment {
             cookie: text("RABBITMQ_ERLANG_COOKIE"),
             home: text("HOME").map(PathBuf::from),
             pid_file: text("RABBITMQ_PID_FILE").map(PathBuf::from),
+            logs: text("RABBITMQ_LOGS"),
+            log_base: text("RABBITMQ_LOG_BASE").map(PathBuf::from),
             root: daemon::privilege::is_root(),
             host: host_name(long_names),
         }
@@ -173,6 +179,8 @@ pub(crate) const SHOWN_VARIABLES: &[&str] = &[
     "RABBITMQ_USE_LONGNAME",
     "RABBITMQ_DIST_PORT",
     "RABBITMQ_PID_FILE",
+    "RABBITMQ_LOGS",
+    "RABBITMQ_LOG_BASE",
 ];
 
 impl std::fmt::Debug for Environment {

@@ -74,9 +74,14 @@ const KNOWN: &[&str] = &[
     "log.console",
     "log.console.level",
     "log.console.formatter",
+    "log.file.formatter",
     "log.default.level",
     "log.file.level",
     "log.file",
+    "log.file.rotation.size",
+    "log.file.rotation.date",
+    "log.file.rotation.count",
+    "log.dir",
     "auth_mechanisms.*",
     "auth_backends.*",
     "ssl_cert_login_from",
@@ -379,19 +384,19 @@ impl<'a> Reader<'a> {
             ["definitions", "import_backend"] => {
                 self.only(entry, &["local_filesystem"], "definitions come from a file");
             }
-            ["log", "console"] => {
-                if self.flag(entry) == Some(false) {
-                    let message = "the log goes to standard output in any case";
-                    self.warn(entry.value_at.clone(), "log", message.to_owned(), "");
+            ["log", "console"] => self.config.log.console = self.flag(entry),
+            ["log", "console" | "default" | "file", "level"] => self.level(entry),
+            ["log", "file"] => self.config.log.file = (value != "false").then(|| PathBuf::from(value)),
+            ["log", "dir"] => self.config.log.dir = Some(PathBuf::from(value)),
+            ["log", "file", "rotation", what @ ("size" | "date" | "count")] => {
+                let rotation = &mut self.config.log.rotation;
+                match *what {
+                    "size" => rotation.size = Some(entry.spanned(Size::Text(entry.value.clone()))),
+                    "date" => rotation.date = Some(entry.spanned(entry.value.clone())),
+                    _ => self.config.log.rotation.count = self.number(entry),
                 }
             }
-            ["log", "console" | "default" | "file", "level"] => self.level(entry),
-            ["log", "file"] => {
-                let message = "the log goes to standard output, not to a file";
-                let help = "systemd's journal or the container's log keeps it";
-                self.warn(entry.key_at.clone(), "log", message.to_owned(), help);
-            }
-            ["log", "console", "formatter"] => {
+            ["log", "console" | "file", "formatter"] => {
                 let format = if value == "json" { "json" } else { "text" };
                 self.only(entry, &["json", "plaintext"], "lines are text or JSON");
                 self.config.log.format = Some(entry.spanned(format.to_owned()));

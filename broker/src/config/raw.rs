@@ -143,6 +143,21 @@ pub(crate) struct RawMetrics {
 pub(crate) struct RawLog {
     pub(crate) format: Option<Spanned<String>>,
     pub(crate) level: Option<String>,
+    /// Beside the file, if there is one.
+    pub(crate) console: Option<bool>,
+    pub(crate) file: Option<PathBuf>,
+    /// Where files are whose names say no folder.
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) rotation: RawRotation,
+}
+
+/// `[log.rotation]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawRotation {
+    pub(crate) size: Option<Spanned<Size>>,
+    pub(crate) date: Option<Spanned<String>>,
+    pub(crate) count: Option<Spanned<i64>>,
 }
 
 /// `[limits]`

@@ -54,6 +54,7 @@ impl Config {
             ("management.listen", list(&self.management)),
             ("management.tls.listen", json!(tls(&self.management_tls))),
             ("log.level", json!(self.log.level)),
+            ("log.places", json!(self.log_places())),
             ("limits.max_connections", json!(self.limits.max_connections)),
             ("limits.disk_free", json!(self.limits.disk_free)),
             (

@@ -34,6 +34,8 @@ pub(crate) struct Control {
     pub(crate) data: PathBuf,
     /// Files it was configured by.
     pub(crate) config_files: Vec<String>,
+    /// Where its log goes.
+    pub(crate) log_files: Vec<String>,
     /// Its settings, without secrets.
     pub(crate) settings: Map<String, Value>,
     /// The variables of the environment that it read, without secrets.
@@ -65,8 +67,8 @@ async fn identity(State(control): Shared) -> Json<Value> {
         control.operator.status().members.into_iter().map(|member| member.name).collect();
     Json(json!({
         "node": control.node.settings.node, "members": members, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
-        "db_dir": control.data, "config_files": control.config_files, "log_files": ["<stdout>"],
-        "environment": control.environment,
+        "db_dir": control.data, "config_files": control.config_files, "log_files": control.log_files,
+        "environment": control.environment, "available_memory": machine_memory(),
     }))
 }
 

@@ -253,7 +253,10 @@ fn rabbitmq_conf_and_the_variables_of_the_container_image_start_a_node() {
         text(&checked)
     );
     let without_end = folder.join("rabbitmq");
+    let log = folder.join("logs/node.log");
+    let places = format!("{},-", log.display());
     let variables = [
+        ("RABBITMQ_LOGS", &*places),
         ("RABBITMQ_CONFIG_FILE", without_end.to_str().unwrap()),
         ("RABBITMQ_NODENAME", "hare@conf"),
         ("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", "0.3"),
@@ -269,6 +272,11 @@ fn rabbitmq_conf_and_the_variables_of_the_container_image_start_a_node() {
     assert!(environment.contains("\"node.name\":\"hare@conf\""), "{environment}");
     let listed = text(&tool(folder, "rabbitmq-diagnostics", &words("os_env -q")));
     assert!(listed.contains("RABBITMQ_VM_MEMORY_HIGH_WATERMARK=0.3"), "{listed}");
+    let found = text(&tool(folder, "rabbitmq-diagnostics", &words("log_location -q")));
+    assert_eq!(found, format!("{}\n<stdout>\n", log.display()));
+    let written = std::fs::read_to_string(&log).unwrap();
+    let line = written.lines().find(|line| line.contains("Server startup complete")).unwrap();
+    assert!(line.starts_with("20") && process.log().contains("Server startup complete"), "{line}");
     drop(process);
     scratch.passed();
 }
