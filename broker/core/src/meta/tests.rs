@@ -198,6 +198,10 @@ fn invalid_queue_arguments_have_rabbitmqs_texts() {
             vec![("x-single-active-consumer", text("yes"))],
             "invalid arg 'x-single-active-consumer' for {q}: {unacceptable_type,longstr}",
         ),
+        (
+            vec![("x-queue-type", text("quorum")), ("x-queue-leader-locator", text("min-masters"))],
+            "invalid arg 'x-queue-leader-locator' for {q}: invalid_queue_locator_arg",
+        ),
         (vec![("x-queue-type", int(1))], "invalid arg 'x-queue-type' for {q}: {unacceptable_type,signedint}"),
         (
             vec![("x-queue-type", text("nope"))],

@@ -30,6 +30,10 @@ const USER = [
   ["HA mode", "ha-mode", "string", "Mirrors: all, exactly or nodes."],
   ["HA params", "ha-params", "number", "How many mirrors for exactly; a list of nodes for nodes."],
   ["HA sync mode", "ha-sync-mode", "string", "manual or automatic."],
+  ["HA mirror promotion on shutdown", "ha-promote-on-shutdown", "string", "when-synced, or always: a mirror that lacks messages may take over from a node that is stopped."],
+  ["HA mirror promotion on failure", "ha-promote-on-failure", "string", "when-synced, or always: a mirror that lacks messages may take over from a node that died."],
+  ["HA minimum in sync", "ha-min-in-sync", "number", "With fewer copies in sync, publishes are refused."],
+  ["Leader locator", "queue-leader-locator", "string", "Where new queues start: client-local or balanced."],
   ["Alternate exchange", "alternate-exchange", "string", "Exchanges: where unroutable messages go."],
 ];
 

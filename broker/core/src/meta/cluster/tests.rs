@@ -478,13 +478,13 @@ fn nobody_who_lacks_messages_leads_unless_the_policy_says_so() {
     assert_eq!(controller.decide(&world.sm, 0), [], "it died");
     world.policy(r#"{"ha-mode":"all","ha-promote-on-failure":"always"}"#);
     let promote = MetaCommand::ForcePromote { queue, to: b };
-    assert_eq!(controller.decide(&world.sm, 0), [promote.clone()]);
+    assert_eq!(controller.decide(&world.sm, 0), std::slice::from_ref(&promote));
     world.up(a, 2);
     world.apply(&MetaCommand::SetNodeState { id: a, state: NodeState::Drain });
     world.down(a, 2);
     assert_eq!(controller.decide(&world.sm, 0), [], "it was stopped in order");
     world.policy(r#"{"ha-mode":"all","ha-promote-on-shutdown":"always"}"#);
-    assert_eq!(controller.decide(&world.sm, 0), [promote.clone()]);
+    assert_eq!(controller.decide(&world.sm, 0), std::slice::from_ref(&promote));
     world.apply(&promote);
     let placed = world.placed(queue);
     assert_eq!((placed.leader, placed.isr.as_slice(), placed.forced), (Some(b), &[b][..], 1));
@@ -536,6 +536,15 @@ fn new_queues_live_where_their_locator_says() {
     assert_eq!(place(&world, &[], LeaderLocator::ClientLocal), (c, vec![a]));
     world.policy(r#"{"ha-mode":"nodes","ha-params":["rabbit@b","rabbit@c","rabbit@x"]}"#);
     assert_eq!(place(&world, &[], LeaderLocator::ClientLocal), (b, vec![c]), "a is not in the list");
+    // RabbitMQ ends the connection with an internal error here.
+    let fields = [("x-queue-master-locator".to_owned(), FieldValue::from("near"))];
+    let near =
+        DeclareQueue { arguments: Arc::new(FieldTable::from_iter(fields)), ..world.request("near", a) };
+    let refused = world.try_apply(&MetaCommand::DeclareQueue(near)).unwrap_err().into_exception();
+    assert_eq!(
+        refused.text,
+        "invalid arg 'x-queue-master-locator' for queue 'near' in vhost '/': invalid_queue_locator_arg"
+    );
     let mut exclusive = DeclareQueue { owner: Some(ConnectionId(1)), ..world.request("mine", a) };
     locate(&world.sm, &world.book, &mut exclusive, a, LeaderLocator::MinMasters, 0);
     assert_eq!((exclusive.home, exclusive.mirrors), (a, vec![]));
