@@ -2,12 +2,14 @@
 
 mod alarms;
 mod allocator;
+mod app;
 mod auth;
 mod cluster;
 mod config;
 mod connection;
 mod counters;
 mod ctl;
+mod doors;
 mod firehose;
 mod listener;
 mod management;

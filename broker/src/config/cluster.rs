@@ -30,7 +30,6 @@ pub(crate) struct ClusterConfig {
     /// Addresses that other nodes connect to.
     pub(crate) listen: Vec<SocketAddr>,
     /// Somebody asked for them: without them the node does not start.
-    #[cfg_attr(not(test), expect(dead_code, reason = "who listens for other nodes reads it"))]
     pub(crate) required: bool,
     /// What other nodes are told to connect to: the host of the node's name, and the port.
     pub(crate) advertised: String,

@@ -102,7 +102,6 @@ fn failed(status: StatusCode, reason: &str) -> Response {
 }
 
 /// Answers what another node passed on, by the control socket of the node whose data is in `data`.
-#[cfg_attr(not(test), expect(dead_code, reason = "who is linked to other nodes calls it"))]
 pub(crate) async fn answer(data: &Path, question: &[u8]) -> Result<Bytes, String> {
     let question: Question =
         postcard::from_bytes(question).map_err(|_| "the question makes no sense".to_owned())?;

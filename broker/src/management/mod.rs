@@ -141,6 +141,11 @@ pub(crate) async fn serve_local(
     axum::serve(listener, outer.into_make_service_with_connect_info::<Peer>()).await
 }
 
+/// Answers on the control socket for a node that does not run.
+pub(crate) async fn serve_stopped(listener: UnixListener, routes: Router) -> std::io::Result<()> {
+    axum::serve(listener, routes.into_make_service()).await
+}
+
 fn router(api: Arc<Api>) -> Router {
     paths::router(all_paths())
         .merge(ui::routes())
