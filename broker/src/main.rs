@@ -2,12 +2,14 @@
 
 mod alarms;
 mod allocator;
+mod app;
 mod auth;
 mod cluster;
 mod config;
 mod connection;
 mod counters;
 mod ctl;
+mod doors;
 mod firehose;
 mod listener;
 mod management;
@@ -22,7 +24,7 @@ mod tls;
 mod tools;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use config::cli::NodeArgs;
+use config::cli::{NodeArgs, WitnessArgs};
 use std::process::ExitCode;
 
 /// An AMQP 0-9-1 broker. Without a command it starts a working node.
@@ -45,6 +47,36 @@ enum Tools {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Make this node a member of another one's cluster
+    #[command(disable_help_flag = true)]
+    Join {
+        /// `rabbit@A`, `A:25672` or a token of `broker token`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Leave the cluster, and take up again the data from before joining
+    #[command(disable_help_flag = true)]
+    Leave {
+        /// Options of `broker ctl`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Make a token with which another node can join
+    #[command(disable_help_flag = true)]
+    Token {
+        /// `--minutes N`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Go on without a majority that is lost for good
+    #[command(disable_help_flag = true)]
+    Recover {
+        /// `--new-generation`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run a node that votes in a cluster and holds no queues
+    Witness(WitnessArgs),
     /// Publish messages
     Pub(tools::publish::Args),
     /// Consume messages and show them
@@ -57,6 +89,8 @@ enum Tools {
     Top(tools::top::Args),
     /// Check everything between this host and a broker, and say what to do
     Doctor(tools::doctor::Args),
+    /// Make certificates for TLS between the nodes of a cluster
+    Ca(tools::ca::Args),
     /// Write completions for a shell
     Completions(tools::manual::CompletionArgs),
     /// Write the manual pages into a folder
@@ -69,22 +103,34 @@ fn main() -> ExitCode {
     if let Some(tool) = ctl::tool_called(&called) {
         return ctl::main(tool, &called, arguments.skip(1).collect());
     }
-    // Taken as it is: options of `ctl` may stand anywhere.
-    if arguments.nth(1).as_deref() == Some("ctl") {
-        return ctl::main(ctl::Tool::Ctl, "broker ctl", arguments.collect());
+    // Taken as they are: options of `ctl` may stand anywhere.
+    match arguments.nth(1).as_deref() {
+        Some("ctl") => return ctl::main(ctl::Tool::Ctl, "broker ctl", arguments.collect()),
+        Some(word @ ("join" | "leave" | "token" | "recover")) => {
+            let words = std::iter::once(word.to_owned()).chain(arguments).collect();
+            return ctl::main(ctl::Tool::Broker, "broker", words);
+        }
+        _ => {}
     }
     let cli = Cli::parse();
     let Some(command) = cli.command else {
         return daemon::run::main(|| start::run(&cli.node));
     };
     daemon::run::main(|| match command {
-        Tools::Ctl { .. } => Ok(()),
+        // Carried out above.
+        Tools::Ctl { .. }
+        | Tools::Join { .. }
+        | Tools::Leave { .. }
+        | Tools::Token { .. }
+        | Tools::Recover { .. } => Ok(()),
+        Tools::Witness(args) => start::run(&args.node()),
         Tools::Pub(args) => tools::publish::run(&args),
         Tools::Sub(args) => tools::consume::subscribe(&args),
         Tools::Get(args) => tools::consume::get(&args),
         Tools::Bench(args) => tools::bench::run(&args),
         Tools::Top(args) => tools::top::run(&args),
         Tools::Doctor(args) => tools::doctor::run(&args),
+        Tools::Ca(args) => tools::ca::run(&args),
         Tools::Completions(args) => tools::manual::completions(&args, Cli::command()),
         Tools::Man(args) => tools::manual::pages(&args, &Cli::command()),
     })

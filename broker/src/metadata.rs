@@ -17,36 +17,50 @@
 //! has the plans and makes all of their changes, those that are not durable too; at a restart, and on other
 //! nodes, the durable changes in the command are made.
 //!
+//! In a cluster of several nodes, the one that leads plans for all: the others send it their commands
+//! ([`forward`]). All changes go through the log then, those too that are not durable, and an answer waits until
+//! every node that serves has made the change ([`everywhere`]).
+//!
 //! The hook runs under the lock, in the order of the changes, after they are made and before
 //! anybody can see them: the node creates and stops queues there.
 
 pub(crate) mod bootstrap;
 pub(crate) mod definitions;
+mod everywhere;
 mod footprint;
+mod forward;
 pub(crate) mod json;
 mod proposer;
+mod restore;
 #[cfg(test)]
 mod tests;
 pub(crate) mod upgrade;
 
-use crate::cluster::{Machine, StartError};
-use broker_core::ids::QueueId;
+use crate::cluster::{Council, Machine, Seat, StartError};
+use broker_core::ids::{NodeId, QueueId};
+use broker_core::meta::cluster::locate;
 use broker_core::meta::log::{Command, RoundId};
+use broker_core::meta::options::LeaderLocator;
 use broker_core::meta::policy::PolicyBook;
-use broker_core::meta::{BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, Patterns, Plan};
+use broker_core::meta::{
+    BATCH_BITS, Change, MetaCommand, MetaError, MetaReply, MetaSm, NodeState, Patterns, Plan, Role,
+};
 use broker_store::disk::Disk;
 use broker_store::journal::JournalOptions;
 use broker_store::raft_log::{RaftLog, RaftLogOpenError};
+use everywhere::{Asker, Everywhere};
 use footprint::{Footprint, InFlight};
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use proposer::Proposal;
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
+/// Pause before a node says again that it has started.
+const COME_UP_AGAIN: Duration = Duration::from_millis(100);
 /// Proposals that may wait for the log; more make their senders wait.
 const INBOX: usize = 1024;
 
@@ -89,20 +103,16 @@ pub(crate) enum OpenError {
 /// The metadata of this node.
 pub(crate) struct Metadata {
     shared: Arc<Shared>,
+    council: Council,
     /// `None` once closing.
-    inbox: Option<mpsc::Sender<Proposal>>,
-    thread: Option<JoinHandle<()>>,
+    inbox: Mutex<Option<mpsc::Sender<Proposal>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    opened: Instant,
 }
 
 impl Drop for Metadata {
-    /// Waits until the log is closed, so that the data directory can be given up.
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Release);
-        self.inbox = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was reported when it happened.
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
@@ -112,7 +122,32 @@ impl std::fmt::Debug for Metadata {
     }
 }
 
+/// A way to the state that does not keep the metadata open.
+#[derive(Clone)]
+pub(crate) struct MetadataView(Arc<Shared>);
+
+impl MetadataView {
+    /// As [`Metadata::read`].
+    pub(crate) fn read(&self) -> MappedRwLockReadGuard<'_, MetaSm> {
+        RwLockReadGuard::map(self.0.state.read(), |state| &state.sm)
+    }
+
+    /// The place of this node.
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.0.seat
+    }
+
+    /// Whether the node has no others.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.alone.load(Ordering::Relaxed)
+    }
+}
+
 struct Shared {
+    seat: Seat,
+    /// There are no other members, so that what is not durable need not be written down.
+    alone: AtomicBool,
+    everywhere: Everywhere,
     state: RwLock<State>,
     /// [`MetaSm::version`], readable without the lock.
     version: AtomicU64,
@@ -143,17 +178,36 @@ struct Round {
 /// A proposal whose changes are being written.
 struct Planned {
     plan: Plan,
-    reply: oneshot::Sender<Result<MetaReply, MetaError>>,
+    reply: Asker,
+    /// To plan it again; kept in a cluster only.
+    again: Option<Again>,
+}
+
+/// A proposal without whoever waits for its answer.
+struct Again {
+    command: MetaCommand,
+    since: Instant,
+    forwarded: bool,
+}
+
+/// Something that somebody wants changed.
+struct Proposal {
+    command: MetaCommand,
+    reply: Asker,
+    since: Instant,
+    /// It comes from a node that takes this one for the leader.
+    forwarded: bool,
 }
 
 impl Metadata {
     /// Opens the replicated log in `dir`, rebuilds the state from it, and starts the thread on which changes
-    /// are proposed and made. Blocks until the state is that of before.
+    /// are proposed and made. Blocks, on a node with the only vote, until the state is that of before; one that
+    /// needs others has to [come up](Metadata::come_up) first.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: JournalOptions,
-        node_name: &str,
+        seat: &Seat,
     ) -> Result<Metadata, OpenError> {
         let mut sm = MetaSm::new();
         let mut restored = Ok(());
@@ -162,6 +216,9 @@ impl Metadata {
         tracing::debug!(?report, "replicated log opened");
         let patterns = Arc::new(Patterns::default());
         let shared = Arc::new(Shared {
+            seat: seat.clone(),
+            alone: AtomicBool::new(is_alone(seat, &sm)),
+            everywhere: Everywhere::default(),
             version: AtomicU64::new(sm.version()),
             state: RwLock::new(State {
                 next_index: sm.applied() + 1,
@@ -181,17 +238,91 @@ impl Metadata {
         let thread = std::thread::Builder::new()
             .name("metadata".to_owned())
             .spawn({
-                let (shared, node_name) = (Arc::clone(&shared), node_name.to_owned());
-                move || proposer::run(&node_name, log, &shared, proposals, &ready)
+                let shared = Arc::clone(&shared);
+                move || proposer::run(log, &shared, proposals, &ready)
             })
             .map_err(OpenError::Thread)?;
         let ended = |_| OpenError::Thread(std::io::Error::other("it ended at once"));
-        started.recv().map_err(ended)??;
-        Ok(Metadata { shared, inbox: Some(inbox), thread: Some(thread) })
+        let council = started.recv().map_err(ended)??;
+        let (inbox, thread) = (Mutex::new(Some(inbox)), Mutex::new(Some(thread)));
+        Ok(Metadata { shared, council, inbox, thread, opened: Instant::now() })
+    }
+
+    /// Ends it: nothing is changed any more. Waits until the log is closed, so that the data directory can be given
+    /// up.
+    pub(crate) fn close(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.inbox.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+
+    /// Milliseconds since it was opened.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A way to the state that does not keep the metadata open.
+    pub(crate) fn view(&self) -> MetadataView {
+        MetadataView(Arc::clone(&self.shared))
+    }
+
+    /// This node's part in consensus.
+    pub(crate) fn council(&self) -> &Council {
+        &self.council
+    }
+
+    /// The place of this node.
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.shared.seat
+    }
+
+    /// Whether the node has to tell others that it started before its state is the one of now.
+    pub(crate) fn has_to_come_up(&self) -> bool {
+        let state = self.shared.state.read();
+        !state.caught_up || state.sm.members().next().is_some()
+    }
+
+    /// Tells the cluster that this node has started, and waits until it has seen itself do so: then its state is
+    /// not older than that.
+    ///
+    /// # Errors
+    /// The cluster refuses: it does not know this node (any more), or knows a later start of it.
+    pub(crate) async fn come_up(&self, storage: u128, lost: Vec<QueueId>) -> Result<(), MetaError> {
+        let Seat { me, incarnation, .. } = self.shared.seat;
+        let up = MetaCommand::NodeUp { id: me, incarnation, storage, lost };
+        loop {
+            match self.submit(up.clone(), false).await?.await {
+                Ok(Ok(_)) => break,
+                // Nobody leads, or the leader is a new one that has not seen everything.
+                Ok(Err(MetaError::Journal(_))) if !self.shared.is_over() => {}
+                Ok(Err(refused)) => return Err(refused),
+                Err(_) => return Err(stopped()),
+            }
+            tokio::time::sleep(COME_UP_AGAIN).await;
+        }
+        self.shared.catch_up();
+        Ok(())
+    }
+
+    /// Another node has carried out the log up to `index`.
+    pub(crate) fn note_applied(&self, node: NodeId, index: u64) {
+        self.shared.everywhere.note(node, index);
+    }
+
+    /// Looks at the state, and has `hook` told about every change after that. To be called once.
+    pub(crate) fn attach(&self, look: impl FnOnce(&MetaSm), hook: Box<dyn Hook>) {
+        // Nothing changes while the guard lives.
+        let state = self.shared.state.read();
+        look(&state.sm);
+        self.set_hook(hook);
+        drop(state);
     }
 
     /// Registers who is told about changes. To be called once, before the first proposal.
-    pub(crate) fn set_hook(&self, hook: Box<dyn Hook>) {
+    fn set_hook(&self, hook: Box<dyn Hook>) {
         let first = self.shared.hook.set(hook).is_ok();
         debug_assert!(first, "one hook");
     }
@@ -232,7 +363,7 @@ impl Metadata {
         if let Some(outcome) = self.shared.try_at_once(&command) {
             return outcome;
         }
-        self.submit(command).await?.await.map_err(|_| stopped())?
+        self.submit(command, false).await?.await.map_err(|_| stopped())?
     }
 
     /// Several commands in order with as few fsyncs as possible, each with an outcome of its own.
@@ -243,7 +374,7 @@ impl Metadata {
         let mut waiting = VecDeque::new();
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            waiting.push_back(self.submit(command).await?);
+            waiting.push_back(self.submit(command, false).await?);
             if waiting.len() >= INBOX
                 && let Some(first) = waiting.pop_front()
             {
@@ -258,17 +389,42 @@ impl Metadata {
 
     async fn submit(
         &self,
-        command: MetaCommand,
+        mut command: MetaCommand,
+        forwarded: bool,
     ) -> Result<oneshot::Receiver<Result<MetaReply, MetaError>>, MetaError> {
+        if let MetaCommand::DeclareQueue(declare) = &mut command
+            && !forwarded
+            && !self.shared.is_alone()
+        {
+            let state = self.shared.state.read();
+            let locator = LeaderLocator::ClientLocal;
+            locate(&state.sm, &state.book, declare, self.shared.seat.me, locator, rand::random());
+        }
         let (reply, outcome) = oneshot::channel();
-        let inbox = self.inbox.as_ref().ok_or_else(stopped)?;
-        inbox.send(Proposal { command, reply }).await.map_err(|_| stopped())?;
+        let inbox = self.inbox.lock().clone().ok_or_else(stopped)?;
+        let proposal = Proposal { command, reply, since: Instant::now(), forwarded };
+        inbox.send(proposal).await.map_err(|_| stopped())?;
         Ok(outcome)
     }
 }
 
+/// Whether nobody else needs to know of a change.
+fn is_alone(seat: &Seat, sm: &MetaSm) -> bool {
+    !seat.joined && sm.members().nth(1).is_none()
+}
+
 impl Shared {
-    /// Carries out a command in which nothing is durable and which nothing in flight concerns.
+    fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Nothing will be changed any more.
+    fn is_over(&self) -> bool {
+        self.failed.load(Ordering::Acquire) || self.is_closing()
+    }
+
+    /// Carries out a command in which nothing is durable and which nothing in flight concerns. In a cluster only
+    /// what changes nothing is answered here.
     fn try_at_once(&self, command: &MetaCommand) -> Option<Result<MetaReply, MetaError>> {
         let mut state = self.state.write();
         let plan = state.plan(command);
@@ -277,6 +433,9 @@ impl Shared {
             return None;
         }
         match plan {
+            Ok(plan) if plan.changes.is_empty() => Some(Ok(plan.reply)),
+            // The leader may know more; nobody else may decide.
+            _ if !self.is_alone() => None,
             Err(error) => Some(Err(error)),
             Ok(plan) if plan.changes.iter().any(Change::is_durable) => None,
             Ok(plan) => {
@@ -291,12 +450,13 @@ impl Shared {
         let mut state = self.state.write();
         let State { sm, book, .. } = &mut *state;
         book.refresh_all(sm);
+        self.note_members(sm);
         state.caught_up = true;
         self.version.store(state.sm.version(), Ordering::Release);
     }
 
     /// Makes the changes of a round whose durable ones are on disk, and answers.
-    fn finish(&self, mut state: RwLockWriteGuard<'_, State>, planned: Vec<Planned>) {
+    fn finish(&self, mut state: RwLockWriteGuard<'_, State>, planned: Vec<Planned>, index: Option<u64>) {
         for planned in &planned {
             self.commit(&mut state, &planned.plan.changes);
         }
@@ -304,10 +464,23 @@ impl Shared {
         let last = state.next_index - 1;
         state.sm.note_applied(last);
         drop(state);
-        for planned in planned {
-            // Nobody may wait any more, if the connection ended.
-            let _ = planned.reply.send(Ok(planned.plan.reply));
+        let answers = planned.into_iter().map(|planned| (planned.reply, planned.plan.reply));
+        match index {
+            Some(index) if !self.is_alone() => self.everywhere.hold(index, answers.collect()),
+            _ => answers.for_each(|(asker, answer)| {
+                // Nobody may wait any more, if the connection ended.
+                let _ = asker.send(Ok(answer));
+            }),
         }
+    }
+
+    /// The members are others now, or in another state.
+    fn note_members(&self, sm: &MetaSm) {
+        self.alone.store(is_alone(&self.seat, sm), Ordering::Relaxed);
+        let serving = sm.members().filter(|member| {
+            member.id != self.seat.me && member.role == Role::Broker && member.state != NodeState::Down
+        });
+        self.everywhere.set_up(serving.map(|member| member.id).collect());
     }
 
     fn commit(&self, state: &mut State, changes: &[Change]) {
@@ -318,6 +491,7 @@ impl Shared {
             changes.iter().for_each(|change| state.sm.commit(change));
             return;
         }
+        let mut members = false;
         let mut new_options = Vec::new();
         for change in changes {
             state.sm.commit(change);
@@ -335,8 +509,12 @@ impl Shared {
                 Change::RemoveVhost { id, .. } => {
                     state.book.refresh_vhost(&mut state.sm, *id);
                 }
+                Change::PutMember(_) | Change::RemoveMember { .. } => members = true,
                 _ => {}
             }
+        }
+        if members {
+            self.note_members(&state.sm);
         }
         if let Some(hook) = self.hook.get() {
             hook.on_applied(&Applied { sm: &state.sm, changes, new_options: &new_options });
@@ -357,11 +535,11 @@ impl State {
 }
 
 impl Machine for Shared {
-    fn apply(&self, command: &[u8]) -> Result<(), String> {
+    fn apply(&self, index: u64, command: &[u8]) -> Result<(), String> {
         let command = Command::decode(command).map_err(|error| error.to_string())?;
         let mut state = self.state.write();
         if let Some(round) = state.round.take_if(|round| round.id == command.id) {
-            self.finish(state, round.planned);
+            self.finish(state, round.planned, Some(index));
             return Ok(());
         }
         for logged in command {
@@ -374,7 +552,13 @@ impl Machine for Shared {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        self.state.read().sm.snapshot()
+        let state = self.state.read();
+        // Others need all of it; what is not durable goes when a node says that it has started.
+        state.sm.snapshot(state.sm.members().next().is_some())
+    }
+
+    fn restore(&self, _index: u64, octets: &[u8]) -> Result<(), String> {
+        self.take_over(octets)
     }
 
     fn is_closing(&self) -> bool {

@@ -3,8 +3,11 @@
 //! What happens to the metadata reaches the queues through [`QueueHook`], in order and under the metadata's
 //! lock; what a queue wants of the metadata (to be deleted) goes to the housekeeping task.
 
+mod queues;
+
 use crate::alarms::{Alarms, Resource};
 use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal};
+use crate::cluster::{ClusterView, Home};
 use crate::connection::handshake::ServerProperties;
 use crate::connection::info::Connections;
 use crate::connection::outbox::Request;
@@ -16,21 +19,20 @@ use crate::tls::CertLogin;
 use amqp::table::Value;
 use broker_core::exception::Exception;
 use broker_core::exchange::{ExchangeType, delayed};
-use broker_core::ids::{ConnectionId, QueueId, VhostId};
+use broker_core::ids::{ConnectionId, QueueId};
 use broker_core::message::Message;
 use broker_core::meta::options::QueueType;
-use broker_core::meta::{
-    Change, Exchange, MetaCommand, MetaSm, Queue as MetaQueue, QueueOptions, RouteScratch, RoutedMessage,
-};
-use broker_core::queue::dead_letter::{DeadLetter, DeadLetterTarget, Rewritten};
+use broker_core::meta::{Change, MetaCommand, MetaSm, Queue as MetaQueue, RouteScratch, RoutedMessage};
+use broker_core::queue::dead_letter::{DeadLetter, Rewritten};
 use broker_core::queue::delayed::Due;
-use broker_core::queue::{Effects, Overflow, PAGE_ABOVE_SHORT, Queue, QueueConfig};
+use broker_core::queue::{Effects, PAGE_ABOVE_SHORT, Queue};
 use broker_core::record::QseqRange;
 use broker_store::Lsn;
 use broker_store::recovery::{QueueImage, SegmentNote};
 use broker_store::segment::SegmentMeta;
 use broker_store::wal::Wal;
 use parking_lot::{Mutex, MutexGuard};
+use queues::{is_delaying, new_queue, new_store, queue_config};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,7 +98,9 @@ pub(crate) struct Node {
     /// What the configuration says.
     pub(crate) settings: Settings,
     /// Vhosts, users, exchanges, queues, bindings.
-    pub(crate) metadata: Metadata,
+    pub(crate) metadata: Arc<Metadata>,
+    /// The other nodes.
+    pub(crate) cluster: ClusterView,
     /// The log.
     pub(crate) wal: LogHandle,
     /// Segment files of queues that do not fit into memory.
@@ -126,6 +130,7 @@ pub(crate) struct Node {
     pub(crate) suspended: AtomicBool,
     started: Instant,
     failed: watch::Sender<Option<String>>,
+    closed: AtomicBool,
 }
 
 /// The log, printable.
@@ -152,7 +157,7 @@ impl Node {
     pub(crate) fn start(
         settings: Settings,
         alarms: Alarms,
-        metadata: Metadata,
+        (metadata, cluster): (Arc<Metadata>, ClusterView),
         wal: Wal,
         images: Vec<QueueImage>,
         (pager, paging): (Pager, PagerInbox),
@@ -162,7 +167,9 @@ impl Node {
         let durable = watch::Sender::new(wal.durable_lsn());
         let node = Arc::new(Node {
             settings,
+            next_connection: AtomicU64::new(first_connection(&cluster)),
             metadata,
+            cluster,
             wal: LogHandle(wal),
             pager: Arc::new(pager),
             connections: Connections::default(),
@@ -173,7 +180,6 @@ impl Node {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             durable,
             alarms,
-            next_connection: AtomicU64::new(1),
             jobs,
             letters_in_flight: AtomicUsize::new(0),
             timer: Arc::new(Notify::new()),
@@ -182,10 +188,13 @@ impl Node {
             suspended: AtomicBool::new(false),
             started: Instant::now(),
             failed: watch::Sender::new(None),
+            closed: AtomicBool::new(false),
         });
-        node.restore_queues(images);
-        node.note_tracing(&node.metadata.read());
-        node.metadata.set_hook(Box::new(QueueHook { node: Arc::downgrade(&node) }));
+        let restore = |sm: &MetaSm| {
+            node.restore_queues(sm, images);
+            node.note_tracing(sm);
+        };
+        node.metadata.attach(restore, Box::new(QueueHook { node: Arc::downgrade(&node) }));
         node.watch_log();
         tokio::spawn(run_timers(Arc::downgrade(&node)));
         tokio::spawn(run_jobs(Arc::downgrade(&node), inbox));
@@ -195,15 +204,18 @@ impl Node {
     }
 
     /// Makes the queues that the metadata knows, with the messages that the log has for them.
-    fn restore_queues(&self, images: Vec<QueueImage>) {
+    fn restore_queues(&self, sm: &MetaSm, images: Vec<QueueImage>) {
         let now = self.now_ms();
         let mut images: HashMap<u64, QueueImage> =
             images.into_iter().map(|image| (image.queue_id, image)).collect();
-        let sm = self.metadata.read();
         let mut buffers = TurnBuffers::default();
         for known in sm.queues() {
-            let mut queue = new_queue(&sm, known, now);
-            if let Some(image) = images.remove(&known.id.0) {
+            let image = images.remove(&known.id.0);
+            if !self.runs(known) {
+                continue;
+            }
+            let mut queue = new_queue(sm, known, now);
+            if let Some(image) = image {
                 self.restore(&mut queue, image);
             }
             queue.touch(now, &mut buffers);
@@ -212,7 +224,7 @@ impl Node {
         }
         let delaying = sm.vhosts().flat_map(|state| sm.exchanges_in(state.vhost.id)).filter(is_delaying);
         for exchange in delaying {
-            let mut store = new_store(&sm, exchange, now);
+            let mut store = new_store(sm, exchange, now);
             if let Some(image) = images.remove(&store.id().0) {
                 self.restore(&mut store, image);
             }
@@ -227,6 +239,11 @@ impl Node {
             self.lock_shard(self.shard_of(queue)).add_timer(at, queue);
         }
         self.wake_timer(now);
+    }
+
+    /// Whether a queue is in its shard here: on the node that leads it.
+    pub(crate) fn runs(&self, queue: &MetaQueue) -> bool {
+        matches!(self.cluster.home(queue), Home::Here { .. })
     }
 
     /// Puts back what the log has for a queue.
@@ -345,6 +362,16 @@ impl Node {
     /// Follows whether the node must stop because its storage failed.
     pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
+    }
+
+    /// The node has stopped: what is left of its tasks ends.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.timer.notify_one();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn fail(&self, reason: &str) {
@@ -556,52 +583,9 @@ impl Node {
     }
 }
 
-/// Behaviour of a queue from its arguments and policies.
-fn queue_config(options: &QueueOptions) -> QueueConfig {
-    let quorum = options.queue_type == QueueType::Quorum;
-    let limit = options.delivery_limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
-    QueueConfig {
-        message_ttl_ms: options.message_ttl,
-        expires_ms: options.expires,
-        max_length: options.max_length,
-        max_length_bytes: options.max_length_bytes,
-        overflow: match options.overflow.unwrap_or_default() {
-            // RabbitMQ warns about it and goes on with the default.
-            Overflow::RejectPublishDlx if quorum => Overflow::DropHead,
-            overflow => overflow,
-        },
-        dead_letter: options.dead_letter_exchange.as_ref().map(|exchange| DeadLetterTarget {
-            exchange: Arc::clone(exchange),
-            routing_key: options.dead_letter_routing_key.clone(),
-        }),
-        max_priority: options.max_priority,
-        single_active_consumer: options.single_active_consumer,
-        quorum,
-        delivery_limit: limit.filter(|_| quorum),
-    }
-}
-
-fn new_queue(sm: &MetaSm, known: &MetaQueue, now: u64) -> LocalQueue {
-    let vhost = vhost_name(sm, known.vhost);
-    let config = queue_config(&known.options);
-    Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now)
-        .auto_delete(known.auto_delete)
-}
-
-/// The name of a vhost, shared by its queues.
-fn vhost_name(sm: &MetaSm, id: VhostId) -> Arc<str> {
-    sm.vhost(id).map_or_else(Arc::default, |state| Arc::clone(&state.vhost.name))
-}
-
-fn is_delaying(exchange: &&Exchange) -> bool {
-    exchange.kind == ExchangeType::Delayed
-}
-
-/// Where the delayed messages of an exchange wait.
-fn new_store(sm: &MetaSm, exchange: &Exchange, now: u64) -> LocalQueue {
-    let vhost = vhost_name(sm, exchange.vhost);
-    let (id, config) = (delayed::store_of(exchange.id), QueueConfig::default());
-    Queue::new(id, vhost, Arc::clone(&exchange.name), exchange.durable, config, now).delaying()
+/// The number of a node's first connection. In a cluster those of other nodes are others.
+fn first_connection(cluster: &ClusterView) -> u64 {
+    if cluster.is_alone() { 1 } else { ConnectionId::on(cluster.me(), 1).0 }
 }
 
 /// Carries changes of the metadata over to the queues.
@@ -618,17 +602,21 @@ impl Hook for QueueHook {
                 Change::PutQueue(spec) => {
                     let Some(known) = applied.sm.queue(spec.id) else { continue };
                     node.counters.churn.queues_created.add(1);
-                    let queue = new_queue(applied.sm, known, now);
-                    let shard = node.shard_of(spec.id);
-                    node.lock_shard(shard).insert(queue);
-                    let mut turn = Turn::new(&node, TurnBuffers::default(), now);
-                    turn.queue(spec.id, |queue, now, fx| {
-                        queue.touch(now, fx);
-                        if queue.is_durable() {
-                            queue.log_open(fx);
+                    if node.runs(known) {
+                        open_queue(&node, applied.sm, known, now);
+                    }
+                }
+                Change::PutPlacement { queue, .. } => {
+                    let Some(known) = applied.sm.queue(*queue) else { continue };
+                    let here = node.with_queue(*queue, |_| ()).is_some();
+                    match (node.runs(known), here) {
+                        (true, false) => open_queue(&node, applied.sm, known, now),
+                        // Another node has it now. What nobody leads stays until its leader is known.
+                        (false, true) if !known.placement.replicas.contains(&node.cluster.me()) => {
+                            remove_queue(&node, *queue, now);
                         }
-                    });
-                    turn.close();
+                        _ => {}
+                    }
                 }
                 Change::PutExchange(spec) if spec.kind == ExchangeType::Delayed => {
                     let Some(exchange) = applied.sm.exchange(spec.id) else { continue };
@@ -687,6 +675,20 @@ impl Hook for QueueHook {
     }
 }
 
+/// Puts a new queue into its shard.
+fn open_queue(node: &Node, sm: &MetaSm, known: &MetaQueue, now: u64) {
+    let queue = new_queue(sm, known, now);
+    node.lock_shard(node.shard_of(known.id)).insert(queue);
+    let mut turn = Turn::new(node, TurnBuffers::default(), now);
+    turn.queue(known.id, |queue, now, fx| {
+        queue.touch(now, fx);
+        if queue.is_durable() {
+            queue.log_open(fx);
+        }
+    });
+    turn.close();
+}
+
 /// Takes a queue out of its shard, if it is there.
 fn remove_queue(node: &Node, id: QueueId, now: u64) -> Option<LocalQueue> {
     let mut turn = Turn::new(node, TurnBuffers::default(), now);
@@ -711,7 +713,7 @@ fn close_matching(node: &Node, text: &str, matches: impl Fn(&crate::connection::
 
 async fn run_timers(node: Weak<Node>) {
     loop {
-        let Some(strong) = node.upgrade() else { return };
+        let Some(strong) = node.upgrade().filter(|node| !node.is_closed()) else { return };
         let now = strong.now_ms();
         strong.timer_at.store(u64::MAX, Ordering::Release);
         // A mistake in one queue's timer must not stop those of all others.
@@ -746,7 +748,7 @@ async fn run_jobs(node: Weak<Node>, mut inbox: mpsc::UnboundedReceiver<Job>) {
 async fn keep_house(node: Weak<Node>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        let Some(node) = node.upgrade() else { return };
+        let Some(node) = node.upgrade().filter(|node| !node.is_closed()) else { return };
         let work = tokio::task::spawn_blocking(move || {
             node.alarms.check();
             node.relieve_memory();

@@ -1,37 +1,42 @@
-//! The life of a node's process: configuration, storage, listeners, ready, stop.
+//! The life of a node's process: configuration, data, the node itself, stop. The node may be stopped and started
+//! while the process and its control socket stay.
 
-use crate::alarms::Alarms;
+use crate::app::{App, Bound, Ended, Opened, Sockets};
+use crate::cluster::life::{Command, Life, Orders};
+use crate::cluster::moves;
+use crate::cluster::operator::{Done, Operator, Order, Refused, RefusedKind};
+use crate::cluster::papers::Papers;
+use crate::cluster::stopped::StoppedNode;
+use crate::config::Config;
 use crate::config::cli::{Environment, NodeArgs, SHOWN_VARIABLES};
-use crate::config::{Config, TlsListeners};
 use crate::ctl;
-use crate::listener::{self, Entrance};
-use crate::management::{self, Api, Files, Listening};
+use crate::ctl::relay::Relay;
+use crate::management;
+use crate::metadata::OpenError;
 use crate::metadata::upgrade::UpgradeError;
-use crate::metadata::{OpenError, bootstrap};
-use crate::node::{Node, Settings};
-use crate::storage::{Storage, StorageError};
-use crate::tls::TlsServer;
+use crate::node::Settings;
+use crate::storage::StorageError;
 use broker_store::datadir::{DataDir, DataDirError};
 use daemon::exit::Exit;
-use daemon::listen::{ListenOptions, bind_tcp};
+use daemon::logging::LogError;
 use daemon::run::Failure;
-use daemon::shutdown::Shutdown;
 use daemon::signals::{Signal, Signals};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 /// Largest transaction, octets of publishes: it has to fit into memory and into one append to the log.
 const MAX_TRANSACTION: usize = 256 << 20;
-/// How long clients get to answer `connection.close` when the node stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open files asked of the system: one for each client, and some.
 const OPEN_FILES: u64 = 1 << 20;
+/// Pause before a node that has nobody to join tries again.
+const JOIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
@@ -47,7 +52,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
         config.keep_node_name(kept);
     }
     config.log.recent = ctl::server::LOG_LINES;
-    daemon::logging::init(&config.log).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    daemon::logging::init(&config.log).map_err(log_failure)?;
     daemon::privilege::raise_open_files(OPEN_FILES);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -58,115 +63,400 @@ pub(crate) fn run(args: &NodeArgs) -> Result<(), Failure> {
     ended
 }
 
-async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
-    let listeners = bind_all(&config.amqp.listen, "--port")?;
-    let tls_listeners = bind_tls(config.amqp.tls.as_ref(), "amqp.tls")?;
-    let http_listeners = bind_all(&config.management, "--management-port")?;
-    let https_listeners = bind_tls(config.management_tls.as_ref(), "management.tls")?;
-    let metrics_listeners = match bind_all(&config.metrics.listen, "--metrics-port") {
-        // Nobody asked for it: the next node of this machine goes without.
-        Err(error) if !config.metrics.required => {
-            tracing::warn!(%error, "no metrics: their port is in use");
-            Vec::new()
-        }
-        bound => bound?,
-    };
-    let data = DataPlace::new(config.data.clone())?;
-    let storage = Storage::open(data.path(), &config.node_name).map_err(storage_failure)?;
-    let Storage { directory, metadata, wal, images, segments } = storage;
-    let alarms = Alarms::new(&config.limits, data.path());
-    let node = Node::start(settings(&config), alarms, metadata, wal, images, segments);
-    bootstrap::bootstrap(&node.metadata, &config)
-        .await
-        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
-
-    let mut signals = Signals::new()
-        .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
-    let (shutdown, _token) = Shutdown::new();
-    // Port 0 has become a real one by now.
-    let bound = Bound {
-        amqp: addresses(&listeners),
-        amqps: addresses(&tls_listeners),
-        http: addresses(&http_listeners),
-        https: addresses(&https_listeners),
-        metrics: addresses(&metrics_listeners),
-    };
-    let files = Files { data: data.path().to_owned(), config: config.file.clone().into_iter().collect() };
-    let api = management::api(&node, bound.by_protocol(&config), files);
-    for listener in metrics_listeners {
-        tokio::spawn(serve_metrics(Arc::clone(&api), listener));
-    }
-    let https = config.management_tls.as_ref().map(|tls| Arc::clone(&tls.server));
-    let plain_http = http_listeners.into_iter().map(|listener| (listener, None));
-    for (listener, tls) in
-        plain_http.chain(https_listeners.into_iter().map(|listener| (listener, https.clone())))
-    {
-        tokio::spawn(serve_http(Arc::clone(&api), listener, tls));
-    }
-    let plain = Entrance { proxy_protocol: config.amqp.proxy_protocol, tls: None };
-    let tls = config.amqp.tls.as_ref().map(|tls| Arc::clone(&tls.server));
-    let secure = Entrance { tls, ..plain.clone() };
-    let doors = listeners.into_iter().map(|listener| (listener, plain.clone()));
-    let accepting = doors
-        .chain(tls_listeners.into_iter().map(|listener| (listener, secure.clone())))
-        .map(|(listener, entrance)| {
-            tokio::spawn(listener::accept(Arc::clone(&node), listener, entrance, shutdown.token()))
-        })
-        .collect::<Vec<_>>();
-    let control = control(&config, &node, data.path(), &api);
-    write_pid(config.pid_file.as_deref());
-    banner(&config, &bound, data.path(), began);
-
-    let mut failed = node.failed();
-    let storage_failed = async {
-        // The node keeps the sender for as long as it lives.
-        match failed.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let status = format!("node {} running", config.node_name);
-    let outcome = tokio::select! {
-        reason = storage_failed => Err(Failure::new(Exit::Io, format!("storage failed: {reason}"))),
-        () = daemon::run::until_stopped(&mut signals, &shutdown, &status, async |signal| {
-            match signal {
-                Signal::Hangup => reload_certificates(&config),
-                signal => tracing::info!(?signal, "nothing to do for this signal"),
-            }
-        }) => Ok(()),
-    };
-    drop(control);
-    stop(&node, accepting, &mut signals, &shutdown).await;
-    drop(directory);
-    outcome
+/// The process: what stays while the node is stopped.
+pub(crate) struct Process {
+    pub(crate) config: Config,
+    pub(crate) life: Life,
+    pub(crate) signals: Signals,
+    pub(crate) began: Instant,
+    data: DataPlace,
+    orders: Orders,
+    control: Option<Control>,
+    /// Where the node listened the last time.
+    pub(crate) places: Option<Bound>,
 }
 
+/// The control socket.
+struct Control {
+    _bound: ctl::Bound,
+    listener: StdUnixListener,
+    /// Answers on it.
+    task: Option<JoinHandle<()>>,
+}
+
+/// What the process does.
+enum Phase {
+    Running(Box<App>),
+    Stopped(DataDir),
+}
+
+/// How a start ended that was not one.
+enum NoStart {
+    /// The program ends.
+    Failed(Failure),
+    /// It was told to end.
+    Stopped,
+    /// The node was told to stop.
+    Ordered(DataDir),
+}
+
+async fn serve(config: Config, began: Instant) -> Result<(), Failure> {
+    let sockets = Sockets::bind(&config, None)?;
+    let data = DataPlace::new(config.data.clone())?;
+    let path = data.path().to_owned();
+    let directory =
+        DataDir::open_after(&path, &config.node_name, || moves::finish(&path).map_err(StorageError::from))
+            .map_err(storage_failure)?;
+    let signals = Signals::new()
+        .map_err(|error| Failure::new(Exit::OsError, format!("cannot watch signals: {error}")))?;
+    let (life, orders) = Life::new(&config.node_name);
+    let mut process = Process { config, life, signals, began, data, orders, control: None, places: None };
+    let started = process.first_start(directory, sockets).await;
+    let mut phase = match started {
+        Ok(app) => Phase::Running(app),
+        Err(NoStart::Failed(failure)) => return Err(failure),
+        Err(NoStart::Stopped) => return Ok(()),
+        Err(NoStart::Ordered(directory)) => Phase::Stopped(directory),
+    };
+    loop {
+        phase = match phase {
+            Phase::Running(mut app) => match process.watch(&mut app).await {
+                Ended::Failed(reason) => {
+                    app.stop(&mut process).await;
+                    return Err(Failure::new(Exit::Io, format!("storage failed: {reason}")));
+                }
+                Ended::Stopped => {
+                    app.stop(&mut process).await;
+                    return Ok(());
+                }
+                Ended::Ordered((order, reply)) => process.order_running(app, order, reply).await?,
+            },
+            Phase::Stopped(directory) => match process.next_order().await {
+                Some((order, reply)) => process.order_stopped(directory, order, reply).await?,
+                None => return Ok(()),
+            },
+        };
+    }
+}
+
+fn refused(kind: RefusedKind, text: &str) -> Result<Done, Refused> {
+    Err(Refused::new(kind, text))
+}
+
+impl Process {
+    /// The data directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Starts the node for the first time: a node without data joins its peers, if it was told of any.
+    async fn first_start(&mut self, directory: DataDir, sockets: Sockets) -> Result<Box<App>, NoStart> {
+        let papers = self.papers().map_err(NoStart::Failed)?;
+        let peers: Vec<String> = self.config.cluster.peers.iter().map(|it| it.address.clone()).collect();
+        let first = self.config.cluster.peers.first();
+        let founds = !self.config.cluster.witness
+            && first.is_none_or(|it| it.node.as_deref() == Some(&*self.config.node_name));
+        if papers.is_none() && !directory.identity().in_use && !peers.is_empty() && !founds {
+            self.serve_control(None);
+            let directory = self.join_peers(directory, &peers).await?;
+            return self.start(directory, sockets).await;
+        }
+        if papers.is_some() {
+            self.serve_control(None);
+        }
+        self.start(directory, sockets).await
+    }
+
+    fn papers(&self) -> Result<Option<Papers>, Failure> {
+        Papers::load(self.path()).map_err(|error| Failure::new(Exit::DataError, error.to_string()))
+    }
+
+    /// Tries to join until it works.
+    async fn join_peers(&mut self, directory: DataDir, peers: &[String]) -> Result<DataDir, NoStart> {
+        let mut said = String::new();
+        loop {
+            let Process { config, data, signals, .. } = &mut *self;
+            let outcome = match stopped_node(config, data.path()) {
+                Ok(stopped) => {
+                    tokio::select! {
+                        outcome = stopped.join(peers, None) => outcome,
+                        _ = signals.recv() => return Err(NoStart::Stopped),
+                    }
+                }
+                Err(failure) => return Err(NoStart::Failed(failure)),
+            };
+            match outcome {
+                Ok(done) => {
+                    tracing::info!(remarks = ?done.remarks, "joined");
+                    let reopened = directory.reopen(&self.config.node_name).map_err(StorageError::from);
+                    return reopened.map_err(|error| NoStart::Failed(storage_failure(error)));
+                }
+                Err(refused) => {
+                    if said != refused.text {
+                        tracing::warn!(reason = refused.text, "the node waits for a peer that it can join");
+                        said = refused.text;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(JOIN_AGAIN) => {}
+                _ = self.signals.recv() => return Err(NoStart::Stopped),
+            }
+        }
+    }
+
+    fn stopped_node(&self) -> Result<StoppedNode<'_>, Failure> {
+        stopped_node(&self.config, self.path())
+    }
+
+    /// Starts the node. In a cluster, waits until a majority knows of it.
+    async fn start(&mut self, directory: DataDir, sockets: Sockets) -> Result<Box<App>, NoStart> {
+        let opened = Opened::new(self, directory, sockets).await.map_err(NoStart::Failed)?;
+        self.life.set_running(opened.running());
+        let running = Arc::clone(opened.running());
+        let coming = running.come_up();
+        tokio::pin!(coming);
+        loop {
+            tokio::select! {
+                biased;
+                up = &mut coming => match up {
+                    Ok(()) => break,
+                    Err(error) => {
+                        let text = format!("the cluster does not take this node: {error}");
+                        // Nothing was changed; the operator decides.
+                        tracing::error!(reason = text, "the node is stopped; `rabbitmqctl reset` makes it leave");
+                        let directory = opened.abandon().await;
+                        self.be_stopped();
+                        return Err(NoStart::Ordered(directory));
+                    }
+                },
+                signal = self.signals.recv() => match signal {
+                    Signal::Terminate | Signal::Interrupt | Signal::Quit => {
+                        drop(opened.abandon().await);
+                        return Err(NoStart::Stopped);
+                    }
+                    signal => tracing::info!(?signal, "nothing to do for this signal"),
+                },
+                Some((order, reply)) = self.orders.recv() => match order {
+                    Order::StopApp => {
+                        let directory = opened.abandon().await;
+                        self.be_stopped();
+                        // Whoever asked may be gone.
+                        let _ = reply.send(Ok(Done::default()));
+                        return Err(NoStart::Ordered(directory));
+                    }
+                    _ => {
+                        let text = "the node is starting, and waits for a majority of the cluster; stop it first with `rabbitmqctl stop_app`";
+                        let _ = reply.send(refused(RefusedKind::Running, text));
+                    }
+                },
+            }
+        }
+        let app = opened.serve(self).await.map_err(NoStart::Failed)?;
+        self.life.set_serving();
+        self.serve_control(Some(&app));
+        write_pid(self.config.pid_file.as_deref());
+        banner(&self.config, app.bound(), self.path(), self.began);
+        Ok(Box::new(app))
+    }
+
+    fn be_stopped(&mut self) {
+        self.life.set_stopped(self.papers().ok().flatten());
+        self.serve_control(None);
+    }
+
+    /// Waits until something ends the node.
+    async fn watch(&mut self, app: &mut App) -> Ended {
+        let status = format!("node {} running", self.config.node_name);
+        let (config, shutdown) = (&self.config, app.shutdown());
+        tokio::select! {
+            reason = app.failed() => Ended::Failed(reason),
+            Some(command) = self.orders.recv() => Ended::Ordered(command),
+            () = daemon::run::until_stopped(&mut self.signals, shutdown, &status, async |signal| {
+                match signal {
+                    Signal::Hangup => reload_certificates(config),
+                    signal => tracing::info!(?signal, "nothing to do for this signal"),
+                }
+            }) => Ended::Stopped,
+        }
+    }
+
+    /// What a stopped node is told next; `None` to end.
+    async fn next_order(&mut self) -> Option<Command> {
+        loop {
+            tokio::select! {
+                order = self.orders.recv() => return order,
+                signal = self.signals.recv() => {
+                    if let Signal::Terminate | Signal::Interrupt | Signal::Quit = signal {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn order_running(&mut self, app: Box<App>, order: Order, reply: Reply) -> Result<Phase, Failure> {
+        let outcome = match order {
+            Order::StopApp => {
+                let directory = app.stop(self).await;
+                self.be_stopped();
+                let _ = reply.send(Ok(Done::default()));
+                return Ok(Phase::Stopped(directory));
+            }
+            Order::Leave => {
+                let directory = app.stop(self).await;
+                self.be_stopped();
+                let outcome = match self.stopped_node() {
+                    Ok(stopped) => stopped.leave(false).await,
+                    Err(failure) => refused(RefusedKind::Failed, &failure.message),
+                };
+                let (directory, _) = self.look_again(directory)?;
+                let phase = self.restart(directory).await?;
+                let _ = reply.send(outcome);
+                return Ok(phase);
+            }
+            Order::StartApp => Ok(Done { already: true, ..Done::default() }),
+            Order::Join { .. } | Order::Reset { .. } | Order::ForceBoot | Order::Recover => refused(
+                RefusedKind::Running,
+                "the node is running; stop it first with `rabbitmqctl stop_app`",
+            ),
+            _ => refused(RefusedKind::Invalid, "this order is not one for the process"),
+        };
+        let _ = reply.send(outcome);
+        Ok(Phase::Running(app))
+    }
+
+    async fn order_stopped(
+        &mut self,
+        directory: DataDir,
+        order: Order,
+        reply: Reply,
+    ) -> Result<Phase, Failure> {
+        let stopped = match self.stopped_node() {
+            Ok(stopped) => stopped,
+            Err(failure) => {
+                let _ = reply.send(refused(RefusedKind::Failed, &failure.message));
+                return Ok(Phase::Stopped(directory));
+            }
+        };
+        let outcome = match order {
+            Order::StartApp => {
+                let phase = self.restart(directory).await?;
+                let outcome = match &phase {
+                    Phase::Running(_) => Ok(Done::default()),
+                    Phase::Stopped(_) => {
+                        refused(RefusedKind::Failed, "the node did not start; its log says why")
+                    }
+                };
+                let _ = reply.send(outcome);
+                return Ok(phase);
+            }
+            Order::StopApp => Ok(Done { already: true, ..Done::default() }),
+            Order::Join { members, token } => stopped.join(&members, token.as_deref()).await,
+            Order::Leave => stopped.leave(false).await,
+            Order::Reset { force } => stopped.reset(force).await,
+            Order::ForceBoot | Order::Recover => stopped.recover(&directory),
+            _ => refused(RefusedKind::Stopped, "the node is stopped; start it with `rabbitmqctl start_app`"),
+        };
+        let (directory, papers) = self.look_again(directory)?;
+        self.life.set_stopped(papers);
+        let _ = reply.send(outcome);
+        Ok(Phase::Stopped(directory))
+    }
+
+    /// The data may be another one now.
+    fn look_again(&self, directory: DataDir) -> Result<(DataDir, Option<Papers>), Failure> {
+        let reopened = directory.reopen(&self.config.node_name).map_err(StorageError::from);
+        Ok((reopened.map_err(storage_failure)?, self.papers()?))
+    }
+
+    /// Starts the node again. What keeps it from starting is said, and it stays stopped.
+    async fn restart(&mut self, directory: DataDir) -> Result<Phase, Failure> {
+        let sockets = match Sockets::bind(&self.config, self.places.as_ref()) {
+            Ok(sockets) => sockets,
+            Err(failure) => {
+                tracing::error!(error = failure.message, "the node can not start");
+                return Ok(Phase::Stopped(directory));
+            }
+        };
+        match self.start(directory, sockets).await {
+            Ok(app) => Ok(Phase::Running(app)),
+            Err(NoStart::Ordered(directory)) => Ok(Phase::Stopped(directory)),
+            Err(NoStart::Failed(failure)) => Err(failure),
+            // The signal came while it started.
+            Err(NoStart::Stopped) => Err(Failure::new(Exit::TempFail, "stopped while the node started")),
+        }
+    }
+
+    /// Answers on the control socket for a node that runs, or for one that does not.
+    fn serve_control(&mut self, app: Option<&App>) {
+        if self.control.is_none() {
+            self.control = open_control(&self.config, self.data.path());
+        }
+        let Some(control) = &mut self.control else { return };
+        if let Some(task) = control.task.take() {
+            task.abort();
+        }
+        let listener = control.listener.try_clone().and_then(UnixListener::from_std);
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "the control socket can not be used"),
+        };
+        let operator: Arc<dyn Operator> = Arc::new(self.life.clone());
+        let relay: Arc<dyn Relay> = Arc::new(self.life.clone());
+        let (node, data) = (self.config.node_name.clone(), self.data.path().to_owned());
+        let config_files: Vec<String> =
+            self.config.files.iter().map(|path| path.display().to_string()).collect();
+        let variable = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?.into()));
+        let environment = SHOWN_VARIABLES.iter().filter_map(variable).collect();
+        let settings = self.config.shown();
+        let log_files = self.config.log_places();
+        let served = app.and_then(App::served);
+        control.task = Some(tokio::spawn(async move {
+            let outcome = match served {
+                Some((node, api)) => {
+                    let control = ctl::server::Control {
+                        node,
+                        operator,
+                        relay,
+                        data,
+                        config_files,
+                        log_files,
+                        settings,
+                        environment,
+                    };
+                    management::serve_local(api, listener, |api| ctl::server::routes(api, control)).await
+                }
+                None => {
+                    let stopped =
+                        ctl::server::Stopped { node, operator, data, config_files, log_files, environment };
+                    management::serve_stopped(listener, ctl::server::stopped(stopped)).await
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the control socket stopped");
+            }
+        }));
+    }
+}
+
+fn stopped_node<'a>(config: &Config, data: &'a Path) -> Result<StoppedNode<'a>, Failure> {
+    let identity =
+        crate::app::base_identity(config, data, None).map_err(|error| Failure::new(Exit::Config, error))?;
+    Ok(StoppedNode { identity, witness: config.cluster.witness, data })
+}
+
+type Reply = tokio::sync::oneshot::Sender<Result<Done, Refused>>;
+
 /// Opens the control socket for the tools on this machine. A node without one works, but not they.
-fn control(config: &Config, node: &Arc<Node>, data: &Path, api: &Arc<Api>) -> Option<ctl::Bound> {
-    let opened = ctl::Bound::new(data, &config.node_name)
-        .and_then(|(bound, listener)| Ok((bound, UnixListener::from_std(listener)?)));
-    let (bound, listener) = match opened {
-        Ok(opened) => opened,
+fn open_control(config: &Config, data: &Path) -> Option<Control> {
+    match ctl::Bound::new(data, &config.node_name) {
+        Ok((bound, listener)) => Some(Control { _bound: bound, listener, task: None }),
         Err(error) => {
             tracing::error!(%error, data = %data.display(), "no control socket: rabbitmqctl can not reach this node");
-            return None;
+            None
         }
-    };
-    let variable = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?.into()));
-    let more = ctl::server::routes(ctl::server::Control {
-        node: Arc::clone(node),
-        data: data.to_owned(),
-        config_files: config.files.iter().map(|path| path.display().to_string()).collect(),
-        settings: config.shown(),
-        environment: SHOWN_VARIABLES.iter().filter_map(variable).collect(),
-    });
-    let api = Arc::clone(api);
-    tokio::spawn(async move {
-        if let Err(error) = management::serve_local(api, listener, more).await {
-            tracing::error!(%error, "the control socket stopped");
-        }
-    });
-    Some(bound)
+    }
 }
 
 /// For scripts that wait with `rabbitmqctl wait`.
@@ -191,104 +481,16 @@ fn reload_certificates(config: &Config) {
     }
 }
 
-/// Says goodbye to the clients, then makes everything durable.
-async fn stop(node: &Arc<Node>, accepting: Vec<JoinHandle<()>>, signals: &mut Signals, shutdown: &Shutdown) {
-    shutdown.stop(daemon::shutdown::Stop::Graceful);
-    tracing::info!(connections = node.connections.len(), "stopping");
-    node.close_connections(
-        amqp::reply_code::CONNECTION_FORCED,
-        "broker forced connection closure with reason 'shutdown'",
-    );
-    let gone = async {
-        while node.connections.len() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::select! {
-        () = gone => {}
-        () = tokio::time::sleep(STOP_TIMEOUT) => {}
-        () = daemon::run::next_stop(signals, shutdown) => {}
-    }
-    for task in accepting {
-        task.abort();
-    }
-    let wal = node.wal.clone();
-    node.pager.remove_due(wal.durable_lsn());
-    match tokio::task::spawn_blocking(move || wal.stop()).await {
-        Ok(Ok(_)) => tracing::info!("stopped"),
-        Ok(Err(error)) => tracing::error!(%error, "the log could not be closed cleanly"),
-        Err(error) => tracing::error!(%error, "stopping failed"),
-    }
+fn log_failure(error: LogError) -> Failure {
+    let exit = if matches!(error, LogError::File { .. }) { Exit::CannotCreate } else { Exit::Usage };
+    Failure::new(exit, error.to_string())
 }
 
-/// Where the node listens.
-struct Bound {
-    amqp: Vec<SocketAddr>,
-    amqps: Vec<SocketAddr>,
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
-    metrics: Vec<SocketAddr>,
-}
-
-impl Bound {
-    fn by_protocol(&self, config: &Config) -> Vec<Listening> {
-        let server = |tls: &Option<TlsListeners>| tls.as_ref().map(|tls| Arc::clone(&tls.server));
-        [
-            ("amqp", &self.amqp, None),
-            ("amqp/ssl", &self.amqps, server(&config.amqp.tls)),
-            ("http", &self.http, None),
-            ("https", &self.https, server(&config.management_tls)),
-            ("http/prometheus", &self.metrics, None),
-        ]
-        .into_iter()
-        .flat_map(|(protocol, addresses, tls)| {
-            addresses.iter().map(move |address| Listening { protocol, address: *address, tls: tls.clone() })
-        })
-        .collect()
-    }
-}
-
-fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
-    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-}
-
-/// Serves the HTTP API; losing it is no reason to stop the node.
-async fn serve_http(api: Arc<Api>, listener: TcpListener, tls: Option<Arc<TlsServer>>) {
-    if let Err(error) = management::serve(api, listener, tls).await {
-        tracing::error!(%error, "the HTTP API stopped");
-    }
-}
-
-/// The same for metrics.
-async fn serve_metrics(api: Arc<Api>, listener: TcpListener) {
-    if let Err(error) = management::serve_metrics(api, listener).await {
-        tracing::error!(%error, "the metrics stopped");
-    }
-}
-
-fn bind_tls(tls: Option<&TlsListeners>, section: &str) -> Result<Vec<TcpListener>, Failure> {
-    let listen = tls.map(|tls| tls.listen.as_slice()).unwrap_or_default();
-    bind(listen, |port| format!("listen = \":{port}\" in [{section}]   use another port"))
-}
-
-fn bind_all(addresses: &[SocketAddr], flag: &str) -> Result<Vec<TcpListener>, Failure> {
-    bind(addresses, |port| format!("broker {flag} {port}   use another port"))
-}
-
-/// Listens on all of them. `advice` says how to take another port.
-fn bind(addresses: &[SocketAddr], advice: impl Fn(u16) -> String) -> Result<Vec<TcpListener>, Failure> {
-    let bind = |address: &SocketAddr| {
-        let listener = bind_tcp(*address, &ListenOptions { nodelay: true, ..ListenOptions::default() })
-            .map_err(|error| Failure::from(error).detail("try", advice(address.port().saturating_add(1))))?;
-        TcpListener::from_std(listener).map_err(|error| Failure::new(Exit::OsError, error.to_string()))
-    };
-    addresses.iter().map(bind).collect()
-}
-
-fn storage_failure(error: StorageError) -> Failure {
+pub(crate) fn storage_failure(error: StorageError) -> Failure {
     let exit = match &error {
         StorageError::DataDir(DataDirError::InUse { .. }) => Exit::TempFail,
         StorageError::DataDir(DataDirError::OtherNode { .. }) => Exit::Config,
+        StorageError::Move(_) => Exit::DataError,
         StorageError::Metadata(OpenError::Snapshot(_) | OpenError::Start(_)) => Exit::DataError,
         StorageError::Upgrade(UpgradeError::Snapshot(_) | UpgradeError::Entry { .. }) => Exit::DataError,
         _ => Exit::Io,

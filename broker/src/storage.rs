@@ -1,5 +1,7 @@
 //! Opens what a node keeps on disk: the data directory, the replicated log of metadata, the message log.
 
+use crate::cluster::Seat;
+use crate::cluster::moves::MoveError;
 use crate::metadata::upgrade::{self, UpgradeError};
 use crate::metadata::{self, Metadata};
 use crate::pager::{Pager, PagerInbox};
@@ -31,6 +33,9 @@ pub(crate) enum StorageError {
     /// The message log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The exchange of the data as a whole, cut short before.
+    #[error(transparent)]
+    Move(#[from] MoveError),
 }
 
 /// What a node keeps on disk, open.
@@ -38,7 +43,7 @@ pub(crate) struct Storage {
     /// Holds the lock for as long as the node runs.
     pub(crate) directory: DataDir,
     /// The metadata.
-    pub(crate) metadata: Metadata,
+    pub(crate) metadata: Arc<Metadata>,
     /// The message log.
     pub(crate) wal: Wal,
     /// What the log has for each queue.
@@ -48,20 +53,31 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Opens the data directory at `path`, creating it if need be, and recovers what is in it.
-    pub(crate) fn open(path: &Path, node: &str) -> Result<Storage, StorageError> {
+    /// Opens the metadata only: for a node that holds no queues.
+    pub(crate) fn open_witness(
+        mut directory: DataDir,
+        seat: &Seat,
+    ) -> Result<(Arc<Metadata>, DataDir), StorageError> {
+        let (storage_uuid, in_use) = (directory.identity().storage_uuid, directory.identity().in_use);
+        let options = JournalOptions { expect_existing: in_use, ..JournalOptions::new(storage_uuid) };
+        let metadata = Metadata::open(Arc::new(RealDisk), &directory.raft(), options, seat)?;
+        directory.mark_in_use()?;
+        Ok((Arc::new(metadata), directory))
+    }
+
+    /// Recovers what is in a data directory.
+    pub(crate) fn open(mut directory: DataDir, seat: &Seat) -> Result<Storage, StorageError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let mut directory = DataDir::open(path, node)?;
         let (storage_uuid, in_use) = (directory.identity().storage_uuid, directory.identity().in_use);
 
         let options = JournalOptions { expect_existing: in_use, ..JournalOptions::new(storage_uuid) };
         if directory.identity().format_version <= META_JOURNAL_VERSION {
             // What an upgrade that was cut short left here; nothing was made by it yet.
             directory.trash(Path::new("raft"))?;
-            upgrade::carry_over(&disk, &directory.meta(), &directory.raft(), options, node)?;
+            upgrade::carry_over(&disk, &directory.meta(), &directory.raft(), options, &seat.name)?;
         }
         directory.finish_upgrade()?;
-        let metadata = Metadata::open(Arc::clone(&disk), &directory.raft(), options, node)?;
+        let metadata = Arc::new(Metadata::open(Arc::clone(&disk), &directory.raft(), options, seat)?);
 
         let mut live = LiveSet::new();
         let options = WalOptions { expect_existing: in_use, ..WalOptions::new(storage_uuid) };
@@ -106,7 +122,8 @@ mod tests {
         std::fs::create_dir(path.join("raft")).unwrap();
         std::fs::write(path.join("raft/journal-0000000000000001.log"), "half").unwrap();
         for _ in 0..2 {
-            let storage = Storage::open(path, "rabbit@here").unwrap();
+            let directory = DataDir::open(path, "rabbit@here").unwrap();
+            let storage = Storage::open(directory, &Seat::alone("rabbit@here")).unwrap();
             assert_eq!(storage.directory.identity().format_version, FORMAT_VERSION);
             assert!(!path.join("meta").exists());
             let sm = storage.metadata.read();

@@ -348,8 +348,10 @@ impl Condition {
         if self.maintenance && !was_maintenance {
             self.state = State::Stopped;
         } else if was_maintenance && !self.maintenance && !self.tracks {
-            // As at the start: one failed check takes it down again.
-            self.health.restart();
+            // As at the start: one failed check takes it down again. HAProxy: without checks its health stays 0.
+            if self.checking {
+                self.health.restart();
+            }
             self.agent.health.restart();
             self.start();
         }
@@ -441,6 +443,9 @@ impl Condition {
 
     fn set_admin(&mut self, admin: Admin) {
         self.admin = admin;
+        if admin.is_maintenance() && !self.maintenance {
+            self.health.force(false);
+        }
         self.maintenance = admin.is_maintenance();
         self.drain = admin.is_drain();
     }

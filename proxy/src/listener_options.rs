@@ -63,6 +63,7 @@ pub fn in_namespace<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> std
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::getsockopt;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
@@ -82,6 +83,34 @@ mod tests {
         // The silent one came first.
         assert_eq!(from, theirs);
         accepted.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    }
+
+    nix::getsockopt_impl!(
+        FastOpenSet,
+        libc::IPPROTO_TCP,
+        libc::TCP_FASTOPEN,
+        libc::c_int,
+        nix::sys::socket::sockopt::GetStruct<libc::c_int>
+    );
+
+    #[derive(Debug, Clone, Copy)]
+    struct FastOpenSet;
+
+    #[test]
+    fn clients_may_send_with_their_first_packet_where_a_bind_line_says_so() {
+        let mut config = crate::config::Config::default();
+        let mut remarks = daemon::diagnostic::Diagnostics::new();
+        let text = "defaults\n mode tcp\n timeout connect 1s\n timeout client 1s\n timeout server 1s\nlisten l\n \
+                    bind 127.0.0.1:1\n bind 127.0.0.1:2 tfo\n server a 127.0.0.1:3\n";
+        crate::config::haproxy_cfg::Reader::default().read(text, "t.cfg", &mut config, &mut remarks);
+        for bind in &mut config.proxies[0].binds {
+            bind.address.set_port(0);
+        }
+        let process = crate::process::Process::new(config, "haproxy");
+        let listeners = process.bind(&mut crate::handover::Inherited::default(), false).unwrap();
+        let set = |at: usize| getsockopt(&listeners.all[at].socket, FastOpenSet).unwrap();
+        assert_eq!(set(0), 0);
+        assert!(set(1) > 0);
     }
 
     #[test]

@@ -44,6 +44,19 @@ impl Api {
     /// # Errors
     /// There is no answer, or none that HTTP knows.
     pub fn ask_text(&self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+        let (status, body) = self.exchange(method, path, body)?;
+        Ok((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
+    }
+
+    /// Asks and returns the status and how long the answer is, without the work of reading it.
+    ///
+    /// # Errors
+    /// There is no answer, or none that HTTP knows.
+    pub fn measure(&self, path: &str) -> std::io::Result<(u16, usize)> {
+        self.exchange("GET", path, "").map(|(status, body)| (status, body.len()))
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         // Version 1.0: the answer ends with the connection and comes in one piece.
@@ -60,7 +73,7 @@ impl Api {
         let malformed = || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{text:.200}"));
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(malformed)?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(malformed)?;
-        Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        Ok((status, body.to_owned()))
     }
 
     /// Asks for what must be there.

@@ -16,6 +16,7 @@ pub mod rivals;
 pub mod scratch;
 pub mod shared;
 pub mod small_disk;
+pub mod transcript;
 pub mod wire;
 pub mod world;
 

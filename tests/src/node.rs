@@ -3,6 +3,8 @@
 use crate::programs;
 use anyhow::{Context, Result, bail, ensure};
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -53,16 +55,36 @@ impl Setup {
     }
 }
 
-/// A TCP port that is free now and that the kernel gives to nobody else: below the range from which it
-/// serves outgoing connections.
+/// Where the ports of tests begin, and how many each process of tests has.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 1000;
+/// How many processes of tests can have ports of their own: the kernel serves outgoing connections from 32768 on.
+const WINDOWS: u16 = 12;
+
+/// The first port of this process. A name that only one process can have stands for each window; it goes with the
+/// process, and is as far known as the ports are: in the same network namespace.
+fn window() -> u16 {
+    static WINDOW: OnceLock<(u16, Option<UnixListener>)> = OnceLock::new();
+    let (window, _) = WINDOW.get_or_init(|| {
+        let taken = (0..WINDOWS).find_map(|window| {
+            let name = format!("test-ports-{window}");
+            let address = SocketAddr::from_abstract_name(name.as_bytes()).ok()?;
+            Some((window, Some(UnixListener::bind_addr(&address).ok()?)))
+        });
+        taken.unwrap_or_else(|| (u16::try_from(std::process::id() % u32::from(WINDOWS)).unwrap_or(0), None))
+    });
+    FIRST_PORT + window * PORTS
+}
+
+/// A TCP port that is free now and that nobody else is given: not by the kernel, and not by other processes of tests.
 ///
 /// # Errors
 /// None is free.
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 20_000 + u16::try_from(std::process::id() % 100).unwrap_or(0) * 100;
-    for _ in 0..1000 {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
+    let base = window();
+    for _ in 0..PORTS {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }

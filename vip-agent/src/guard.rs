@@ -45,6 +45,7 @@ struct Holder {
     index: u32,
     source: IpAddr,
     peers: Vec<IpAddr>,
+    group: IpAddr,
     transmit: Option<String>,
     hmac_key: Option<String>,
     vrid: u8,
@@ -132,6 +133,7 @@ fn holder(router: &Router, host: &Host) -> Option<Holder> {
         index: endpoint.index,
         source: endpoint.source,
         peers: endpoint.peers.clone(),
+        group: endpoint.group,
         transmit: endpoint.transmit.clone(),
         hmac_key: endpoint.hmac_key.as_ref().map(Key::expose),
         vrid: config.virtual_router_id,
@@ -223,6 +225,7 @@ async fn release(holder: Holder, netlink: Netlink) {
         index: holder.index,
         source: holder.source,
         peers: holder.peers.clone(),
+        group: holder.group,
         transmit: holder.transmit.clone(),
         hmac_key: holder.hmac_key.as_deref().and_then(Key::new),
     };

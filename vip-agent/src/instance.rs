@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::task::Context;
 use std::time::Duration;
 
-use vrrp::{Alarm, Effect, Instance, NotifyState, Received, State, Tracking};
+use vrrp::{Alarm, Effect, InitialState, Instance, NotifyState, Received, State, Tracking};
 
 use crate::agent::weights::Weighed;
-use crate::config::{RouterConfig, VirtualAddress, VirtualRoute};
+use crate::config::{RouterConfig, VirtualAddress, VirtualRoute, VirtualRule};
 use crate::host::{Host, Quiet};
 use crate::net::announce;
 use crate::net::arp_watch::{self, ArpWatch};
@@ -24,6 +24,8 @@ use self::history::{History, Move};
 
 /// Pause between log lines about the same kind of trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(30);
+/// How much longer than a master-down interval a backup waits at its start: other programs need longer to start.
+const START_GRACE: Duration = Duration::from_millis(200);
 /// How long after becoming master the others are asked for the address: the old master needs a moment.
 const PROBE_DELAY: Duration = Duration::from_secs(1);
 
@@ -102,8 +104,12 @@ impl Router {
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         };
+        let mut core = config.core.clone();
+        if core.initial_state == InitialState::Backup {
+            core.start_grace = START_GRACE;
+        }
         Self {
-            core: Instance::new(config.core.clone(), unspecified),
+            core: Instance::new(core, unspecified),
             config,
             faults: OwnFaults::default(),
             packet_errors: PacketErrors::default(),
@@ -244,6 +250,10 @@ impl Router {
             index: link.index,
             source,
             peers: config.core.unicast_peers.clone(),
+            group: match source {
+                IpAddr::V4(_) => host.global.multicast_v4.into(),
+                IpAddr::V6(_) => host.global.multicast_v6.into(),
+            },
             hmac_key: config.hmac_key.clone(),
             // Peers are reached through the interface that has an address to be answered at.
             transmit: self
@@ -365,11 +375,12 @@ impl Router {
         let before = std::mem::replace(&mut self.config, config);
         let mut effects = Vec::new();
         self.core.reload(tools.now, self.config.core.clone(), &mut effects);
-        if before == self.config {
-            return;
-        }
+        // The group of the adverts is in no instance: the socket is looked at even if this one stays as it was.
         if let Err(error) = self.attach(tools.host) {
             tracing::error!(instance = self.name(), %error, "cannot reopen the socket");
+        }
+        if before == self.config {
+            return;
         }
         if self.core.state().holds_addresses() {
             let gone: Vec<Held> =
@@ -380,6 +391,9 @@ impl Router {
             let stays = |route: &VirtualRoute| self.config.routes.contains(route);
             let gone: Vec<VirtualRoute> = before.routes.into_iter().filter(|route| !stays(route)).collect();
             self.remove_routes(&gone, tools).await;
+            let stays = |rule: &VirtualRule| self.config.rules.contains(rule);
+            let gone: Vec<VirtualRule> = before.rules.into_iter().filter(|rule| !stays(rule)).collect();
+            self.remove_rules(&gone, tools).await;
             self.add_addresses(tools).await;
         }
         self.carry_out(effects, tools).await;

@@ -42,8 +42,11 @@ pub const RABBITMQ: &[Need] = &[Need { program: "rabbitmq-server", package: "rab
 /// HAProxy's terminal view.
 pub const HATOP: &[Need] = &[Need { program: "hatop", package: "hatop" }];
 
-/// Prometheus's checker of metrics.
-pub const PROMTOOL: &[Need] = &[Need { program: "promtool", package: "prometheus" }];
+/// Prometheus, and its checker of metrics.
+pub const PROMETHEUS: &[Need] = &[
+    Need { program: "prometheus", package: "prometheus" },
+    Need { program: "promtool", package: "prometheus" },
+];
 
 /// Where a program lies, also where only root's search path looks.
 #[must_use]

@@ -155,7 +155,7 @@ fn crash(kills: usize) -> Result<()> {
 
 /// Installs what the end-to-end tests need. What is missing makes tests be skipped, which they say.
 fn prepare(strict: bool) -> Result<()> {
-    let needs = [install::NETWORK, install::PEERS, install::HATOP, install::PROMTOOL].concat();
+    let needs = [install::NETWORK, install::PEERS, install::HATOP, install::PROMETHEUS].concat();
     for outcome in [install::packages(&needs), install::python().map(drop)] {
         match outcome {
             Err(error) if strict => return Err(error),

@@ -5,10 +5,11 @@
 //! class and method are filled in where the method is known.
 
 use amqp::reply_code;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What an exception closes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Scope {
     /// `channel.close`: the connection and its other channels live on.
     Channel,
@@ -17,7 +18,7 @@ pub enum Scope {
 }
 
 /// A protocol error that ends a channel or a connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Exception {
     /// What it closes.
     pub scope: Scope,

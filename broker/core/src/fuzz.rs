@@ -3,6 +3,9 @@
 //! Each takes any octets and panics when a decoder breaks a promise: what decodes encodes to the same octets, what is
 //! cut short is refused, and whatever was read can be used.
 
+use crate::link::assemble::{Assembler, Limits};
+use crate::link::frame::{self, Item, Step};
+use crate::link::greet::{Claim, Greet, Who};
 use crate::meta::log::{
     Command, CommandWriter, Members, decode_journal_entry, decode_members_at, encode_members_at,
 };
@@ -34,11 +37,11 @@ pub fn meta_snapshot(octets: &[u8]) {
         return;
     }
     use_all(&mut sm);
-    let (durable, full) = (sm.snapshot(), sm.full_snapshot());
+    let (durable, full) = (sm.snapshot(false), sm.snapshot(true));
     assert!(durable.len() <= full.len());
     let mut again = MetaSm::new();
     again.restore(&full).expect("a snapshot that was just taken");
-    assert_eq!(again.full_snapshot(), full);
+    assert_eq!(again.snapshot(true), full);
     assert_eq!(again.applied(), sm.applied());
     assert!(again.restore(&full[..full.len() - 1]).is_err() || full.len() < 4);
 }
@@ -100,10 +103,82 @@ pub fn meta_change(octets: &[u8]) {
         rest = after;
     }
     use_all(&mut sm);
-    let full = sm.full_snapshot();
+    let full = sm.snapshot(true);
     let mut again = MetaSm::new();
     again.restore(&full).expect("a snapshot that was just taken");
     use_all(&mut again);
+}
+
+/// What a node reads from a connection of another one, after the greeting.
+pub fn link_frame(octets: &[u8]) {
+    let limits = Limits { payload: 4096, streams: 4, sum: 6000 };
+    let mut assembler = Assembler::new(limits);
+    let mut rest = octets;
+    loop {
+        let (item, payload) = match frame::decode(rest) {
+            Ok(Step::Item(item, payload)) => (item, payload),
+            Ok(Step::Need(needed)) => {
+                assert!(needed > rest.len(), "{needed} octets are there already");
+                assert!(needed <= frame::CHUNK + frame::MAX_HEADER, "waits for {needed} octets");
+                return;
+            }
+            Err(_) => return,
+        };
+        let whole = &rest[..payload.end];
+        let mut again = Vec::new();
+        item.encode(payload.len(), &mut again);
+        again.extend_from_slice(&rest[payload.clone()]);
+        assert_eq!(again, whole, "{item:?}");
+        for cut in [0, 3, payload.end / 2, payload.end - 1] {
+            let cut = cut.min(payload.end - 1);
+            assert!(matches!(frame::decode(&whole[..cut]), Ok(Step::Need(_))), "{item:?} cut at {cut}");
+        }
+        let part = &rest[payload.clone()];
+        let outcome = match item {
+            Item::Begin { stream, total, head } => assembler.begin(stream, total, head, part),
+            Item::More { stream } => assembler.more(stream, part).map(|complete| {
+                if let Some((_, payload)) = complete {
+                    assert!(!payload.is_empty() && payload.len() as u64 <= limits.payload);
+                }
+            }),
+            Item::Abandon { stream } => assembler.abandon(stream),
+            _ => Ok(()),
+        };
+        assert!(assembler.held() <= limits.sum, "holds {}", assembler.held());
+        if outcome.is_err() {
+            return;
+        }
+        rest = &rest[payload.end..];
+    }
+}
+
+/// What a node reads from a connection before it knows who is there.
+pub fn link_greet(octets: &[u8]) {
+    if let Ok(message) = Greet::decode(octets) {
+        // Numbers may be written long.
+        if let Ok(again) = message.encode() {
+            assert!(again.len() <= octets.len(), "more was read than was there");
+            assert_eq!(Greet::decode(&again).as_ref(), Ok(&message));
+            assert!(Greet::decode(&again[..again.len() - 1]).is_err(), "accepts {message:?} cut off");
+        }
+        match &message {
+            Greet::Proof(proof) => who(&proof.who),
+            Greet::Welcome(welcome) => who(&welcome.who),
+            _ => {}
+        }
+    }
+    who(octets);
+    if let Ok(claim) = Claim::decode(octets) {
+        let again = claim.encode().expect("a claim that was just read");
+        assert_eq!(Claim::decode(&again), Ok(claim));
+    }
+}
+
+fn who(octets: &[u8]) {
+    if let Ok(who) = Who::decode(octets) {
+        let again = who.encode().expect("a node that was just read");
+        assert_eq!(Who::decode(&again), Ok(who));
+    }
 }
 
 /// What the broker does with metadata when it starts.
@@ -117,7 +192,11 @@ fn use_all(sm: &mut MetaSm) {
 
 fn is_empty(sm: &MetaSm) -> bool {
     let nobody = sm.users().next().is_none() && sm.vhosts().next().is_none();
-    nobody && sm.queues().next().is_none() && sm.global_parameters().next().is_none() && sm.applied() == 0
+    nobody
+        && sm.queues().next().is_none()
+        && sm.global_parameters().next().is_none()
+        && sm.applied() == 0
+        && sm.members().next().is_none()
 }
 
 #[cfg(test)]

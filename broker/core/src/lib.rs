@@ -9,6 +9,7 @@ pub mod exception;
 pub mod exchange;
 pub mod fuzz;
 pub mod ids;
+pub mod link;
 pub mod message;
 pub mod meta;
 pub mod queue;

@@ -1,5 +1,6 @@
 //! The command line of `broker` when it runs a node.
 
+use super::cluster::PeerName;
 use clap::Args;
 use daemon::logging::LogArgs;
 use std::net::IpAddr;
@@ -38,6 +39,30 @@ pub(crate) struct NodeArgs {
     /// Logging
     #[command(flatten)]
     pub(crate) log: LogArgs,
+    /// The node is a witness of the cluster in which these are
+    #[arg(skip)]
+    pub(crate) witness_of: Vec<PeerName>,
+}
+
+/// Options of `broker witness`: those of a node, and whom it joins.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WitnessArgs {
+    /// A node of the cluster, such as rabbit@A or A:25672; may be given several times
+    #[arg(long, value_name = "NODE", required = true, value_parser = peer)]
+    join: Vec<PeerName>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+impl WitnessArgs {
+    /// The node that it is.
+    pub(crate) fn node(self) -> NodeArgs {
+        NodeArgs { witness_of: self.join, ..self.node }
+    }
+}
+
+fn peer(text: &str) -> Result<PeerName, String> {
+    PeerName::parse(text).ok_or_else(|| "write rabbit@host, or host:25672".to_owned())
 }
 
 /// What the environment says, under the names people know from RabbitMQ.
@@ -67,8 +92,18 @@ pub(crate) struct Environment {
     pub(crate) memory_high_watermark: Option<String>,
     /// `RABBITMQ_SSL_…` of the container image: the options of TLS
     pub(crate) ssl: Vec<(&'static str, String)>,
+    /// `RABBITMQ_DIST_PORT`
+    pub(crate) cluster_port: Option<String>,
+    /// `RABBITMQ_ERLANG_COOKIE`; not to be logged
+    pub(crate) cookie: Option<String>,
+    /// `HOME`
+    pub(crate) home: Option<PathBuf>,
     /// `RABBITMQ_PID_FILE`
     pub(crate) pid_file: Option<PathBuf>,
+    /// `RABBITMQ_LOGS`: a file, or `-` for standard output
+    pub(crate) logs: Option<String>,
+    /// `RABBITMQ_LOG_BASE`: where log files are
+    pub(crate) log_base: Option<PathBuf>,
     /// The process runs as root.
     pub(crate) root: bool,
     /// The machine's name.
@@ -105,7 +140,12 @@ impl Environment {
                 .iter()
                 .filter_map(|name| Some((*name, text(&format!("RABBITMQ_SSL_{name}"))?)))
                 .collect(),
+            cluster_port: text("RABBITMQ_DIST_PORT"),
+            cookie: text("RABBITMQ_ERLANG_COOKIE"),
+            home: text("HOME").map(PathBuf::from),
             pid_file: text("RABBITMQ_PID_FILE").map(PathBuf::from),
+            logs: text("RABBITMQ_LOGS"),
+            log_base: text("RABBITMQ_LOG_BASE").map(PathBuf::from),
             root: daemon::privilege::is_root(),
             host: host_name(long_names),
         }
@@ -137,7 +177,10 @@ pub(crate) const SHOWN_VARIABLES: &[&str] = &[
     "RABBITMQ_DEFAULT_VHOST",
     "RABBITMQ_VM_MEMORY_HIGH_WATERMARK",
     "RABBITMQ_USE_LONGNAME",
+    "RABBITMQ_DIST_PORT",
     "RABBITMQ_PID_FILE",
+    "RABBITMQ_LOGS",
+    "RABBITMQ_LOG_BASE",
 ];
 
 impl std::fmt::Debug for Environment {

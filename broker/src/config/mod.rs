@@ -4,6 +4,8 @@
 //! is reported at once, with its place.
 
 pub(crate) mod cli;
+pub(crate) mod cluster;
+mod log;
 mod rabbit_conf;
 mod raw;
 mod shown;
@@ -16,8 +18,9 @@ use crate::tls::{CertLogin, Verify};
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{HashAlgorithm, PasswordHash, PermissionPatterns};
 use cli::{Environment, NodeArgs};
+use cluster::ClusterConfig;
 use daemon::diagnostic::{Diagnostic, Diagnostics};
-use daemon::logging::{LogFormat, LogOptions, LogTarget};
+use daemon::logging::LogOptions;
 use raw::{Addresses, RawConfig, RawUser, Watermark};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -46,8 +49,6 @@ pub(crate) struct Config {
     pub(crate) node_name: String,
     /// Data directory; `None` for a node that keeps nothing.
     pub(crate) data: Option<PathBuf>,
-    /// The configuration file.
-    pub(crate) file: Option<PathBuf>,
     /// `definitions.json` to import when the data directory is new.
     pub(crate) definitions: Option<PathBuf>,
     /// Import it at every start.
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) pid_file: Option<PathBuf>,
     /// AMQP.
     pub(crate) amqp: AmqpConfig,
+    /// How the node meets others.
+    pub(crate) cluster: ClusterConfig,
     /// Addresses of the HTTP API; empty when it is off.
     pub(crate) management: Vec<SocketAddr>,
     /// The HTTP API over TLS.
@@ -209,6 +212,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Where its log goes.
+    pub(crate) fn log_places(&self) -> Vec<String> {
+        log::places(&self.log)
+    }
+
     /// Takes over the name that the data directory has, when no other was asked for: a host that was renamed
     /// is still the same node.
     pub(crate) fn keep_node_name(&mut self, kept: String) {
@@ -256,11 +264,17 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn config(&mut self, raw: &RawConfig, args: &NodeArgs, environment: &Environment) -> Config {
         let node_name = self.node_name(raw, args, environment);
-        let amqp = self.amqp(raw, args, environment, &node_name);
-        let management = self.management(raw, args);
+        let mut amqp = self.amqp(raw, args, environment, &node_name);
+        let cluster = self.cluster(raw, args, environment, &node_name, &amqp.listen);
+        let mut management = self.management(raw, args);
+        if cluster.witness {
+            // It holds no queues and knows no users' passwords: clients have nothing to ask of it.
+            amqp.listen.clear();
+            amqp.tls = None;
+            management.clear();
+        }
+        let data = (!args.ephemeral).then(|| data_directory(raw.node.data.clone(), args, environment));
         Config {
-            data: (!args.ephemeral).then(|| data_directory(raw.node.data.clone(), args, environment)),
-            file: args.config.clone(),
             definitions: raw.node.definitions.clone(),
             definitions_at_every_start: raw.node.definitions_at_every_start,
             files: Vec::new(),
@@ -270,9 +284,10 @@ impl Checker<'_> {
             cluster_name_given: raw.amqp.cluster_name.is_some(),
             pid_file: environment.pid_file.clone(),
             management,
-            management_tls: self.management_tls(raw, args),
+            management_tls: if cluster.witness { None } else { self.management_tls(raw, args) },
             metrics: self.metrics(raw, args),
-            log: self.log(raw, args),
+            log: self.log(raw, args, environment, data.as_deref()),
+            data,
             limits: self.limits(raw, environment),
             default_user: self.default_user(raw, environment),
             users: raw.users.iter().map(|user| self.user(user)).collect(),
@@ -285,6 +300,7 @@ impl Checker<'_> {
             warnings: Diagnostics::new(),
             node_name,
             amqp,
+            cluster,
         }
     }
 
@@ -394,33 +410,6 @@ impl Checker<'_> {
         }
         let listen = self.addresses(raw.metrics.listen.as_ref(), METRICS_PORT);
         MetricsConfig { listen: overridden(listen, args.metrics_port, args.bind), required }
-    }
-
-    fn log(&mut self, raw: &RawConfig, args: &NodeArgs) -> LogOptions {
-        let mut options = args.log.options(LogTarget::Stdout);
-        let defaults = NodeArgs::default().log;
-        if let Some(format) = &raw.log.format
-            && (args.log.log_format == defaults.log_format || args.log.log_format == LogFormat::Auto)
-        {
-            options.format = match format.get_ref().as_str() {
-                "text" => LogFormat::Text,
-                "json" => LogFormat::Json,
-                "auto" => LogFormat::Auto,
-                other => {
-                    let message = format!("log format `{other}` is not known");
-                    self.wrong("log-format", format, message, "use text, json or auto");
-                    LogFormat::Auto
-                }
-            };
-        }
-        if let Some(level) = &raw.log.level
-            && (args.log.log_level.is_empty() || args.log.log_level == "info")
-        {
-            options.level.clone_from(level);
-        }
-        options.quiet = &[crate::cluster::LIBRARY];
-        options.batched = true;
-        options
     }
 
     fn limits(&mut self, raw: &RawConfig, environment: &Environment) -> Limits {

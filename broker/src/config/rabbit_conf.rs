@@ -9,6 +9,7 @@
 //! start; a value that can not be used is an error. As with RabbitMQ, and other than with `broker.toml`, a node
 //! listens on all addresses unless the file says otherwise, and definitions are imported at every start.
 
+use super::cluster::partition_handling_refused;
 use super::raw::{Addresses, RawConfig, RawTls, Size, Watermark};
 use daemon::diagnostic::{Diagnostic, Diagnostics, suggest};
 use std::collections::HashMap;
@@ -58,6 +59,12 @@ const KNOWN: &[&str] = &[
     "disk_free_limit.absolute",
     "disk_free_limit.relative",
     "cluster_name",
+    "cluster_formation.peer_discovery_backend",
+    "cluster_formation.classic_config.nodes.*",
+    "cluster_partition_handling",
+    "distribution.listener.interface",
+    "distribution.listener.port_range.min",
+    "distribution.listener.port_range.max",
     "load_definitions",
     "management.load_definitions",
     "definitions.import_backend",
@@ -67,9 +74,14 @@ const KNOWN: &[&str] = &[
     "log.console",
     "log.console.level",
     "log.console.formatter",
+    "log.file.formatter",
     "log.default.level",
     "log.file.level",
     "log.file",
+    "log.file.rotation.size",
+    "log.file.rotation.date",
+    "log.file.rotation.count",
+    "log.dir",
     "auth_mechanisms.*",
     "auth_backends.*",
     "ssl_cert_login_from",
@@ -160,6 +172,7 @@ pub(super) fn read(text: &str, file: &str) -> (RawConfig, Diagnostics) {
         amqp_tls: RawTls::default(),
         management: [Place::default(), Place::default()],
         management_tls: RawTls::default(),
+        distribution: Place::default(),
         loopback: vec!["guest".to_owned()],
         last: 0..0,
     };
@@ -167,7 +180,7 @@ pub(super) fn read(text: &str, file: &str) -> (RawConfig, Diagnostics) {
     reader.finish()
 }
 
-/// A listener of the HTTP API.
+/// A listener of the HTTP API, or of other nodes.
 #[derive(Default)]
 struct Place {
     ip: Option<String>,
@@ -202,6 +215,8 @@ struct Reader<'a> {
     /// Plain and TLS.
     management: [Place; 2],
     management_tls: RawTls,
+    /// Where other nodes connect to.
+    distribution: Place,
     loopback: Vec<String>,
     /// Where the last listener was named.
     last: Range<usize>,
@@ -338,6 +353,28 @@ impl<'a> Reader<'a> {
             }
             ["disk_free_limit", "relative"] => self.disk_share(entry),
             ["cluster_name"] => self.config.amqp.cluster_name = Some(entry.value.clone()),
+            ["cluster_formation", "peer_discovery_backend"] => self.discovery(entry),
+            ["cluster_formation", "classic_config", "nodes", _] => {
+                let peers = self.config.cluster.peers.get_or_insert_default();
+                peers.push(Spanned::new(entry.value_at.clone(), entry.value.clone()));
+            }
+            ["cluster_partition_handling"] => {
+                self.config.cluster.partition_handling = Some(entry.spanned(entry.value.clone()));
+            }
+            ["cluster_partition_handling", word, ..] => {
+                let (message, help) = partition_handling_refused(word);
+                self.wrong(entry.key_at.clone(), "cluster", &message, help);
+            }
+            ["distribution", "listener", "interface"] => {
+                self.distribution.ip = Some(entry.value.clone());
+                self.distribution.at = entry.value_at.clone();
+            }
+            ["distribution", "listener", "port_range", "min"] => {
+                self.distribution.port = Some(entry.value.clone());
+                self.distribution.at = entry.value_at.clone();
+            }
+            // One port is enough here: the first of the range.
+            ["distribution", "listener", "port_range", "max"] => drop(self.number(entry)),
             ["load_definitions"] | ["management", "load_definitions"] | ["definitions", "local", "path"] => {
                 self.config.node.definitions = Some(PathBuf::from(value));
                 self.config.node.definitions_at_every_start = true;
@@ -347,19 +384,19 @@ impl<'a> Reader<'a> {
             ["definitions", "import_backend"] => {
                 self.only(entry, &["local_filesystem"], "definitions come from a file");
             }
-            ["log", "console"] => {
-                if self.flag(entry) == Some(false) {
-                    let message = "the log goes to standard output in any case";
-                    self.warn(entry.value_at.clone(), "log", message.to_owned(), "");
+            ["log", "console"] => self.config.log.console = self.flag(entry),
+            ["log", "console" | "default" | "file", "level"] => self.level(entry),
+            ["log", "file"] => self.config.log.file = (value != "false").then(|| PathBuf::from(value)),
+            ["log", "dir"] => self.config.log.dir = Some(PathBuf::from(value)),
+            ["log", "file", "rotation", what @ ("size" | "date" | "count")] => {
+                let rotation = &mut self.config.log.rotation;
+                match *what {
+                    "size" => rotation.size = Some(entry.spanned(Size::Text(entry.value.clone()))),
+                    "date" => rotation.date = Some(entry.spanned(entry.value.clone())),
+                    _ => self.config.log.rotation.count = self.number(entry),
                 }
             }
-            ["log", "console" | "default" | "file", "level"] => self.level(entry),
-            ["log", "file"] => {
-                let message = "the log goes to standard output, not to a file";
-                let help = "systemd's journal or the container's log keeps it";
-                self.warn(entry.key_at.clone(), "log", message.to_owned(), help);
-            }
-            ["log", "console", "formatter"] => {
+            ["log", "console" | "file", "formatter"] => {
                 let format = if value == "json" { "json" } else { "text" };
                 self.only(entry, &["json", "plaintext"], "lines are text or JSON");
                 self.config.log.format = Some(entry.spanned(format.to_owned()));
@@ -413,6 +450,15 @@ impl<'a> Reader<'a> {
         } else {
             let help = format!("write `{} = none`, or `{}.NAME = VALUE`", entry.key, entry.key);
             self.wrong(entry.value_at.clone(), "value", "only `none` may stand here", &help);
+        }
+    }
+
+    /// Nodes find each other by the names in the file.
+    fn discovery(&mut self, entry: &Entry<'_>) {
+        if !["classic_config", "rabbit_peer_discovery_classic_config"].contains(&entry.value.as_str()) {
+            let message = format!("`{}` is not supported: peers are named in the file", entry.value);
+            let help = "write classic_config, and cluster_formation.classic_config.nodes.1 = rabbit@host for each node";
+            self.wrong(entry.value_at.clone(), "cluster", &message, help);
         }
     }
 
@@ -523,6 +569,10 @@ impl<'a> Reader<'a> {
             }
             self.management_tls.listen = addresses(vec![secure.address(15671)], &secure.at);
             config.management.tls = Some(Spanned::new(secure.at.clone(), self.management_tls));
+        }
+        if self.distribution.is_given() {
+            let address = self.distribution.address(super::cluster::PEER_PORT);
+            config.cluster.listen = addresses(vec![address], &self.distribution.at);
         }
         config.amqp.loopback_users = Some(self.loopback);
         (self.config, self.found)

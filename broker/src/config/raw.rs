@@ -10,6 +10,7 @@ use toml::Spanned;
 pub(crate) struct RawConfig {
     pub(crate) node: RawNode,
     pub(crate) amqp: RawAmqp,
+    pub(crate) cluster: RawCluster,
     pub(crate) management: RawManagement,
     pub(crate) metrics: RawMetrics,
     pub(crate) log: RawLog,
@@ -89,6 +90,36 @@ pub(crate) struct RawTls {
     pub(crate) cert_login_san_index: Option<Spanned<i64>>,
 }
 
+/// `[cluster]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawCluster {
+    /// Where other nodes reach this one.
+    pub(crate) listen: Option<Spanned<Addresses>>,
+    /// `host` or `host:port` that other nodes are told, when it is not the host of the node's name.
+    pub(crate) advertise: Option<Spanned<String>>,
+    /// The file with the secret that all nodes share.
+    pub(crate) cookie_file: Option<PathBuf>,
+    /// Nodes that a node without data joins.
+    pub(crate) peers: Option<Vec<Spanned<String>>>,
+    pub(crate) partition_handling: Option<Spanned<String>>,
+    /// The node votes and holds no queues.
+    pub(crate) witness: Option<Spanned<bool>>,
+    pub(crate) tls: Option<Spanned<RawClusterTls>>,
+}
+
+/// `[cluster.tls]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawClusterTls {
+    #[serde(alias = "certfile")]
+    pub(crate) cert: Option<Spanned<PathBuf>>,
+    #[serde(alias = "keyfile")]
+    pub(crate) key: Option<Spanned<PathBuf>>,
+    #[serde(alias = "cacertfile")]
+    pub(crate) ca: Option<Spanned<PathBuf>>,
+}
+
 /// `[management]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -112,6 +143,21 @@ pub(crate) struct RawMetrics {
 pub(crate) struct RawLog {
     pub(crate) format: Option<Spanned<String>>,
     pub(crate) level: Option<String>,
+    /// Beside the file, if there is one.
+    pub(crate) console: Option<bool>,
+    pub(crate) file: Option<PathBuf>,
+    /// Where files are whose names say no folder.
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) rotation: RawRotation,
+}
+
+/// `[log.rotation]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawRotation {
+    pub(crate) size: Option<Spanned<Size>>,
+    pub(crate) date: Option<Spanned<String>>,
+    pub(crate) count: Option<Spanned<i64>>,
 }
 
 /// `[limits]`

@@ -10,6 +10,9 @@ impl Config {
             addresses.iter().map(|address| Value::from(address.to_string())).collect()
         };
         let tls = |tls: &Option<super::TlsListeners>| tls.as_ref().map(|tls| list(&tls.listen));
+        let tls_file = |file: fn(&super::cluster::ClusterTls) -> &std::path::PathBuf| {
+            self.cluster.tls.as_ref().map(file)
+        };
         let amqp = &self.amqp;
         let mechanisms: Vec<&str> = amqp.auth_mechanisms.iter().map(|mechanism| mechanism.name()).collect();
         let all = [
@@ -33,9 +36,25 @@ impl Config {
             ("amqp.cluster_name", json!(amqp.cluster_name)),
             ("amqp.auth_mechanisms", json!(mechanisms)),
             ("amqp.proxy_protocol", json!(amqp.proxy_protocol)),
+            ("cluster.listen", list(&self.cluster.listen)),
+            ("cluster.advertise", json!(self.cluster.advertised)),
+            (
+                "cluster.peers",
+                self.cluster.peers.iter().map(|peer| Value::from(peer.address.as_str())).collect(),
+            ),
+            (
+                "cluster.cookie_file",
+                json!(self.data.as_ref().and_then(|data| self.cluster.cookie.file(data))),
+            ),
+            ("cluster.tls.cert", json!(tls_file(|tls| &tls.cert))),
+            ("cluster.tls.key", json!(tls_file(|tls| &tls.key))),
+            ("cluster.tls.ca", json!(tls_file(|tls| &tls.ca))),
+            ("cluster.partition_handling", json!(self.cluster.partition_handling.name())),
+            ("cluster.witness", json!(self.cluster.witness)),
             ("management.listen", list(&self.management)),
             ("management.tls.listen", json!(tls(&self.management_tls))),
             ("log.level", json!(self.log.level)),
+            ("log.places", json!(self.log_places())),
             ("limits.max_connections", json!(self.limits.max_connections)),
             ("limits.disk_free", json!(self.limits.disk_free)),
             (

@@ -2,6 +2,7 @@
 //! thread of a connection allocates while messages go from a publisher through a queue to a consumer.
 
 use crate::alarms::Alarms;
+use crate::cluster::{ClusterView, Seat};
 use crate::config::Config;
 use crate::config::cli::{Environment, NodeArgs};
 use crate::metadata::bootstrap;
@@ -10,10 +11,12 @@ use crate::storage::Storage;
 use amqp::frame::{self, FrameKind};
 use amqp::method::{basic, channel, connection, queue};
 use amqp::table::Table;
+use broker_store::datadir::DataDir;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -141,9 +144,11 @@ fn a_message_in_transit_allocates_nothing() {
             let environment = Environment { host: "test".to_owned(), ..Environment::default() };
             let config = Config::from_text("", "", &NodeArgs::default(), &environment).unwrap();
             let Storage { directory, metadata, wal, images, segments } =
-                Storage::open(&data, "rabbit@test").unwrap();
+                Storage::open(DataDir::open(&data, "rabbit@test").unwrap(), &Seat::alone("rabbit@test"))
+                    .unwrap();
+            let place = (Arc::clone(&metadata), ClusterView::new(metadata.view(), None));
             let alarms = Alarms::new(&config.limits, &data);
-            let node = Node::start(crate::start::settings(&config), alarms, metadata, wal, images, segments);
+            let node = Node::start(crate::start::settings(&config), alarms, place, wal, images, segments);
             bootstrap::bootstrap(&node.metadata, &config).await.unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap().port()).unwrap();

@@ -2,8 +2,8 @@
 
 use super::run::Act;
 use super::{
-    cluster, definitions, health, help, listing, node, operations, permissions, plugins, policies, users,
-    vhosts,
+    absent, cluster, definitions, health, help, listing, membership, node, operations, permissions, plugins,
+    policies, queues, upgrade, users, vhosts,
 };
 
 /// The programs that answer to commands.
@@ -15,6 +15,12 @@ pub(crate) enum Tool {
     Diagnostics,
     /// `rabbitmq-plugins`.
     Plugins,
+    /// `rabbitmq-queues`.
+    Queues,
+    /// `rabbitmq-upgrade`.
+    Upgrade,
+    /// `broker join` and its siblings.
+    Broker,
 }
 
 impl Tool {
@@ -24,6 +30,9 @@ impl Tool {
             Tool::Ctl => "rabbitmqctl",
             Tool::Diagnostics => "rabbitmq-diagnostics",
             Tool::Plugins => "rabbitmq-plugins",
+            Tool::Queues => "rabbitmq-queues",
+            Tool::Upgrade => "rabbitmq-upgrade",
+            Tool::Broker => "broker",
         }
     }
 
@@ -32,6 +41,9 @@ impl Tool {
             Tool::Ctl => CTL,
             Tool::Diagnostics => DIAGNOSTICS,
             Tool::Plugins => PLUGINS,
+            Tool::Queues => QUEUES,
+            Tool::Upgrade => UPGRADE,
+            Tool::Broker => BROKER,
         }
     }
 }
@@ -39,6 +51,11 @@ impl Tool {
 const CTL: u8 = 1;
 const DIAGNOSTICS: u8 = 2;
 const PLUGINS: u8 = 4;
+const QUEUES: u8 = 8;
+const UPGRADE: u8 = 16;
+const BROKER: u8 = 32;
+/// What every tool has.
+const ALL: u8 = CTL | DIAGNOSTICS | PLUGINS | QUEUES | UPGRADE;
 
 /// A command.
 pub(super) struct Command {
@@ -124,26 +141,41 @@ pub(crate) fn as_clap(tool: Tool) -> clap::Command {
 /// All of them, by group.
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[Command] = &[
-    Command { group: "Help", name: "autocomplete", tools: CTL | DIAGNOSTICS | PLUGINS, usage: "[prefix]", arguments: (0, 1), switches: &["list-commands"], needs_node: false, act: help::autocomplete, about: "Names the commands that begin with a prefix" },
-    Command { group: "Help", name: "help", tools: CTL | DIAGNOSTICS | PLUGINS, usage: "[<command>]", arguments: (0, 1), switches: &["list-commands"], needs_node: false, act: help::help, about: "Shows how a command is used" },
-    Command { group: "Help", name: "version", tools: CTL | DIAGNOSTICS | PLUGINS, usage: "", arguments: (0, 0), switches: &[], needs_node: false, act: node::version, about: "Shows the version whose behaviour these tools have" },
+    Command { group: "Help", name: "autocomplete", tools: ALL, usage: "[prefix]", arguments: (0, 1), switches: &["list-commands"], needs_node: false, act: help::autocomplete, about: "Names the commands that begin with a prefix" },
+    Command { group: "Help", name: "help", tools: ALL, usage: "[<command>]", arguments: (0, 1), switches: &["list-commands"], needs_node: false, act: help::help, about: "Shows how a command is used" },
+    Command { group: "Help", name: "version", tools: ALL, usage: "", arguments: (0, 0), switches: &[], needs_node: false, act: node::version, about: "Shows the version whose behaviour these tools have" },
     Command { group: "Nodes", name: "await_startup", tools: CTL | DIAGNOSTICS, usage: "[--timeout <timeout>]", arguments: (0, 0), switches: &[], needs_node: true, act: node::await_startup, about: "Waits until the node is ready" },
     Command { group: "Nodes", name: "wait", tools: CTL, usage: "[<pidfile>] [--timeout <timeout>]", arguments: (0, 1), switches: &[], needs_node: true, act: node::wait, about: "Waits until the node is ready, by its process id file" },
     Command { group: "Nodes", name: "stop", tools: CTL, usage: "[--idempotent] [<pidfile>]", arguments: (0, 1), switches: &["idempotent"], needs_node: true, act: node::stop, about: "Stops the node and waits until its process is gone" },
     Command { group: "Nodes", name: "shutdown", tools: CTL, usage: "[--wait]", arguments: (0, 0), switches: &["wait", "no-wait"], needs_node: true, act: node::shutdown, about: "Stops the node and waits until its process is gone" },
-    Command { group: "Nodes", name: "stop_app", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: false, act: cluster::no_application, about: "Refused: a node runs as a whole" },
-    Command { group: "Nodes", name: "start_app", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: false, act: cluster::no_application, about: "Refused: a node runs as a whole" },
-    Command { group: "Nodes", name: "reset", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: false, act: cluster::no_reset, about: "Refused: move the data directory away instead" },
-    Command { group: "Nodes", name: "force_reset", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: false, act: cluster::no_reset, about: "Refused: move the data directory away instead" },
-    Command { group: "Nodes", name: "rotate_logs", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: cluster::nothing, about: "Does nothing: the log goes to standard output" },
+    Command { group: "Nodes", name: "stop_app", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::stop_app, about: "Stops serving; the process and its control socket stay" },
+    Command { group: "Nodes", name: "start_app", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::start_app, about: "Serves again after stop_app" },
+    Command { group: "Nodes", name: "reset", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::reset, about: "Leaves the cluster and empties a stopped node" },
+    Command { group: "Nodes", name: "force_reset", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::force_reset, about: "The same when the other nodes can not be told" },
+    Command { group: "Nodes", name: "rotate_logs", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: absent::nothing, about: "Does nothing: the log goes to standard output" },
     Command { group: "Cluster", name: "cluster_status", tools: CTL | DIAGNOSTICS, usage: "[--timeout <timeout>]", arguments: (0, 0), switches: &[], needs_node: true, act: cluster::cluster_status, about: "Shows the nodes of the cluster, their versions, alarms and listeners" },
     Command { group: "Cluster", name: "await_online_nodes", tools: CTL, usage: "<count> [--timeout <timeout>]", arguments: (1, 1), switches: &[], needs_node: true, act: cluster::await_online_nodes, about: "Waits until so many nodes are online" },
-    Command { group: "Cluster", name: "join_cluster", tools: CTL, usage: "[--disc|--ram] <existing_cluster_member>", arguments: (1, usize::MAX), switches: &["disc", "ram", "offline"], needs_node: false, act: cluster::needs_cluster, about: "Refused: needs a cluster of several nodes" },
-    Command { group: "Cluster", name: "forget_cluster_node", tools: CTL, usage: "[--offline] <existing_cluster_member>", arguments: (1, usize::MAX), switches: &["disc", "ram", "offline"], needs_node: false, act: cluster::needs_cluster, about: "Refused: needs a cluster of several nodes" },
-    Command { group: "Cluster", name: "change_cluster_node_type", tools: CTL, usage: "<disc|ram>", arguments: (1, usize::MAX), switches: &[], needs_node: false, act: cluster::needs_cluster, about: "Refused: needs a cluster of several nodes" },
-    Command { group: "Cluster", name: "rename_cluster_node", tools: CTL, usage: "<old> <new> [...]", arguments: (1, usize::MAX), switches: &[], needs_node: false, act: cluster::needs_cluster, about: "Refused: needs a cluster of several nodes" },
-    Command { group: "Cluster", name: "update_cluster_nodes", tools: CTL, usage: "<existing_cluster_member>", arguments: (1, usize::MAX), switches: &[], needs_node: false, act: cluster::needs_cluster, about: "Refused: needs a cluster of several nodes" },
-    Command { group: "Cluster", name: "force_boot", tools: CTL, usage: "", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: cluster::needs_cluster, about: "Refused: needs a cluster of several nodes" },
+    Command { group: "Cluster", name: "join_cluster", tools: CTL, usage: "[--disc|--ram] <existing_cluster_member>", arguments: (1, 1), switches: &["disc", "ram"], needs_node: true, act: membership::join_cluster, about: "Makes a stopped node a member of another one's cluster" },
+    Command { group: "Cluster", name: "forget_cluster_node", tools: CTL, usage: "[--offline] [--accept-loss] <existing_cluster_member>", arguments: (1, 1), switches: &["offline", "accept-loss"], needs_node: true, act: membership::forget_cluster_node, about: "Removes a node that does not come back" },
+    Command { group: "Cluster", name: "change_cluster_node_type", tools: CTL, usage: "<disc | ram>", arguments: (1, 1), switches: &[], needs_node: true, act: membership::change_cluster_node_type, about: "Changes nothing: nodes keep their data on disk" },
+    Command { group: "Cluster", name: "rename_cluster_node", tools: CTL, usage: "<oldnode1> <newnode1> [oldnode2] [newnode2] ...", arguments: (2, usize::MAX), switches: &[], needs_node: false, act: membership::rename_cluster_node, about: "Not needed: a node keeps its name when its host is renamed" },
+    Command { group: "Cluster", name: "update_cluster_nodes", tools: CTL, usage: "<existing_cluster_member_to_seed_from>", arguments: (1, 1), switches: &[], needs_node: true, act: membership::update_cluster_nodes, about: "Changes nothing: nodes know the addresses of all members" },
+    Command { group: "Cluster", name: "force_boot", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::force_boot, about: "Lets a stopped node start without those that were there when it stopped" },
+    Command { group: "Cluster", name: "join", tools: BROKER, usage: "<address>|<token>", arguments: (1, 1), switches: &[], needs_node: true, act: membership::join, about: "Stops, joins the cluster of that node, and starts: three lines of rabbitmqctl in one" },
+    Command { group: "Cluster", name: "leave", tools: BROKER, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::leave, about: "Leaves the cluster and takes up again the data from before joining" },
+    Command { group: "Cluster", name: "token", tools: BROKER, usage: "[--minutes <n>]", arguments: (0, 0), switches: &["minutes"], needs_node: true, act: membership::token, about: "Makes a token with which another node can join" },
+    Command { group: "Cluster", name: "recover", tools: BROKER, usage: "--new-generation", arguments: (0, 0), switches: &["new-generation"], needs_node: true, act: membership::recover, about: "Goes on without a majority that is lost for good" },
+    Command { group: "Upgrade", name: "await_online_quorum_plus_one", tools: UPGRADE, usage: "[--timeout <timeout>]", arguments: (0, 0), switches: &[], needs_node: true, act: upgrade::await_online_quorum_plus_one, about: "Waits until quorum queues have a majority without this node" },
+    Command { group: "Upgrade", name: "await_online_synchronized_mirror", tools: UPGRADE, usage: "[--timeout <timeout>]", arguments: (0, 0), switches: &[], needs_node: true, act: upgrade::await_online_synchronized_mirror, about: "Waits until mirrored queues are in sync elsewhere" },
+    Command { group: "Upgrade", name: "drain", tools: UPGRADE, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: upgrade::drain, about: "Puts the node into maintenance mode: it serves no clients" },
+    Command { group: "Upgrade", name: "revive", tools: UPGRADE, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: upgrade::revive, about: "Ends maintenance mode" },
+    Command { group: "Upgrade", name: "post_upgrade", tools: UPGRADE, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: upgrade::post_upgrade, about: "Spreads the leaders of queues over all nodes again" },
+    Command { group: "Replication", name: "add_member", tools: QUEUES, usage: "[--vhost <vhost>] <queue> <node>", arguments: (2, 2), switches: &[], needs_node: true, act: queues::add_member, about: "Gives a node a copy of a quorum queue" },
+    Command { group: "Replication", name: "delete_member", tools: QUEUES, usage: "[--vhost <vhost>] <queue> <node>", arguments: (2, 2), switches: &[], needs_node: true, act: queues::delete_member, about: "Takes the copy of a quorum queue from a node" },
+    Command { group: "Replication", name: "grow", tools: QUEUES, usage: "<node> <all | even> [--vhost-pattern <pattern>] [--queue-pattern <pattern>] [--errors-only]", arguments: (2, 2), switches: &["vhost-pattern", "queue-pattern", "errors-only"], needs_node: true, act: queues::grow, about: "Gives a node a copy of every quorum queue that fits" },
+    Command { group: "Replication", name: "shrink", tools: QUEUES, usage: "<node> [--errors-only]", arguments: (1, 1), switches: &["errors-only"], needs_node: true, act: queues::shrink, about: "Takes all copies of quorum queues from a node" },
+    Command { group: "Replication", name: "rebalance", tools: QUEUES, usage: "<all|classic|quorum> [--vhost-pattern <pattern>] [--queue-pattern <pattern>]", arguments: (1, 1), switches: &["vhost-pattern", "queue-pattern"], needs_node: true, act: queues::rebalance, about: "Spreads the leaders of queues over all nodes" },
+    Command { group: "Replication", name: "quorum_status", tools: QUEUES, usage: "[--vhost <vhost>] <queue>", arguments: (1, 1), switches: &[], needs_node: true, act: queues::quorum_status, about: "Shows the members of a quorum queue" },
     Command { group: "Replication", name: "sync_queue", tools: CTL, usage: "[--vhost <vhost>] <queue>", arguments: (1, 1), switches: &[], needs_node: true, act: operations::sync_queue, about: "Makes the mirrors of a queue synchronise" },
     Command { group: "Replication", name: "cancel_sync_queue", tools: CTL, usage: "[--vhost <vhost>] <queue>", arguments: (1, 1), switches: &[], needs_node: true, act: operations::cancel_sync_queue, about: "Stops synchronising the mirrors of a queue" },
     Command { group: "Users", name: "add_user", tools: CTL, usage: "<username> <password>", arguments: (1, 2), switches: &["generate", "admin", "pre-hashed-password"], needs_node: true, act: users::add_user, about: "Adds a user without permissions; --generate makes the password, --admin an administrator of all vhosts" },
@@ -180,8 +212,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { group: "Diagnostics", name: "check_alarms", tools: DIAGNOSTICS, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_alarms, about: "Fails when there is an alarm in the cluster" },
     Command { group: "Diagnostics", name: "check_local_alarms", tools: DIAGNOSTICS, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_local_alarms, about: "Fails when there is an alarm on this node" },
     Command { group: "Diagnostics", name: "check_certificate_expiration", tools: DIAGNOSTICS, usage: "--within <period> --unit <unit>", arguments: (0, 0), switches: &["unit", "within"], needs_node: true, act: health::check_certificate_expiration, about: "Fails when a certificate of a listener runs out soon" },
-    Command { group: "Diagnostics", name: "check_if_node_is_mirror_sync_critical", tools: DIAGNOSTICS, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_mirror_sync, about: "Fails when stopping this node would lose messages of mirrored queues" },
-    Command { group: "Diagnostics", name: "check_if_node_is_quorum_critical", tools: DIAGNOSTICS, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_quorum, about: "Fails when stopping this node would cost quorum queues their majority" },
+    Command { group: "Diagnostics", name: "check_if_node_is_mirror_sync_critical", tools: DIAGNOSTICS | QUEUES, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_mirror_sync, about: "Fails when stopping this node would lose messages of mirrored queues" },
+    Command { group: "Diagnostics", name: "check_if_node_is_quorum_critical", tools: DIAGNOSTICS | QUEUES, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_quorum, about: "Fails when stopping this node would cost quorum queues their majority" },
     Command { group: "Diagnostics", name: "check_port_connectivity", tools: DIAGNOSTICS, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: health::check_port_connectivity, about: "Connects to every listener" },
     Command { group: "Diagnostics", name: "check_port_listener", tools: DIAGNOSTICS, usage: "<port>", arguments: (1, 1), switches: &[], needs_node: true, act: health::check_port_listener, about: "Fails when nothing listens on a port" },
     Command { group: "Diagnostics", name: "check_protocol_listener", tools: DIAGNOSTICS, usage: "<protocol>", arguments: (1, 1), switches: &[], needs_node: true, act: health::check_protocol_listener, about: "Fails when nothing listens for a protocol" },
@@ -225,8 +257,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { group: "Configuration and Environment", name: "set_disk_free_limit", tools: CTL, usage: "<disk_limit> | mem_relative <fraction>", arguments: (1, 2), switches: &[], needs_node: true, act: operations::set_disk_free_limit, about: "Sets the disk alarm until the next start" },
     Command { group: "Configuration and Environment", name: "set_log_level", tools: CTL, usage: "<log_level>", arguments: (1, 1), switches: &[], needs_node: true, act: operations::set_log_level, about: "Sets the level of the log until the next start" },
     Command { group: "Configuration and Environment", name: "set_vm_memory_high_watermark", tools: CTL, usage: "<fraction> | absolute <value>", arguments: (1, 2), switches: &[], needs_node: true, act: operations::set_vm_memory_high_watermark, about: "Sets the memory alarm until the next start" },
-    Command { group: "Configuration and Environment", name: "encode", tools: CTL, usage: "<value> <passphrase>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: cluster::no_encoding, about: "Refused: values are not encrypted" },
-    Command { group: "Configuration and Environment", name: "decode", tools: CTL, usage: "<value> <passphrase>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: cluster::no_encoding, about: "Refused: values are not encrypted" },
+    Command { group: "Configuration and Environment", name: "encode", tools: CTL, usage: "<value> <passphrase>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: absent::no_encoding, about: "Refused: values are not encrypted" },
+    Command { group: "Configuration and Environment", name: "decode", tools: CTL, usage: "<value> <passphrase>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: absent::no_encoding, about: "Refused: values are not encrypted" },
     Command { group: "Definitions", name: "export_definitions", tools: CTL, usage: "<file_path | \"-\"> [--format <json>]", arguments: (1, 1), switches: &["format"], needs_node: true, act: definitions::export_definitions, about: "Writes everything but messages to a file" },
     Command { group: "Definitions", name: "import_definitions", tools: CTL, usage: "<file_path | \"-\"> [--format <json>] [--skip-if-unchanged]", arguments: (1, 1), switches: &["format", "skip-if-unchanged"], needs_node: true, act: definitions::import_definitions, about: "Adds what a file of definitions has" },
     Command { group: "Feature flags", name: "list_feature_flags", tools: CTL, usage: "[--no-table-headers] [<column> ...]", arguments: (0, usize::MAX), switches: &[], needs_node: true, act: node::list_feature_flags, about: "Lists feature flags" },
@@ -237,12 +269,12 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { group: "Operations", name: "force_gc", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: operations::force_gc, about: "Gives memory that is free back to the system" },
     Command { group: "Operations", name: "suspend_listeners", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: operations::suspend_listeners, about: "Refuses new client connections" },
     Command { group: "Operations", name: "resume_listeners", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: operations::resume_listeners, about: "Takes client connections again" },
-    Command { group: "Operations", name: "eval", tools: CTL, usage: "<expression>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: cluster::no_code, about: "Refused: there is no Erlang here" },
-    Command { group: "Operations", name: "eval_file", tools: CTL, usage: "<expression>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: cluster::no_code, about: "Refused: there is no Erlang here" },
-    Command { group: "Operations", name: "exec", tools: CTL, usage: "<expression>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: cluster::no_code, about: "Refused: there is no Erlang here" },
+    Command { group: "Operations", name: "eval", tools: CTL, usage: "<expression>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: absent::no_code, about: "Refused: there is no Erlang here" },
+    Command { group: "Operations", name: "eval_file", tools: CTL, usage: "<expression>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: absent::no_code, about: "Refused: there is no Erlang here" },
+    Command { group: "Operations", name: "exec", tools: CTL, usage: "<expression>", arguments: (0, usize::MAX), switches: &[], needs_node: false, act: absent::no_code, about: "Refused: there is no Erlang here" },
     Command { group: "Queues", name: "delete_queue", tools: CTL, usage: "[--vhost <vhost>] <queue_name> [--if-empty|-e] [--if-unused|-u] [--timeout <timeout>]", arguments: (1, 1), switches: &["if-empty", "if-unused"], needs_node: true, act: operations::delete_queue, about: "Deletes a queue" },
     Command { group: "Queues", name: "purge_queue", tools: CTL, usage: "[--vhost <vhost>] <queue>", arguments: (1, 1), switches: &[], needs_node: true, act: operations::purge_queue, about: "Drops the messages of a queue that are ready" },
-    Command { group: "Deprecated", name: "hipe_compile", tools: CTL, usage: "<directory>", arguments: (0, 1), switches: &[], needs_node: false, act: cluster::nothing, about: "Does nothing" },
+    Command { group: "Deprecated", name: "hipe_compile", tools: CTL, usage: "<directory>", arguments: (0, 1), switches: &[], needs_node: false, act: absent::nothing, about: "Does nothing" },
     Command { group: "Plugins", name: "list", tools: PLUGINS, usage: "[pattern] [--verbose] [--minimal] [--enabled] [--implicitly-enabled]", arguments: (0, 1), switches: &["verbose", "minimal", "enabled", "implicitly-enabled"], needs_node: false, act: plugins::list, about: "Lists plugins of RabbitMQ and whether what they bring is here" },
     Command { group: "Plugins", name: "enable", tools: PLUGINS, usage: "<plugin1> [ <plugin2>] | --all [--offline] [--online]", arguments: (0, usize::MAX), switches: &["all", "offline", "online"], needs_node: false, act: plugins::enable, about: "Says that a plugin is always on" },
     Command { group: "Plugins", name: "disable", tools: PLUGINS, usage: "<plugin1>|--all [ <plugin2>] [--offline] [--online]", arguments: (0, usize::MAX), switches: &["all", "offline", "online"], needs_node: false, act: plugins::disable, about: "Refused for what is built in" },

@@ -1,7 +1,7 @@
 //! Asks a node: HTTP over its control socket, or over the network.
 
 use super::error::CtlError;
-use super::place;
+use super::{place, relay};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -85,6 +85,8 @@ pub(super) struct Client {
     pub(super) timeout: Duration,
     /// Through the control socket.
     pub(super) local: bool,
+    /// The node of the cluster that is meant, where it is not the one that is connected to.
+    pub(super) other: Option<HeaderValue>,
 }
 
 /// What a node said.
@@ -133,7 +135,14 @@ impl Client {
         let stream = place::connect(path)?;
         stream.set_nonblocking(true)?;
         let sender = runtime.block_on(async { handshake(UnixStream::from_std(stream)?).await })?;
-        Ok(Client { runtime, sender, authorization: None, timeout: Duration::from_secs(60), local: true })
+        Ok(Client {
+            runtime,
+            sender,
+            authorization: None,
+            timeout: Duration::from_secs(60),
+            local: true,
+            other: None,
+        })
     }
 
     /// Connects to a node on the network. `authorities` is a file with certificates to trust.
@@ -152,7 +161,14 @@ impl Client {
         })?;
         let authorization =
             remote.login.as_ref().map(|(user, password)| basic(user, password)).transpose()?;
-        Ok(Client { runtime, sender, authorization, timeout: Duration::from_secs(60), local: false })
+        Ok(Client {
+            runtime,
+            sender,
+            authorization,
+            timeout: Duration::from_secs(60),
+            local: false,
+            other: None,
+        })
     }
 
     /// Asks `path`, which is encoded already, and returns whatever is answered.
@@ -189,6 +205,9 @@ impl Client {
             .map_err(|error| CtlError::plain(Exit::Software, format!("Error: {error}")))?;
         if let Some(login) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, login.clone());
+        }
+        if let Some(node) = &self.other {
+            request.headers_mut().insert(HeaderName::from_static(relay::NODE), node.clone());
         }
         if let Some((name, value)) = header {
             request.headers_mut().insert(name, value);
@@ -230,7 +249,7 @@ fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn handshake<S>(stream: S) -> io::Result<SendRequest<Full<Bytes>>>
+pub(super) async fn handshake<S>(stream: S) -> io::Result<SendRequest<Full<Bytes>>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {

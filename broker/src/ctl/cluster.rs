@@ -1,12 +1,23 @@
-//! The cluster, as far as one node makes one, and what is refused because of that.
+//! The cluster as one of its nodes sees it, and waiting for the others.
 
 use super::error::CtlError;
 use super::format::Formatter;
 use super::node::{alarm_lines, alarms, listener, listener_lines};
 use super::run::Run;
+use crate::cluster::operator::{AppState, ClusterStatus, MemberStatus};
+use daemon::exit::Exit;
 use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+/// How long other nodes are waited for unless told otherwise. RabbitMQ: the same.
+const ONLINE: Duration = Duration::from_secs(300);
+/// How often they are counted.
+const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn cluster_status(run: &mut Run<'_>) -> Result<(), CtlError> {
+    if status(run)?.app == AppState::Stopped {
+        return Err(CtlError::must_run());
+    }
     let node = run.node()?;
     run.say(&format!("Cluster status of node {node} ..."))?;
     let facts = facts(run)?;
@@ -15,10 +26,19 @@ pub(super) fn cluster_status(run: &mut Run<'_>) -> Result<(), CtlError> {
     }
     run.title("Basics")?;
     run.print(&format!("Cluster name: {}\n", facts["cluster_name"].as_str().unwrap_or_default()))?;
-    for (title, field) in [("Disk Nodes", "disk_nodes"), ("Running Nodes", "running_nodes")] {
-        run.title(title)?;
-        lines(run, names(&facts[field]))?;
+    // What is wrong comes first: ours.
+    if facts["warnings"].as_array().is_some_and(|all| !all.is_empty()) {
+        run.title("Warnings")?;
+        lines(run, names(&facts["warnings"]))?;
     }
+    run.title("Disk Nodes")?;
+    lines(run, names(&facts["disk_nodes"]))?;
+    if facts["witnesses"].as_array().is_some_and(|all| !all.is_empty()) {
+        run.title("Witnesses")?;
+        lines(run, names(&facts["witnesses"]))?;
+    }
+    run.title("Running Nodes")?;
+    lines(run, names(&facts["running_nodes"]))?;
     let each = |field: &str, line: &dyn Fn(&String, &Value) -> String| -> Vec<String> {
         facts[field].as_object().into_iter().flatten().map(|(node, value)| line(node, value)).collect()
     };
@@ -39,7 +59,12 @@ pub(super) fn cluster_status(run: &mut Run<'_>) -> Result<(), CtlError> {
     run.title("Alarms")?;
     lines(run, names(&facts["alarms"]))?;
     run.title("Network Partitions")?;
-    lines(run, Vec::new())?;
+    lines(
+        run,
+        each("partitions", &|node, others| {
+            format!("Node {node} cannot communicate with {}", names(others).join(", "))
+        }),
+    )?;
     run.title("Listeners")?;
     let listeners = facts["listeners"].as_object().into_iter().flatten();
     lines(run, listeners.flat_map(|(node, all)| listener_lines(all, Some(node))).collect())?;
@@ -51,37 +76,99 @@ pub(super) fn cluster_status(run: &mut Run<'_>) -> Result<(), CtlError> {
     Ok(())
 }
 
-fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
-    let overview = run.get(&["overview"])?;
-    let nodes = run.list(&["nodes"])?;
-    let flags = run.ask(hyper::Method::GET, &["feature-flags"], None)?;
-    let name = |node: &Value| node["name"].as_str().unwrap_or_default().to_owned();
-    let running = || nodes.iter().filter(|node| node["running"] == true);
-    let mut listeners: Map<String, Value> = running().map(|node| (name(node), json!([]))).collect();
-    for found in overview["listeners"].as_array().into_iter().flatten() {
-        let of = found["node"].as_str().unwrap_or_default().to_owned();
-        if let Value::Array(own) = listeners.entry(of).or_insert_with(|| json!([])) {
-            own.push(listener(found));
-        }
+/// The nodes with what is wrong, in short: behind a command that changed something.
+pub(super) fn members(run: &mut Run<'_>) -> Result<(), CtlError> {
+    let status = status(run)?;
+    let shown = |member: &MemberStatus| {
+        let state = if member.running { "running" } else { "down" };
+        let own = if member.name == status.node { ", this node" } else { "" };
+        format!("{} ({state}{own})", member.name)
+    };
+    let all: Vec<String> = status.members.iter().map(shown).collect();
+    run.print(&format!("nodes: {}", all.join(", ")))?;
+    status.warnings.iter().try_for_each(|text| run.print(&format!("note: {text}")))
+}
+
+/// Fails unless the node is stopped, before anything is said: as rabbitmqctl does.
+pub(super) fn must_be_stopped(run: &mut Run<'_>) -> Result<(), CtlError> {
+    if status(run)?.app == AppState::Stopped { Ok(()) } else { Err(CtlError::must_be_stopped()) }
+}
+
+/// What the node knows of the cluster. One that is asked over the network tells less.
+fn status(run: &mut Run<'_>) -> Result<ClusterStatus, CtlError> {
+    if run.is_local() {
+        let body = run.ask_local(hyper::Method::GET, "cluster", None)?;
+        return serde_json::from_value(body).map_err(|error| {
+            CtlError::plain(Exit::Software, format!("Error: the node's answer makes no sense: {error}"))
+        });
     }
-    let version = |node: &Value| {
-        (name(node), json!({"rabbitmq_name": "RabbitMQ", "rabbitmq_version": overview["rabbitmq_version"]}))
+    let node = run.node()?;
+    let member = |entry: &Value| MemberStatus {
+        name: entry["name"].as_str().unwrap_or_default().to_owned(),
+        running: entry["running"] == true,
+        drained: entry["being_drained"] == true,
+        partitions: names(&entry["partitions"]),
+        ..MemberStatus::default()
     };
-    let maintenance = |node: &Value| {
-        let words =
-            if node["being_drained"] == true { "marked for maintenance" } else { "not under maintenance" };
-        (name(node), Value::from(words))
+    let members = run.list(&["nodes"])?.iter().map(member).collect();
+    Ok(ClusterStatus { node, members, ..ClusterStatus::default() })
+}
+
+fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
+    let status = status(run)?;
+    let mut warnings: Vec<String> = status.warnings.clone();
+    if let AppState::Paused(reason) = &status.app
+        && warnings.is_empty()
+    {
+        warnings.push(format!("this node is paused: {reason}"));
+    }
+    let overview = answered(run, &["overview"])?;
+    let flags = answered(run, &["feature-flags"])?;
+    let running = || status.members.iter().filter(|member| member.running && !member.witness);
+    let (mut listeners, mut alarmed) = (Map::new(), Vec::new());
+    for member in running() {
+        let name = member.name.as_str();
+        let (theirs, node) = if name == status.node {
+            (overview.clone(), answered(run, &["nodes", name])?)
+        } else {
+            (run.answer_of(name, &["overview"])?, run.answer_of(name, &["nodes", name])?)
+        };
+        let own = theirs["listeners"].as_array().into_iter().flatten().filter(|it| it["node"] == *name);
+        listeners.insert(name.to_owned(), own.map(listener).collect());
+        alarmed.extend(alarm_lines(name, &alarms(&node)));
+    }
+    let version = |member: &MemberStatus| {
+        let version = if member.version.is_empty() {
+            overview["rabbitmq_version"].clone()
+        } else {
+            json!(member.version)
+        };
+        (member.name.clone(), json!({"rabbitmq_name": "RabbitMQ", "rabbitmq_version": version}))
     };
-    let alarmed: Vec<String> = running().flat_map(|node| alarm_lines(&name(node), &alarms(node))).collect();
+    let maintenance = |member: &MemberStatus| {
+        let words = if member.drained { "marked for maintenance" } else { "not under maintenance" };
+        (member.name.clone(), Value::from(words))
+    };
+    let apart = status.members.iter().filter(|member| !member.partitions.is_empty());
+    let named = |witness: bool| -> Vec<&String> {
+        status.members.iter().filter(|member| member.witness == witness).map(|member| &member.name).collect()
+    };
     Ok(json!({
-        "cluster_name": overview["cluster_name"], "alarms": alarmed, "partitions": {}, "ram_nodes": [],
-        "disk_nodes": nodes.iter().map(name).collect::<Vec<_>>(),
-        "running_nodes": running().map(name).collect::<Vec<_>>(),
+        "cluster_name": overview["cluster_name"], "alarms": alarmed, "ram_nodes": [],
+        "partitions": apart.map(|member| (member.name.clone(), json!(member.partitions))).collect::<Map<_, _>>(),
+        "disk_nodes": named(false), "witnesses": named(true),
+        "running_nodes": running().map(|member| &member.name).collect::<Vec<_>>(),
         "versions": running().map(version).collect::<Map<_, _>>(),
         "maintenance_status": running().map(maintenance).collect::<Map<_, _>>(),
-        "listeners": listeners,
-        "feature_flags": if flags.is_fine() { flags.body } else { json!([]) },
+        "listeners": listeners, "feature_flags": if flags.is_null() { json!([]) } else { flags },
+        "warnings": warnings,
     }))
+}
+
+/// What the API has there, or nothing.
+fn answered(run: &mut Run<'_>, parts: &[&str]) -> Result<Value, CtlError> {
+    let answer = run.ask(hyper::Method::GET, parts, None)?;
+    Ok(if answer.is_fine() { answer.body } else { Value::Null })
 }
 
 fn names(list: &Value) -> Vec<String> {
@@ -93,54 +180,26 @@ fn lines(run: &mut Run<'_>, lines: Vec<String>) -> Result<(), CtlError> {
     run.print(&format!("{text}\n"))
 }
 
-/// One node is online when it answers.
 pub(super) fn await_online_nodes(run: &mut Run<'_>) -> Result<(), CtlError> {
     let wanted = run.argument(0);
     let count: usize =
         wanted.parse().map_err(|_| CtlError::bad_argument(format!("`{wanted}` is not a number of nodes")))?;
     let node = run.node()?;
-    run.say(&format!("Will wait for at least {count} nodes to join the cluster of {node}."))?;
-    let online = run.list(&["nodes"])?.iter().filter(|node| node["running"] == true).count();
-    if online >= count {
-        return Ok(());
+    let patience = if run.parsed.has("timeout") { Duration::from_secs_f64(run.timeout()) } else { ONLINE };
+    run.say(&format!(
+        "Will wait for at least {count} nodes to join the cluster of {node}. Timeout: {:.0} seconds.",
+        patience.as_secs_f64()
+    ))?;
+    let since = Instant::now();
+    loop {
+        let online = status(run)?.members.iter().filter(|member| member.running && !member.witness).count();
+        if online >= count {
+            return Ok(());
+        }
+        if since.elapsed() >= patience {
+            let text = format!("Error: {online} of {count} nodes are online");
+            return Err(CtlError::plain(Exit::TempFail, text));
+        }
+        std::thread::sleep(LOOK);
     }
-    Err(CtlError::unsupported(format!(
-        "{online} of {count} nodes are online; clusters of several nodes are not supported yet"
-    )))
-}
-
-/// What needs several nodes.
-pub(super) fn needs_cluster(_: &mut Run<'_>) -> Result<(), CtlError> {
-    Err(CtlError::unsupported("clusters of several nodes are not supported yet: this node stays on its own"))
-}
-
-/// What RabbitMQ does by stopping its application inside the Erlang machine.
-pub(super) fn no_application(_: &mut Run<'_>) -> Result<(), CtlError> {
-    Err(CtlError::unsupported(
-        "a node runs as a whole: `stop` ends it, and its service manager starts it again",
-    ))
-}
-
-/// What evaluates code.
-pub(super) fn no_code(_: &mut Run<'_>) -> Result<(), CtlError> {
-    Err(CtlError::unsupported("there is no Erlang here that could evaluate code"))
-}
-
-/// What encrypts values of a configuration file.
-pub(super) fn no_encoding(_: &mut Run<'_>) -> Result<(), CtlError> {
-    Err(CtlError::unsupported(
-        "values of the configuration are not encrypted: keep the file readable by the broker's user only",
-    ))
-}
-
-/// What RabbitMQ itself has made a command without effect.
-pub(super) fn nothing(run: &mut Run<'_>) -> Result<(), CtlError> {
-    run.say("This command does nothing.")
-}
-
-/// What would forget everything.
-pub(super) fn no_reset(_: &mut Run<'_>) -> Result<(), CtlError> {
-    Err(CtlError::unsupported(
-        "a running node is not emptied: stop it and move its data directory away (`status` says where it is)",
-    ))
 }

@@ -1,5 +1,6 @@
 //! What goes wrong on a command line, with RabbitMQ's exit codes (those of `sysexits.h`).
 
+use crate::cluster::operator::{Refused, RefusedKind};
 use daemon::exit::Exit;
 use std::fmt;
 
@@ -20,6 +21,8 @@ enum Kind {
     Arguments(String),
     /// The node said no.
     Refused(String),
+    /// The node is in the wrong state for it: shown with the command's usage.
+    State(&'static str),
     /// A whole message.
     Plain(String),
 }
@@ -56,6 +59,20 @@ impl CtlError {
         CtlError::unavailable(format!("Virtual host {name} does not exist"))
     }
 
+    /// It is for a node that is stopped.
+    pub(super) fn must_be_stopped() -> CtlError {
+        let text = "this command requires the 'rabbit' app to be stopped on the target node. Stop it with 'rabbitmqctl \
+                    stop_app'.";
+        CtlError { code: Exit::Usage.code(), kind: Kind::State(text) }
+    }
+
+    /// It is for a node that runs.
+    pub(super) fn must_run() -> CtlError {
+        let text = "this command requires the 'rabbit' app to be running on the target node. Start it with 'rabbitmqctl \
+                    start_app'.";
+        CtlError { code: Exit::Usage.code(), kind: Kind::State(text) }
+    }
+
     /// A message that says all by itself.
     pub(super) fn plain(exit: Exit, message: impl Into<String>) -> CtlError {
         CtlError { code: exit.code(), kind: Kind::Plain(message.into()) }
@@ -73,9 +90,25 @@ impl CtlError {
                 "Error (argument validation): {message}\nArguments given:\n\t{}\n\nUsage\n\n{usage}",
                 given.join(" ")
             ),
+            Kind::State(message) => {
+                format!("Error: {message}\nArguments given:\n\t{}\n\nUsage\n\n{usage}", given.join(" "))
+            }
             Kind::Refused(message) => format!("Error:\n{message}"),
             Kind::Plain(message) => message.clone(),
         }
+    }
+}
+
+impl From<Refused> for CtlError {
+    fn from(refused: Refused) -> CtlError {
+        let exit = match refused.kind {
+            RefusedKind::Running => return CtlError::must_be_stopped(),
+            RefusedKind::Stopped => return CtlError::must_run(),
+            RefusedKind::Unreachable | RefusedKind::Unknown => Exit::Unavailable,
+            RefusedKind::Loss | RefusedKind::Failed => Exit::Software,
+            RefusedKind::Invalid => Exit::Usage,
+        };
+        CtlError::refused(exit.code(), refused.text)
     }
 }
 

@@ -1,4 +1,5 @@
-//! `broker ctl`, and the same program called `rabbitmqctl`, `rabbitmq-diagnostics` or `rabbitmq-plugins`.
+//! `broker ctl`, and the same program called `rabbitmqctl`, `rabbitmq-diagnostics`, `rabbitmq-plugins`,
+//! `rabbitmq-queues` or `rabbitmq-upgrade`; also `broker join` and its siblings.
 //!
 //! ```text
 //! rabbitmqctl list_queues ──► <data>/run/control.sock ──► the HTTP API, and what server.rs adds to it
@@ -9,25 +10,31 @@
 //! open the socket is the node's user or root. [`catalog`] lists the commands, [`args`] takes a line apart,
 //! [`run`] has what a command needs; the other files are the commands by family.
 
+mod absent;
 mod args;
 mod catalog;
 mod client;
 mod cluster;
+mod cluster_server;
 mod definitions;
 mod error;
 mod format;
 mod health;
 mod help;
 mod listing;
+mod membership;
 mod node;
 mod operations;
 mod permissions;
 mod place;
 mod plugins;
 mod policies;
+mod queues;
+pub(crate) mod relay;
 mod run;
 pub(crate) mod server;
 mod term;
+mod upgrade;
 mod users;
 mod vhosts;
 
@@ -39,8 +46,10 @@ pub(crate) use client::{decoded, encoded, trusting};
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use error::CtlError;
+use hyper::header::HeaderValue;
 pub(crate) use place::Bound;
 use run::Run;
+use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,6 +64,8 @@ pub(crate) fn tool_called(name: &str) -> Option<Tool> {
         "rabbitmqctl" => Some(Tool::Ctl),
         "rabbitmq-diagnostics" => Some(Tool::Diagnostics),
         "rabbitmq-plugins" => Some(Tool::Plugins),
+        "rabbitmq-queues" => Some(Tool::Queues),
+        "rabbitmq-upgrade" => Some(Tool::Upgrade),
         _ => None,
     }
 }
@@ -123,7 +134,7 @@ impl Asked {
     }
 
     /// Gets what must be there.
-    pub(crate) fn get(&mut self, path: &str) -> Result<serde_json::Value, Failure> {
+    pub(crate) fn get(&mut self, path: &str) -> Result<Value, Failure> {
         let answer = self.0.ask(hyper::Method::GET, path, None);
         answer.and_then(client::Answer::fine).map_err(|error| failure(&error))
     }
@@ -235,6 +246,13 @@ fn local(parsed: &Parsed, wanted: Option<&str>) -> Result<Client, CtlError> {
                 let name = answer["node"].as_str().unwrap_or_default();
                 let fits = |wanted: &str| name == wanted || name.split('@').next() == Some(wanted);
                 if wanted.is_none_or(fits) {
+                    return Ok(client);
+                }
+                // Another node of its cluster is reached through it.
+                let mut members =
+                    answer["members"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                if let Some(member) = members.find(|member| Some(*member) == wanted) {
+                    client.other = HeaderValue::try_from(member).ok();
                     return Ok(client);
                 }
                 looked.push(format!("{}: is node {name}", path.display()));

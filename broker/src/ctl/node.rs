@@ -68,6 +68,10 @@ pub(super) fn shutdown(run: &mut Run<'_>) -> Result<(), CtlError> {
 fn end(run: &mut Run<'_>, node: &str) -> Result<(), CtlError> {
     let answer = run.ask_local(Method::POST, "stop", None)?;
     let Some(pid) = answer["pid"].as_u64() else { return Ok(()) };
+    if run.is_passed_on() {
+        // Its process is not on this machine.
+        return Ok(());
+    }
     let process = format!("/proc/{pid}");
     let since = Instant::now();
     while is_running(&process) {
@@ -99,8 +103,17 @@ pub(super) fn status(run: &mut Run<'_>) -> Result<(), CtlError> {
     let text = |key: &str| facts[key].as_str().unwrap_or_default().to_owned();
     run.title("Runtime")?;
     run.print(&format!(
-        "OS PID: {}\nOS: Linux\nUptime (seconds): {}\nIs under maintenance?: {}\nRabbitMQ version: {}\nBroker version: {}\nNode name: {node}\n",
-        facts["pid"], facts["uptime"], facts["is_under_maintenance"], text("rabbitmq_version"), text("broker_version"),
+        "OS PID: {}\nOS: Linux\nUptime (seconds): {}\nIs under maintenance?: {}\nRabbitMQ version: {}\n\
+         RabbitMQ release series support status: {}\nBroker version: {}\nNode name: {node}\nCrypto library: {}\n\
+         Scheduler run queue: {}\n",
+        facts["pid"],
+        facts["uptime"],
+        facts["is_under_maintenance"],
+        text("rabbitmq_version"),
+        text("release_series_support_status"),
+        text("broker_version"),
+        text("crypto_lib_version"),
+        facts["run_queue"],
     ))?;
     run.title("Plugins")?;
     run.print("Enabled plugins:\n")?;
@@ -116,9 +129,9 @@ pub(super) fn status(run: &mut Run<'_>) -> Result<(), CtlError> {
     run.print(&format!("{}\n", if alarms.is_empty() { "(none)".to_owned() } else { alarms.join("\n") }))?;
     run.title("Memory")?;
     run.print(&format!(
-        "Total memory used: {}\nCalculation strategy: rss\nMemory high watermark: {}\n",
+        "Total memory used: {}\nCalculation strategy: rss\nMemory high watermark setting: {}\n",
         gigabytes(&facts["memory"]["total"]),
-        gigabytes(&facts["vm_memory_limit"])
+        watermark(&facts)
     ))?;
     for line in breakdown(&facts["memory"]["breakdown"], " %") {
         run.print(&line)?;
@@ -166,12 +179,16 @@ fn facts(run: &mut Run<'_>, node: &str) -> Result<Value, CtlError> {
     Ok(json!({
         "pid": pid, "os": "Linux", "uptime": own["uptime"].as_u64().unwrap_or(0) / 1000,
         "is_under_maintenance": own["being_drained"],
-        "rabbitmq_version": overview["rabbitmq_version"], "broker_version": local["version"],
+        "rabbitmq_version": overview["rabbitmq_version"],
+        "release_series_support_status": overview["release_series_support_status"],
+        "broker_version": local["version"], "crypto_lib_version": "rustls with ring",
+        "run_queue": own["run_queue"],
         "node_name": node,
         "active_plugins": own["enabled_plugins"], "data_directory": either("db_dir"),
         "config_files": either("config_files"), "log_files": either("log_files"),
         "alarms": alarms(&own), "memory": {"total": own["mem_used"], "breakdown": breakdown},
         "vm_memory_calculation_strategy": "rss", "vm_memory_limit": own["mem_limit"],
+        "available_memory": local["available_memory"],
         "file_descriptors": {"used": own["fd_used"], "limit": own["fd_total"]},
         "sockets": {"used": own["sockets_used"], "limit": own["sockets_total"]},
         "disk_free_limit": own["disk_free_limit"], "disk_free": own["disk_free"],
@@ -203,9 +220,27 @@ pub(super) fn alarm_lines(node: &str, alarms: &Value) -> Vec<String> {
 
 fn gigabytes(octets: &Value) -> String {
     match octets.as_f64() {
-        Some(octets) => format!("{:.4} gb", octets / 1e9),
+        Some(octets) => format!("{} gb", rounded(octets / 1e9, 4)),
         None => "unknown".to_owned(),
     }
+}
+
+/// The limit of memory, with its share of the machine's where that is known.
+fn watermark(facts: &Value) -> String {
+    let limit = gigabytes(&facts["vm_memory_limit"]);
+    match (facts["vm_memory_limit"].as_f64(), facts["available_memory"].as_f64()) {
+        (Some(octets), Some(all)) if all > 0.0 => {
+            format!("{} of available memory, computed to: {limit}", rounded(octets / all, 4))
+        }
+        _ => limit,
+    }
+}
+
+/// A number as Erlang writes it: no more digits than it has, but one behind the point.
+fn rounded(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$}");
+    let short = text.trim_end_matches('0');
+    if short.ends_with('.') { format!("{short}0") } else { short.to_owned() }
 }
 
 /// Lines of a memory breakdown, the largest first. `unit` stands behind the share.
@@ -222,7 +257,7 @@ pub(super) fn breakdown(parts: &Value, unit: &str) -> Vec<String> {
     let total = parts.iter().map(|(_, octets)| octets).sum::<u64>().max(1) as f64;
     let line = |(name, octets): &(&String, u64)| {
         let octets = *octets as f64;
-        format!("{name}: {:.4} gb ({:.2}{unit})", octets / 1e9, octets / total * 100.0)
+        format!("{name}: {} gb ({}{unit})", rounded(octets / 1e9, 4), rounded(octets / total * 100.0, 2))
     };
     parts.iter().map(line).collect()
 }
@@ -340,4 +375,27 @@ pub(super) fn report(run: &mut Run<'_>) -> Result<(), CtlError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_broken_down_as_rabbitmq_writes_it() {
+        let parts = json!({
+            "strategy": "rss", "total": {"rss": 9}, "code": 35_200_000, "binary": 0, "plugins": 1_000_000,
+            "reserved_unallocated": 100_240_000,
+        });
+        let lines = [
+            "reserved_unallocated: 0.1002 gb (73.47 %)",
+            "code: 0.0352 gb (25.8 %)",
+            "plugins: 0.001 gb (0.73 %)",
+            "binary: 0.0 gb (0.0 %)",
+        ];
+        assert_eq!(breakdown(&parts, " %"), lines);
+        let facts = json!({"vm_memory_limit": 10_110_600_000_u64, "available_memory": 25_276_500_000_u64});
+        assert_eq!(watermark(&facts), "0.4 of available memory, computed to: 10.1106 gb");
+        assert_eq!(watermark(&json!({"vm_memory_limit": 1_000_000_000})), "1.0 gb");
+    }
 }

@@ -3,10 +3,13 @@
 use super::args::Parsed;
 use super::catalog::Tool;
 use super::client::{Answer, Client, path};
+use super::cluster_server;
 use super::error::CtlError;
 use super::format::{Formatter, Rows};
+use crate::cluster::operator::{Done, Order};
 use daemon::exit::Exit;
 use hyper::Method;
+use hyper::header::HeaderValue;
 use serde_json::Value;
 use std::io::Write;
 
@@ -109,6 +112,11 @@ impl<'a> Run<'a> {
         self.client.as_ref().is_some_and(|client| client.local)
     }
 
+    /// Whether another node of the cluster is meant, which the one on this machine asks.
+    pub(super) fn is_passed_on(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.other.is_some())
+    }
+
     /// Asks the node; the path's parts are encoded here.
     pub(super) fn ask(
         &mut self,
@@ -128,7 +136,7 @@ impl<'a> Run<'a> {
     pub(super) fn delete_because(&mut self, parts: &[&str], reason: &str) -> Result<Answer, CtlError> {
         let reason: String = reason.chars().filter(|it| it.is_ascii() && !it.is_ascii_control()).collect();
         let name = hyper::header::HeaderName::from_static("x-reason");
-        let header = hyper::header::HeaderValue::try_from(reason).ok().map(|value| (name, value));
+        let header = HeaderValue::try_from(reason).ok().map(|value| (name, value));
         self.client()?.ask_with(Method::DELETE, &path(parts), None, header)
     }
 
@@ -170,11 +178,34 @@ impl<'a> Run<'a> {
         what: &str,
         body: Option<&Value>,
     ) -> Result<Value, CtlError> {
+        self.local_answer(method, what, body)?.fine()
+    }
+
+    fn local_answer(&mut self, method: Method, what: &str, body: Option<&Value>) -> Result<Answer, CtlError> {
         if !self.is_local() {
             let text = "this command works on the node's own machine only, not over HTTP";
             return Err(CtlError::unsupported(text));
         }
-        self.client()?.ask(method, &format!("/local/{what}"), body)?.fine()
+        self.client()?.ask(method, &format!("/local/{what}"), body)
+    }
+
+    /// Gives the node an order that concerns its place in the cluster.
+    pub(super) fn order(&mut self, order: &Order) -> Result<Done, CtlError> {
+        let body = serde_json::to_value(order).map_err(std::io::Error::other)?;
+        let answer = self.local_answer(Method::POST, "cluster", Some(&body))?;
+        cluster_server::outcome(answer.status, answer.body).map_err(CtlError::from)
+    }
+
+    /// What another node of the cluster has there, or nothing.
+    pub(super) fn answer_of(&mut self, node: &str, parts: &[&str]) -> Result<Value, CtlError> {
+        let client = self.client()?;
+        if !client.local {
+            return Ok(Value::Null);
+        }
+        let meant = std::mem::replace(&mut client.other, HeaderValue::try_from(node).ok());
+        let answer = client.ask(Method::GET, &path(parts), None);
+        client.other = meant;
+        Ok(answer.ok().filter(Answer::is_fine).map_or(Value::Null, |answer| answer.body))
     }
 
     /// The node's name.

@@ -1,6 +1,9 @@
 //! The node's side of the control socket: what the HTTP API does not have, because it is for this machine only.
 
+use super::cluster_server;
+use super::relay::{self, Relay};
 use crate::alarms::machine_memory;
+use crate::cluster::operator::Operator;
 use crate::config::{MemoryLimit, octets_of};
 use crate::node::Node;
 use axum::Router;
@@ -20,23 +23,30 @@ use std::sync::atomic::Ordering;
 pub(crate) const LOG_LINES: usize = 1000;
 
 /// What the node knows about how it was started.
-#[derive(Debug)]
 pub(crate) struct Control {
     /// The node.
     pub(crate) node: Arc<Node>,
+    /// Whoever carries out what concerns the cluster.
+    pub(crate) operator: Arc<dyn Operator>,
+    /// Whoever reaches the other nodes.
+    pub(crate) relay: Arc<dyn Relay>,
     /// Where its data is.
     pub(crate) data: PathBuf,
     /// Files it was configured by.
     pub(crate) config_files: Vec<String>,
+    /// Where its log goes.
+    pub(crate) log_files: Vec<String>,
     /// Its settings, without secrets.
     pub(crate) settings: Map<String, Value>,
     /// The variables of the environment that it read, without secrets.
     pub(crate) environment: Map<String, Value>,
 }
 
-/// The routes beside the API.
-pub(crate) fn routes(control: Control) -> Router {
-    Router::new()
+/// The API's routes, and those beside them.
+pub(crate) fn routes(api: Router, control: Control) -> Router {
+    let (me, relay) = (control.node.settings.node.clone(), Arc::clone(&control.relay));
+    let cluster = cluster_server::routes(Arc::clone(&control.operator));
+    let own = Router::new()
         .route("/local/identity", get(identity))
         .route("/local/environment", get(environment))
         .route("/local/stop", post(stop))
@@ -46,16 +56,68 @@ pub(crate) fn routes(control: Control) -> Router {
         .route("/local/log", get(log))
         .route("/local/give-back-memory", post(give_back_memory))
         .route("/local/listeners", put(suspend))
-        .with_state(Arc::new(control))
+        .with_state(Arc::new(control));
+    relay::around(api.merge(own).merge(cluster), me, relay)
+}
+
+/// What is known of a node that does not run.
+pub(crate) struct Stopped {
+    /// Its name.
+    pub(crate) node: String,
+    /// Whoever starts it.
+    pub(crate) operator: Arc<dyn Operator>,
+    /// Where its data is.
+    pub(crate) data: PathBuf,
+    /// Files it was configured by.
+    pub(crate) config_files: Vec<String>,
+    /// Where its log goes.
+    pub(crate) log_files: Vec<String>,
+    /// The variables of the environment that it read, without secrets.
+    pub(crate) environment: Map<String, Value>,
+}
+
+/// The routes of a node that is stopped or on its way: who it is, and how to start it.
+pub(crate) fn stopped(stopped: Stopped) -> Router {
+    let cluster = cluster_server::routes(Arc::clone(&stopped.operator));
+    let own = Router::new()
+        .route("/local/identity", get(stopped_identity))
+        .route("/local/stop", post(stop))
+        .route("/local/log-level", put(set_log_level))
+        .route("/local/log", get(log))
+        .fallback(not_running)
+        .with_state(Arc::new(stopped));
+    own.merge(cluster)
+}
+
+async fn stopped_identity(State(stopped): State<Arc<Stopped>>) -> Json<Value> {
+    let members: Vec<String> =
+        stopped.operator.status().members.into_iter().map(|member| member.name).collect();
+    Json(json!({
+        "node": stopped.node, "members": members, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+        "db_dir": stopped.data, "config_files": stopped.config_files, "log_files": stopped.log_files,
+        "environment": stopped.environment, "running": false,
+    }))
+}
+
+/// RabbitMQ's words.
+async fn not_running(State(stopped): State<Arc<Stopped>>) -> Response {
+    let reason = format!(
+        "this command requires the 'rabbit' app to be running on the target node. Start it with 'rabbitmqctl \
+         start_app'. Node: {}",
+        stopped.node
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "stopped", "reason": reason}))).into_response()
 }
 
 type Shared = State<Arc<Control>>;
 
 async fn identity(State(control): Shared) -> Json<Value> {
+    let members: Vec<String> =
+        control.operator.status().members.into_iter().map(|member| member.name).collect();
     Json(json!({
-        "node": control.node.settings.node, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
-        "db_dir": control.data, "config_files": control.config_files, "log_files": ["<stdout>"],
-        "environment": control.environment,
+        "node": control.node.settings.node, "members": members, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+        "db_dir": control.data, "config_files": control.config_files, "log_files": control.log_files,
+        "environment": control.environment, "available_memory": machine_memory(),
     }))
 }
 
@@ -68,8 +130,8 @@ async fn environment(State(control): Shared) -> Json<Value> {
 }
 
 /// The same as SIGTERM. The answer leaves before the node has closed its sockets.
-async fn stop(State(control): Shared) -> Response {
-    tracing::info!(node = control.node.settings.node, "stop asked for on the control socket");
+async fn stop() -> Response {
+    tracing::info!("stop asked for on the control socket");
     match kill(Pid::this(), Signal::SIGTERM) {
         Ok(()) => Json(json!({"pid": std::process::id()})).into_response(),
         Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),

@@ -4,6 +4,7 @@
 //! `key~hash` when the binding has arguments.
 
 use super::Api;
+use super::asked::Asked;
 use super::caller::Caller;
 use super::exchanges::exchange_name;
 use super::listing::ListQuery;
@@ -24,30 +25,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
+/// `/api/bindings` and `/api/bindings/{vhost}`
+pub(super) async fn list(asked: Asked) -> Answer {
     let entries = {
-        let sm = api.node.metadata.read();
-        caller.vhosts_seen(&sm).into_iter().flat_map(|id| in_vhost(&sm, id)).collect()
+        let sm = asked.api.node.metadata.read();
+        asked.vhosts(&sm)?.into_iter().flat_map(|id| in_vhost(&sm, id)).collect()
     };
-    query.answer(entries)
-}
-
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    let entries = {
-        let sm = api.node.metadata.read();
-        let vhost = caller.vhost(&sm, &vhost)?;
-        in_vhost(&sm, vhost)
-    };
-    query.answer(entries)
+    asked.query.answer(entries)
 }
 
 pub(super) async fn of_queue(

@@ -66,7 +66,7 @@ impl Caller {
         match tags {
             Ok(tags) => {
                 let caller = Caller { name, tags, local: false };
-                if caller.has_any(&["management", "policymaker", "monitoring", "administrator"]) {
+                if caller.may_look() {
                     Ok(caller)
                 } else {
                     Err(Refusal::not_authorised("Not management user"))
@@ -81,6 +81,19 @@ impl Caller {
                 Err(Refusal::login_failed())
             }
         }
+    }
+
+    /// Takes the tags that the user has now; `None` when there is no such user or it may not use the API any more.
+    pub(super) fn renew(&mut self, sm: &MetaSm) -> Option<()> {
+        if !self.local {
+            self.tags.clone_from(&sm.user(&self.name)?.tags);
+        }
+        self.may_look().then_some(())
+    }
+
+    /// Whether the API is for this user at all.
+    fn may_look(&self) -> bool {
+        self.has_any(&["management", "policymaker", "monitoring", "administrator"])
     }
 
     fn has_any(&self, tags: &[&str]) -> bool {

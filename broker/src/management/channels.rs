@@ -1,96 +1,64 @@
 //! `/api/channels`.
 
 use super::Api;
-use super::caller::Caller;
-use super::connections::{find, shows};
+use super::asked::Asked;
+use super::connections::find;
 use super::consumers::consumers_of;
 use super::erlang;
 use super::fields::Fields;
-use super::listing::{Entry, ListQuery};
+use super::listing::Entry;
 use super::rates::{Looking, Windows};
 use super::reply::{Answer, Refusal};
 use crate::connection::info::{ConnectionInfo, Hold};
 use crate::counters::{ChannelInfo, MESSAGE_COUNTERS};
-use axum::extract::{Path, Query, State};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |info| shows(&caller, info))
+/// `/api/channels` and `/api/vhosts/{vhost}/channels`
+pub(super) async fn list(asked: Asked) -> Answer {
+    shown(&asked, asked.connections()?)
 }
 
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    caller.vhost(&api.node.metadata.read(), &vhost)?;
-    listed(&api, &query, &windows, |info| shows(&caller, info) && *info.vhost() == *vhost)
+/// `/api/connections/{name}/channels`
+pub(super) async fn of_connection(asked: Asked) -> Answer {
+    shown(&asked, vec![find(&asked.api, &asked.caller, asked.part("name"))?])
 }
 
-pub(super) async fn of_connection(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    let wanted = find(&api, &caller, &name)?.id;
-    listed(&api, &query, &windows, |info| info.id == wanted)
+fn shown(asked: &Asked, connections: Vec<Arc<ConnectionInfo>>) -> Answer {
+    let (api, windows) = (&*asked.api, &asked.windows);
+    api.rates.look(|rates| {
+        let channels = connections.into_iter().flat_map(|info| {
+            let channels = info.channels().into_iter();
+            channels.map(move |channel| ChannelEntry::new(api, rates, windows, Arc::clone(&info), channel))
+        });
+        asked.query.answer(channels.collect())
+    })
 }
 
-pub(super) async fn one(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
+pub(super) async fn one(asked: Asked) -> Answer {
+    let (api, windows, name) = (&*asked.api, &asked.windows, asked.part("name"));
     let (connection, number) = name
         .strip_suffix(')')
         .and_then(|name| name.rsplit_once(" ("))
         .and_then(|(connection, number)| Some((connection, number.parse::<u16>().ok()?)))
         .ok_or_else(Refusal::missing)?;
-    let info = find(&api, &caller, connection)?;
+    let info = find(api, &asked.caller, connection)?;
     let channel =
         info.channels().into_iter().find(|channel| channel.number == number).ok_or_else(Refusal::missing)?;
     let consumers: Vec<Value> = {
         let sm = api.node.metadata.read();
         let vhost = sm.vhost_id(&info.vhost()).ok_or_else(Refusal::missing)?;
-        let all = sm.queues_in(vhost).flat_map(|queue| consumers_of(&api, &sm, queue));
+        let all = sm.queues_in(vhost).flat_map(|queue| consumers_of(api, &sm, queue));
         match channel.consumers.get() {
             0 => Vec::new(),
             _ => all.filter(|consumer| consumer["channel_details"]["name"] == *name).collect(),
         }
     };
     api.rates.look(|rates| {
-        let mut entry = ChannelEntry::new(&api, rates, &windows, info, channel);
+        let mut entry = ChannelEntry::new(api, rates, windows, info, channel);
         entry.consumers = Some(consumers);
-        query.answer_one(&entry)
-    })
-}
-
-fn listed(
-    api: &Api,
-    query: &ListQuery,
-    windows: &Windows,
-    wanted: impl Fn(&ConnectionInfo) -> bool,
-) -> Answer {
-    let found = api.node.connections.list().into_iter().filter(|info| wanted(info));
-    api.rates.look(|rates| {
-        let channels = found.flat_map(|info| {
-            let channels = info.channels().into_iter();
-            channels.map(move |channel| ChannelEntry::new(api, rates, windows, Arc::clone(&info), channel))
-        });
-        query.answer(channels.collect())
+        asked.query.answer_one(&entry)
     })
 }
 

@@ -1,16 +1,17 @@
 //! `/api/connections`.
 
 use super::Api;
+use super::asked::Asked;
 use super::caller::Caller;
 use super::erlang;
 use super::fields::Fields;
-use super::listing::{Entry, ListQuery};
+use super::listing::Entry;
 use super::rates::{Looking, Windows};
 use super::reply::{Answer, Refusal, no_content};
 use crate::connection::info::{ConnectionInfo, Details, Hold};
 use crate::connection::outbox::Request;
 use crate::metadata::json::from_table;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use broker_core::exception::Exception;
 use std::sync::Arc;
@@ -18,57 +19,20 @@ use std::sync::Arc;
 /// Octets of a reason for closing that are sent to the client.
 const MAX_REASON: usize = 200;
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |info| shows(&caller, info))
+/// `/api/connections`, `/api/vhosts/{vhost}/connections` and `/api/connections/username/{user}`
+pub(super) async fn list(asked: Asked) -> Answer {
+    let (api, windows, found) = (&*asked.api, &asked.windows, asked.connections()?);
+    let answer = |rates: &Looking<'_>| {
+        let entries = found.into_iter().map(|info| ConnectionEntry { api, rates, windows, info });
+        asked.query.answer(entries.collect())
+    };
+    api.rates.look(answer)
 }
 
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    caller.vhost(&api.node.metadata.read(), &vhost)?;
-    listed(&api, &query, &windows, |info| shows(&caller, info) && *info.vhost() == *vhost)
-}
-
-/// `/api/connections/username/{user}`
-pub(super) async fn of_user(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(user): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |info| shows(&caller, info) && *info.user() == *user)
-}
-
-fn listed(
-    api: &Api,
-    query: &ListQuery,
-    windows: &Windows,
-    wanted: impl Fn(&ConnectionInfo) -> bool,
-) -> Answer {
-    let found = api.node.connections.list().into_iter().filter(|info| wanted(info));
-    api.rates
-        .look(|rates| query.answer(found.map(|info| ConnectionEntry { api, rates, windows, info }).collect()))
-}
-
-pub(super) async fn one(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    let info = find(&api, &caller, &name)?;
-    api.rates.look(|rates| query.answer_one(&ConnectionEntry { api: &api, rates, windows: &windows, info }))
+pub(super) async fn one(asked: Asked) -> Answer {
+    let (api, windows) = (&*asked.api, &asked.windows);
+    let info = find(api, &asked.caller, asked.part("name"))?;
+    api.rates.look(|rates| asked.query.answer_one(&ConnectionEntry { api, rates, windows, info }))
 }
 
 pub(super) async fn close(
@@ -83,16 +47,8 @@ pub(super) async fn close(
 }
 
 /// Closes all connections of a user.
-pub(super) async fn close_of_user(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(user): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
-    let all = api.node.connections.list().into_iter();
-    for info in all.filter(|info| shows(&caller, info) && *info.user() == *user) {
-        end(&info, &caller, &headers);
-    }
+pub(super) async fn close_of_user(asked: Asked, headers: HeaderMap) -> Answer {
+    asked.connections()?.iter().for_each(|info| end(info, &asked.caller, &headers));
     no_content()
 }
 

@@ -1,45 +1,22 @@
 //! `/api/consumers`.
 
 use super::Api;
-use super::caller::Caller;
-use super::listing::ListQuery;
+use super::asked::Asked;
 use super::reply::Answer;
 use crate::connection::info::ConnectionInfo;
 use crate::metadata::json::from_table;
-use axum::extract::{Path, Query, State};
 use broker_core::meta::{MetaSm, Queue};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
+/// `/api/consumers` and `/api/consumers/{vhost}`
+pub(super) async fn list(asked: Asked) -> Answer {
     let entries = {
-        let sm = api.node.metadata.read();
-        caller
-            .vhosts_seen(&sm)
-            .into_iter()
-            .flat_map(|id| sm.queues_in(id))
-            .flat_map(|queue| consumers_of(&api, &sm, queue))
-            .collect()
+        let sm = asked.api.node.metadata.read();
+        let queues = asked.vhosts(&sm)?.into_iter().flat_map(|id| sm.queues_in(id));
+        queues.flat_map(|queue| consumers_of(&asked.api, &sm, queue)).collect()
     };
-    query.answer(entries)
-}
-
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    let entries = {
-        let sm = api.node.metadata.read();
-        let vhost = caller.vhost(&sm, &vhost)?;
-        sm.queues_in(vhost).flat_map(|queue| consumers_of(&api, &sm, queue)).collect()
-    };
-    query.answer(entries)
+    asked.query.answer(entries)
 }
 
 /// The consumers of a queue.

@@ -1,21 +1,19 @@
 //! `/api/exchanges`.
 
 use super::Api;
+use super::asked::{Asked, View};
 use super::caller::Caller;
 use super::fields::Fields;
-use super::listing::{Entry, ListQuery};
+use super::listing::Entry;
 use super::queues::DeleteQuery;
-use super::rates::{Looking, Windows};
 use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
 use crate::counters::ExchangeCounters;
 use crate::metadata::json::{from_table, to_table};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use broker_core::exchange::{ExchangeType, delayed};
-use broker_core::ids::VhostId;
 use broker_core::meta::checks::{self, Declared, ExchangeDeclare};
-use broker_core::meta::policy::PolicyBook;
-use broker_core::meta::{Destination, Exchange, MetaReply, MetaSm};
+use broker_core::meta::{Destination, Exchange, MetaReply};
 use broker_core::queue::Queue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -26,80 +24,27 @@ pub(super) fn exchange_name(name: &str) -> &str {
     if name == "amq.default" { "" } else { name }
 }
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |sm| Ok(caller.vhosts_seen(sm)))
-}
-
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |sm| Ok(vec![caller.vhost(sm, &vhost)?]))
-}
-
-fn listed(
-    api: &Api,
-    query: &ListQuery,
-    windows: &Windows,
-    vhosts: impl FnOnce(&MetaSm) -> Result<Vec<VhostId>, Refusal>,
-) -> Answer {
-    let counters: HashMap<_, _> = api.node.counters.exchanges().into_iter().collect();
-    api.node.metadata.with_policies(|sm, book| {
-        let vhosts = vhosts(sm)?;
-        api.rates.look(|rates| {
-            let mut entries = Vec::new();
-            for id in &vhosts {
-                for exchange in sm.exchanges_in(*id) {
-                    let counters = counters.get(&exchange.id).map(Arc::as_ref);
-                    entries.push(ExchangeEntry {
-                        api,
-                        sm,
-                        book,
-                        rates,
-                        windows,
-                        counters,
-                        exchange,
-                        whole: false,
-                    });
-                }
-            }
-            query.answer(entries)
-        })
+/// `/api/exchanges` and `/api/exchanges/{vhost}`
+pub(super) async fn list(asked: Asked) -> Answer {
+    let counters: HashMap<_, _> = asked.api.node.counters.exchanges().into_iter().collect();
+    asked.look(|view| {
+        let vhosts = asked.vhosts(view.sm)?;
+        let exchanges = vhosts.iter().flat_map(|id| view.sm.exchanges_in(*id));
+        let entries = exchanges.map(|exchange| {
+            let counters = counters.get(&exchange.id).map(Arc::as_ref);
+            ExchangeEntry { view, counters, exchange, whole: false }
+        });
+        asked.query.answer(entries.collect())
     })
 }
 
-pub(super) async fn one(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    api.node.metadata.with_policies(|sm, book| {
-        let vhost = caller.vhost(sm, &vhost)?;
-        let exchange = sm.exchange_named(vhost, exchange_name(&name)).ok_or_else(Refusal::missing)?;
-        let counters = api.node.counters.exchange(exchange.id);
-        api.rates.look(|rates| {
-            let (api, windows, counters) = (&*api, &windows, Some(&*counters));
-            query.answer_one(&ExchangeEntry {
-                api,
-                sm,
-                book,
-                rates,
-                windows,
-                counters,
-                exchange,
-                whole: true,
-            })
-        })
+pub(super) async fn one(asked: Asked) -> Answer {
+    asked.look(|view| {
+        let vhost = asked.vhost(view.sm)?;
+        let name = exchange_name(asked.part("name"));
+        let exchange = view.sm.exchange_named(vhost, name).ok_or_else(Refusal::missing)?;
+        let counters = view.api.node.counters.exchange(exchange.id);
+        asked.query.answer_one(&ExchangeEntry { view, counters: Some(&counters), exchange, whole: true })
     })
 }
 
@@ -154,11 +99,7 @@ pub(super) async fn delete(
 
 /// An exchange in a list, or with `whole` by itself.
 struct ExchangeEntry<'a> {
-    api: &'a Api,
-    sm: &'a MetaSm,
-    book: &'a PolicyBook,
-    rates: &'a Looking<'a>,
-    windows: &'a Windows,
+    view: View<'a>,
     counters: Option<&'a ExchangeCounters>,
     exchange: &'a Exchange,
     whole: bool,
@@ -172,7 +113,7 @@ impl Entry for ExchangeEntry<'_> {
     fn write(&self, fields: &mut Fields<'_>) {
         let exchange = self.exchange;
         fields.field("name", &*exchange.name);
-        fields.field("vhost", self.sm.vhost_name(exchange.vhost));
+        fields.field("vhost", self.view.sm.vhost_name(exchange.vhost));
         fields.field("type", exchange.kind.name());
         fields.field("durable", &exchange.durable);
         fields.field("auto_delete", &exchange.auto_delete);
@@ -183,17 +124,18 @@ impl Entry for ExchangeEntry<'_> {
         fields.field("user_who_performed_action", "");
         if exchange.kind == ExchangeType::Delayed {
             let store = delayed::store_of(exchange.id);
-            let waiting = self.api.node.with_queue(store, Queue::delayed_count).unwrap_or(0);
+            let waiting = self.view.api.node.with_queue(store, Queue::delayed_count).unwrap_or(0);
             fields.field("messages_delayed", &waiting);
         }
         if let Some(policy) = &exchange.policies.policy {
             fields.field("policy", &**policy);
-            let definition = self.book.effective_definition(self.sm, Destination::Exchange(exchange.id));
+            let definition =
+                self.view.book.effective_definition(self.view.sm, Destination::Exchange(exchange.id));
             fields.field("effective_policy_definition", &definition);
         }
         // RabbitMQ: none before the first message.
         if let Some(counters) = self.counters.filter(|counters| counters.publish_in.get() > 0) {
-            let past = self.rates.exchange(exchange.id, self.windows.messages());
+            let past = self.view.rates.exchange(exchange.id, self.view.windows.messages());
             fields.object("message_stats", |stats| {
                 stats.rated("publish_in", counters.publish_in.get(), || past.details(0));
                 stats.rated("publish_out", counters.publish_out.get(), || past.details(1));

@@ -6,6 +6,7 @@ use super::reply::{Answer, Refusal, json};
 use crate::shard::{Turn, TurnBuffers};
 use crate::tls::certificate::Moment;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use broker_core::message::{MessageView, Publish};
 use broker_core::meta::checks::{self, Declared, QueueDeclare};
 use broker_core::meta::{MetaReply, Permission};
@@ -131,12 +132,15 @@ pub(super) async fn protocol(
     })))
 }
 
-/// Declares a queue, publishes a message to it and fetches it again.
+/// Declares a queue, publishes a message to it and fetches it again. That changes something, although it is asked for
+/// by GET.
 pub(super) async fn aliveness(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Path(vhost): Path<String>,
+    headers: HeaderMap,
 ) -> Answer {
+    super::refuse_foreign(&headers)?;
     let declared = {
         let sm = api.node.metadata.read();
         let vhost = caller.own_vhost(&sm, &vhost)?;

@@ -1,7 +1,8 @@
-//! Lists: `columns`, `sort`, `sort_reverse`, and pages with `page`, `page_size`, `name`, `use_regex`.
+//! Lists: `columns`, `sort`, `sort_reverse`, `where`, and pages with `page`, `page_size`, `name`, `use_regex`.
 //!
 //! Only the entries that are shown are written out; for sorting, one column of each.
 
+use super::conditions::Conditions;
 use super::fields::{Columns, Fields, write_object};
 use super::reply::{Answer, Refusal, raw_json};
 use broker_core::meta::access::Pattern;
@@ -24,6 +25,8 @@ pub(super) struct ListQuery {
     page_size: Option<String>,
     name: Option<String>,
     use_regex: Option<String>,
+    #[serde(rename = "where")]
+    conditions: Option<String>,
 }
 
 /// An entry of a list that writes itself.
@@ -61,6 +64,10 @@ impl ListQuery {
         let page = self.page()?;
         if page.is_some() {
             self.filter(&mut entries)?;
+        }
+        if let Some(text) = self.conditions.as_deref().filter(|text| !text.is_empty()) {
+            let conditions = Conditions::parse(text).map_err(Refusal::bad_request)?;
+            entries.retain(|entry| conditions.hold(entry));
         }
         let mut order: Vec<usize> = (0..entries.len()).collect();
         if let Some(key) = self.sort.as_deref().filter(|key| !key.is_empty()) {

@@ -3,9 +3,11 @@
 //! One file per family of paths. Everything is answered from the metadata and from the node's live
 //! counters; nothing is cached except rates, which [`rates`] samples every five seconds.
 
+mod asked;
 mod bindings;
 mod caller;
 mod channels;
+mod conditions;
 mod connections;
 mod consumers;
 mod definitions;
@@ -68,6 +70,8 @@ pub(crate) struct Api {
     rates: Rates,
     totals: totals::Cache,
     sessions: Sessions,
+    /// Open streams of server-sent events.
+    streams: Arc<events::Streams>,
     files: Files,
     /// Where AMQP clients and HTTP clients are listened for.
     listeners: Vec<Listening>,
@@ -80,6 +84,8 @@ pub(crate) struct Files {
     pub(crate) data: PathBuf,
     /// Configuration files that were read.
     pub(crate) config: Vec<PathBuf>,
+    /// Where the log goes.
+    pub(crate) log: Vec<String>,
 }
 
 /// A listener of the node.
@@ -100,6 +106,7 @@ pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> 
         rates: Rates::default(),
         totals: totals::Cache::default(),
         sessions: Sessions::default(),
+        streams: Arc::default(),
         files,
         listeners,
     });
@@ -122,11 +129,21 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves the API on the control socket, where nobody has to log in, together with `more` that only belongs there.
-pub(crate) async fn serve_local(api: Arc<Api>, listener: UnixListener, more: Router) -> std::io::Result<()> {
-    let routes = router(api).merge(more).layer(Extension(Local));
+/// Serves the API on the control socket, where nobody has to log in, together with what `with` adds that only belongs
+/// there.
+pub(crate) async fn serve_local(
+    api: Arc<Api>,
+    listener: UnixListener,
+    with: impl FnOnce(Router) -> Router,
+) -> std::io::Result<()> {
+    let routes = with(router(api)).layer(Extension(Local));
     let outer = Router::new().fallback_service(routes).layer(middleware::map_request(trim_slash));
     axum::serve(listener, outer.into_make_service_with_connect_info::<Peer>()).await
+}
+
+/// Answers on the control socket for a node that does not run.
+pub(crate) async fn serve_stopped(listener: UnixListener, routes: Router) -> std::io::Result<()> {
+    axum::serve(listener, routes.into_make_service()).await
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -154,7 +171,9 @@ fn all_paths() -> Vec<ApiPath> {
     all.extend(messaging());
     all.extend(clients());
     all.extend(administration());
-    all.extend(rules());
+    all.extend(policy_paths::<false>("policies"));
+    all.extend(policy_paths::<true>("operator-policies"));
+    all.extend(parameters());
     all.extend(health_checks());
     all
 }
@@ -190,6 +209,8 @@ fn whole() -> Vec<ApiPath> {
             "policies? queues? exchanges? bindings?",
         ),
         at("/api/rebalance/queues").post(overview::rebalance, "Spreads queue leaders over the nodes", ""),
+        at("/api/reset").delete(nodes::reset, "Forgets what rates and charts are made of"),
+        at("/api/reset/{node}").delete(nodes::reset_node, "Forgets the samples of a node"),
         at("/api/events").get(events::events, "Server-sent events: the overview at an interval"),
     ]
 }
@@ -197,8 +218,8 @@ fn whole() -> Vec<ApiPath> {
 /// Exchanges, queues, bindings and what lies in queues.
 fn messaging() -> Vec<ApiPath> {
     vec![
-        at("/api/queues").get(queues::all, "All queues"),
-        at("/api/queues/{vhost}").get(queues::of_vhost, "The queues of a vhost"),
+        at("/api/queues").get(queues::list, "All queues"),
+        at("/api/queues/{vhost}").get(queues::list, "The queues of a vhost"),
         at("/api/queues/{vhost}/{name}")
             .get(queues::one, "A queue")
             .put(queues::declare, "Declares a queue", "durable? auto_delete? arguments?")
@@ -229,8 +250,8 @@ fn messaging() -> Vec<ApiPath> {
             .delete(operate::resume, "Lets them go on"),
         at("/api/queues/{vhost}/{name}/actions").post(queues::act, "Synchronises mirrors", "action"),
         at("/api/queues/{vhost}/{name}/bindings").get(bindings::of_queue, "The bindings of a queue"),
-        at("/api/exchanges").get(exchanges::all, "All exchanges"),
-        at("/api/exchanges/{vhost}").get(exchanges::of_vhost, "The exchanges of a vhost"),
+        at("/api/exchanges").get(exchanges::list, "All exchanges"),
+        at("/api/exchanges/{vhost}").get(exchanges::list, "The exchanges of a vhost"),
         at("/api/exchanges/{vhost}/{name}")
             .get(exchanges::one, "An exchange")
             .put(
@@ -253,8 +274,8 @@ fn messaging() -> Vec<ApiPath> {
             "Which queues a message would reach, and why",
             "routing_key? headers?",
         ),
-        at("/api/bindings").get(bindings::all, "All bindings"),
-        at("/api/bindings/{vhost}").get(bindings::of_vhost, "The bindings of a vhost"),
+        at("/api/bindings").get(bindings::list, "All bindings"),
+        at("/api/bindings/{vhost}").get(bindings::list, "The bindings of a vhost"),
         at("/api/bindings/{vhost}/e/{source}/{kind}/{to}")
             .get(bindings::between, "The bindings between an exchange and a queue (q) or exchange (e)")
             .post(bindings::bind, "Binds", "routing_key? arguments?"),
@@ -267,20 +288,20 @@ fn messaging() -> Vec<ApiPath> {
 /// Who is connected.
 fn clients() -> Vec<ApiPath> {
     vec![
-        at("/api/connections").get(connections::all, "All connections"),
+        at("/api/connections").get(connections::list, "All connections"),
         at("/api/connections/{name}")
             .get(connections::one, "A connection")
             .delete(connections::close, "Closes a connection; the header X-Reason is told to the client"),
         at("/api/connections/{name}/channels").get(channels::of_connection, "The channels of a connection"),
         at("/api/connections/username/{user}")
-            .get(connections::of_user, "The connections of a user")
+            .get(connections::list, "The connections of a user")
             .delete(connections::close_of_user, "Closes the connections of a user"),
-        at("/api/vhosts/{vhost}/connections").get(connections::of_vhost, "The connections to a vhost"),
-        at("/api/vhosts/{vhost}/channels").get(channels::of_vhost, "The channels in a vhost"),
-        at("/api/channels").get(channels::all, "All channels"),
+        at("/api/vhosts/{vhost}/connections").get(connections::list, "The connections to a vhost"),
+        at("/api/vhosts/{vhost}/channels").get(channels::list, "The channels in a vhost"),
+        at("/api/channels").get(channels::list, "All channels"),
         at("/api/channels/{name}").get(channels::one, "A channel"),
-        at("/api/consumers").get(consumers::all, "All consumers"),
-        at("/api/consumers/{vhost}").get(consumers::of_vhost, "The consumers in a vhost"),
+        at("/api/consumers").get(consumers::list, "All consumers"),
+        at("/api/consumers/{vhost}").get(consumers::list, "The consumers in a vhost"),
     ]
 }
 
@@ -330,22 +351,28 @@ fn administration() -> Vec<ApiPath> {
     ]
 }
 
-/// Policies and parameters.
-fn rules() -> Vec<ApiPath> {
+/// Policies or operator policies.
+fn policy_paths<const OPERATOR: bool>(name: &str) -> [ApiPath; 3] {
+    let kind = if OPERATOR { "operator policy" } else { "policy" };
+    let kinds = kind.replace("policy", "policies");
+    [
+        at(format!("/api/{name}")).get(policies::list::<OPERATOR>, format!("All {kinds}")),
+        at(format!("/api/{name}/{{vhost}}"))
+            .get(policies::list::<OPERATOR>, format!("The {kinds} of a vhost")),
+        at(format!("/api/{name}/{{vhost}}/{{name}}"))
+            .get(policies::one::<OPERATOR>, format!("One {kind}"))
+            .put(
+                policies::put::<OPERATOR>,
+                format!("Sets one {kind}"),
+                "pattern definition priority? apply-to?",
+            )
+            .delete(policies::delete::<OPERATOR>, format!("Clears one {kind}")),
+    ]
+}
+
+/// Parameters.
+fn parameters() -> Vec<ApiPath> {
     vec![
-        at("/api/policies").get(policies::all, "All policies"),
-        at("/api/policies/{vhost}").get(policies::of_vhost, "The policies of a vhost"),
-        at("/api/policies/{vhost}/{name}")
-            .get(policies::one, "A policy")
-            .put(policies::put, "Sets a policy", "pattern definition priority? apply-to?")
-            .delete(policies::delete, "Clears a policy"),
-        at("/api/operator-policies").get(policies::all_operator, "All operator policies"),
-        at("/api/operator-policies/{vhost}")
-            .get(policies::operator_of_vhost, "The operator policies of a vhost"),
-        at("/api/operator-policies/{vhost}/{name}")
-            .get(policies::one_operator, "An operator policy")
-            .put(policies::put_operator, "Sets an operator policy", "pattern definition priority? apply-to?")
-            .delete(policies::delete_operator, "Clears an operator policy"),
         at("/api/parameters").get(parameters::all, "All parameters"),
         at("/api/parameters/{component}").get(parameters::of_component, "The parameters of a component"),
         at("/api/parameters/{component}/{vhost}")
@@ -401,10 +428,20 @@ async fn trim_slash(mut request: axum::extract::Request) -> axum::extract::Reque
 /// Refuses changes that a page of another site asks a browser for: a browser adds the login by
 /// itself, so the login proves nothing. Programs send neither header.
 async fn own_pages_only(request: axum::extract::Request, next: Next) -> Response {
-    if !request.method().is_safe() && is_foreign(request.headers()) {
-        return Refusal::not_authorised("Requests from pages of other sites are refused").into_response();
+    if !request.method().is_safe()
+        && let Err(refusal) = refuse_foreign(request.headers())
+    {
+        return refusal.into_response();
     }
     next.run(request).await
+}
+
+/// The same for a handler that changes something although its method says that it does not.
+fn refuse_foreign(headers: &HeaderMap) -> Result<(), Refusal> {
+    if is_foreign(headers) {
+        return Err(Refusal::not_authorised("Requests from pages of other sites are refused"));
+    }
+    Ok(())
 }
 
 fn is_foreign(headers: &HeaderMap) -> bool {
@@ -415,6 +452,10 @@ fn is_foreign(headers: &HeaderMap) -> bool {
         (None, None) => false,
     }
 }
+
+/// What pages of ours may do: load what the node serves, and nothing that a script or a form of others brings.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Headers of every answer. Other sites may not frame or sniff it, and nothing is kept in caches.
 async fn common_headers(request: axum::extract::Request, next: Next) -> Response {
@@ -430,7 +471,7 @@ async fn common_headers(request: axum::extract::Request, next: Next) -> Response
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::VARY, "accept, accept-encoding, origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

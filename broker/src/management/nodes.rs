@@ -4,8 +4,8 @@ use super::caller::Caller;
 use super::fields::Fields;
 use super::listing::{Entry, ListQuery};
 use super::overview::{auth_mechanisms, contexts, exchange_types};
-use super::rates::{NODE_NUMBERS, Windows};
-use super::reply::{Answer, Refusal, json};
+use super::rates::{self, NODE_NUMBERS, Windows};
+use super::reply::{Answer, Refusal, json, no_content};
 use super::{Api, erlang, system};
 use crate::shard::LocalQueue;
 use axum::extract::{Path, Query, State};
@@ -64,6 +64,30 @@ pub(super) async fn login_attempts(
     json(&shown.into_iter().collect())
 }
 
+/// `DELETE /api/reset`: forgets what rates and charts are made of. Totals go on counting.
+pub(super) async fn reset(caller: Caller, State(api): State<Arc<Api>>) -> Answer {
+    forget(&caller, api).await
+}
+
+/// `DELETE /api/reset/{node}`
+pub(super) async fn reset_node(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Answer {
+    caller.administrator()?;
+    known(&api, &name)?;
+    forget(&caller, api).await
+}
+
+async fn forget(caller: &Caller, api: Arc<Api>) -> Answer {
+    caller.administrator()?;
+    tracing::info!(by = &*caller.name, "statistics are reset");
+    let done = tokio::task::spawn_blocking(move || rates::reset(&api)).await;
+    done.map_err(|_| Refusal::internal("a sample could not be taken"))?;
+    no_content()
+}
+
 fn known(api: &Api, name: &str) -> Result<(), Refusal> {
     if name == api.node.settings.node { Ok(()) } else { Err(Refusal::missing()) }
 }
@@ -114,7 +138,7 @@ impl Entry for NodeEntry<'_> {
         fields.field("applications", &applications);
         fields.field("contexts", &contexts(self.api));
         fields.field("enabled_plugins", &["rabbitmq_management", "rabbitmq_prometheus"]);
-        fields.field("log_files", &["-"]);
+        fields.field("log_files", &self.api.files.log);
         fields.field(
             "config_files",
             &self.api.files.config.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),

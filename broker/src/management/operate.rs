@@ -104,21 +104,22 @@ pub(super) async fn requeue(
     let done = blocking(move || {
         let mut mover = Mover::new(&api, source.id, count);
         let mut known: BTreeMap<String, Option<QueueId>> = BTreeMap::new();
-        let mut targets: BTreeMap<String, u64> = BTreeMap::new();
         while mover.step(|message| {
             let origin = Origin::of(message)?;
             let queue = known
                 .entry(origin.queue.clone())
                 .or_insert_with(|| target(&api, &caller, source.vhost, &origin.queue).ok().flatten());
             let queue = queue.filter(|queue| *queue != source.id)?;
-            *targets.entry(origin.queue.clone()).or_default() += 1;
             Some(Place { queue, message: Some(Arc::new(origin.restored(message))) })
         }) {}
-        (mover.done, targets)
+        (mover.done, known)
     });
-    let (done, targets) = done.await?;
-    let targets: Map<String, Value> =
-        targets.into_iter().map(|(name, count)| (name, Value::from(count))).collect();
+    let (done, known) = done.await?;
+    let arrived = |queue: Option<QueueId>| done.arrived.get(&queue?).copied();
+    let targets: Map<String, Value> = known
+        .into_iter()
+        .filter_map(|(name, queue)| arrived(queue).map(|count| (name, Value::from(count))))
+        .collect();
     json(&object!({
         "moved": done.moved, "skipped": done.skipped, "targets": targets, "messages_ready": done.left,
     }))
@@ -191,6 +192,8 @@ struct Place {
 #[derive(Default)]
 struct Done {
     moved: u64,
+    /// How many of them each queue took.
+    arrived: BTreeMap<QueueId, u64>,
     /// Messages that stay because they have no place to go to.
     skipped: u64,
     left: u64,
@@ -267,6 +270,7 @@ impl<'a> Mover<'a> {
             let mut publish = publish_of(message);
             let taken = turn.queue(place.queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
             debug_assert!(matches!(taken, Some(Published::Accepted { .. })));
+            *self.done.arrived.entry(place.queue).or_default() += 1;
             went += 1;
         }
         turn.close();

@@ -7,6 +7,7 @@ use axum::handler::Handler;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItemBuilder};
@@ -41,25 +42,29 @@ impl Verb {
 /// What an operation is for, and the fields of its body.
 struct Operation {
     verb: Verb,
-    summary: &'static str,
+    summary: Cow<'static, str>,
     body: &'static str,
 }
 
 /// A path of the API.
 pub(super) struct ApiPath {
-    path: &'static str,
+    path: Cow<'static, str>,
     methods: MethodRouter<Arc<Api>>,
     operations: Vec<Operation>,
 }
 
 /// A path of the API, in which `{name}` stands for a part.
-pub(super) fn at(path: &'static str) -> ApiPath {
-    ApiPath { path, methods: MethodRouter::new(), operations: Vec::new() }
+pub(super) fn at(path: impl Into<Cow<'static, str>>) -> ApiPath {
+    ApiPath { path: path.into(), methods: MethodRouter::new(), operations: Vec::new() }
 }
 
 impl ApiPath {
     /// What GET answers.
-    pub(super) fn get<H: Handler<T, Arc<Api>>, T: 'static>(self, handler: H, summary: &'static str) -> Self {
+    pub(super) fn get<H: Handler<T, Arc<Api>>, T: 'static>(
+        self,
+        handler: H,
+        summary: impl Into<Cow<'static, str>>,
+    ) -> Self {
         self.with(Verb::Get, get(handler), summary, "")
     }
 
@@ -67,7 +72,7 @@ impl ApiPath {
     pub(super) fn put<H: Handler<T, Arc<Api>>, T: 'static>(
         self,
         handler: H,
-        summary: &'static str,
+        summary: impl Into<Cow<'static, str>>,
         body: &'static str,
     ) -> Self {
         self.with(Verb::Put, put(handler), summary, body)
@@ -77,7 +82,7 @@ impl ApiPath {
     pub(super) fn post<H: Handler<T, Arc<Api>>, T: 'static>(
         self,
         handler: H,
-        summary: &'static str,
+        summary: impl Into<Cow<'static, str>>,
         body: &'static str,
     ) -> Self {
         self.with(Verb::Post, post(handler), summary, body)
@@ -87,7 +92,7 @@ impl ApiPath {
     pub(super) fn delete<H: Handler<T, Arc<Api>>, T: 'static>(
         self,
         handler: H,
-        summary: &'static str,
+        summary: impl Into<Cow<'static, str>>,
     ) -> Self {
         self.with(Verb::Delete, delete(handler), summary, "")
     }
@@ -96,11 +101,11 @@ impl ApiPath {
         mut self,
         verb: Verb,
         method: MethodRouter<Arc<Api>>,
-        summary: &'static str,
+        summary: impl Into<Cow<'static, str>>,
         body: &'static str,
     ) -> Self {
         self.methods = self.methods.merge(method);
-        self.operations.push(Operation { verb, summary, body });
+        self.operations.push(Operation { verb, summary: summary.into(), body });
         self
     }
 
@@ -119,7 +124,7 @@ impl ApiPath {
         allowed.join(", ")
     }
 
-    fn tag(&self) -> &'static str {
+    fn tag(&self) -> &str {
         self.path.trim_start_matches("/api/").split('/').next().unwrap_or_default()
     }
 }
@@ -133,7 +138,7 @@ pub(super) fn router(paths: Vec<ApiPath>) -> Router<Arc<Api>> {
         let refused = allow(&allowed, StatusCode::METHOD_NOT_ALLOWED);
         let told = allow(&allowed, StatusCode::OK);
         let methods = path.methods.options(async || told).fallback(async || refused);
-        router = router.route(path.path, methods);
+        router = router.route(&path.path, methods);
     }
     router
         .route("/api/index.html", get(async || Html(page)))
@@ -168,8 +173,8 @@ fn page(paths: &[ApiPath]) -> String {
                 rows,
                 "<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td><code>{}</code></td></tr>",
                 operation.verb.name(),
-                escape(path.path),
-                escape(operation.summary),
+                escape(&path.path),
+                escape(&operation.summary),
                 escape(operation.body),
             );
         }
@@ -178,8 +183,8 @@ fn page(paths: &[ApiPath]) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>HTTP API</title></head><body>\n\
          <h1>HTTP API</h1>\n<p>The paths of RabbitMQ's management API, and some more. Log in by HTTP basic \
          authentication. A vhost called / is written %2F. Lists take <code>columns</code>, <code>sort</code>, \
-         <code>sort_reverse</code>, <code>page</code>, <code>page_size</code>, <code>name</code> and \
-         <code>use_regex</code>. For programs: <a href=\"openapi.json\">openapi.json</a>.</p>\n\
+         <code>sort_reverse</code>, <code>page</code>, <code>page_size</code>, <code>name</code>, <code>use_regex</code> and \
+         <code>where</code> (conditions such as <code>messages&gt;0,consumers=0</code>). For programs: <a href=\"openapi.json\">openapi.json</a>.</p>\n\
          <table><thead><tr><th>Method</th><th>Path</th><th>What it does</th><th>Fields of the body</th></tr></thead>\
          <tbody>\n{rows}</tbody></table></body></html>\n"
     )
@@ -199,7 +204,7 @@ fn description(paths: &[ApiPath]) -> OpenApi {
             };
             item = item.operation(method, operation.described(path));
         }
-        described = described.path(path.path, item.build());
+        described = described.path(&*path.path, item.build());
     }
     let mut components = Components::new();
     let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic).build();
@@ -223,7 +228,7 @@ impl Operation {
         let text = || {
             RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build()))
         };
-        let mut operation = OperationBuilder::new().summary(Some(self.summary)).tag(path.tag()).response(
+        let mut operation = OperationBuilder::new().summary(Some(&*self.summary)).tag(path.tag()).response(
             "default",
             ResponseBuilder::new().description("The answer, or {error, reason}").build(),
         );

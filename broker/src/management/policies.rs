@@ -1,6 +1,7 @@
 //! `/api/policies`, `/api/operator-policies`, `/api/global-parameters`.
 
 use super::Api;
+use super::asked::Asked;
 use super::caller::Caller;
 use super::listing::ListQuery;
 use super::policy_check;
@@ -12,92 +13,42 @@ use broker_core::meta::{ApplyTo, MetaCommand, MetaReply, Policy, VhostState};
 use serde_json::{Value, json as object};
 use std::sync::Arc;
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    query.answer(listed(&api, &caller, false))
+/// Policies, or with `OPERATOR` operator policies: of a vhost, or of all that the caller sees.
+pub(super) async fn list<const OPERATOR: bool>(asked: Asked) -> Answer {
+    asked.query.answer(found(&asked, OPERATOR)?)
 }
 
-pub(super) async fn all_operator(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    query.answer(listed(&api, &caller, true))
+pub(super) async fn one<const OPERATOR: bool>(asked: Asked) -> Answer {
+    let found = found(&asked, OPERATOR)?.into_iter().find(|entry| entry["name"] == *asked.part("name"));
+    json(&found.ok_or_else(Refusal::missing)?)
 }
 
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    query.answer(inside(&api, &caller, &vhost, false)?)
-}
-
-pub(super) async fn operator_of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Answer {
-    query.answer(inside(&api, &caller, &vhost, true)?)
-}
-
-pub(super) async fn one(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
-) -> Answer {
-    json(&named(inside(&api, &caller, &vhost, false)?, &name)?)
-}
-
-pub(super) async fn one_operator(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
-) -> Answer {
-    json(&named(inside(&api, &caller, &vhost, true)?, &name)?)
-}
-
-pub(super) async fn put(
+pub(super) async fn put<const OPERATOR: bool>(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Path((vhost, name)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
-    caller.policymaker()?;
-    set(&api, &caller, &vhost, &name, false, &body).await
+    may_set(&caller, OPERATOR)?;
+    set(&api, &caller, &vhost, &name, OPERATOR, &body).await
 }
 
-pub(super) async fn put_operator(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
-    body: Bytes,
-) -> Answer {
-    caller.administrator()?;
-    set(&api, &caller, &vhost, &name, true, &body).await
-}
-
-pub(super) async fn delete(
+pub(super) async fn delete<const OPERATOR: bool>(
     caller: Caller,
     State(api): State<Arc<Api>>,
     Path((vhost, name)): Path<(String, String)>,
 ) -> Answer {
-    caller.policymaker()?;
-    clear(&api, &caller, &vhost, &name, false).await
+    may_set(&caller, OPERATOR)?;
+    caller.own_vhost(&api.node.metadata.read(), &vhost)?;
+    let command =
+        MetaCommand::ClearPolicy { vhost: Arc::from(vhost), operator: OPERATOR, name: Arc::from(name) };
+    api.node.metadata.propose(command).await?;
+    no_content()
 }
 
-pub(super) async fn delete_operator(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
-) -> Answer {
-    caller.administrator()?;
-    clear(&api, &caller, &vhost, &name, true).await
+/// Operator policies bind those who set policies.
+fn may_set(caller: &Caller, operator: bool) -> Result<(), Refusal> {
+    if operator { caller.administrator() } else { caller.policymaker() }
 }
 
 async fn set(api: &Api, caller: &Caller, vhost: &str, name: &str, operator: bool, body: &[u8]) -> Answer {
@@ -138,13 +89,6 @@ async fn set(api: &Api, caller: &Caller, vhost: &str, name: &str, operator: bool
     put_status(reply == MetaReply::Created(true))
 }
 
-async fn clear(api: &Api, caller: &Caller, vhost: &str, name: &str, operator: bool) -> Answer {
-    caller.own_vhost(&api.node.metadata.read(), vhost)?;
-    let command = MetaCommand::ClearPolicy { vhost: Arc::from(vhost), operator, name: Arc::from(name) };
-    api.node.metadata.propose(command).await?;
-    no_content()
-}
-
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -153,20 +97,10 @@ fn invalid(reason: &str) -> Refusal {
     Refusal::bad_request(format!("Validation failed\n\n{reason}\n"))
 }
 
-fn listed(api: &Api, caller: &Caller, operator: bool) -> Vec<Value> {
-    let sm = api.node.metadata.read();
-    let visible = sm.vhosts().filter(|state| caller.sees(&sm, state.vhost.id));
-    visible.flat_map(|state| entries(state, operator)).collect()
-}
-
-fn inside(api: &Api, caller: &Caller, vhost: &str, operator: bool) -> Result<Vec<Value>, Refusal> {
-    let sm = api.node.metadata.read();
-    let id = caller.vhost(&sm, vhost)?;
-    sm.vhost(id).map(|state| entries(state, operator)).ok_or_else(Refusal::missing)
-}
-
-fn named(entries: Vec<Value>, name: &str) -> Result<Value, Refusal> {
-    entries.into_iter().find(|entry| entry["name"] == *name).ok_or_else(Refusal::missing)
+fn found(asked: &Asked, operator: bool) -> Result<Vec<Value>, Refusal> {
+    let sm = asked.api.node.metadata.read();
+    let states = asked.vhosts(&sm)?.into_iter().filter_map(|id| sm.vhost(id));
+    Ok(states.flat_map(|state| entries(state, operator)).collect())
 }
 
 fn entries(state: &VhostState, operator: bool) -> Vec<Value> {

@@ -28,6 +28,10 @@ pub(super) fn check(definition: &Map<String, Value>, operator: bool) -> Result<(
         return Err(format!("[{}] are not recognised policy settings", unknown.join(",")));
     }
     for (key, value) in definition {
+        let invalid_locator = |word: &str| !matches!(word, "client-local" | "min-masters" | "random");
+        if key == "queue-master-locator" && value.as_str().is_none_or(invalid_locator) {
+            return Err(format!("{} invalid queue-master-locator value", term(value)));
+        }
         if let Some(what) = wrong(key, value) {
             return Err(format!("{} is not a valid {what}", term(value)));
         }
@@ -55,6 +59,7 @@ fn is_known(key: &str) -> bool {
                 | "ha-sync-batch-size"
                 | "ha-promote-on-shutdown"
                 | "ha-promote-on-failure"
+                | "ha-min-in-sync"
         )
 }
 
@@ -83,9 +88,6 @@ fn wrong(key: &str, value: &Value) -> Option<&'static str> {
         "overflow" => (word(&["drop-head", "reject-publish", "reject-publish-dlx"]), "overflow value"),
         "queue-leader-locator" => {
             (word(&["client-local", "balanced", "random", "least-leaders"]), "queue leader locator value")
-        }
-        "queue-master-locator" => {
-            (word(&["client-local", "min-masters", "random"]), "queue-master-locator value")
         }
         "ha-mode" => (word(&["all", "exactly", "nodes"]), "ha-mode value"),
         _ => (true, ""),
@@ -121,11 +123,31 @@ fn check_mirroring(definition: &Map<String, Value>) -> Result<(), String> {
             }
         }
         ("nodes", _) => return Err(format!("ha-mode=\"nodes\" takes a list, {} given", given())),
+        ("all", Some(_)) => return Err("ha-mode=\"all\" does not take parameters".to_owned()),
         _ => {}
     }
-    match definition.get("ha-sync-mode") {
-        Some(word) if !matches!(word.as_str(), Some("manual" | "automatic")) => {
-            Err(format!("ha-sync-mode must be \"manual\" or \"automatic\", got {}", term(word)))
+    // In RabbitMQ's order: of several mistakes it names the first.
+    word_of_two(definition, "ha-sync-mode", ["manual", "automatic"])?;
+    at_least_one(definition, "ha-sync-batch-size")?;
+    word_of_two(definition, "ha-promote-on-shutdown", ["always", "when-synced"])?;
+    word_of_two(definition, "ha-promote-on-failure", ["always", "when-synced"])?;
+    at_least_one(definition, "ha-min-in-sync")
+}
+
+fn word_of_two(definition: &Map<String, Value>, key: &str, words: [&str; 2]) -> Result<(), String> {
+    match definition.get(key) {
+        Some(given) if !given.as_str().is_some_and(|word| words.contains(&word)) => {
+            let [one, other] = words;
+            Err(format!("{key} must be \"{one}\" or \"{other}\", got {}", term(given)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at_least_one(definition: &Map<String, Value>, key: &str) -> Result<(), String> {
+    match definition.get(key) {
+        Some(given) if given.as_u64().is_none_or(|number| number == 0) => {
+            Err(format!("{key} takes an integer greater than 0, {} given", term(given)))
         }
         _ => Ok(()),
     }
@@ -172,6 +194,42 @@ mod tests {
             (
                 serde_json::json!({"ha-mode": "nodes", "ha-params": []}),
                 "ha-mode=\"nodes\" list must be non-empty",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-params": 2}),
+                "ha-mode=\"all\" does not take parameters",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-sync-mode": "never"}),
+                "ha-sync-mode must be \"manual\" or \"automatic\", got <<\"never\">>",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-promote-on-failure": true}),
+                "ha-promote-on-failure must be \"always\" or \"when-synced\", got true",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-promote-on-shutdown": "x"}),
+                "ha-promote-on-shutdown must be \"always\" or \"when-synced\", got <<\"x\">>",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-sync-batch-size": 0}),
+                "ha-sync-batch-size takes an integer greater than 0, 0 given",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-promote-on-failure": 1, "ha-sync-mode": "x"}),
+                "ha-sync-mode must be \"manual\" or \"automatic\", got <<\"x\">>",
+            ),
+            (
+                serde_json::json!({"ha-mode": "nodes", "ha-params": ["a", 1, 2]}),
+                "ha-mode=\"nodes\" takes a list of strings, [1,2] was not a string",
+            ),
+            (
+                serde_json::json!({"queue-master-locator": "x"}),
+                "<<\"x\">> invalid queue-master-locator value",
+            ),
+            (
+                serde_json::json!({"ha-mode": "all", "ha-min-in-sync": "2"}),
+                "ha-min-in-sync takes an integer greater than 0, <<\"2\">> given",
             ),
         ];
         for (definition, text) in cases {

@@ -1,23 +1,23 @@
 //! `/api/queues`.
 
 use super::Api;
+use super::asked::{Asked, View};
 use super::caller::Caller;
 use super::erlang;
 use super::fields::Fields;
-use super::listing::{Entry, ListQuery};
-use super::rates::{Looking, QUEUE_COUNTERS, Snapshot, Windows};
+use super::listing::Entry;
+use super::rates::{QUEUE_COUNTERS, Snapshot};
 use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
 use crate::metadata::json::{from_table, to_table};
 use crate::shard::{Turn, TurnBuffers};
 use amqp::content::Properties;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use broker_core::ids::{ConnectionId, QueueId, VhostId};
+use broker_core::ids::{ConnectionId, QueueId};
 use broker_core::message::Message;
 use broker_core::meta::checks::{self, Declared, QueueDeclare};
 use broker_core::meta::options::QueueType;
-use broker_core::meta::policy::PolicyBook;
-use broker_core::meta::{Destination, MetaCommand, MetaReply, MetaSm, Permission, Queue};
+use broker_core::meta::{Destination, MetaCommand, MetaReply, Permission, Queue};
 use broker_core::queue::Amount;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,54 +48,20 @@ struct Live {
     priorities: Vec<(u8, u64)>,
 }
 
-pub(super) async fn all(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |sm| Ok(caller.vhosts_seen(sm)))
-}
-
-pub(super) async fn of_vhost(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path(vhost): Path<String>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    listed(&api, &query, &windows, |sm| Ok(vec![caller.vhost(sm, &vhost)?]))
-}
-
-fn listed(
-    api: &Api,
-    query: &ListQuery,
-    windows: &Windows,
-    vhosts: impl FnOnce(&MetaSm) -> Result<Vec<VhostId>, Refusal>,
-) -> Answer {
-    api.node.metadata.with_policies(|sm, book| {
-        let vhosts = vhosts(sm)?;
-        api.rates.look(|rates| {
-            let entry = |queue| QueueEntry { api, sm, book, rates, windows, queue, whole: false };
-            query.answer(vhosts.iter().flat_map(|id| sm.queues_in(*id)).map(entry).collect())
-        })
+/// `/api/queues` and `/api/queues/{vhost}`
+pub(super) async fn list(asked: Asked) -> Answer {
+    asked.look(|view| {
+        let vhosts = asked.vhosts(view.sm)?;
+        let queues = vhosts.iter().flat_map(|id| view.sm.queues_in(*id));
+        asked.query.answer(queues.map(|queue| QueueEntry { view, queue, whole: false }).collect())
     })
 }
 
-pub(super) async fn one(
-    caller: Caller,
-    State(api): State<Arc<Api>>,
-    Path((vhost, name)): Path<(String, String)>,
-    Query(query): Query<ListQuery>,
-    Query(windows): Query<Windows>,
-) -> Answer {
-    api.node.metadata.with_policies(|sm, book| {
-        let vhost = caller.vhost(sm, &vhost)?;
-        let queue = sm.queue_named(vhost, &name).ok_or_else(Refusal::missing)?;
-        api.rates.look(|rates| {
-            let (api, windows) = (&*api, &windows);
-            query.answer_one(&QueueEntry { api, sm, book, rates, windows, queue, whole: true })
-        })
+pub(super) async fn one(asked: Asked) -> Answer {
+    asked.look(|view| {
+        let vhost = asked.vhost(view.sm)?;
+        let queue = view.sm.queue_named(vhost, asked.part("name")).ok_or_else(Refusal::missing)?;
+        asked.query.answer_one(&QueueEntry { view, queue, whole: true })
     })
 }
 
@@ -231,11 +197,7 @@ fn live(queue: &crate::shard::LocalQueue) -> Live {
 
 /// A queue in a list, or with `whole` by itself.
 struct QueueEntry<'a> {
-    api: &'a Api,
-    sm: &'a MetaSm,
-    book: &'a PolicyBook,
-    rates: &'a Looking<'a>,
-    windows: &'a Windows,
+    view: View<'a>,
     queue: &'a Queue,
     whole: bool,
 }
@@ -247,31 +209,31 @@ impl Entry for QueueEntry<'_> {
 
     fn write(&self, fields: &mut Fields<'_>) {
         let queue = self.queue;
-        let live = self.api.node.with_queue(queue.id, live);
+        let live = self.view.api.node.with_queue(queue.id, live);
         fields.field("name", &*queue.name);
-        fields.field("vhost", self.sm.vhost_name(queue.vhost));
+        fields.field("vhost", self.view.sm.vhost_name(queue.vhost));
         fields.field("durable", &queue.durable);
         fields.field("auto_delete", &queue.auto_delete);
         fields.field("exclusive", &queue.owner.is_some());
         if fields.wants("arguments") {
             fields.field("arguments", &from_table(&queue.arguments));
         }
-        fields.field("node", &self.api.node.settings.node);
+        fields.field("node", &self.view.api.node.settings.node);
         fields.field("type", queue.options.queue_type.name());
         fields.field("state", if live.is_some() { "running" } else { "down" });
         fields.field("policy", &queue.policies.policy.as_deref());
         fields.field("operator_policy", &queue.policies.operator.as_deref());
         if fields.wants("effective_policy_definition") {
-            let definition = self.book.effective_definition(self.sm, Destination::Queue(queue.id));
+            let definition = self.view.book.effective_definition(self.view.sm, Destination::Queue(queue.id));
             fields.field("effective_policy_definition", &definition);
         }
         if queue.options.queue_type == QueueType::Quorum {
-            erlang::quorum(fields, &self.api.node.settings.node);
+            erlang::quorum(fields, &self.view.api.node.settings.node);
         } else {
             fields.field("recoverable_slaves", &Value::Null);
         }
         if let Some(owner) = queue.owner
-            && let Some(info) = self.api.node.connections.get(owner)
+            && let Some(info) = self.view.api.node.connections.get(owner)
         {
             let (host, port) = (info.peer.ip().to_string(), info.peer.port());
             let details = json!({"name": &*info.name, "peer_host": host, "peer_port": port});
@@ -282,7 +244,7 @@ impl Entry for QueueEntry<'_> {
         }
         if self.whole {
             if fields.wants("consumer_details") {
-                let consumers = super::consumers::consumers_of(self.api, self.sm, queue);
+                let consumers = super::consumers::consumers_of(self.view.api, self.view.sm, queue);
                 fields.field("consumer_details", &consumers);
             }
             // What RabbitMQ shows here in its detailed mode only.
@@ -320,9 +282,9 @@ impl QueueEntry<'_> {
         fields.field("messages_persistent", &live.persistent.messages);
         fields.field("messages_paged_out", &live.paged_out.messages);
         fields.field("garbage_collection", &erlang::garbage_collection());
-        let past = self.rates.queue(self.queue.id, self.windows.messages());
+        let past = self.view.rates.queue(self.queue.id, self.view.windows.messages());
         erlang::reductions(fields, &past);
-        let lengths = self.rates.queue(self.queue.id, self.windows.lengths());
+        let lengths = self.view.rates.queue(self.queue.id, self.view.windows.lengths());
         let at = QUEUE_COUNTERS.len();
         fields.rated("messages", ready + unacked, || {
             lengths.details_of(|numbers| numbers[at] + numbers[at + 1])

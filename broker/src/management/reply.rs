@@ -83,7 +83,12 @@ impl From<MetaError> for Refusal {
                 Refusal::missing()
             }
             MetaError::Journal(reason) => Refusal::internal(&reason),
-            MetaError::UserExists(_) | MetaError::Invalid(_) => Refusal::bad_request(error.to_string()),
+            MetaError::UserExists(_)
+            | MetaError::Invalid(_)
+            | MetaError::NoSuchMember(_)
+            | MetaError::MemberExists(_)
+            | MetaError::Stale { .. }
+            | MetaError::OnlyCopies(_) => Refusal::bad_request(error.to_string()),
         }
     }
 }

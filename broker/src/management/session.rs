@@ -27,8 +27,10 @@ const COOKIE: &str = "broker_session";
 const LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// How long it lasts without being used.
 const IDLE: Duration = Duration::from_secs(3600);
-/// Sessions at the same time; a new one ends the one that was not used for the longest time.
+/// Sessions at the same time, and those of one user. A new one ends the one that was not used for the longest time: of
+/// the same user, so that nobody logs others out by logging in again and again.
 const MOST: usize = 1000;
+const MOST_OF_A_USER: usize = 64;
 
 /// A login by form.
 #[derive(Debug, Deserialize)]
@@ -56,10 +58,11 @@ impl Sessions {
         let cookie = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let mut sessions = self.0.lock();
         sessions.retain(|_, session| session.lasts(now));
-        if sessions.len() >= MOST
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
-        {
-            sessions.remove(&oldest);
+        let own = |session: &Session| session.user == user;
+        if sessions.values().filter(|session| own(session)).count() >= MOST_OF_A_USER {
+            remove_oldest(&mut sessions, own);
+        } else if sessions.len() >= MOST {
+            remove_oldest(&mut sessions, |_| true);
         }
         sessions.insert(key(&cookie), Session { user, password, began: now, used: now });
         cookie
@@ -81,6 +84,14 @@ impl Sessions {
 
     fn end(&self, cookie: &str) {
         self.0.lock().remove(&key(cookie));
+    }
+}
+
+/// Ends, of the sessions that are meant, the one that was not used for the longest time.
+fn remove_oldest(sessions: &mut HashMap<[u8; 32], Session>, meant: impl Fn(&Session) -> bool) {
+    let candidates = sessions.iter().filter(|(_, session)| meant(session));
+    if let Some(oldest) = candidates.min_by_key(|(_, session)| session.used).map(|(key, _)| *key) {
+        sessions.remove(&oldest);
     }
 }
 
@@ -192,16 +203,36 @@ mod tests {
         let (sessions, now, mut sm) = (Sessions::default(), Instant::now(), MetaSm::new());
         set_password(&mut sm, 1, "one");
         let password = sm.user("ann").unwrap().password.clone();
-        let begin =
-            |second: u64| sessions.begin("ann".into(), password.clone(), now + Duration::from_secs(second));
-        let (first, second) = (begin(0), begin(1));
+        let begin = |user: &str, second: u64| {
+            sessions.begin(user.into(), password.clone(), now + Duration::from_secs(second))
+        };
+        let (first, second) = (begin("ann", 0), begin("ann", 1));
         assert!(sessions.user(&first, &sm, now + Duration::from_secs(5)).is_some());
-        for _ in 2..=MOST {
-            begin(10);
+        for at in 2..=MOST {
+            begin(&format!("user{at}"), 10);
         }
         assert!(sessions.user(&second, &sm, now).is_none());
         assert!(sessions.user(&first, &sm, now + Duration::from_secs(5)).is_some());
         assert_eq!(sessions.0.lock().len(), MOST);
+    }
+
+    #[test]
+    fn a_user_who_logs_in_again_and_again_ends_own_sessions_only() {
+        let (sessions, now, mut sm) = (Sessions::default(), Instant::now(), MetaSm::new());
+        set_password(&mut sm, 1, "one");
+        let password = sm.user("ann").unwrap().password.clone();
+        let begin = |user: &str, second: u64| {
+            sessions.begin(user.into(), password.clone(), now + Duration::from_secs(second))
+        };
+        let (quiet, oldest, next) = (begin("ann", 0), begin("bob", 1), begin("bob", 2));
+        for second in 3..=MOST_OF_A_USER as u64 + 1 {
+            begin("bob", second);
+        }
+        assert_eq!(sessions.0.lock().len(), 1 + MOST_OF_A_USER);
+        assert!(sessions.user(&quiet, &sm, now).is_some());
+        let lives = |cookie: &str| sessions.0.lock().contains_key(&key(cookie));
+        assert!(!lives(&oldest));
+        assert!(lives(&next));
     }
 
     #[test]

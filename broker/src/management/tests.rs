@@ -6,7 +6,7 @@ use crate::config::cli::NodeArgs;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -276,6 +276,153 @@ fn pages_of_other_sites_change_nothing() {
         assert_eq!(got.status, status, "{header}");
         assert_eq!(ask_with(header, "guest:guest", "GET", "/api/whoami", "").status, 200, "{header}");
     }
+}
+
+#[test]
+fn lists_are_picked_by_conditions_before_they_are_cut_into_pages() {
+    expect("PUT", "/api/vhosts/picked", NULL, 201, NULL);
+    for (name, arguments) in [
+        ("a", json!({})),
+        ("b", json!({"x-dead-letter-exchange": "dead"})),
+        ("c", json!({"x-max-length": 5})),
+    ] {
+        let queue = json!({"arguments": arguments});
+        expect("PUT", &format!("/api/queues/picked/{name}"), queue, 201, NULL);
+    }
+    let policy = json!({"pattern": "^c$", "definition": {"dead-letter-exchange": "dead"}});
+    expect("PUT", "/api/policies/picked/dlx", policy, 201, NULL);
+    let names = |query: &str| {
+        let page =
+            ask("GET", &format!("/api/queues/picked?page=1&page_size=1&columns=name&{query}"), &NULL).body;
+        (page["filtered_count"].clone(), page["total_count"].clone(), page["items"].clone())
+    };
+    let item = |count: u64, name: &str| (json!(count), json!(3), json!([{"name": name}]));
+    let dlx = "where=arguments.x-dead-letter-exchange|effective_policy_definition.dead-letter-exchange";
+    assert_eq!(names(dlx), item(2, "b"));
+    assert_eq!(names(&format!("{dlx}&name=c")), item(1, "c"));
+    assert_eq!(names("where=arguments.x-max-length%3E4,consumers=0"), item(1, "c"));
+    assert_eq!(names("where=messages%3E0"), (json!(0), json!(3), json!([])));
+    let whole = ask("GET", "/api/queues/picked?where=name=a&columns=name", &NULL).body;
+    assert_eq!(whole, json!([{"name": "a"}]));
+    assert_eq!(ask("GET", "/api/queues/picked?where=%3D5", &NULL).status, 400);
+    expect("DELETE", "/api/vhosts/picked", NULL, 204, NULL);
+}
+
+#[test]
+fn definitions_come_as_the_file_of_a_form_too() {
+    expect("PUT", "/api/vhosts/form", NULL, 201, NULL);
+    let form = |file: &str| {
+        format!(
+            "--B\r\nContent-Disposition: form-data; name=\"redirect\"\r\n\r\n/#/\r\n--B\r\nContent-Disposition: \
+             form-data; name=\"file\"; filename=\"d.json\"\r\nContent-Type: application/json\r\n\r\n{file}\r\n--B--\r\n"
+        )
+    };
+    let kind = "content-type: multipart/form-data; boundary=B\r\n";
+    let queues = r#"{"queues": [{"name": "sent", "durable": true, "auto_delete": false, "arguments": {}}]}"#;
+    let got = ask_with(kind, "guest:guest", "POST", "/api/definitions/form", &form(queues));
+    assert_eq!(got.status, 204, "{}", got.body);
+    expect("GET", "/api/queues/form/sent", NULL, 200, NULL);
+    let got = ask_with(kind, "guest:guest", "POST", "/api/definitions/form", &form("no json"));
+    assert_eq!((got.status, got.body), (400, refused("bad_request", "not_json")));
+    let got = ask_with(kind, "guest:guest", "POST", "/api/definitions/form", "--B--\r\n");
+    assert_eq!((got.status, got.body), (400, refused("bad_request", "the form has no file")));
+    expect("DELETE", "/api/vhosts/form", NULL, 204, NULL);
+}
+
+#[test]
+fn statistics_are_forgotten_by_an_administrator_who_asks() {
+    let sample = |at: usize| {
+        let path = "/api/nodes/rabbit@here?node_stats_age=60&node_stats_incr=5&columns=mem_used_details";
+        ask("GET", path, &NULL).body["mem_used_details"]["samples"][at]["sample"].as_u64().unwrap()
+    };
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !done() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("two samples are taken", &|| sample(1) > 0);
+    // The next one may be taken right after it.
+    until("what was before is forgotten", &|| {
+        expect("DELETE", "/api/reset", NULL, 204, NULL);
+        sample(1) == 0
+    });
+    assert!(sample(0) > 0, "there is a new sample at once");
+    expect("DELETE", "/api/reset/rabbit@here", NULL, 204, NULL);
+    expect("DELETE", "/api/reset/rabbit@there", NULL, 404, NULL);
+    let watcher = json!({"password": "pw", "tags": "monitoring"});
+    expect("PUT", "/api/users/resets", watcher, 201, NULL);
+    assert_eq!(ask_as("resets:pw", "DELETE", "/api/reset", "").status, 401);
+    expect("DELETE", "/api/users/resets", NULL, 204, NULL);
+}
+
+/// Lines of a stream of events that say what an event holds, until the stream ends.
+fn events(user: &str) -> impl Iterator<Item = Value> + use<> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port())).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let login = STANDARD.encode(user);
+    write!(
+        stream,
+        "GET /api/events?interval=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic {login}\r\n\
+         connection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.next().unwrap().unwrap().contains(" 200 "));
+    lines.filter_map(|line| Some(serde_json::from_str(line.unwrap().strip_prefix("data: ")?).unwrap()))
+}
+
+#[test]
+fn events_bring_the_overview_until_their_user_may_not_look_any_more() {
+    let watcher = |tags: &str, password: &str| json!({"password": password, "tags": tags});
+    for (name, change) in [
+        ("watch-1", Some(watcher("", "pw"))),
+        ("watch-2", Some(watcher("monitoring", "other"))),
+        ("watch-3", None),
+    ] {
+        expect("PUT", &format!("/api/users/{name}"), watcher("monitoring", "pw"), 201, NULL);
+        let mut seen = events(&format!("{name}:pw"));
+        let first = seen.next().unwrap();
+        assert_eq!(first["node"], "rabbit@here");
+        assert!(first["listeners"].is_array(), "a monitor sees more than others do");
+        match &change {
+            Some(user) => expect("PUT", &format!("/api/users/{name}"), user.clone(), 204, NULL),
+            None => expect("DELETE", &format!("/api/users/{name}"), NULL, 204, NULL),
+        }
+        // One may have been on its way.
+        assert!(seen.take(3).count() <= 1, "{name} goes on looking");
+        if change.is_some() {
+            expect("DELETE", &format!("/api/users/{name}"), NULL, 204, NULL);
+        }
+    }
+}
+
+#[test]
+fn events_show_what_their_user_may_see_at_that_moment() {
+    let watcher = json!({"password": "pw", "tags": "monitoring"});
+    expect("PUT", "/api/users/watch-4", watcher, 201, NULL);
+    let mut seen = events("watch-4:pw");
+    assert!(seen.next().unwrap()["listeners"].is_array());
+    let mut less = ask("GET", "/api/users/watch-4", &NULL).body;
+    less["tags"] = json!("management");
+    expect("PUT", "/api/users/watch-4", less, 204, NULL);
+    assert!(seen.take(3).any(|overview| overview["listeners"].is_null()));
+    expect("DELETE", "/api/users/watch-4", NULL, 204, NULL);
+}
+
+#[test]
+fn a_page_of_another_site_does_not_start_the_aliveness_test() {
+    let foreign = "sec-fetch-site: cross-site\r\n";
+    assert_eq!(ask_with(foreign, "guest:guest", "GET", "/api/aliveness-test/%2F", "").status, 401);
+    assert_eq!(ask_with("", "guest:guest", "GET", "/api/aliveness-test/%2F", "").status, 200);
+}
+
+#[test]
+fn pages_may_load_and_send_within_the_node_only() {
+    let headers = ask("GET", "/api/whoami", &NULL).headers;
+    let line = headers.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+    assert_eq!(line, "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
 }
 
 #[test]

@@ -37,12 +37,13 @@ macro_rules! pages {
 }
 
 /// Every file there is; a test holds the list against the folder.
-static PAGES: [Page; 46] = pages! {
+static PAGES: [Page; 47] = pages! {
     "css/layout.css": STYLE,
     "css/parts.css": STYLE,
     "css/theme.css": STYLE,
     "icon.svg": PICTURE,
     "index.html": HTML,
+    "js/adding.js": SCRIPT,
     "js/alerts.js": SCRIPT,
     "js/api.js": SCRIPT,
     "js/chart.js": SCRIPT,

@@ -33,6 +33,7 @@ enum Thing<'a> {
     Queue(u64, &'a str),
     Exchange(u64, &'a str),
     QueueCount(u64),
+    Placement(u64),
 }
 
 impl InFlight {
@@ -66,6 +67,12 @@ impl Footprint {
             MetaCommand::DeleteExchange { vhost, name, .. } => footprint.exchange(*vhost, name),
             MetaCommand::Bind(request) | MetaCommand::Unbind(request) => footprint.binding(request),
             MetaCommand::DeleteQueues { .. } => {}
+            MetaCommand::IsrExpand { queue, .. }
+            | MetaCommand::SetReplicas { queue, .. }
+            | MetaCommand::Transfer { queue, .. }
+            | MetaCommand::ForcePromote { queue, .. } => {
+                footprint.looks_at.push(hash(&Thing::Placement(queue.0)));
+            }
             _ => footprint.alone = true,
         }
         for change in plan.into_iter().flat_map(|plan| &plan.changes) {
@@ -101,8 +108,10 @@ impl Footprint {
             Change::RemoveQueue { id, .. } => {
                 if let Some(queue) = sm.queue(*id) {
                     self.changes.push(hash(&Thing::Queue(queue.vhost.0, &queue.name)));
+                    self.changes.push(hash(&Thing::Placement(id.0)));
                 }
             }
+            Change::PutPlacement { queue, .. } => self.changes.push(hash(&Thing::Placement(queue.0))),
             Change::PutExchange(spec) => {
                 self.changes.push(hash(&Thing::Exchange(spec.vhost.0, &spec.name)));
             }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Config, cli};
 use amqp::table::FieldTable;
-use broker_core::ids::{ConnectionId, VhostId};
+use broker_core::ids::{ConnectionId, NodeId, VhostId};
 use broker_core::meta::{BindingRequest, DeclareExchange, DeclareQueue, Destination, DestinationName};
 use broker_store::disk::{DiskFile, RealDisk};
 use broker_store::journal::Journal;
@@ -127,7 +127,7 @@ fn reopened(tape: &Arc<Tape>) -> Metadata {
 fn open(tape: &Arc<Tape>, expect_existing: bool) -> Metadata {
     let options = JournalOptions { expect_existing, ..JournalOptions::new(UUID) };
     let disk = Arc::new(TapeDisk(Arc::clone(tape)));
-    Metadata::open(disk, &tape.directory.path().join("raft"), options, "rabbit@here").unwrap()
+    Metadata::open(disk, &tape.directory.path().join("raft"), options, &Seat::alone("rabbit@here")).unwrap()
 }
 
 async fn vhost(metadata: &Metadata, name: &str) -> VhostId {
@@ -150,6 +150,8 @@ fn queue(vhost: VhostId, name: &str, durable: bool) -> MetaCommand {
         auto_delete: false,
         owner: None,
         arguments: Arc::default(),
+        home: NodeId::FIRST,
+        mirrors: Vec::new(),
     })
 }
 
@@ -161,6 +163,8 @@ fn exclusive(vhost: VhostId, name: &str, owner: u64) -> MetaCommand {
         auto_delete: false,
         owner: Some(ConnectionId(owner)),
         arguments: Arc::default(),
+        home: NodeId::FIRST,
+        mirrors: Vec::new(),
     })
 }
 
@@ -335,7 +339,7 @@ async fn a_failed_journal_refuses_everything_durable() {
     let (metadata, tape) = metadata();
     let told = Arc::new(Mutex::new(Vec::new()));
     let v = vhost(&metadata, "/").await;
-    metadata.set_hook(Box::new(Told(Arc::clone(&told))));
+    metadata.attach(|_| {}, Box::new(Told(Arc::clone(&told))));
     tape.broken.store(true, Ordering::Release);
     assert!(matches!(metadata.propose(queue(v, "q", true)).await, Err(MetaError::Journal(_))));
     assert!(matches!(metadata.propose(queue(v, "p", true)).await, Err(MetaError::Journal(_))));
@@ -366,7 +370,7 @@ async fn policies_apply_to_what_exists_and_what_comes() {
     metadata.propose(queue(v, "orders", true)).await.unwrap();
     let id = metadata.read().queue_named(v, "orders").unwrap().id;
     let told = Arc::new(Mutex::new(Vec::new()));
-    metadata.set_hook(Box::new(Options(Arc::clone(&told))));
+    metadata.attach(|_| {}, Box::new(Options(Arc::clone(&told))));
     let json = serde_json::json!({"policies": [
         {"vhost": "/", "name": "low", "pattern": "^ord", "definition": {"max-length": 9}, "priority": 0},
         {"vhost": "/", "name": "high", "pattern": "^ord", "definition": {"max-length": 5}, "priority": 1},
@@ -460,7 +464,8 @@ async fn a_new_node_gets_guest_and_the_configured_users_on_disk() {
     for round in 0..2 {
         let options = JournalOptions { storage_uuid: UUID, expect_existing: round > 0 };
         let dir = directory.path().join("raft");
-        let metadata = Metadata::open(Arc::new(RealDisk), &dir, options, "rabbit@here").unwrap();
+        let metadata =
+            Metadata::open(Arc::new(RealDisk), &dir, options, &Seat::alone("rabbit@here")).unwrap();
         assert_eq!(bootstrap::bootstrap(&metadata, &config).await.unwrap(), round == 0);
         let sm = metadata.read();
         let guest = sm.user("guest").unwrap();
@@ -528,9 +533,9 @@ async fn policies_in_the_log_apply_after_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_of_another_version_is_refused() {
     let (metadata, _) = metadata();
-    let refused = metadata.shared.apply(&[9, 1, 1]).unwrap_err();
+    let refused = metadata.shared.apply(1, &[9, 1, 1]).unwrap_err();
     assert!(refused.contains("format 9, which this version does not know"), "{refused}");
-    assert!(metadata.shared.apply(&[1, 1, 1, 7, 200]).unwrap_err().contains("damaged"));
+    assert!(metadata.shared.apply(1, &[1, 1, 1, 7, 200]).unwrap_err().contains("damaged"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -546,7 +551,7 @@ async fn the_journal_of_format_1_is_carried_over() {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     upgrade::carry_over(&disk, &old, &new, options, "rabbit@here").unwrap();
     for _ in 0..2 {
-        let metadata = Metadata::open(Arc::clone(&disk), &new, options, "rabbit@here").unwrap();
+        let metadata = Metadata::open(Arc::clone(&disk), &new, options, &Seat::alone("rabbit@here")).unwrap();
         let sm = metadata.read();
         let v = sm.vhost_id("/").unwrap();
         let invoices = sm.queue_named(v, "invoices").unwrap();

@@ -46,9 +46,9 @@ pub(crate) fn carry_over(
     node_name: &str,
 ) -> Result<(), UpgradeError> {
     let sm = read(Arc::clone(disk), from, options)?;
-    let head = cluster::first_head(node_name).map_err(UpgradeError::Head)?;
+    let head = cluster::first_head(cluster::FIRST_NODE, node_name).map_err(UpgradeError::Head)?;
     let options = JournalOptions { expect_existing: false, ..options };
-    RaftLog::begin_with(Arc::clone(disk), to, options, &head, &sm.snapshot())?;
+    RaftLog::begin_with(Arc::clone(disk), to, options, &head, &sm.snapshot(false))?;
     tracing::info!(queues = sm.queues().count(), "metadata carried over to the replicated log");
     Ok(())
 }

@@ -16,6 +16,8 @@ enum Program {
     Rabbitmqctl,
     RabbitmqDiagnostics,
     RabbitmqPlugins,
+    RabbitmqQueues,
+    RabbitmqUpgrade,
 }
 
 /// `broker completions`
@@ -42,6 +44,8 @@ pub(crate) fn completions(args: &CompletionArgs, broker: Command) -> Result<(), 
         Program::Rabbitmqctl => as_clap(Tool::Ctl),
         Program::RabbitmqDiagnostics => as_clap(Tool::Diagnostics),
         Program::RabbitmqPlugins => as_clap(Tool::Plugins),
+        Program::RabbitmqQueues => as_clap(Tool::Queues),
+        Program::RabbitmqUpgrade => as_clap(Tool::Upgrade),
     };
     let name = command.get_name().to_owned();
     // Not straight to standard output: the generator panics when its reader goes away.
@@ -62,7 +66,7 @@ pub(crate) fn pages(args: &ManArgs, broker: &Command) -> Result<(), Failure> {
         let name: &'static str = format!("broker-{}", tool.get_name()).leak();
         tool.clone().name(name)
     });
-    let programs = [Tool::Ctl, Tool::Diagnostics, Tool::Plugins].map(as_clap);
+    let programs = [Tool::Ctl, Tool::Diagnostics, Tool::Plugins, Tool::Queues, Tool::Upgrade].map(as_clap);
     for command in std::iter::once(broker.clone()).chain(tools).chain(programs) {
         let path = args.folder.join(format!("{}.1", command.get_name()));
         let mut page = Vec::new();

@@ -1,6 +1,7 @@
 //! Everyday tools: publish, consume, measure, watch, check. They are ordinary clients, also of RabbitMQ.
 
 pub(crate) mod bench;
+pub(crate) mod ca;
 mod connection;
 pub(crate) mod consume;
 pub(crate) mod doctor;

@@ -122,7 +122,7 @@ pub struct Identity {
 pub struct DataDir {
     path: PathBuf,
     identity: Identity,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl DataDir {
@@ -131,6 +131,18 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path, node: &str) -> Result<Self, DataDirError> {
+        Self::open_after(path, node, || Ok(()))
+    }
+
+    /// The same; `first` is called between locking and looking at what is there.
+    ///
+    /// # Errors
+    /// See [`DataDirError`], or what `first` says.
+    pub fn open_after<E: From<DataDirError>>(
+        path: &Path,
+        node: &str,
+        first: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Self, E> {
         let io = |doing| move |source| DataDirError::Io { doing, path: path.to_owned(), source };
         fs::DirBuilder::new()
             .recursive(true)
@@ -138,6 +150,20 @@ impl DataDir {
             .create(path)
             .map_err(io("create data directory"))?;
         let lock = lock(path, node)?;
+        first()?;
+        Ok(Self::read(path, node, lock)?)
+    }
+
+    /// Looks again at what is there, which was exchanged as a whole. Stays locked.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn reopen(self, node: &str) -> Result<Self, DataDirError> {
+        Self::read(&self.path, node, self.lock)
+    }
+
+    fn read(path: &Path, node: &str, lock: Flock<File>) -> Result<Self, DataDirError> {
+        let io = |doing| move |source| DataDirError::Io { doing, path: path.to_owned(), source };
         let identity = Identity::load_or_create(&RealDisk, path, node)?;
         for name in ["wal", "raft", "seg", TRASH] {
             let dir = path.join(name);
@@ -148,7 +174,7 @@ impl DataDir {
             })?;
         }
         RealDisk.sync_dir(path).map_err(io("sync data directory"))?;
-        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+        Ok(Self { path: path.to_owned(), identity, lock })
     }
 
     /// The node that the data in `path` belongs to, if there is any that can be understood. Nothing is locked.

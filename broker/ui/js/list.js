@@ -13,7 +13,8 @@ const SIZES = [20, 50, 100, 200, 500];
 
 /**
  * `columns`: [{ id, label, group, sort, cell(row), kind, off }]; `key(row)` names a row. `path()` is asked for the rows;
- * with `here` all of them come at once. `chips`: [{ id, label, test(row), title }]. `actions`: [{ label, run(rows), danger }].
+ * with `here` all of them come at once. `chips`: [{ id, label, title, where | test(row) }]: the node picks from all rows by
+ * `where`, and this page from those it shows by `test`. `actions`: [{ label, run(rows), danger }].
  */
 export class List {
   constructor(options) {
@@ -122,7 +123,7 @@ export class List {
 
   async readPage() {
     const { path, extra, fields } = this.options;
-    const ask = (page) => get(withQuery(path(), { page, page_size: this.size, name: this.search, use_regex: this.regex, pagination: true, sort: this.sort, sort_reverse: this.sort ? this.reverse : "", columns: fields?.join(","), ...extra() }));
+    const ask = (page) => get(withQuery(path(), { page, page_size: this.size, name: this.search, use_regex: this.regex, pagination: true, sort: this.sort, sort_reverse: this.sort ? this.reverse : "", where: this.chosen().map((chip) => chip.where).filter(Boolean).join(","), columns: fields?.join(","), ...extra() }));
     let answer;
     try {
       answer = await ask(this.page);
@@ -133,16 +134,24 @@ export class List {
       answer = await ask(1);
     }
     if (Array.isArray(answer)) answer = { items: answer, total_count: answer.length, filtered_count: answer.length, page: 1, page_count: 1 };
-    const tests = this.options.chips.filter((chip) => this.chips.has(chip.id));
-    return { ...answer, items: answer.items.filter((row) => tests.every((chip) => chip.test(row))) };
+    return { ...answer, items: answer.items.filter((row) => this.passes(row)) };
+  }
+
+  /** The chips that are pressed. */
+  chosen() {
+    return this.options.chips.filter((chip) => this.chips.has(chip.id));
+  }
+
+  /** Whether a row is what the pressed chips want that the node does not know. */
+  passes(row) {
+    return this.chosen().every((chip) => !chip.test || chip.test(row));
   }
 
   async readHere() {
     const all = await this.options.read();
-    const tests = this.options.chips.filter((chip) => this.chips.has(chip.id));
     const name = this.options.name ?? ((row) => row.name);
     const fits = matcher(this.search, this.regex);
-    const found = all.filter((row) => fits(name(row)) && tests.every((chip) => chip.test(row)));
+    const found = all.filter((row) => fits(name(row)) && this.passes(row));
     if (this.sort) found.sort((a, b) => compare(at(a, this.sort), at(b, this.sort)) * (this.reverse ? -1 : 1));
     const pages = Math.max(1, Math.ceil(found.length / this.size));
     this.page = Math.min(this.page, pages);
@@ -159,8 +168,8 @@ export class List {
     this.next.disabled = this.page >= pages;
     const noun = total === 1 ? this.options.noun.replace(/ies$/, "y").replace(/s$/, "") : this.options.noun;
     const all = found === total ? `${count(total)} ${noun}` : `${count(found)} of ${count(total)} ${noun}`;
-    // The node knows nothing of the chips: with several pages they pick from the one that is shown, and say so.
-    const text = this.chips.size > 0 && !this.options.here ? `${count(this.rows.length)} ${pages > 1 ? "on this page" : "shown"}, ${all}` : all;
+    // Chips that the node does not know pick, with several pages, from the one that is shown, and say so.
+    const text = this.chosen().some((chip) => chip.test) && !this.options.here ? `${count(this.rows.length)} ${pages > 1 ? "on this page" : "shown"}, ${all}` : all;
     if (this.shown.textContent !== text) this.shown.textContent = text;
   }
 

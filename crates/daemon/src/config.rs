@@ -34,10 +34,31 @@ pub fn read_text(path: &Path) -> Result<String, Diagnostics> {
     read_bounded(path).map_err(|error| unreadable(path, &error).into())
 }
 
+/// The same for a program that reads its configuration again while it runs: what is no file, such as a named pipe or a
+/// device, would make it wait for somebody who writes.
+///
+/// # Errors
+/// Says why the file cannot be read and what to do.
+pub fn read_file(path: &Path) -> Result<String, Diagnostics> {
+    match std::fs::metadata(path) {
+        Ok(data) if !data.is_file() && !data.is_dir() => {
+            let message = format!("{} is a named pipe, a socket or a device, not a file", path.display());
+            let help = "it is read again at each reload: write the text into a file";
+            Err(Diagnostic::error("config-file", message).help(help).into())
+        }
+        _ => read_text(path),
+    }
+}
+
 fn read_bounded(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
     let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    // A pipe that took the file's place meanwhile is opened at once, too; reading it then ends with an error.
+    let is_file = std::fs::metadata(path)?.is_file();
+    let flags = if is_file { nix::libc::O_NONBLOCK } else { 0 };
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_FILE_BYTES {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "file too large"));
     }

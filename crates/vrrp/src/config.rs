@@ -87,6 +87,9 @@ pub struct InstanceConfig {
     /// Take over one skew time after the master's advertised priority fell below ours, instead of after a
     /// master-down interval.
     pub fast_handover: bool,
+    /// How much longer than a master-down interval a backup waits at its start for the others: they may need longer to
+    /// get going, and a peer with `preempt_delay` would leave what this one took alone.
+    pub start_grace: Duration,
     /// On stop, keep the addresses until the successor has announced itself.
     pub graceful_release: bool,
 }
@@ -112,6 +115,7 @@ impl InstanceConfig {
             answer_lower_priority: true,
             advert_before_yielding: true,
             fast_handover: true,
+            start_grace: Duration::ZERO,
             graceful_release: true,
         }
     }

@@ -181,6 +181,21 @@ fn orders_pretend_what_checks_said() {
 }
 
 #[test]
+fn health_is_nothing_in_maintenance_and_stays_so_without_checks() {
+    let now = Instant::now();
+    for (checked, after) in [(true, 2), (false, 0)] {
+        let mut condition = Condition::new(&ServerOptions { check: checked, rise: 2, ..options() }, now);
+        assert_eq!(condition.health.value(), 2);
+        condition.order(Admin::FORCED_MAINTENANCE, true, now);
+        assert_eq!(condition.health.value(), 0);
+        condition.order(Admin::FORCED_MAINTENANCE, false, now);
+        assert_eq!((condition.health.value(), condition.is_usable()), (after, true), "{checked}");
+    }
+    let disabled = Condition::new(&ServerOptions { disabled: true, ..options() }, now);
+    assert_eq!(disabled.health.value(), 0);
+}
+
+#[test]
 fn downtime_adds_up() {
     let start = Instant::now();
     let mut condition = Condition::new(&ServerOptions { rise: 1, fall: 1, ..options() }, start);

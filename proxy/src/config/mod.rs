@@ -102,6 +102,7 @@ impl ProxyConfig {
         if let Some((_, place)) = &mut self.settings.default_backend {
             *place = none();
         }
+        self.acls.iter_mut().flat_map(|acl| &mut acl.places).for_each(|place| *place = none());
         self.client_rules.iter_mut().for_each(|rule| rule.place = none());
         self.backend_rules.iter_mut().for_each(|rule| rule.place = none());
         self.server_rules.iter_mut().for_each(|rule| rule.place = none());

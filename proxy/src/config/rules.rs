@@ -280,6 +280,8 @@ pub struct Acl {
     pub name: String,
     /// Its tests.
     pub tests: Vec<Test>,
+    /// Where each of them stands.
+    pub places: Vec<Place>,
 }
 
 /// A part of a condition: `[!]NAME` or `[!]{ TEST }`.

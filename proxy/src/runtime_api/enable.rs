@@ -15,14 +15,10 @@ fn server(cli: &Cli, words: &[&str]) -> Result<(Arc<Backend>, Arc<Server>), Repl
     cli.server(words.first())
 }
 
-/// `enable server`: out of maintenance.
+/// `enable server`: out of maintenance, and out of a drain, as `set server … state ready`.
 pub(super) fn enable_server(cli: &mut Cli, words: &[&str]) -> Answer {
     let (backend, server) = server(cli, words)?;
-    // HAProxy: leaves maintenance alone; a drain goes on.
-    if server.condition().is_in_maintenance() {
-        let order = if server.condition().drain { Order::Drain } else { Order::Ready };
-        check::carry_out(&backend, &server, order);
-    }
+    check::carry_out(&backend, &server, Order::Ready);
     Ok(Reply::done())
 }
 

@@ -97,7 +97,8 @@ pub(crate) fn state_line(id: u32, backend: &Backend, server: &Server, now: Insta
         now.saturating_duration_since(condition.changed).as_secs(),
         status_number(check.status),
         result_number(check.status),
-        health(server),
+        // Its own, whomever it tracks.
+        server.look(|own| own.health.value()),
         check_state(options.check, condition.checking, condition.is_in_maintenance(), condition.in_progress),
         agent_state(&condition, options.agent.check),
         address.map_or(0, |address| address.port()),
@@ -107,11 +108,6 @@ pub(crate) fn state_line(id: u32, backend: &Backend, server: &Server, now: Insta
         options.agent.address.as_deref().unwrap_or("-"),
         options.agent.port.unwrap_or(0),
     )
-}
-
-/// The number of its own health, whomever it tracks; HAProxy begins anew after a maintenance.
-fn health(server: &Server) -> u32 {
-    server.look(|own| if own.is_in_maintenance() { 0 } else { own.health.value() })
 }
 
 /// A host as text.

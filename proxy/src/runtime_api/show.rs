@@ -166,7 +166,7 @@ pub(super) fn acl(cli: &mut Cli, words: &[&str]) -> Answer {
             let terms = condition.groups.iter().flatten().filter(|term| term.name.is_none());
             terms.flat_map(|term| &term.tests).map(move |test| (test, place.clone()))
         });
-        let named = config.acls.iter().flat_map(|acl| &acl.tests).map(|test| (test, config.place.clone()));
+        let named = config.acls.iter().flat_map(|acl| acl.tests.iter().zip(acl.places.iter().cloned()));
         found.extend(named.chain(anonymous).map(|(test, place)| (show_test(test), place)));
     }
     if let Some(wanted) = words.first() {

@@ -26,9 +26,13 @@ backend dyn
 ";
 
 fn process() -> Arc<Process> {
+    process_of(CONFIG)
+}
+
+fn process_of(text: &str) -> Arc<Process> {
     let mut config = Config::default();
     let mut remarks = Diagnostics::new();
-    Reader::default().read(CONFIG, "t.cfg", &mut config, &mut remarks);
+    Reader::default().read(text, "t.cfg", &mut config, &mut remarks);
     validate::validate(&mut config, &mut remarks);
     assert!(!remarks.has_errors(), "{remarks}");
     Arc::new(Process::new(config, "haproxy"))
@@ -48,6 +52,21 @@ fn cli(process: &Arc<Process>, level: Level) -> Cli {
 async fn say(cli: &mut Cli, text: &str) -> Option<String> {
     let mut out = Vec::new();
     cli.line(text, &mut out).await.unwrap().then(|| String::from_utf8(out).unwrap())
+}
+
+/// As HAProxy 2.6 answers, which has two more of its own HTTP client.
+#[tokio::test]
+async fn acls_are_shown_with_the_line_that_each_of_them_stands_in() {
+    let acls = " acl inside src 10.0.0.0/8 127.0.0.1\n\n acl inside src 192.168.0.0/16\n \
+                tcp-request connection reject if !inside { src 1.2.3.4 }\n server A";
+    let process = process_of(&CONFIG.replacen(" server A", acls, 1));
+    let mut cli = cli(&process, Level::Admin);
+    let line = |id: u32, line: u32, count: u32| {
+        format!("{id} () acl 'src' file 't.cfg' line {line}. curr_ver=0 next_ver=0 entry_cnt={count}\n")
+    };
+    let all = format!("# id (file) description\n{}{}{}\n", line(0, 9, 2), line(1, 11, 1), line(2, 12, 1));
+    assert_eq!(say(&mut cli, "show acl").await.unwrap(), all);
+    assert!(say(&mut cli, "show acl #1").await.unwrap().ends_with(" 192.168.0.0/16\n\n"));
 }
 
 #[tokio::test]

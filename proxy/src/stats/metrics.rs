@@ -94,7 +94,7 @@ pub fn document(process: &Process, wanted: Wanted, is_in_scope: &dyn Fn(&str) ->
             continue;
         }
         let chosen = of(kind);
-        for (name, metric, column, form) in table {
+        for (name, metric, column, form) in table.iter().copied().flatten() {
             family(&mut out, scope, (name, *metric, column, *form), &chosen, &rows);
         }
     }

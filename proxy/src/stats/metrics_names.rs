@@ -42,6 +42,9 @@ pub(super) enum Form {
     Checks,
 }
 
+/// Name, type, column, form.
+type Metric = (&'static str, Kind, &'static str, Form);
+
 /// `haproxy_process_*`: name, type, item of `show info`.
 pub(super) const PROCESS: &[(&str, Kind, &str)] = &[
     ("nbthread", Gauge, "Nbthread"),
@@ -106,71 +109,52 @@ pub(super) const PROCESS: &[(&str, Kind, &str)] = &[
     ("start_time_seconds", Gauge, "Start_time_sec"),
 ];
 
-/// `haproxy_frontend_*`: name, type, column, form.
-pub(super) const FRONTEND: &[(&str, Kind, &str, Form)] = &[
+/// Who waits.
+const QUEUE: &[Metric] = &[("current_queue", Gauge, "qcur", Plain), ("max_queue", Gauge, "qmax", Plain)];
+
+/// Sessions and bytes.
+const SESSIONS: &[Metric] = &[
     ("current_sessions", Gauge, "scur", Plain),
     ("max_sessions", Gauge, "smax", Plain),
     ("limit_sessions", Gauge, "slim", Plain),
     ("sessions_total", Counter, "stot", Plain),
     ("bytes_in_total", Counter, "bin", Plain),
     ("bytes_out_total", Counter, "bout", Plain),
-    ("requests_denied_total", Counter, "dreq", Plain),
-    ("responses_denied_total", Counter, "dresp", Plain),
-    ("request_errors_total", Counter, "ereq", Plain),
-    ("status", Gauge, "status", Status),
-    ("limit_session_rate", Gauge, "rate_lim", Plain),
-    ("max_session_rate", Gauge, "rate_max", Plain),
-    ("http_responses_total", Counter, "hrsp_1xx", Answers),
-    ("http_requests_rate_max", Gauge, "req_rate_max", Http),
-    ("http_requests_total", Counter, "req_tot", Http),
-    ("http_comp_bytes_in_total", Counter, "comp_in", Http),
-    ("http_comp_bytes_out_total", Counter, "comp_out", Http),
-    ("http_comp_bytes_bypassed_total", Counter, "comp_byp", Http),
-    ("http_comp_responses_total", Counter, "comp_rsp", Http),
-    ("connections_rate_max", Gauge, "conn_rate_max", Plain),
-    ("connections_total", Counter, "conn_tot", Plain),
-    ("intercepted_requests_total", Counter, "intercepted", Http),
-    ("denied_connections_total", Counter, "dcon", Plain),
-    ("denied_sessions_total", Counter, "dses", Plain),
-    ("failed_header_rewriting_total", Counter, "wrew", Plain),
-    ("http_cache_lookups_total", Counter, "cache_lookups", Http),
-    ("http_cache_hits_total", Counter, "cache_hits", Http),
-    ("internal_errors_total", Counter, "eint", Plain),
 ];
 
-/// `haproxy_backend_*`: name, type, column, form.
-pub(super) const BACKEND: &[(&str, Kind, &str, Form)] = &[
-    ("current_queue", Gauge, "qcur", Plain),
-    ("max_queue", Gauge, "qmax", Plain),
-    ("current_sessions", Gauge, "scur", Plain),
-    ("max_sessions", Gauge, "smax", Plain),
-    ("limit_sessions", Gauge, "slim", Plain),
-    ("sessions_total", Counter, "stot", Plain),
-    ("bytes_in_total", Counter, "bin", Plain),
-    ("bytes_out_total", Counter, "bout", Plain),
-    ("requests_denied_total", Counter, "dreq", Plain),
-    ("responses_denied_total", Counter, "dresp", Plain),
+/// What went wrong on the way to a server, and the state.
+const FAILURES: &[Metric] = &[
     ("connection_errors_total", Counter, "econ", Plain),
     ("response_errors_total", Counter, "eresp", Plain),
     ("retry_warnings_total", Counter, "wretr", Plain),
     ("redispatch_warnings_total", Counter, "wredis", Plain),
     ("status", Gauge, "status", Status),
     ("weight", Gauge, "weight", Plain),
-    ("active_servers", Gauge, "act", Plain),
-    ("backup_servers", Gauge, "bck", Plain),
+];
+
+/// Being down.
+const DOWN: &[Metric] = &[
     ("check_up_down_total", Counter, "chkdown", Plain),
     ("check_last_change_seconds", Gauge, "lastchg", Plain),
     ("downtime_seconds_total", Counter, "downtime", Plain),
-    ("loadbalanced_total", Counter, "lbtot", Plain),
-    ("max_session_rate", Gauge, "rate_max", Plain),
-    ("http_responses_total", Counter, "hrsp_1xx", Answers),
-    ("http_requests_total", Counter, "req_tot", Http),
-    ("client_aborts_total", Counter, "cli_abrt", Plain),
-    ("server_aborts_total", Counter, "srv_abrt", Plain),
+];
+
+/// Compression of HTTP.
+const COMPRESSION: &[Metric] = &[
     ("http_comp_bytes_in_total", Counter, "comp_in", Http),
     ("http_comp_bytes_out_total", Counter, "comp_out", Http),
     ("http_comp_bytes_bypassed_total", Counter, "comp_byp", Http),
     ("http_comp_responses_total", Counter, "comp_rsp", Http),
+];
+
+/// Sessions that ended early.
+const ABORTS: &[Metric] = &[
+    ("client_aborts_total", Counter, "cli_abrt", Plain),
+    ("server_aborts_total", Counter, "srv_abrt", Plain),
+];
+
+/// The last session, average times, connections.
+const TIMES: &[Metric] = &[
     ("last_session_seconds", Gauge, "lastsess", Plain),
     ("queue_time_average_seconds", Gauge, "qtime", Milliseconds),
     ("connect_time_average_seconds", Gauge, "ctime", Milliseconds),
@@ -179,67 +163,106 @@ pub(super) const BACKEND: &[(&str, Kind, &str, Form)] = &[
     ("failed_header_rewriting_total", Counter, "wrew", Plain),
     ("connection_attempts_total", Counter, "connect", Plain),
     ("connection_reuses_total", Counter, "reuse", Plain),
-    ("http_cache_lookups_total", Counter, "cache_lookups", Http),
-    ("http_cache_hits_total", Counter, "cache_hits", Http),
-    ("max_queue_time_seconds", Gauge, "qtime_max", Milliseconds),
-    ("max_connect_time_seconds", Gauge, "ctime_max", Milliseconds),
-    ("max_response_time_seconds", Gauge, "rtime_max", Milliseconds),
-    ("max_total_time_seconds", Gauge, "ttime_max", Milliseconds),
-    ("internal_errors_total", Counter, "eint", Plain),
-    ("uweight", Gauge, "uweight", Plain),
-    ("agg_server_status", Gauge, "agg_server_status", Servers),
-    ("agg_server_check_status", Gauge, "agg_server_check_status", Servers),
-    ("agg_check_status", Gauge, "agg_check_status", Checks),
 ];
 
-/// `haproxy_server_*`: name, type, column, form.
-pub(super) const SERVER: &[(&str, Kind, &str, Form)] = &[
-    ("current_queue", Gauge, "qcur", Plain),
-    ("max_queue", Gauge, "qmax", Plain),
-    ("current_sessions", Gauge, "scur", Plain),
-    ("max_sessions", Gauge, "smax", Plain),
-    ("limit_sessions", Gauge, "slim", Plain),
-    ("sessions_total", Counter, "stot", Plain),
-    ("bytes_in_total", Counter, "bin", Plain),
-    ("bytes_out_total", Counter, "bout", Plain),
-    ("responses_denied_total", Counter, "dresp", Plain),
-    ("connection_errors_total", Counter, "econ", Plain),
-    ("response_errors_total", Counter, "eresp", Plain),
-    ("retry_warnings_total", Counter, "wretr", Plain),
-    ("redispatch_warnings_total", Counter, "wredis", Plain),
-    ("status", Gauge, "status", Status),
-    ("weight", Gauge, "weight", Plain),
-    ("check_failures_total", Counter, "chkfail", Plain),
-    ("check_up_down_total", Counter, "chkdown", Plain),
-    ("check_last_change_seconds", Gauge, "lastchg", Plain),
-    ("downtime_seconds_total", Counter, "downtime", Plain),
-    ("queue_limit", Gauge, "qlimit", Plain),
-    ("current_throttle", Gauge, "throttle", Plain),
-    ("loadbalanced_total", Counter, "lbtot", Plain),
-    ("max_session_rate", Gauge, "rate_max", Plain),
-    ("check_status", Gauge, "check_status", Check),
-    ("check_code", Gauge, "check_code", Plain),
-    ("check_duration_seconds", Gauge, "check_duration", Milliseconds),
-    ("client_aborts_total", Counter, "cli_abrt", Plain),
-    ("server_aborts_total", Counter, "srv_abrt", Plain),
-    ("last_session_seconds", Gauge, "lastsess", Plain),
-    ("queue_time_average_seconds", Gauge, "qtime", Milliseconds),
-    ("connect_time_average_seconds", Gauge, "ctime", Milliseconds),
-    ("response_time_average_seconds", Gauge, "rtime", Milliseconds),
-    ("total_time_average_seconds", Gauge, "ttime", Milliseconds),
-    ("failed_header_rewriting_total", Counter, "wrew", Plain),
-    ("connection_attempts_total", Counter, "connect", Plain),
-    ("connection_reuses_total", Counter, "reuse", Plain),
-    ("idle_connections_current", Gauge, "srv_icur", Plain),
-    ("idle_connections_limit", Gauge, "src_ilim", Plain),
+/// The cache of HTTP.
+const CACHE: &[Metric] = &[
+    ("http_cache_lookups_total", Counter, "cache_lookups", Http),
+    ("http_cache_hits_total", Counter, "cache_hits", Http),
+];
+
+/// The longest times.
+const WORST_TIMES: &[Metric] = &[
     ("max_queue_time_seconds", Gauge, "qtime_max", Milliseconds),
     ("max_connect_time_seconds", Gauge, "ctime_max", Milliseconds),
     ("max_response_time_seconds", Gauge, "rtime_max", Milliseconds),
     ("max_total_time_seconds", Gauge, "ttime_max", Milliseconds),
     ("internal_errors_total", Counter, "eint", Plain),
-    ("unsafe_idle_connections_current", Gauge, "idle_conn_cur", Plain),
-    ("safe_idle_connections_current", Gauge, "safe_conn_cur", Plain),
-    ("used_connections_current", Gauge, "used_conn_cur", Plain),
-    ("need_connections_current", Gauge, "need_conn_est", Plain),
-    ("uweight", Gauge, "uweight", Plain),
+];
+
+/// `haproxy_frontend_*`.
+pub(super) const FRONTEND: &[&[Metric]] = &[
+    SESSIONS,
+    &[
+        ("requests_denied_total", Counter, "dreq", Plain),
+        ("responses_denied_total", Counter, "dresp", Plain),
+        ("request_errors_total", Counter, "ereq", Plain),
+        ("status", Gauge, "status", Status),
+        ("limit_session_rate", Gauge, "rate_lim", Plain),
+        ("max_session_rate", Gauge, "rate_max", Plain),
+        ("http_responses_total", Counter, "hrsp_1xx", Answers),
+        ("http_requests_rate_max", Gauge, "req_rate_max", Http),
+        ("http_requests_total", Counter, "req_tot", Http),
+    ],
+    COMPRESSION,
+    &[
+        ("connections_rate_max", Gauge, "conn_rate_max", Plain),
+        ("connections_total", Counter, "conn_tot", Plain),
+        ("intercepted_requests_total", Counter, "intercepted", Http),
+        ("denied_connections_total", Counter, "dcon", Plain),
+        ("denied_sessions_total", Counter, "dses", Plain),
+        ("failed_header_rewriting_total", Counter, "wrew", Plain),
+    ],
+    CACHE,
+    &[("internal_errors_total", Counter, "eint", Plain)],
+];
+
+/// `haproxy_backend_*`.
+pub(super) const BACKEND: &[&[Metric]] = &[
+    QUEUE,
+    SESSIONS,
+    &[("requests_denied_total", Counter, "dreq", Plain), ("responses_denied_total", Counter, "dresp", Plain)],
+    FAILURES,
+    &[("active_servers", Gauge, "act", Plain), ("backup_servers", Gauge, "bck", Plain)],
+    DOWN,
+    &[
+        ("loadbalanced_total", Counter, "lbtot", Plain),
+        ("max_session_rate", Gauge, "rate_max", Plain),
+        ("http_responses_total", Counter, "hrsp_1xx", Answers),
+        ("http_requests_total", Counter, "req_tot", Http),
+    ],
+    ABORTS,
+    COMPRESSION,
+    TIMES,
+    CACHE,
+    WORST_TIMES,
+    &[
+        ("uweight", Gauge, "uweight", Plain),
+        ("agg_server_status", Gauge, "agg_server_status", Servers),
+        ("agg_server_check_status", Gauge, "agg_server_check_status", Servers),
+        ("agg_check_status", Gauge, "agg_check_status", Checks),
+    ],
+];
+
+/// `haproxy_server_*`.
+pub(super) const SERVER: &[&[Metric]] = &[
+    QUEUE,
+    SESSIONS,
+    &[("responses_denied_total", Counter, "dresp", Plain)],
+    FAILURES,
+    &[("check_failures_total", Counter, "chkfail", Plain)],
+    DOWN,
+    &[
+        ("queue_limit", Gauge, "qlimit", Plain),
+        ("current_throttle", Gauge, "throttle", Plain),
+        ("loadbalanced_total", Counter, "lbtot", Plain),
+        ("max_session_rate", Gauge, "rate_max", Plain),
+        ("check_status", Gauge, "check_status", Check),
+        ("check_code", Gauge, "check_code", Plain),
+        ("check_duration_seconds", Gauge, "check_duration", Milliseconds),
+    ],
+    ABORTS,
+    TIMES,
+    &[
+        ("idle_connections_current", Gauge, "srv_icur", Plain),
+        ("idle_connections_limit", Gauge, "src_ilim", Plain),
+    ],
+    WORST_TIMES,
+    &[
+        ("unsafe_idle_connections_current", Gauge, "idle_conn_cur", Plain),
+        ("safe_idle_connections_current", Gauge, "safe_conn_cur", Plain),
+        ("used_connections_current", Gauge, "used_conn_cur", Plain),
+        ("need_connections_current", Gauge, "need_conn_est", Plain),
+        ("uweight", Gauge, "uweight", Plain),
+    ],
 ];

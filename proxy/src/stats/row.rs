@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::field::{BACKEND_FIELDS, FIELDS, Field, MODULE_FIELDS, TLS_FIELDS, Value, position};
 use crate::backend::Backend;
-use crate::check::CheckStatus;
+use crate::check::{CheckReport, CheckStatus};
 use crate::condition::{Condition, State};
 use crate::config::{Mode, ProxyConfig};
 use crate::counters::{Counters, Moment};
@@ -338,17 +338,11 @@ fn state_columns(row: &mut Row, condition: &Condition, server: &Server, now: Ins
     }
     let agent = &condition.agent;
     if agent.configured && agent.checking && !condition.tracks {
-        let star = if agent.in_progress && agent.report.status != CheckStatus::None { "* " } else { "" };
-        row.text("agent_status", &format!("{star}{}", agent.report.status.word()));
+        let names = ["agent_status", "last_agt", "agent_desc", "agent_duration"];
+        report_columns(row, names, &agent.report, agent.in_progress);
         if agent.report.status.has_code() {
             row.set("agent_code", Value::U32(u32::from(agent.report.code)));
         }
-        if agent.report.status != CheckStatus::None {
-            let duration = u64::try_from(agent.report.duration.as_millis()).unwrap_or(u64::MAX);
-            row.set("agent_duration", Value::U64(duration));
-        }
-        row.text("last_agt", &agent.report.info);
-        row.text("agent_desc", agent.report.status.description());
         row.set("agent_rise", Value::U32(1));
         row.set("agent_fall", Value::U32(1));
         row.set("agent_health", Value::U32(agent.health.value()));
@@ -364,19 +358,28 @@ fn check_columns(row: &mut Row, condition: &Condition, server: &Server) {
         row.set("chkdown", Value::U64(condition.downs));
     }
     if condition.checking && !condition.maintenance {
-        let report = &condition.check;
-        // HAProxy marks a check under way with a star before the last result.
-        let star = if condition.in_progress && report.status != CheckStatus::None { "* " } else { "" };
-        row.text("check_status", &format!("{star}{}", report.status.word()));
-        row.text("last_chk", &report.info);
-        row.text("check_desc", report.status.description());
-        let duration = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
-        if report.status != CheckStatus::None {
-            row.set("check_duration", Value::U64(duration));
-        }
+        let names = ["check_status", "last_chk", "check_desc", "check_duration"];
+        report_columns(row, names, &condition.check, condition.in_progress);
         row.set("check_rise", Value::U32(options.rise));
         row.set("check_fall", Value::U32(options.fall));
         row.set("check_health", Value::U32(condition.health.value()));
+    }
+}
+
+/// What a check or an agent said last.
+fn report_columns(
+    row: &mut Row,
+    [status, info, description, duration]: [&str; 4],
+    report: &CheckReport,
+    in_progress: bool,
+) {
+    // HAProxy marks a check under way with a star before the last result.
+    let star = if in_progress && report.status != CheckStatus::None { "* " } else { "" };
+    row.text(status, &format!("{star}{}", report.status.word()));
+    row.text(info, &report.info);
+    row.text(description, report.status.description());
+    if report.status != CheckStatus::None {
+        row.set(duration, Value::U64(u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX)));
     }
 }
 

@@ -125,6 +125,88 @@ async fn a_frontend_takes_no_more_sessions_in_a_second_than_it_may() {
     proxy.stop().await;
 }
 
+/// Opens twelve connections to an address of a proxy that takes five in a second, and says how long that took.
+async fn time_of_twelve(proxy: &Proxy, address: SocketAddr) -> Duration {
+    let begun = std::time::Instant::now();
+    let mut all = Vec::new();
+    for _ in 0..12 {
+        all.push(within(TcpStream::connect(address)).await.unwrap());
+    }
+    for stream in &mut all {
+        assert_eq!(name_of(stream).await, "A");
+    }
+    drop(all);
+    proxy.until("FRONTEND", "scur", 0).await;
+    begun.elapsed()
+}
+
+/// What `show info` says.
+fn info(proxy: &Proxy, name: &str) -> u64 {
+    let items = crate::stats::info::items(&proxy.process, false);
+    crate::stats::info::find(&items, name).unwrap().value.number()
+}
+
+#[tokio::test]
+async fn a_process_takes_no_more_connections_in_a_second_than_it_may() {
+    let a = named("A").await;
+    for (word, shown) in [("maxconnrate", "ConnRateLimit"), ("maxsessrate", "SessRateLimit")] {
+        // Two sections, which the limit is for together.
+        let proxy = start(&format!(
+            "global\n {word} 5\n{DEFAULTS} server a {a}\nlisten m\n bind 127.0.0.1:2\n server a {a}\n"
+        ));
+        assert_eq!(info(&proxy, shown), 5, "{word}");
+        // Five at once, the others not before the second is over: nobody is refused.
+        let took = time_of_twelve(&proxy, proxy.addresses[0]).await;
+        assert!(took >= Duration::from_millis(900), "{word}: {took:?}");
+        let mut other = within(TcpStream::connect(proxy.addresses[1])).await.unwrap();
+        assert_eq!(name_of(&mut other).await, "A", "{word}");
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn handshakes_have_a_limit_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let crt = data_path::certificate(folder.path(), "a.example");
+    let a = named("A").await;
+    let inner = start(&format!(
+        "global\n maxsslrate 5\n{DEFAULTS} bind 127.0.0.1:2 ssl crt {}\n server a {a}\n",
+        crt.display()
+    ));
+    let outer = start(&format!("{DEFAULTS} server s {} ssl verify none\n", inner.addresses[1]));
+    assert_eq!(info(&inner, "SslRateLimit"), 5);
+    let took = time_of_twelve(&outer, outer.addresses[0]).await;
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+    // What counts is what speaks TLS: with as many others in the same second none of them waits for it.
+    for _ in 0..12 {
+        assert_eq!(name_of(&mut inner.connect().await).await, "A");
+    }
+    outer.stop().await;
+    inner.stop().await;
+}
+
+#[tokio::test]
+async fn structured_data_of_the_log_is_what_its_format_says() {
+    let a = named("A").await;
+    let log = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let proxy = start(&format!(
+        "{DEFAULTS} log {} format rfc5424 local0\n option tcplog\n \
+         log-format-sd '[seen@32473 from=\"%ci\" backend=\"%b\" bytes=\"%B\"]'\n server a {a}\n",
+        log.local_addr().unwrap()
+    ));
+    drop(proxy.connect().await);
+    let mut line = [0; 1024];
+    let length = within(log.recv(&mut line)).await.unwrap();
+    let line = String::from_utf8_lossy(&line[..length]);
+    // RFC 5424 section 6: header, structured data, message.
+    let fields: Vec<&str> = line.splitn(8, ' ').collect();
+    assert!(fields[0].ends_with(">1") && fields[6] == "[seen@32473", "{line}");
+    let (data, message) = fields[7].split_once("] ").unwrap();
+    assert!(data.starts_with("from=\"127.0.0.1\" backend=\"l\" bytes=\""), "{line}");
+    assert!(message.contains(" l l/a "), "{line}");
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn connections_with_tls_are_limited_apart() {
     let folder = tempfile::tempdir().unwrap();

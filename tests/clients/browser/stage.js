@@ -44,7 +44,7 @@ function api(base, user = "guest", password = "guest") {
 async function open(browser, { width = 1280, height = 900, dark = false } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", acceptDownloads: true });
   // Who works on the pages sees changes without building the broker: WARREN_UI=broker/ui.
-  if (process.env.WARREN_UI) await serve(context, path.resolve(process.env.WARREN_UI), { "content-security-policy": "default-src 'self'; frame-ancestors 'none'" });
+  if (process.env.WARREN_UI) await serve(context, path.resolve(process.env.WARREN_UI), { "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'" });
   const page = await context.newPage();
   page.setDefaultTimeout(LIMIT_MS);
   const problems = [];

@@ -6,6 +6,7 @@
 //! load connections ADDRESS PID USER PASSWORD VHOST COUNT
 //! load queues ADDRESS PID USER PASSWORD VHOST transient|durable SECONDS
 //! load idle-queues ADDRESS PID USER PASSWORD VHOST COUNT
+//! load pages ADDRESS PID USER PASSWORD VHOST COUNT SECONDS     ADDRESS is that of the HTTP API
 //! load fill|drain ADDRESS PID USER PASSWORD VHOST MESSAGES    a long queue; `first` waits for one of them
 //! load first ADDRESS PID USER PASSWORD VHOST
 //! load tcp ADDRESS PID connect|ask|pour|churn CLIENTS SECONDS
@@ -18,7 +19,7 @@
 use anyhow::{Context, Result, bail};
 use harness::load::figures::Line;
 use harness::load::plan::Plan;
-use harness::load::{Target, backlog, messages, population, relay, tcp};
+use harness::load::{Target, backlog, messages, pages, population, relay, tcp};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ fn broker(mode: &str, target: &Target, words: &[&str]) -> Result<Line> {
         ("fill", [number]) => backlog::fill(target, count(number)? as u64),
         ("first", []) => backlog::first(target),
         ("drain", [number]) => backlog::drain(target, count(number)? as u64),
+        ("pages", [number, time]) => pages::pages(target, count(number)?, seconds(time)?),
         ("idle-queues", [number]) => population::idle_queues(target, count(number)?),
         _ => bail!("there is no load `{mode}` with {} words", words.len()),
     }

@@ -7,6 +7,7 @@ mod connection;
 mod consumer;
 pub mod figures;
 pub mod messages;
+pub mod pages;
 pub mod plan;
 pub mod population;
 mod publisher;

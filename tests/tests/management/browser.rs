@@ -8,7 +8,7 @@ use harness::scratch::Scratch;
 use harness::{Needs, ready};
 use std::time::Duration;
 use xtask::lab::Process;
-use xtask::libraries;
+use xtask::{install, libraries};
 
 /// How long a browser may take on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -35,6 +35,35 @@ fn plays(program: &str, needs: &[Needs], expected: &[&str]) {
     drop(browser);
     drop(broker);
     scratch.passed();
+}
+
+#[test]
+fn rabbitmqs_own_pages_show_what_our_api_answers() {
+    let pages = [
+        "overview",
+        "node",
+        "connections",
+        "connection",
+        "channels",
+        "channel",
+        "exchanges",
+        "exchange",
+        "default_exchange",
+        "queues",
+        "queue",
+        "quorum_queue",
+        "users",
+        "user",
+        "vhosts",
+        "vhost",
+        "flags",
+        "policies",
+        "policy",
+        "operator_policy",
+        "limits",
+        "cluster",
+    ];
+    plays("rabbitmq.js", &[Needs::Browser, Needs::Programs(install::RABBITMQ)], &pages);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use harness::api::Api;
 use harness::node::{Node, Setup, free_port};
 use harness::scratch::Scratch;
+use harness::transcript::{Printed, differences, words};
 use harness::wire::{Client, Login};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,6 +30,12 @@ fn ctl(folder: &Path, line: &str) -> Output {
     tool(folder, "rabbitmqctl", &words(line))
 }
 
+/// A command of a transcript.
+fn asked(folder: &Path, mut words: Vec<String>) -> Printed {
+    let name = words.remove(0);
+    tool(folder, &name, &words).into()
+}
+
 /// A node that answers tools too: it listens for clients a moment before.
 fn start(folder: &Path) -> Node {
     let node = Node::start_with(folder, &Setup::managed()).unwrap();
@@ -41,107 +48,11 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-/// Splits a line as a shell does, as far as single quotes go.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut some) = (Vec::new(), String::new(), false, false);
-    for character in line.chars() {
-        match character {
-            '\'' => (quoted, some) = (!quoted, true),
-            ' ' if !quoted => {
-                if some || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                some = false;
-            }
-            other => word.push(other),
-        }
-    }
-    if some || !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
-
-/// Whether `line` is what `pattern` says, in which `{*}` is anything.
-fn fits(pattern: &str, line: &str) -> bool {
-    let Some((begin, rest)) = pattern.split_once("{*}") else { return pattern == line };
-    line.strip_prefix(begin).is_some_and(|line| {
-        (0..=line.len()).filter(|at| line.is_char_boundary(*at)).any(|at| fits(rest, &line[at..]))
-    })
-}
-
-/// The same for lines, where `...` is any number of them.
-fn all_fit(patterns: &[&str], lines: &[&str]) -> bool {
-    match patterns.split_first() {
-        None => lines.is_empty(),
-        Some((&"...", rest)) => (0..=lines.len()).any(|at| all_fit(rest, &lines[at..])),
-        Some((first, rest)) => {
-            lines.split_first().is_some_and(|(line, lines)| fits(first, line) && all_fit(rest, lines))
-        }
-    }
-}
-
-/// Carries out a transcript and returns every difference.
-fn differences(transcript: &str, folder: &Path, masks: &BTreeMap<&str, String>) -> Vec<String> {
-    let mut transcript = transcript.to_owned();
-    for (name, value) in masks {
-        transcript = transcript.replace(&format!("{{{name}}}"), value);
-    }
-    let mut found = Vec::new();
-    let mut count = 0;
-    for block in transcript.split("\n$ ").skip(1) {
-        count += 1;
-        let (line, rest) = block.split_once('\n').expect("a command and its output");
-        let (expected, exit) = rest.split_once("[exit ").expect("an exit code");
-        let expected = format!("{expected}[exit {}]", exit.split(']').next().unwrap());
-        let (expected, unordered) = match expected.strip_prefix("[any order]\n") {
-            Some(expected) => (expected, true),
-            None => (expected.as_str(), false),
-        };
-        let mut all = words(line);
-        let name = all.remove(0);
-        let output = tool(folder, &name, &all);
-        let mut got = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.stderr.is_empty() {
-            got += "--stderr--\n";
-            got += &String::from_utf8_lossy(&output.stderr);
-        }
-        got += &format!("[exit {}]", output.status.code().unwrap_or(-1));
-        // An empty line at the end says nothing.
-        let lines = |text: &str| -> Vec<String> {
-            let mut lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
-            let end = lines.pop();
-            while lines.last().is_some_and(String::is_empty) {
-                lines.pop();
-            }
-            lines.extend(end);
-            lines
-        };
-        let (mut wanted, mut shown) = (lines(expected), lines(&got));
-        if unordered {
-            wanted.sort();
-            shown.sort();
-        }
-        let as_refs = |lines: &[String]| -> Vec<&'static str> {
-            lines.iter().map(|line| &*line.clone().leak()).collect()
-        };
-        if !all_fit(&as_refs(&wanted), &as_refs(&shown)) {
-            found.push(format!(
-                "$ {line}\n--- expected\n{}\n--- got\n{}\n",
-                wanted.join("\n"),
-                shown.join("\n")
-            ));
-        }
-    }
-    assert!(count > 30, "the transcript was read");
-    found
-}
-
 #[test]
 fn users_permissions_and_policies_answer_as_recorded() {
     let scratch = Scratch::new("ctl-users").unwrap();
     let node = start(scratch.path());
-    let found = differences(USERS, scratch.path(), &BTreeMap::new());
+    let found = differences(USERS, &BTreeMap::new(), |words| asked(scratch.path(), words));
     assert!(found.is_empty(), "{}", found.join("\n"));
     drop(node);
     scratch.passed();
@@ -184,7 +95,9 @@ fn queues_connections_and_diagnostics_answer_as_recorded() {
     ctl(scratch.path(), "clear_permissions -p /lagou guest");
     let [first, _] = &mut clients;
     first.expect("basic.deliver");
-    let found = differences(&format!("\n$ rabbitmqctl set_policy{others}"), scratch.path(), &masks);
+    let found = differences(&format!("$ rabbitmqctl set_policy{others}"), &masks, |words| {
+        asked(scratch.path(), words)
+    });
     assert!(found.is_empty(), "{}", found.join("\n"));
     drop((clients, node));
     scratch.passed();
@@ -340,7 +253,10 @@ fn rabbitmq_conf_and_the_variables_of_the_container_image_start_a_node() {
         text(&checked)
     );
     let without_end = folder.join("rabbitmq");
+    let log = folder.join("logs/node.log");
+    let places = format!("{},-", log.display());
     let variables = [
+        ("RABBITMQ_LOGS", &*places),
         ("RABBITMQ_CONFIG_FILE", without_end.to_str().unwrap()),
         ("RABBITMQ_NODENAME", "hare@conf"),
         ("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", "0.3"),
@@ -356,6 +272,11 @@ fn rabbitmq_conf_and_the_variables_of_the_container_image_start_a_node() {
     assert!(environment.contains("\"node.name\":\"hare@conf\""), "{environment}");
     let listed = text(&tool(folder, "rabbitmq-diagnostics", &words("os_env -q")));
     assert!(listed.contains("RABBITMQ_VM_MEMORY_HIGH_WATERMARK=0.3"), "{listed}");
+    let found = text(&tool(folder, "rabbitmq-diagnostics", &words("log_location -q")));
+    assert_eq!(found, format!("{}\n<stdout>\n", log.display()));
+    let written = std::fs::read_to_string(&log).unwrap();
+    let line = written.lines().find(|line| line.contains("Server startup complete")).unwrap();
+    assert!(line.starts_with("20") && process.log().contains("Server startup complete"), "{line}");
     drop(process);
     scratch.passed();
 }

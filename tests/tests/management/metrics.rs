@@ -6,8 +6,12 @@ use harness::{Needs, ready};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use xtask::install;
+use xtask::lab::Process;
+use xtask::lab::wait::until_true;
 
 /// The metrics that the overview dashboard of RabbitMQ's authors queries, without their prefix.
 const DASHBOARD: &str = "build_info identity_info channels channels_opened_total channels_closed_total connections \
@@ -58,7 +62,7 @@ impl Scraped {
 
 /// Fails unless promtool finds nothing to say, where it is installed.
 fn check_with_promtool(scraped: &Scraped) {
-    if !ready("promtool check metrics", &[Needs::Programs(install::PROMTOOL)]) {
+    if !ready("promtool check metrics", &[Needs::Programs(install::PROMETHEUS)]) {
         return;
     }
     let mut child = Command::new("promtool")
@@ -145,6 +149,86 @@ fn the_names_of_the_dashboards_are_there_and_count_what_happened() {
     check_with_promtool(&some);
     let none = Scraped::new(setup.metrics_port, "/metrics/detailed?family=queue_coarse_metrics&vhost=other");
     assert!(!none.text.contains("queue=\"dead\""));
+    drop(node);
+    scratch.passed();
+}
+
+/// Starts Prometheus, which scrapes a broker in every way, with its data in `folder`. Returns its own port.
+fn prometheus(folder: &Path, metrics_port: u16) -> (Process, u16) {
+    let job = |name: &str, path: &str, more: &str| {
+        format!(
+            "  - job_name: {name}\n    metrics_path: {path}\n    static_configs:\n      - targets: \
+             ['127.0.0.1:{metrics_port}']\n{more}"
+        )
+    };
+    let families = "    params:\n      family: [queue_coarse_metrics, queue_metrics, connection_coarse_metrics, \
+                    channel_metrics, vhost_status]\n";
+    let config = format!(
+        "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n{}{}{}",
+        job("aggregated", "/metrics", ""),
+        job("per_object", "/metrics/per-object", ""),
+        job("detailed", "/metrics/detailed", families)
+    );
+    let file = folder.join("prometheus.yml");
+    std::fs::write(&file, config).unwrap();
+    let port = free_port().unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "prometheus", "--log.level=debug"]);
+    command.arg(format!("--config.file={}", file.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    (Process::spawn("prometheus", command, &folder.join("prometheus.log")).unwrap(), port)
+}
+
+#[test]
+fn prometheus_scrapes_every_way_without_an_error() {
+    if !ready("prometheus scrapes", &[Needs::Programs(install::PROMETHEUS)]) {
+        return;
+    }
+    let scratch = Scratch::new("prometheus").unwrap();
+    let setup = Setup { management: true, metrics_port: free_port().unwrap(), ..Setup::default() };
+    let node = Node::start_with(scratch.path(), &setup).unwrap();
+    let mut client = harness::wire::Client::new(node.port);
+    // A name with everything that has to be escaped in a label.
+    let queue = "a \"b\\c";
+    let path = format!("queues/%2F/{}", harness::api::encoded(queue));
+    harness::api::Api::new(node.management_port).put(&path, &serde_json::json!({}));
+    client.confirm(1);
+    for _ in 0..3 {
+        client.publish(1, queue, b"x");
+        client.expect("basic.ack");
+    }
+    client.consume(1, queue, "me", false);
+    let (mut process, port) = prometheus(scratch.path(), setup.metrics_port);
+    // It has paths below /api, too.
+    let api = harness::api::Api::new(port);
+    let mut targets = serde_json::Value::Null;
+    until_true(Duration::from_secs(60), "every way to be scraped", || {
+        assert!(process.is_running(), "{}", process.log());
+        let Ok((200, answer)) = api.ask("GET", "v1/targets", None) else { return false };
+        targets = answer["data"]["activeTargets"].clone();
+        let all = targets.as_array().unwrap();
+        all.len() == 3 && all.iter().all(|target| target["health"] != "unknown")
+    })
+    .unwrap();
+    for target in targets.as_array().unwrap() {
+        assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target}");
+    }
+    let mut found = serde_json::Value::Null;
+    // What was counted is seen in the next scrape.
+    until_true(Duration::from_secs(30), "the messages in Prometheus", || {
+        let query = "v1/query?query=rabbitmq_queue_messages_unacked%7Bjob%3D%22per_object%22%7D";
+        found = api.get(query)["data"]["result"][0].clone();
+        found["value"][1] == "3"
+    })
+    .unwrap();
+    assert_eq!(found["metric"]["queue"], queue);
+    process.terminate();
+    process.wait(Duration::from_secs(30)).unwrap();
+    let log = process.log();
+    for wrong in ["Error on ingesting", "Append failed", "Scrape failed", "level=error"] {
+        assert!(!log.contains(wrong), "{wrong} in:\n{log}");
+    }
     drop(node);
     scratch.passed();
 }

@@ -123,8 +123,8 @@ fn orders_of_operators_lead_to_haproxys_states() {
         let table = beside.ask(which, "admin.sock", "show servers state m").unwrap();
         for line in table.lines().skip(2) {
             let words: Vec<&str> = line.split_whitespace().collect();
-            // Name, operational and administrative state, weights; health where there are checks.
-            let health = if words.get(3) == Some(&"checked") { &[12][..] } else { &[] };
+            // Name, operational and administrative state, weights; health with checks and without.
+            let health = if matches!(words.get(3), Some(&"checked" | &"plain")) { &[12][..] } else { &[] };
             let shown = [3, 5, 6, 7, 8].iter().chain(health).filter_map(|at| words.get(*at).copied());
             all.push(shown.collect::<Vec<_>>().join(" "));
         }
@@ -160,6 +160,17 @@ fn orders_of_operators_lead_to_haproxys_states() {
         "set server m/checked health up",
         "disable health m/checked",
         "enable health m/checked",
+        "set server m/checked state maint",
+        "set server m/follower state ready",
+        "set server m/checked state ready",
+        "disable server m/checked",
+        "set server m/checked health up",
+        "enable server m/checked",
+        "set server m/follower state maint",
+        "set server m/follower state ready",
+        "set server m/backup state drain",
+        "enable server m/backup",
+        "set server m/backup state ready",
     ] {
         for which in BOTH {
             beside.ask(which, "admin.sock", order).unwrap();

@@ -6,6 +6,7 @@ use harness::programs;
 use harness::scratch::Scratch;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,8 @@ pub(crate) enum Which {
 pub(crate) struct Beside {
     balancers: Vec<Balancer>,
     scratch: Scratch,
+    /// Keeps the port that nobody listens on from others.
+    _dead: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl Beside {
     pub(crate) fn start(name: &str, config: &str) -> Result<Self> {
         let scratch = Scratch::new(name)?;
         let echo = echo()?;
-        let dead = free_port()?;
+        let (held, dead) = dead_port()?;
         let mut balancers = Vec::new();
         for which in [Which::Ours, Which::Haproxy] {
             let folder = scratch.path().join(format!("{which:?}").to_lowercase());
@@ -59,7 +62,7 @@ impl Beside {
             std::fs::write(folder.join("haproxy.cfg"), text)?;
             balancers.push(Balancer { which, _process: run(which, &folder, ports)?, folder, ports });
         }
-        Ok(Self { balancers, scratch })
+        Ok(Self { balancers, scratch, _dead: held })
     }
 
     fn balancer(&self, which: Which) -> &Balancer {
@@ -95,7 +98,7 @@ impl Beside {
 
     /// The test passed: its folder goes.
     pub(crate) fn passed(self) {
-        let Self { balancers, scratch } = self;
+        let Self { balancers, scratch, _dead } = self;
         drop(balancers);
         scratch.passed();
     }
@@ -117,6 +120,19 @@ fn run(which: Which, folder: &Path, ports: [u16; 2]) -> Result<Process> {
     })?;
     ensure!(alive, "{which:?} ended:\n{}", process.log());
     Ok(process)
+}
+
+/// A port that refuses connections as long as the descriptor lives: it has an owner who does not listen.
+fn dead_port() -> Result<(OwnedFd, u16)> {
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Stream,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 0))?;
+    let address: nix::sys::socket::SockaddrIn = nix::sys::socket::getsockname(socket.as_raw_fd())?;
+    Ok((socket, address.port()))
 }
 
 /// A server that echoes for the life of the test.

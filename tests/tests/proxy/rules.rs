@@ -19,6 +19,7 @@ defaults
     timeout connect 1s
     timeout client 30s
     timeout server 30s
+    timeout queue 30s
 listen names
     bind 127.0.0.1:@PORT0 name one
     option socket-stats

@@ -2,8 +2,14 @@
 
 use harness::node::free_port;
 use harness::programs;
+use harness::ready;
 use harness::scratch::Scratch;
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
+use xtask::lab::Process;
+use xtask::lab::process::run;
+use xtask::lab::wait::until_true;
 use xtask::stack::{Cast, Maker};
 
 /// Runs the balancer on a configuration that it must refuse and returns what it said.
@@ -49,6 +55,59 @@ fn a_missing_file_is_named() {
         Command::new(programs::folder().join("proxy")).args(["-f", "/no/such.cfg"]).output().unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(!output.status.success() && text.contains("/no/such.cfg"), "{text}");
+}
+
+/// A network namespace of this test, which goes with it.
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Self {
+        let own = Self(format!("proxy-bind-{}", std::process::id()));
+        run(Command::new("ip").args(["netns", "add", &own.0])).unwrap();
+        run(Command::new("ip").args(["-n", &own.0, "link", "set", "lo", "up"])).unwrap();
+        own
+    }
+
+    /// What a web page inside answers.
+    fn page(&self, port: u16) -> String {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, "curl", "-s", "--max-time", "5"]);
+        run(command.arg(format!("http://127.0.0.1:{port}/monitor"))).unwrap_or_default()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = run(Command::new("ip").args(["netns", "del", &self.0]));
+    }
+}
+
+#[test]
+fn an_address_of_another_network_namespace_is_listened_on_there() {
+    if !ready("bind in a namespace beside haproxy", super::NEEDS) {
+        return;
+    }
+    let (scratch, namespace) = (Scratch::new("proxy-namespace").unwrap(), Namespace::new());
+    for (name, program) in [("ours", programs::folder().join("proxy")), ("haproxy", "haproxy".into())] {
+        let [inside, outside] = [free_port().unwrap(), free_port().unwrap()];
+        let config = format!(
+            "{DEFAULTS}listen page\n    mode http\n    bind 127.0.0.1:{inside} namespace {}\n    \
+             bind 127.0.0.1:{outside}\n    stats enable\n    stats uri /monitor\n",
+            namespace.0
+        );
+        let file = scratch.path().join(format!("{name}.cfg"));
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(program);
+        command.args(["-db", "-f"]).arg(&file);
+        let _balancer = Process::spawn(name, command, &file.with_extension("log")).unwrap();
+        let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        until_true(Duration::from_secs(10), "the page outside", || listens(outside)).unwrap();
+        assert!(namespace.page(inside).contains("Statistics Report"), "{name}: {}", namespace.page(inside));
+        assert_eq!(namespace.page(outside), "", "{name}");
+        assert!(!listens(inside), "{name}");
+    }
+    drop(namespace);
+    scratch.passed();
 }
 
 const DEFAULTS: &str =

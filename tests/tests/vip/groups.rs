@@ -23,6 +23,12 @@ fn group(priority: u8) -> String {
     )
 }
 
+/// The same, but it is the group that tracks the interface.
+fn tracking_group(priority: u8) -> String {
+    let track = "    track_interface {\n        second0\n    }\n";
+    group(priority).replace(track, "").replacen("    group {", &format!("{track}    group {{"), 1)
+}
+
 /// Another interface of a host, which leads nowhere.
 fn second_interface(hosts: &Hosts, host: &str) {
     for args in ["add second0 type veth peer name second1", "set second0 up", "set second1 up"] {
@@ -37,6 +43,10 @@ fn both_on(hosts: &Hosts, host: &str, other: &str) {
 
 /// The link of one member fails, and the whole group moves; when it is back, so does the group.
 fn moves_together(name: &str, c: Maker, d: Maker) {
+    moves_with(name, c, d, group);
+}
+
+fn moves_with(name: &str, c: Maker, d: Maker, group: fn(u8) -> String) {
     let Some(hosts) = Hosts::new(name) else { return };
     for host in ["C", "D"] {
         second_interface(&hosts, host);
@@ -58,6 +68,17 @@ fn moves_together(name: &str, c: Maker, d: Maker) {
 #[test]
 fn a_group_moves_together() {
     moves_together("group", Maker::Ours, Maker::Ours);
+}
+
+#[test]
+fn a_group_moves_when_what_it_tracks_itself_fails() {
+    assert!(tracking_group(1).contains("track_interface"));
+    moves_with("group-tracks", Maker::Ours, Maker::Ours, tracking_group);
+}
+
+#[test]
+fn keepalived_moves_a_group_that_tracks_as_well() {
+    moves_with("group-tracks-keepalived", Maker::Theirs, Maker::Ours, tracking_group);
 }
 
 #[test]

@@ -71,6 +71,62 @@ fn ipv6_with_a_virtual_mac() {
     ipv6("ipv6-vmac", Maker::Ours, Maker::Ours, "    use_vmac\n", [VIRTUAL_MAC6; 2]);
 }
 
+/// Adverts go to another group than the standard's, and whoever is not in it hears nothing of them.
+fn own_group(name: &str, c: Maker, d: Maker, own: &str, version: u8, addresses: &[&str]) {
+    let Some(hosts) = ipv6_hosts(name) else { return };
+    let text = |priority| {
+        let text = instance(priority, version, "1", "", addresses);
+        text.replacen("router_id R\n", &format!("router_id R\n    {own}\n"), 1)
+    };
+    let address = addresses.last().unwrap().split('/').next().unwrap();
+    hosts.start(c, "C", &text(100));
+    hosts.wait_holder("C", "D", address);
+    hosts.start(d, "D", &text(90));
+    let ours = if d == Maker::Ours { "D" } else { "C" };
+    if d == Maker::Ours {
+        hosts.wait("D to hear C", || hosts.status("D")["heard"]["priority"] == 100);
+    }
+    hosts.stop("C");
+    hosts.wait_holder("D", "C", address);
+    // A host with the standard group hears nothing and becomes master beside the other one.
+    if ours == "D" {
+        hosts.ours("C", "other.conf", &instance(80, version, "1", "", addresses));
+        hosts.wait("two masters that do not hear each other", || {
+            hosts.has("C", address) && hosts.has("D", address)
+        });
+        // A reload puts it into the group.
+        let path = hosts.write("C", "other.conf", &text(80));
+        assert!(path.exists());
+        xtask::lab::process::signal(hosts.pid("C"), nix::sys::signal::Signal::SIGHUP);
+        hosts.wait_holder("D", "C", address);
+    }
+    hosts.passed();
+}
+
+const OWN_GROUP: &str = "vrrp_mcast_group4 224.0.0.99";
+const OWN_GROUP6: &str = "vrrp_mcast_group6 ff02::99";
+
+#[test]
+fn adverts_go_to_a_group_of_ones_own() {
+    own_group("own-group", Maker::Ours, Maker::Ours, OWN_GROUP, 2, &["192.168.204.66/24"]);
+}
+
+#[test]
+fn adverts_go_to_keepaliveds_group() {
+    own_group("own-group-keepalived", Maker::Theirs, Maker::Ours, OWN_GROUP, 2, &["192.168.204.66/24"]);
+}
+
+#[test]
+fn keepalived_hears_adverts_of_a_group_of_ones_own() {
+    own_group("own-group-to-keepalived", Maker::Ours, Maker::Theirs, OWN_GROUP, 2, &["192.168.204.66/24"]);
+}
+
+#[test]
+fn adverts_over_ipv6_go_to_a_group_of_ones_own() {
+    let addresses = [&format!("{LINK_LOCAL}/64")[..], &format!("{VIP6}/64")];
+    own_group("own-group-ipv6", Maker::Theirs, Maker::Ours, OWN_GROUP6, 3, &addresses);
+}
+
 /// With `use_vmac` the neighbours know one MAC, whoever holds the address.
 fn virtual_mac(name: &str, c: Maker, d: Maker) {
     let Some(hosts) = Hosts::new(name) else { return };

@@ -1,8 +1,11 @@
 //! SIGHUP changes what changed and nothing else.
 
+use crate::hosts::Hosts;
 use crate::{ours, pair};
 use harness::pair::{Pair, Settings};
+use nix::sys::signal::Signal;
 use std::time::Duration;
+use xtask::lab::process::signal;
 use xtask::lab::wait::until_true;
 use xtask::stack::{Place, VIP};
 
@@ -49,6 +52,36 @@ fn reload_keeps_mastership_and_adds_and_removes_addresses() {
     assert_eq!(transitions(&pair), before.0, "no transition");
     assert_eq!(pair.stack.holders(), ["C"]);
     pair.passed();
+}
+
+/// Who opens a pipe to read it waits for somebody who writes: for ever, if it is the loop that sends the adverts.
+#[test]
+fn a_pipe_in_the_place_of_the_configuration_is_refused_and_stops_nothing() {
+    let Some(hosts) = Hosts::new("reload-pipe") else { return };
+    let text = "vrrp_instance VI_1 {\n  interface eth0\n  virtual_router_id 6\n  virtual_ipaddress {\n    \
+                192.168.204.66/24\n  }\n}\n";
+    hosts.ours("C", "keepalived.conf", text);
+    hosts.wait_holder("C", "D", VIP);
+    let path = hosts.folder("C").join("keepalived.conf");
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    signal(hosts.pid("C"), Signal::SIGHUP);
+    hosts.wait("the refusal", || hosts.log("C").contains("is a named pipe"));
+    let sent = || hosts.status("C")["counters"]["adverts_sent"].as_u64().unwrap_or(0);
+    let before = sent();
+    hosts.wait("adverts", || sent() > before);
+    // The same for what the file includes.
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&hosts.folder("C").join("more"), nix::sys::stat::Mode::from_bits_truncate(0o600))
+        .unwrap();
+    std::fs::write(&path, format!("include more\n{text}")).unwrap();
+    signal(hosts.pid("C"), Signal::SIGHUP);
+    hosts.wait("the second refusal", || hosts.log("C").matches("is a named pipe").count() >= 2);
+    std::fs::write(&path, text).unwrap();
+    signal(hosts.pid("C"), Signal::SIGHUP);
+    hosts.wait("a reload that works", || hosts.log("C").matches("reloaded").count() >= 1);
+    assert!(hosts.has("C", VIP));
+    hosts.passed();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Routes that move with the address, and addresses and routes that are there as long as the agent runs.
 
+use crate::hosts::Hosts;
 use harness::scratch::Scratch;
 use harness::{Needs, programs, ready};
 use std::time::Duration;
@@ -15,6 +16,59 @@ fn config(priority: u8, route: &str) -> String {
          virtual_ipaddress {{\n    192.168.204.66/24\n  }}\n  virtual_routes {{\n    \
          src 192.168.204.66 to 10.9.0.0/16 via 192.168.204.1 dev eth0\n    {route}\n  }}\n}}\n"
     )
+}
+
+const RULES: &str = "vrrp_instance VI_1 {
+  interface eth0
+  virtual_router_id 6
+  virtual_ipaddress {
+    192.168.204.66/24
+  }
+  virtual_rules {
+    from 192.168.204.66/32 table 100 priority 50
+    to 10.9.0.0/16 unreachable priority 60
+    from 10.1.0.0/16 to 10.2.0.0/16 iif eth0 fwmark 24/31 table main preference 70
+    from fd00:1::/64 table 6908 priority 80
+  }
+}
+";
+
+/// The rules of the master are those that keepalived makes, they go with the address, and what a crash leaves is swept.
+#[test]
+fn rules_come_and_go_with_the_address_and_are_keepaliveds() {
+    let Some(hosts) = Hosts::new("rules") else { return };
+    let rules = |host: &str| -> String {
+        let [four, six] = ["-4 rule show", "-6 rule show"].map(|args| hosts.network.ip(host, args).unwrap());
+        let own = |line: &&str| !line.starts_with("0:") && !line.starts_with("3276");
+        four.lines().chain(six.lines()).filter(own).collect::<Vec<_>>().join("\n")
+    };
+    hosts.keepalived("D", RULES);
+    hosts.wait("the rules of keepalived", || rules("D").lines().count() == 4);
+    let theirs = rules("D");
+    hosts.stop("D");
+    hosts.wait("keepalived's rules to go", || rules("D").is_empty());
+    hosts.ours("C", "keepalived.conf", RULES);
+    hosts.wait("our rules", || rules("C") == theirs);
+    // A reload changes one rule and leaves the rest.
+    let path = hosts.write("C", "keepalived.conf", &RULES.replace("10.9.0.0", "10.8.0.0"));
+    assert!(path.exists());
+    process::signal(hosts.pid("C"), nix::sys::signal::Signal::SIGHUP);
+    hosts.wait("the changed rule", || rules("C") == theirs.replace("10.9.0.0", "10.8.0.0"));
+    process::signal(hosts.pid("C"), nix::sys::signal::Signal::SIGKILL);
+    hosts.wait("the agent to be gone", || {
+        !process::exists(hosts.pid("C")) || hosts.has("C", "192.168.204.143")
+    });
+    assert!(!rules("C").is_empty(), "a killed agent cannot take its rules along");
+    // The next one is no master yet, and somebody else's rule stays.
+    hosts.network.ip("C", "rule add from 10.77.0.0/16 table 100 priority 90").unwrap();
+    let lower = RULES
+        .replace("10.9.0.0", "10.8.0.0")
+        .replace("virtual_router_id 6", "virtual_router_id 6\n  priority 50");
+    hosts.keepalived("D", &RULES.split("  virtual_rules").next().map(|text| format!("{text}}}\n")).unwrap());
+    hosts.wait("D to be master", || hosts.has("D", "192.168.204.66"));
+    hosts.ours("C", "keepalived.conf", &lower);
+    hosts.wait("the sweep", || rules("C").lines().count() == 1 && rules("C").contains("10.77.0.0"));
+    hosts.passed();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use harness::scratch::Scratch;
 use harness::{Needs, programs, ready};
 use nix::sched::{CloneFlags, setns};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -79,6 +79,33 @@ impl Drop for RealServer {
     fn drop(&mut self) {
         self.open.store(false, Ordering::Relaxed);
     }
+}
+
+/// Answers every datagram to an address with its name, until the test ends.
+fn answer_datagrams(network: &Network, host: &str, address: &str, name: u8) {
+    let address = address.to_owned();
+    let (ready, listens) = std::sync::mpsc::channel();
+    on(network, host, move || {
+        let socket = UdpSocket::bind(&address).unwrap();
+        ready.send(()).unwrap();
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&[name], from);
+        }
+    });
+    listens.recv().unwrap();
+}
+
+/// Who answers a datagram from a port that was not used before.
+fn ask_by_datagram(address: &str) -> std::io::Result<char> {
+    let local = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(local)?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.connect(address)?;
+    socket.send(b"?")?;
+    let mut name = [0];
+    socket.recv(&mut name)?;
+    Ok(char::from(name[0]))
 }
 
 fn answer(mut stream: TcpStream, name: u8) {
@@ -162,15 +189,37 @@ impl Director {
 
     /// Asks until the answers are as they should be.
     fn wait_for(&self, what: &str, times: usize, good: impl Fn(&str) -> bool) -> String {
+        self.wait_for_answers(what, &|| self.ask(times), good)
+    }
+
+    /// The same for a question of its own.
+    fn wait_for_answers(&self, what: &str, ask: &dyn Fn() -> String, good: impl Fn(&str) -> bool) -> String {
         let mut last = String::new();
         let found = until(PATIENCE, what, || {
-            last = self.ask(times);
+            last = ask();
             good(&last).then(|| last.clone())
         });
         found.unwrap_or_else(|error| {
             let rules = self.rules();
             panic!("{error}: {last}\n{rules}\n{}", self.log())
         })
+    }
+
+    /// Who answers four questions of the client, each put in this way.
+    fn four(&self, ask: impl Fn() -> std::io::Result<char> + Send + 'static) -> String {
+        let four = move || (0..4).map(|_| ask().unwrap_or('-')).collect();
+        on(&self.network, "CL", four).join().unwrap()
+    }
+
+    /// Gives every host an IPv6 address with its number, and the director the virtual one.
+    fn with_ipv6(&self) {
+        for (host, octet) in [("L", 144), ("CL", 200), ("R1", 151), ("R2", 152)] {
+            self.shell(host, "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6");
+            self.network.ip(host, &format!("addr add fd00::{octet}/64 dev eth0 nodad")).unwrap();
+        }
+        // Not for what the director itself sends: a real server that has the address would answer itself.
+        self.network.ip("L", "addr add fd00::66/128 dev eth0 nodad preferred_lft 0").unwrap();
+        self.shell("L", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
     }
 
     fn hold(&self) -> (TcpStream, char) {
@@ -437,35 +486,91 @@ fn the_kernel_takes_the_rules_of_every_kind() {
 #[test]
 fn ipv6_is_shared_out_too() {
     let Some(mut director) = Director::new("vs-ipv6") else { return };
-    for (host, octet) in [("L", 144), ("CL", 200), ("R1", 151), ("R2", 152)] {
-        director.shell(host, "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6");
-        director.network.ip(host, &format!("addr add fd00::{octet}/64 dev eth0 nodad")).unwrap();
-    }
-    director.network.ip("L", "addr add fd00::66/64 dev eth0 nodad").unwrap();
-    director.shell("L", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    director.with_ipv6();
     let _one = RealServer::start(&director.network, "R1", PORT, b'1');
     let mut two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.configure(&ipv6_config("NAT"));
+    let ask = || director.four(|| connect_to(&format!("[fd00::66]:{PORT}")).map(|(_, name)| name));
+    director.wait_for_answers("turns", &ask, |answers| matches!(answers, "1212" | "2121"));
+    two.close();
+    director.wait_for_answers("only the living server", &ask, |answers| answers == "1111");
+    director.passed();
+}
+
+/// A virtual server of IPv6 over TCP.
+fn ipv6_config(kind: &str) -> String {
     let server = |octet: u8| format!("real_server fd00::{octet} {PORT} {{\n{QUICK}\n}}\n");
-    director.configure(&format!(
-        "virtual_server fd00::66 {PORT} {{\nlb_algo rr\nlb_kind NAT\nprotocol TCP\n{}{}}}\n",
+    format!(
+        "virtual_server fd00::66 {PORT} {{\nlb_algo rr\nlb_kind {kind}\nprotocol TCP\n{}{}}}\n",
         server(151),
         server(152)
-    ));
-    let ask = || {
-        let four = || (0..4).map(|_| connect_to(&format!("[fd00::66]:{PORT}")).map_or('-', |(_, name)| name));
-        on(&director.network, "CL", move || four().collect::<String>()).join().unwrap()
-    };
-    let wait = |what: &str, good: &dyn Fn(&str) -> bool| {
-        let mut last = String::new();
-        let found = until(PATIENCE, what, || {
-            last = ask();
-            good(&last).then_some(())
-        });
-        found.unwrap_or_else(|error| panic!("{error}: {last}\n{}\n{}", director.rules(), director.log()));
-    };
-    wait("turns", &|answers| matches!(answers, "1212" | "2121"));
+    )
+}
+
+#[test]
+fn direct_routing_of_ipv6_leaves_the_packet_as_it_is() {
+    let Some(mut director) = Director::new("vs-ipv6-dr") else { return };
+    director.with_ipv6();
+    for host in ["R1", "R2"] {
+        // On the loopback interface nobody is told that it is there.
+        director.network.ip(host, "addr add fd00::66/128 dev lo nodad").unwrap();
+    }
+    let _one = RealServer::start(&director.network, "R1", PORT, b'1');
+    let mut two = RealServer::start(&director.network, "R2", PORT, b'2');
+    director.configure(&ipv6_config("DR"));
+    let ask = || director.four(|| connect_to(&format!("[fd00::66]:{PORT}")).map(|(_, name)| name));
+    director.wait_for_answers("turns", &ask, |answers| matches!(answers, "1212" | "2121"));
+    let held = || connect_to(&format!("[fd00::66]:{PORT}")).unwrap();
+    let (mut held, name) = on(&director.network, "CL", held).join().unwrap();
     two.close();
-    wait("only the living server", &|answers| answers == "1111");
+    director.wait_for_answers("only the living server", &ask, |answers| answers == "1111");
+    // The connection stays with its server, whoever may be asked by new ones.
+    held.write_all(b"x").unwrap();
+    let mut again = [0];
+    held.read_exact(&mut again).unwrap();
+    assert_eq!(char::from(again[0]), name);
+    director.passed();
+}
+
+#[test]
+fn datagrams_are_shared_out_by_nat_and_by_direct_routing() {
+    let Some(mut director) = Director::new("vs-udp") else { return };
+    director.with_ipv6();
+    for host in ["R1", "R2"] {
+        director.shell(host, "echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore");
+        director.shell(host, "echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce");
+        director.network.ip(host, "addr add 192.168.204.67/32 dev lo").unwrap();
+    }
+    director.network.ip("L", "addr add 192.168.204.67/24 dev eth0").unwrap();
+    for (host, octet, name) in [("R1", 151, b'1'), ("R2", 152, b'2')] {
+        answer_datagrams(&director.network, host, &format!("192.168.204.{octet}:53"), name);
+        answer_datagrams(&director.network, host, &format!("[fd00::{octet}]:53"), name);
+        // With direct routing a server answers from the virtual address.
+        answer_datagrams(&director.network, host, "192.168.204.67:53", name);
+    }
+    let block = |vip: &str, kind: &str, algorithm: &str, [one, two]: [&str; 2]| {
+        format!(
+            "virtual_server {vip} 53 {{\nlb_algo {algorithm}\nlb_kind {kind}\nprotocol UDP\n\
+             real_server {one} 53 {{\n}}\nreal_server {two} 53 {{\n}}\n}}\n"
+        )
+    };
+    let four = ["192.168.204.151", "192.168.204.152"];
+    let config = |algorithm: &str| {
+        block(VIP, "NAT", algorithm, four)
+            + &block("fd00::66", "NAT", algorithm, ["fd00::151", "fd00::152"])
+            + &block("192.168.204.67", "DR", algorithm, four)
+    };
+    director.configure(&config("rr"));
+    for address in ["192.168.204.66:53", "[fd00::66]:53", "192.168.204.67:53"] {
+        let ask = || director.four(move || ask_by_datagram(address));
+        director.wait_for_answers(address, &ask, |answers| matches!(answers, "1212" | "2121"));
+    }
+    // By source address: one server for this client.
+    director.configure(&config("sh"));
+    for address in ["192.168.204.66:53", "[fd00::66]:53", "192.168.204.67:53"] {
+        let ask = || director.four(move || ask_by_datagram(address));
+        director.wait_for_answers(address, &ask, |answers| matches!(answers, "1111" | "2222"));
+    }
     director.passed();
 }
 

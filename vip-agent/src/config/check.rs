@@ -126,7 +126,7 @@ fn scripts(config: &AgentConfig, add: &mut impl FnMut(Diagnostic)) {
         if let Err(reason) = script_security::runnable(program) {
             add(Diagnostic::warning("script", format!("{name}: {program} {reason}"))
                 .help("it will count as failed"));
-        } else if let (true, Err(reason)) = (as_root, script_security::safe_for_root(program)) {
+        } else if let (true, Err(reason)) = (as_root, script_security::safe_for_root(&command.argv)) {
             let message = format!("{name} runs as root, but {reason}");
             if config.global.script_security {
                 add(Diagnostic::error("script-security", message).help(

@@ -3,7 +3,7 @@
 //! `keepalived_conf` reads keepalived's own format, `toml` the native one; both end in [`AgentConfig`]
 //! through [`check`], which looks at what no single line can show.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,6 +58,9 @@ pub(crate) struct Global {
     pub(crate) notify_fifo_script: Option<Command>,
     /// Pause between gratuitous ARP packets.
     pub(crate) garp_interval: Duration,
+    /// Groups that adverts go to and come from.
+    pub(crate) multicast_v4: Ipv4Addr,
+    pub(crate) multicast_v6: Ipv6Addr,
     /// Where the status page and `/metrics` are served; best a loopback address.
     pub(crate) http: Option<SocketAddr>,
 }
@@ -75,6 +78,8 @@ impl Default for Global {
             notify_fifo: None,
             notify_fifo_script: None,
             garp_interval: Duration::ZERO,
+            multicast_v4: vrrp::ip::MULTICAST_V4,
+            multicast_v6: vrrp::ip::MULTICAST_V6,
             http: None,
         }
     }
@@ -123,7 +128,7 @@ pub(crate) struct VirtualAddress {
     pub(crate) dev: Option<String>,
     pub(crate) label: Option<String>,
     /// `None` = as the kernel would; keepalived's default is none at all.
-    pub(crate) broadcast: Option<std::net::Ipv4Addr>,
+    pub(crate) broadcast: Option<Ipv4Addr>,
     /// Kernel's number of the scope: 0 global, 253 link, 254 host.
     pub(crate) scope: u8,
 }
@@ -152,6 +157,57 @@ impl std::fmt::Display for VirtualRoute {
         match self.gateway {
             Some(gateway) => write!(f, " via {gateway}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// A rule of policy routing that is there while the addresses are (`virtual_rules`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VirtualRule {
+    /// For IPv6.
+    pub(crate) six: bool,
+    /// What does not match is meant.
+    pub(crate) inverted: bool,
+    pub(crate) from: Option<(IpAddr, u8)>,
+    pub(crate) to: Option<(IpAddr, u8)>,
+    pub(crate) iif: Option<String>,
+    pub(crate) oif: Option<String>,
+    /// Mark of the packet, and which bits of it count.
+    pub(crate) mark: Option<(u32, Option<u32>)>,
+    pub(crate) tos: Option<u8>,
+    /// `None`: the kernel chooses, before all that are there.
+    pub(crate) priority: Option<u32>,
+    /// Routes of no longer prefixes than this do not count.
+    pub(crate) suppress_prefix: Option<u32>,
+    pub(crate) action: RuleAction,
+}
+
+/// What a rule leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RuleAction {
+    /// This table of routes.
+    Table(u32),
+    /// The rule with this priority.
+    Goto(u32),
+    #[default]
+    Nop,
+    Blackhole,
+    Unreachable,
+    Prohibit,
+}
+
+impl std::fmt::Display for VirtualRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some((address, prefix)) = self.from {
+            write!(f, "from {address}/{prefix} ")?;
+        }
+        if let Some((address, prefix)) = self.to {
+            write!(f, "to {address}/{prefix} ")?;
+        }
+        match self.action {
+            RuleAction::Table(table) => write!(f, "table {table}"),
+            RuleAction::Goto(priority) => write!(f, "goto {priority}"),
+            other => write!(f, "{}", format!("{other:?}").to_lowercase()),
         }
     }
 }
@@ -195,6 +251,8 @@ pub(crate) struct RouterConfig {
     pub(crate) addresses: Vec<VirtualAddress>,
     /// Routes that come and go with the addresses.
     pub(crate) routes: Vec<VirtualRoute>,
+    /// Rules of policy routing that come and go with the addresses.
+    pub(crate) rules: Vec<VirtualRule>,
     /// Source address of adverts, when not the interface's own.
     pub(crate) source: Option<IpAddr>,
     /// Keep running when the interface is down (`dont_track_primary`).
@@ -228,6 +286,34 @@ pub(crate) struct GroupConfig {
     pub(crate) notify: NotifyConfig,
 }
 
+/// What a sync group tracks (`track_interface` and the like inside it): each member does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupTracks {
+    pub(crate) members: Vec<String>,
+    pub(crate) scripts: Vec<TrackScript>,
+    pub(crate) interfaces: Vec<TrackInterface>,
+}
+
+impl GroupTracks {
+    /// Lets the members track it too. What a member tracks by itself stays as it says there.
+    pub(crate) fn hand_down(&self, instances: &mut [RouterConfig]) {
+        for instance in
+            instances.iter_mut().filter(|it| self.members.iter().any(|name| **name == *it.core.name))
+        {
+            for script in &self.scripts {
+                if !instance.track_scripts.iter().any(|own| own.name == script.name) {
+                    instance.track_scripts.push(script.clone());
+                }
+            }
+            for interface in &self.interfaces {
+                if !instance.track_interfaces.iter().any(|own| own.name == interface.name) {
+                    instance.track_interfaces.push(interface.clone());
+                }
+            }
+        }
+    }
+}
+
 /// Writes remarks to the log, each with its own weight.
 pub(crate) fn log(remarks: &Diagnostics) {
     for remark in remarks {
@@ -254,7 +340,7 @@ pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Diagnostics), Diagnostic
 ///
 /// As for [`load`].
 pub(crate) fn load_as(path: &Path, id: Option<&str>) -> Result<(AgentConfig, Diagnostics), Diagnostics> {
-    let text = daemon::config::read_text(path)?;
+    let text = daemon::config::read_file(path)?;
     let file = path.display().to_string();
     let (config, mut remarks) = if path.extension().is_some_and(|extension| extension == "toml") {
         toml::parse(&text, &file)?

@@ -9,6 +9,15 @@ const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 const ANY_EXECUTE: u32 = 0o111;
 
+/// Programs that run the file which their first argument names.
+const INTERPRETERS: &[&str] = &[
+    "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "python", "perl", "ruby", "node", "nodejs",
+    "lua", "tclsh", "php", "awk", "busybox",
+];
+/// Programs that run another one, which stands behind their own options.
+const WRAPPERS: &[&str] =
+    &["env", "nice", "ionice", "timeout", "setsid", "stdbuf", "nohup", "chrt", "taskset"];
+
 /// Finds the program as `execvp` would.
 fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
@@ -34,12 +43,52 @@ pub(crate) fn runnable(program: &str) -> Result<(), &'static str> {
     if data.mode() & ANY_EXECUTE == 0 { Err("is not executable") } else { Ok(()) }
 }
 
-/// Whether only root can change the program.
+/// Whether only root can change what this command runs: the program, and the script that an interpreter is given.
 ///
 /// # Errors
 ///
 /// Names the file or directory that somebody else can change.
-pub(crate) fn safe_for_root(program: &str) -> Result<(), String> {
+pub(crate) fn safe_for_root(argv: &[String]) -> Result<(), String> {
+    let mut rest = argv;
+    while let [program, arguments @ ..] = rest {
+        only_root_changes(program)?;
+        let name = program.rsplit('/').next().unwrap_or_default();
+        // python3, python3.11, perl5.36
+        let name = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
+        if INTERPRETERS.contains(&name) {
+            return match script(arguments) {
+                // Only what is there can be looked at: a script of one line is an argument itself.
+                Some(file) if Path::new(file).exists() => only_root_changes(file),
+                _ => Ok(()),
+            };
+        }
+        if !WRAPPERS.contains(&name) {
+            return Ok(());
+        }
+        // Options, their values, and variables before the program: whatever can be run and is there is looked at.
+        let next =
+            arguments.iter().position(|it| !it.starts_with('-') && !it.contains('=') && find(it).is_some());
+        rest = next.map_or(&[], |at| &arguments[at..]);
+    }
+    Ok(())
+}
+
+/// The file that an interpreter with these arguments runs; none when the text of the script is an argument.
+fn script(arguments: &[String]) -> Option<&str> {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--" | "-f" => return arguments.next().map(String::as_str),
+            // Options of one letter may stand together: `sh -ec '…'`.
+            it if it.starts_with('-') && !it.starts_with("--") && it.ends_with('c') => return None,
+            it if it.starts_with('-') => {}
+            it => return Some(it),
+        }
+    }
+    None
+}
+
+fn only_root_changes(program: &str) -> Result<(), String> {
     let Some(path) = find(program) else { return Ok(()) };
     let real = std::fs::canonicalize(&path).unwrap_or(path);
     for part in real.ancestors() {
@@ -73,7 +122,29 @@ mod tests {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(runnable(name), Ok(()));
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(safe_for_root(name).is_err());
+        let words = |line: &str| -> Vec<String> {
+            line.replace("SCRIPT", name).split(' ').map(str::to_owned).collect()
+        };
+        for line in [
+            "SCRIPT",
+            "SCRIPT eth0",
+            "/bin/sh SCRIPT",
+            "sh -e SCRIPT arg",
+            "/usr/bin/env sh -- SCRIPT",
+            "env PATH=/bin bash SCRIPT",
+            "timeout 5 sh SCRIPT",
+            "python3.11 -u SCRIPT",
+        ] {
+            let reason = safe_for_root(&words(line)).unwrap_err();
+            assert!(
+                reason.contains(directory.path().to_str().unwrap()) || reason.contains("/tmp"),
+                "{reason}"
+            );
+        }
+        for line in ["/bin/sh -c SCRIPT", "sh -ec SCRIPT", "/bin/cat SCRIPT", "sh", "env", "sh /no/such/file"]
+        {
+            assert_eq!(safe_for_root(&words(line)), Ok(()), "{line}");
+        }
         assert_eq!(runnable("/nonexistent/x"), Err("does not exist"));
         assert_eq!(runnable("sh"), Ok(()));
     }

@@ -14,6 +14,7 @@ use super::{
 use crate::tracker::builtin::Probe;
 
 mod routes;
+mod rules;
 mod servers;
 
 /// Writes `config`; reading the text gives the same configuration again.
@@ -72,6 +73,9 @@ impl Writer {
         self.set_if("guard", &global.guard, &default.guard, bool::to_string);
         self.set_if("realtime", &global.realtime, &default.realtime, bool::to_string);
         self.set_if("garp_interval", &global.garp_interval, &default.garp_interval, span);
+        let (four, six) = (&global.multicast_v4, &global.multicast_v6);
+        self.set_if("multicast_v4", four, &default.multicast_v4, |group| quoted(&group.to_string()));
+        self.set_if("multicast_v6", six, &default.multicast_v6, |group| quoted(&group.to_string()));
         if let Some(path) = &global.notify_fifo {
             self.set("notify_fifo", &quoted(&path.display().to_string()));
         }
@@ -145,6 +149,9 @@ impl Writer {
         }
         if !instance.routes.is_empty() {
             self.set("routes", &list(instance.routes.iter().map(routes::route)));
+        }
+        if !instance.rules.is_empty() {
+            self.set("rules", &list(instance.rules.iter().map(rules::rule)));
         }
         self.set_if("preempt", &core.preempt, &true, bool::to_string);
         self.set_if("preempt_delay", &core.preempt_delay, &Duration::ZERO, span);

@@ -11,6 +11,7 @@
 //! notify_fifo = "/run/vip.fifo"   # one line per transition
 //! notify_fifo_script = ["/usr/local/bin/on-vrrp"]   # reads it
 //! garp_interval = "0s"            # pause between gratuitous ARP packets
+//! multicast_v4 = "224.0.0.18"      # group of the adverts; multicast_v6 = "ff02::12"
 //! http = "127.0.0.1:9650"         # status page and /metrics; off when left out
 //!
 //! [[script]]
@@ -38,7 +39,7 @@
 //! track_scripts = ["chk_haproxy"]
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,14 +52,15 @@ use crate::tracker::builtin::{HttpTarget, Probe};
 
 mod program;
 mod routes;
+mod rules;
 mod servers;
 
 use self::program::Program;
 
 use super::keepalived_conf::{address_with_prefix, user};
 use super::{
-    AgentConfig, Command, Global, GroupConfig, NotifyConfig, RouterConfig, ScriptConfig, ScriptUser,
-    TrackInterface, TrackScript, VirtualAddress,
+    AgentConfig, Command, Global, GroupConfig, GroupTracks, NotifyConfig, RouterConfig, ScriptConfig,
+    ScriptUser, TrackInterface, TrackScript, VirtualAddress,
 };
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +91,8 @@ struct Agent {
     notify_fifo: Option<PathBuf>,
     notify_fifo_script: Option<Program>,
     garp_interval: Option<Span>,
+    multicast_v4: Option<Ipv4Addr>,
+    multicast_v6: Option<Ipv6Addr>,
     http: Option<SocketAddr>,
     static_addresses: Vec<Address>,
     static_routes: Vec<routes::Route>,
@@ -139,6 +143,9 @@ struct Instance {
     /// Routes that come and go with the addresses.
     #[serde(default)]
     routes: Vec<routes::Route>,
+    /// Rules of policy routing that come and go with the addresses.
+    #[serde(default)]
+    rules: Vec<rules::Rule>,
     version: Option<u8>,
     #[serde(default)]
     state: InitialStateWord,
@@ -206,6 +213,26 @@ enum Track {
     Full { name: String, weight: Option<Weight>, reverse: Option<bool> },
 }
 
+impl Track {
+    fn script(self) -> TrackScript {
+        match self {
+            Self::Plain(name) => TrackScript { name, weight: None, reverse: None },
+            Self::Full { name, weight, reverse } => {
+                TrackScript { name, weight: weight.map(|weight| weight.0), reverse }
+            }
+        }
+    }
+
+    fn interface(self) -> TrackInterface {
+        match self {
+            Self::Plain(name) => TrackInterface { name, weight: 0 },
+            Self::Full { name, weight, .. } => {
+                TrackInterface { name, weight: weight.map_or(0, |weight| weight.0) }
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Notify {
@@ -234,6 +261,11 @@ struct Group {
     members: Vec<String>,
     #[serde(default)]
     notify: Notify,
+    /// What every member tracks.
+    #[serde(default)]
+    track_scripts: Vec<Track>,
+    #[serde(default)]
+    track_interfaces: Vec<Track>,
 }
 
 /// A time such as `250ms`, `1s`, `5m`; a bare number is seconds.
@@ -356,6 +388,12 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<(AgentConfig, Diagnostics)
         config.instances.push(router_config(instance, &mut wrong));
     }
     for group in raw.group {
+        let tracks = GroupTracks {
+            members: group.members.clone(),
+            scripts: group.track_scripts.into_iter().map(Track::script).collect(),
+            interfaces: group.track_interfaces.into_iter().map(Track::interface).collect(),
+        };
+        tracks.hand_down(&mut config.instances);
         config.groups.push(GroupConfig {
             name: group.name,
             members: group.members,
@@ -381,6 +419,24 @@ fn global(agent: &Agent, wrong: &mut impl FnMut(String)) -> Global {
         notify_fifo_script: program::command(agent.notify_fifo_script.clone(), wrong),
         http: agent.http,
         garp_interval: agent.garp_interval.map_or(default.garp_interval, |span| span.0),
+        multicast_v4: multicast(agent.multicast_v4, default.multicast_v4, Ipv4Addr::is_multicast, wrong),
+        multicast_v6: multicast(agent.multicast_v6, default.multicast_v6, Ipv6Addr::is_multicast, wrong),
+    }
+}
+
+fn multicast<T: Copy + std::fmt::Display>(
+    written: Option<T>,
+    default: T,
+    is_multicast: impl Fn(&T) -> bool,
+    wrong: &mut impl FnMut(String),
+) -> T {
+    match written {
+        Some(group) if is_multicast(&group) => group,
+        Some(other) => {
+            wrong(format!("`{other}` is no multicast address"));
+            default
+        }
+        None => default,
     }
 }
 
@@ -497,10 +553,6 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
     }
     verify(&core, six, wrong);
     let hmac_key = hmac_key(instance.hmac_key.as_deref(), &instance.name, wrong);
-    let track = |track: Track| match track {
-        Track::Plain(name) => (name, None, None),
-        Track::Full { name, weight, reverse } => (name, weight.map(|weight| weight.0), reverse),
-    };
     RouterConfig {
         core,
         interface: instance.interface,
@@ -508,20 +560,11 @@ fn router_config(instance: Instance, wrong: &mut impl FnMut(String)) -> RouterCo
         hmac_key,
         addresses,
         routes: routes::all(instance.routes, wrong),
+        rules: rules::all(instance.rules, wrong),
         source: instance.source,
         ignore_link: !instance.track_link,
-        track_scripts: instance
-            .track_scripts
-            .into_iter()
-            .map(track)
-            .map(|(name, weight, reverse)| TrackScript { name, weight, reverse })
-            .collect(),
-        track_interfaces: instance
-            .track_interfaces
-            .into_iter()
-            .map(track)
-            .map(|(name, weight, _)| TrackInterface { name, weight: weight.unwrap_or(0) })
-            .collect(),
+        track_scripts: instance.track_scripts.into_iter().map(Track::script).collect(),
+        track_interfaces: instance.track_interfaces.into_iter().map(Track::interface).collect(),
         notify: notify_config(instance.notify, wrong),
     }
 }

@@ -1,5 +1,5 @@
 //! The virtual addresses of one router on their interfaces: put there with a kernel lifetime that is renewed, taken
-//! away, swept when an earlier run left them, and the routes that come with them.
+//! away, swept when an earlier run left them, and the routes and rules that come with them.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use rtnetlink::packet_route::route::RouteMessage;
 
 use super::{Held, Router, Tools};
-use crate::config::VirtualRoute;
+use crate::config::{VirtualRoute, VirtualRule};
 use crate::host::Host;
-use crate::net::routes;
+use crate::net::{routes, rules};
 
 /// A lease shorter than this cannot be told from the kernel's own rounding.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
@@ -56,6 +56,7 @@ impl Router {
             }
         }
         self.add_routes(tools).await;
+        self.add_rules(tools).await;
         self.schedule_lease(tools);
     }
 
@@ -90,6 +91,7 @@ impl Router {
         self.probe_at = None;
         self.frames.clear();
         self.next_frame_at = None;
+        self.remove_rules(&self.config.rules, tools).await;
         self.remove_routes(&self.config.routes, tools).await;
         if self.held.is_empty() {
             self.sweep(tools).await;
@@ -146,6 +148,23 @@ impl Router {
             let Ok(message) = self.route_message(route, tools.host) else { continue };
             if let Err(error) = tools.host.netlink.drop_route(message).await {
                 tracing::error!(instance = self.name(), %route, %error, "cannot remove the virtual route");
+            }
+        }
+    }
+
+    /// `virtual_rules`, which lead to tables that routes may be in.
+    async fn add_rules(&self, tools: &Tools<'_>) {
+        for rule in &self.config.rules {
+            if let Err(error) = tools.host.netlink.put_rule(rules::message(rule)).await {
+                tracing::error!(instance = self.name(), %rule, %error, "cannot add the virtual rule");
+            }
+        }
+    }
+
+    pub(super) async fn remove_rules(&self, rules: &[VirtualRule], tools: &Tools<'_>) {
+        for rule in rules {
+            if let Err(error) = tools.host.netlink.drop_rule(rules::message(rule)).await {
+                tracing::error!(instance = self.name(), %rule, %error, "cannot remove the virtual rule");
             }
         }
     }

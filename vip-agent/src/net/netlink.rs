@@ -12,6 +12,7 @@ use rtnetlink::packet_route::address::{
 };
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, MacVlanMode};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, LinkMacVlan, LinkUnspec, MulticastGroup};
 
 use crate::config::VirtualAddress;
@@ -193,6 +194,28 @@ impl Netlink {
         match within(self.handle.route().del(route).execute()).await {
             Err(NetlinkError::Refused(error)) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
             other => other,
+        }
+    }
+}
+
+/// Rules of policy routing.
+impl Netlink {
+    /// Adds a rule; one that is there already is fine.
+    pub(crate) async fn put_rule(&self, rule: RuleMessage) -> Result<(), NetlinkError> {
+        let mut request = self.handle.rule().add();
+        *request.message_mut() = rule;
+        match within(request.execute()).await {
+            Err(NetlinkError::Refused(error)) if error.raw_os_error() == Some(nix::libc::EEXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Takes a rule away. Answers whether it was there.
+    pub(crate) async fn drop_rule(&self, rule: RuleMessage) -> Result<bool, NetlinkError> {
+        match within(self.handle.rule().del(rule).execute()).await {
+            Ok(()) => Ok(true),
+            Err(NetlinkError::Refused(error)) if error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(crate) source: IpAddr,
     /// Peers; empty = multicast.
     pub(crate) peers: Vec<IpAddr>,
+    /// Group of the multicast adverts, of the source's family.
+    pub(crate) group: IpAddr,
     /// Interface adverts leave through, when another than `interface`.
     pub(crate) transmit: Option<String>,
     /// Key of the trailer that proves who sends; `None` = plain VRRP.
@@ -45,10 +47,6 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     fn is_multicast(&self) -> bool {
         self.peers.is_empty()
-    }
-
-    fn group(&self) -> IpAddr {
-        if self.source.is_ipv4() { ip::MULTICAST_V4.into() } else { ip::MULTICAST_V6.into() }
     }
 
     /// The scope id an address needs: the interface for link-local ones.
@@ -100,7 +98,7 @@ impl VrrpSocket {
         // SAFETY: the socket owns its descriptor, names no other, and lives as long as the registration.
         let socket = unsafe { AsyncFd::register(socket) }?;
         let transmit = endpoint.transmit.as_deref();
-        let second = transmit.map(|name| Second::open(name, domain, protocol)).transpose()?;
+        let second = transmit.map(|name| Second::open(name, endpoint.group, protocol)).transpose()?;
         Ok(Self {
             socket,
             second,
@@ -126,7 +124,7 @@ impl VrrpSocket {
     /// Sends one advert to the group or to every peer; answers the last error.
     pub(crate) fn send(&mut self, advert: &Advert, mode: ChecksumMode) -> io::Result<()> {
         let targets = if self.endpoint.is_multicast() {
-            vec![self.endpoint.group()]
+            vec![self.endpoint.group]
         } else {
             self.endpoint.peers.clone()
         };
@@ -147,7 +145,7 @@ impl VrrpSocket {
         };
         match &self.second {
             Some(Second { frames: Some(frames), .. }) => {
-                let mut frame = vec![0x33, 0x33, 0, 0, 0, 0x12];
+                let mut frame = group_mac(target).to_vec();
                 frame.extend_from_slice(&vmac::mac(advert.vrid, true));
                 frame.extend_from_slice(&ETHERTYPE_IPV6);
                 frame.extend_from_slice(&bytes);
@@ -337,6 +335,20 @@ fn receive_v6(socket: &Socket, buffer: &mut [u8], own: Ipv6Addr) -> io::Result<R
     })
 }
 
+/// The Ethernet address of a multicast group: RFC 1112 section 6.4, RFC 2464 section 7.
+fn group_mac(group: IpAddr) -> [u8; 6] {
+    match group {
+        IpAddr::V4(group) => {
+            let [_, a, b, c] = group.octets();
+            [0x01, 0x00, 0x5e, a & 0x7f, b, c]
+        }
+        IpAddr::V6(group) => {
+            let octets = group.octets();
+            [0x33, 0x33, octets[12], octets[13], octets[14], octets[15]]
+        }
+    }
+}
+
 /// Tells tokio that a socket was read empty.
 fn clear_readiness(socket: &AsyncFd<Socket>) {
     let waker = std::task::Waker::noop();
@@ -354,22 +366,26 @@ struct Second {
 }
 
 impl Second {
-    fn open(interface: &str, domain: Domain, protocol: Protocol) -> io::Result<Self> {
+    fn open(interface: &str, group: IpAddr, protocol: Protocol) -> io::Result<Self> {
+        let domain = if group.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let index = nix::net::if_::if_nametoindex(interface).map_err(io::Error::from)?;
         let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
         socket.bind_device(Some(interface.as_bytes()))?;
         let mut frames = None;
-        if domain == Domain::IPV4 {
-            socket.set_header_included_v4(true)?;
-            socket.set_multicast_all_v4(false)?;
-            socket.set_multicast_loop_v4(false)?;
-            socket.join_multicast_v4_n(&ip::MULTICAST_V4, &InterfaceIndexOrAddress::Index(index))?;
-        } else {
-            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true).map_err(io::Error::from)?;
-            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).map_err(io::Error::from)?;
-            socket.set_multicast_all_v6(false)?;
-            socket.join_multicast_v6(&ip::MULTICAST_V6, index)?;
-            frames = Some(PacketSocket::open(index)?);
+        match group {
+            IpAddr::V4(group) => {
+                socket.set_header_included_v4(true)?;
+                socket.set_multicast_all_v4(false)?;
+                socket.set_multicast_loop_v4(false)?;
+                socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))?;
+            }
+            IpAddr::V6(group) => {
+                setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true).map_err(io::Error::from)?;
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).map_err(io::Error::from)?;
+                socket.set_multicast_all_v6(false)?;
+                socket.join_multicast_v6(&group, index)?;
+                frames = Some(PacketSocket::open(index)?);
+            }
         }
         // SAFETY: the socket owns its descriptor, names no other, and lives as long as the registration.
         let socket = unsafe { AsyncFd::register(socket) }?;
@@ -403,7 +419,9 @@ fn prepare_v4(socket: &Socket, endpoint: &Endpoint, source: Ipv4Addr) -> io::Res
         socket.bind_device(Some(endpoint.interface.as_bytes()))?;
         socket.set_multicast_all_v4(false)?;
         socket.set_multicast_loop_v4(false)?;
-        socket.join_multicast_v4_n(&ip::MULTICAST_V4, &InterfaceIndexOrAddress::Index(endpoint.index))?;
+        if let IpAddr::V4(group) = endpoint.group {
+            socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(endpoint.index))?;
+        }
     } else {
         socket.bind(&SocketAddr::new(source.into(), 0).into())?;
     }
@@ -421,7 +439,9 @@ fn prepare_v6(socket: &Socket, endpoint: &Endpoint, source: Ipv6Addr) -> io::Res
         socket.set_multicast_all_v6(false)?;
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_if_v6(endpoint.index)?;
-        socket.join_multicast_v6(&ip::MULTICAST_V6, endpoint.index)?;
+        if let IpAddr::V6(group) = endpoint.group {
+            socket.join_multicast_v6(&group, endpoint.index)?;
+        }
     }
     // Unbound, the kernel would choose the source, and a link-local virtual address would be its choice.
     // The checksum covers the source, so the peers would refuse every advert.
@@ -431,6 +451,13 @@ fn prepare_v6(socket: &Socket, endpoint: &Endpoint, source: Ipv6Addr) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_have_their_ethernet_addresses() {
+        assert_eq!(group_mac(ip::MULTICAST_V4.into()), [0x01, 0x00, 0x5e, 0, 0, 18]);
+        assert_eq!(group_mac("239.129.1.2".parse().unwrap()), [0x01, 0x00, 0x5e, 1, 1, 2]);
+        assert_eq!(group_mac(ip::MULTICAST_V6.into()), [0x33, 0x33, 0, 0, 0, 0x12]);
+    }
 
     #[test]
     fn the_time_of_the_trailer_grows_when_the_clock_is_set_back() {

@@ -132,6 +132,19 @@ pub(super) const DRAIN: Load = backlog(
 pub(super) const QUEUES: Load =
     backlog("100,000 idle durable queues", "idle-queues", &["100000"], &[KIB_EACH, resident(200.0)]);
 
+/// Lists of many queues, and the page of the queues kept fresh. Limits: a list within 100 ms, 3 % of a core.
+pub(super) const PAGES: Load = backlog(
+    "10,000 queues; then their page once a second for 30 s",
+    "pages",
+    &["10000", "30"],
+    &[
+        Figure { most: Some(100.0), ..figure("all_ms", "all of them, all fields, ms") },
+        Figure { most: Some(100.0), ..figure("columns_ms", "all of them, three fields, ms") },
+        Figure { most: Some(100.0), ..figure("page_ms", "a page of 100 sorted by messages, ms") },
+        Figure { most: Some(3.0), ..figure("polling_percent", "% of a core while the page is kept fresh") },
+    ],
+);
+
 const fn resident(most: f64) -> Figure {
     Figure { most: Some(most), ..figure("resident_mib", "resident MiB at the end") }
 }

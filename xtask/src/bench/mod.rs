@@ -5,6 +5,7 @@
 
 mod backlog;
 mod loads;
+mod management;
 mod report;
 mod rivals;
 mod soak;
@@ -22,7 +23,7 @@ pub(crate) fn soak(words: &[&str]) -> Result<()> {
     soak::run(words)
 }
 
-/// `cargo xtask bench [broker|proxy|backlog] [--rounds=N] [--write]`.
+/// `cargo xtask bench [broker|proxy|backlog|management] [--rounds=N] [--write]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let known = |word: &&&str| **word == "--write" || word.starts_with("--rounds=");
     if let Some(other) = words.iter().filter(|word| word.starts_with('-')).find(|word| !known(word)) {
@@ -32,14 +33,16 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let rounds = words.iter().find_map(|word| word.strip_prefix("--rounds="));
     let rounds = rounds.map(|word| word.parse().context("read the number of --rounds=N")).transpose()?;
     let subjects: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with("--")).collect();
-    let subjects = if subjects.is_empty() { vec!["broker", "proxy", "backlog"] } else { subjects };
+    let subjects =
+        if subjects.is_empty() { vec!["broker", "proxy", "backlog", "management"] } else { subjects };
     let mut reports = Vec::new();
     for subject in subjects {
         reports.push(match subject {
             "broker" => broker(rounds)?,
             "proxy" => proxy(rounds)?,
             "backlog" => backlog::run()?,
-            _ => bail!("`bench` takes `broker`, `proxy` or `backlog`, not `{subject}`"),
+            "management" => management::run()?,
+            _ => bail!("`bench` takes `broker`, `proxy`, `backlog` or `management`, not `{subject}`"),
         });
     }
     if write {

@@ -112,6 +112,11 @@ pub(super) fn broker(scratch: &Scratch) -> Result<Rival> {
     broker_again(scratch)
 }
 
+/// Our broker by its HTTP API.
+pub(super) fn broker_pages(scratch: &Scratch) -> Result<Rival> {
+    Ok(Rival { address: format!("127.0.0.1:{}", PORTS[1]), ..broker(scratch)? })
+}
+
 /// Our broker on the data that it left.
 pub(super) fn broker_again(scratch: &Scratch) -> Result<Rival> {
     let folder = scratch.0.join("ours");

@@ -50,8 +50,8 @@ const ALL: &[&str] = &[
     "xtask",
 ];
 
-/// Libraries that one file alone names, so that another can take their place.
-const BEHIND: &[(&str, &str)] = &[("openraft", "broker/src/cluster/raft.rs")];
+/// Libraries that one folder alone names, so that another can take their place.
+const BEHIND: &[(&str, &str)] = &[("openraft", "broker/src/cluster/raft/")];
 
 /// Checks every package.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -146,7 +146,7 @@ fn behind(path: &str, text: &str, findings: &mut Vec<Finding>) {
         return;
     }
     for (index, line) in text.lines().enumerate() {
-        for (library, home) in BEHIND.iter().filter(|(_, home)| *home != path) {
+        for (library, home) in BEHIND.iter().filter(|(_, home)| !path.starts_with(home)) {
             if line.contains(library) && !line.trim_start().starts_with("//") {
                 findings.push(Finding::new(path, index + 1, format!("only {home} may name {library}")));
             }

@@ -82,13 +82,13 @@ fn a_use_against_the_arrows_is_named_with_its_line() {
 }
 
 #[test]
-fn a_library_behind_one_file_is_found_elsewhere() {
+fn a_library_behind_one_folder_is_found_elsewhere() {
     let text = "//! Consensus, by openraft.\n\nuse openraft::Raft;\n";
     assert_eq!(
-        only("elsewhere", &[("broker/src/metadata.rs", text)], "only broker/src/cluster/raft.rs may name"),
+        only("elsewhere", &[("broker/src/metadata.rs", text)], "only broker/src/cluster/raft/ may name"),
         at("broker/src/metadata.rs", 3)
     );
-    assert!(findings("home", &[("broker/src/cluster/raft.rs", text)]).is_empty());
+    assert!(findings("home", &[("broker/src/cluster/raft/mod.rs", text)]).is_empty());
 }
 
 #[test]

@@ -7,7 +7,10 @@ mod mutants;
 
 use super::*;
 use crate::exchange::ExchangeType;
-use crate::ids::{ConnectionId, VhostId};
+use crate::ids::{ConnectionId, NodeId, VhostId};
+use crate::link::frame::Head;
+use crate::link::greet::{Challenge, Hello, Proof, Protocols, Purpose, Reason, Refusal, Welcome};
+use crate::link::{Kind, Lane};
 use crate::meta::log::{LoggedChanges, RoundId};
 use crate::meta::{
     ApplyTo, BATCH_BITS, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm,
@@ -126,6 +129,8 @@ fn entity_commands() -> Vec<MetaCommand> {
             auto_delete: false,
             owner,
             arguments,
+            home: NodeId::FIRST,
+            mirrors: Vec::new(),
         })
     };
     vec![
@@ -151,10 +156,10 @@ fn meta() -> (MetaSm, Vec<Change>) {
 
 fn meta_snapshot_seeds() -> Vec<Seed> {
     let (sm, _) = meta();
-    let empty = MetaSm::new().snapshot();
+    let empty = MetaSm::new().snapshot(false);
     vec![
-        ("durable".to_owned(), sm.snapshot()),
-        ("full".to_owned(), sm.full_snapshot()),
+        ("durable".to_owned(), sm.snapshot(false)),
+        ("full".to_owned(), sm.snapshot(true)),
         ("empty".to_owned(), empty),
     ]
 }
@@ -211,6 +216,75 @@ fn meta_members_seeds() -> Vec<Seed> {
     ]
 }
 
+fn link_frame_seeds() -> Vec<Seed> {
+    let frame = |item: Item, payload: &[u8]| {
+        let mut out = Vec::new();
+        item.encode(payload.len(), &mut out);
+        out.extend_from_slice(payload);
+        out
+    };
+    let call = Head::Call { kind: Kind::Raft, number: 7, patience_ms: 500 };
+    let forward = Head::Frame { kind: Kind::Forward };
+    let begin = |stream, head| frame(Item::Begin { stream, total: 6, head }, b"abc");
+    let more = |stream| frame(Item::More { stream }, b"def");
+    vec![
+        ("frame".to_owned(), frame(Item::Whole(forward), b"payload")),
+        ("call".to_owned(), frame(Item::Whole(call), b"question")),
+        ("answer".to_owned(), frame(Item::Whole(Head::Answer { number: 7 }), b"answer")),
+        ("failed".to_owned(), frame(Item::Whole(Head::Failed { number: 7 }), b"no")),
+        (
+            "signs".to_owned(),
+            [
+                frame(Item::Ping { token: 1 << 40 }, b""),
+                frame(Item::Pong { token: 9 }, b""),
+                frame(Item::Cancel { number: 7 }, b""),
+            ]
+            .concat(),
+        ),
+        ("parts".to_owned(), [begin(1, forward), begin(2, call), more(2), more(1)].concat()),
+        ("abandoned".to_owned(), [begin(1, call), frame(Item::Abandon { stream: 1 }, b"")].concat()),
+        ("huge".to_owned(), frame(Item::Begin { stream: 1, total: u64::MAX, head: call }, b"a")),
+        ("long".to_owned(), vec![0xff; 8]),
+    ]
+}
+
+fn link_greet_seeds() -> Vec<Seed> {
+    let protocol = Protocols { oldest: 1, newest: 2 };
+    let claim = Claim { cluster_id: 1 << 100, addresses: vec!["a:25672".to_owned()], expires: 1_800_000_000 };
+    let who = Who {
+        cluster_id: 7,
+        generation: 1,
+        node: Some(NodeId(2)),
+        incarnation: 3,
+        name: "rabbit@a".to_owned(),
+        addresses: claim.addresses.clone(),
+        version: "0.1.0".to_owned(),
+        features: 1,
+        session: 3 << 32 | 1,
+        expects: Some(NodeId(1)),
+        clock_ms: 1_800_000_000_000,
+    };
+    let octets = who.encode().expect("a node");
+    let greet = |message: Greet| message.encode().expect("a message");
+    let hello = |purpose, token| greet(Greet::Hello(Hello { nonce: [1; 32], protocol, purpose, token }));
+    vec![
+        ("hello".to_owned(), hello(Purpose::Lane(Lane::Data), None)),
+        ("ask".to_owned(), hello(Purpose::Ask, Some(claim.clone()))),
+        ("challenge".to_owned(), greet(Greet::Challenge(Challenge { nonce: [2; 32], protocol }))),
+        ("proof".to_owned(), greet(Greet::Proof(Proof { who: octets.clone(), macs: vec![[3; 32]; 2] }))),
+        (
+            "welcome".to_owned(),
+            greet(Greet::Welcome(Welcome { who: octets.clone(), sealed: Some(vec![4; 30]), mac: [5; 32] })),
+        ),
+        (
+            "refusal".to_owned(),
+            greet(Greet::Refusal(Refusal { reason: Reason::Cookie, text: "the cookies differ".to_owned() })),
+        ),
+        ("who".to_owned(), octets),
+        ("claim".to_owned(), claim.encode().expect("a claim")),
+    ]
+}
+
 #[test]
 fn the_stored_corpus_has_all_seeds() {
     for (target, seeds) in [
@@ -219,6 +293,8 @@ fn the_stored_corpus_has_all_seeds() {
         ("core_meta_change", meta_change_seeds()),
         ("core_meta_command", meta_command_seeds()),
         ("core_meta_members", meta_members_seeds()),
+        ("core_link_frame", link_frame_seeds()),
+        ("core_link_greet", link_greet_seeds()),
     ] {
         mutants::check_seeds(target, &seeds);
     }
@@ -247,4 +323,14 @@ fn members_of_the_cluster_survive_the_corpus_and_its_mutations() {
 #[test]
 fn changes_of_metadata_survive_the_corpus_and_its_mutations() {
     mutants::run("core_meta_change", 4000, TELLING, meta_change);
+}
+
+#[test]
+fn frames_of_links_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_link_frame", 40_000, TELLING, link_frame);
+}
+
+#[test]
+fn greetings_of_links_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_link_greet", 40_000, TELLING, link_greet);
 }

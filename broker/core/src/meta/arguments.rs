@@ -245,6 +245,9 @@ fn check_queue_argument(key: &str, value: &FieldValue, all: &FieldTable) -> Resu
                 "invalid_queue_locator_arg".to_owned()
             })
         }
+        "x-queue-master-locator" => one_of(value, &["client-local", "min-masters", "random"], |_| {
+            "invalid_queue_locator_arg".to_owned()
+        }),
         "x-max-age" => long_string(value).map(drop),
         _ => Ok(()),
     }

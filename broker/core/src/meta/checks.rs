@@ -10,7 +10,7 @@ use super::entities::{ExchangeId, Queue};
 use super::{Exchange, MetaCommand, MetaSm, arguments, equivalence};
 use crate::exception::Exception;
 use crate::exchange::{self, ExchangeType};
-use crate::ids::{ConnectionId, QueueId};
+use crate::ids::{ConnectionId, NodeId, QueueId};
 use amqp::reply_code;
 use amqp::table::{FieldTable, FieldValue};
 use std::borrow::Cow;
@@ -82,6 +82,8 @@ pub fn queue_declare(
         auto_delete: request.auto_delete,
         owner: request.exclusive.then_some(request.connection),
         arguments: Arc::clone(&request.arguments),
+        home: NodeId::FIRST,
+        mirrors: Vec::new(),
     };
     if let Some(queue) = sm.queue_named(vhost, &name) {
         equivalence::queue(sm, queue, &declare)?;

@@ -6,6 +6,7 @@
 //! changes to its journal between the two, so that a restart replays facts and decides nothing
 //! again. A cluster replicates the commands and plans on each node.
 
+use super::cluster::{Member, NodeState, Placement, Role};
 use super::entities::{
     BindingSpec, ExchangeId, ExchangeSpec, PasswordHash, PermissionPatterns, Policy, QueueSpec,
     TopicPatterns, User, UserLimits, Vhost, VhostLimits,
@@ -13,10 +14,11 @@ use super::entities::{
 use super::wire;
 use crate::exception::Exception;
 use crate::exchange::ExchangeType;
-use crate::ids::{ConnectionId, QueueId, VhostId};
+use crate::ids::{ConnectionId, NodeId, QueueId, VhostId};
 use amqp::reply_code;
 use amqp::table::FieldTable;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Most commands that one [`MetaCommand::Batch`] may hold.
@@ -35,7 +37,6 @@ pub enum DestinationName {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DeclareQueue {
     /// The vhost.
-    #[serde(with = "wire::vhost_id")]
     pub vhost: VhostId,
     /// Its name, never empty.
     pub name: Arc<str>,
@@ -44,18 +45,20 @@ pub struct DeclareQueue {
     /// Go with the last consumer.
     pub auto_delete: bool,
     /// The connection an exclusive queue belongs to; `None` for a shared queue.
-    #[serde(with = "wire::connection_id")]
     pub owner: Option<ConnectionId>,
     /// Arguments.
     #[serde(with = "wire::arguments")]
     pub arguments: Arc<FieldTable>,
+    /// The node that leads a new queue; see [`super::cluster::locate`]. Not looked at on a node alone.
+    pub home: NodeId,
+    /// Other nodes that hold a new queue from its beginning.
+    pub mirrors: Vec<NodeId>,
 }
 
 /// `exchange.declare`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DeclareExchange {
     /// The vhost.
-    #[serde(with = "wire::vhost_id")]
     pub vhost: VhostId,
     /// Its name.
     pub name: Arc<str>,
@@ -76,7 +79,6 @@ pub struct DeclareExchange {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct BindingRequest {
     /// The vhost.
-    #[serde(with = "wire::vhost_id")]
     pub vhost: VhostId,
     /// Exchange the binding leads from.
     pub source: Arc<str>,
@@ -88,7 +90,6 @@ pub struct BindingRequest {
     #[serde(with = "wire::arguments")]
     pub arguments: Arc<FieldTable>,
     /// Who asks; an exclusive queue may be bound by its own connection only. `None`: an operator.
-    #[serde(with = "wire::connection_id")]
     pub connection: Option<ConnectionId>,
 }
 
@@ -143,24 +144,41 @@ pub enum MetaCommand {
     /// Declares an exchange; equal redeclaring is fine.
     DeclareExchange(DeclareExchange),
     /// Deletes an exchange; a missing one is fine.
-    DeleteExchange {
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        name: Arc<str>,
-        if_unused: bool,
-    },
+    DeleteExchange { vhost: VhostId, name: Arc<str>, if_unused: bool },
     /// Declares a queue; equal redeclaring is fine.
     DeclareQueue(DeclareQueue),
     /// Deletes queues by identity; missing ones are fine. Whether a queue is unused or empty is
     /// for its shard to say, before.
-    DeleteQueues {
-        #[serde(with = "wire::queue_ids")]
-        ids: Vec<QueueId>,
-    },
+    DeleteQueues { ids: Vec<QueueId> },
     /// Adds a binding; an equal one is fine.
     Bind(BindingRequest),
     /// Removes a binding; a missing one is fine.
     Unbind(BindingRequest),
+    /// Adds a member, which is down until it says [`MetaCommand::NodeUp`]; the first one ever is
+    /// [`NodeId::FIRST`]. Answered with [`MetaReply::Member`].
+    AddMember { name: Arc<str>, addresses: Vec<String>, role: Role, version: String },
+    /// A member has another name, other addresses or another version.
+    UpdateMember { id: NodeId, name: Arc<str>, addresses: Vec<String>, version: String },
+    /// Takes out a member that is not up. Refused with [`MetaError::OnlyCopies`] where queues would go with
+    /// it, unless `accept_loss`.
+    ForgetMember { id: NodeId, accept_loss: bool },
+    /// A member started, or is back after it was taken for dead. `lost` are queues whose data it does not
+    /// have any more.
+    NodeUp { id: NodeId, incarnation: u64, storage: u128, lost: Vec<QueueId> },
+    /// A start of a member is over; without effect on a later start.
+    NodeDown { id: NodeId, incarnation: u64 },
+    /// Begins or ends the draining of a member that is up.
+    SetNodeState { id: NodeId, state: NodeState },
+    /// A follower has everything that the leader has.
+    IsrExpand { queue: QueueId, cfg_ver: u32, add: NodeId },
+    /// A follower does not keep up: it leaves the in-sync sets of all queues that this start of the leader leads.
+    IsrShrink { leader: NodeId, incarnation: u64, follower: NodeId },
+    /// Which nodes shall hold a queue. The leader stays one of them.
+    SetReplicas { queue: QueueId, cfg_ver: u32, replicas: Vec<NodeId> },
+    /// Hands the lead to another node of the in-sync set.
+    Transfer { queue: QueueId, cfg_ver: u32, to: NodeId },
+    /// Makes a node leader of a queue that has none though it may lack confirmed messages.
+    ForcePromote { queue: QueueId, to: NodeId },
     /// Several commands in order, each with its own outcome. At most [`MAX_BATCH`], not nested.
     Batch(Vec<MetaCommand>),
 }
@@ -172,82 +190,33 @@ pub enum Change {
     /// A vhost exists, or has another description.
     PutVhost(Vhost),
     /// A vhost is gone with all it held.
-    RemoveVhost {
-        #[serde(with = "wire::vhost_id")]
-        id: VhostId,
-        name: Arc<str>,
-    },
+    RemoveVhost { id: VhostId, name: Arc<str> },
     /// A user exists or was changed.
     PutUser(User),
     /// A user is gone, with all permissions.
     RemoveUser { name: Arc<str> },
     /// Access of a user to a vhost.
-    PutPermissions {
-        user: Arc<str>,
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        patterns: PermissionPatterns,
-    },
+    PutPermissions { user: Arc<str>, vhost: VhostId, patterns: PermissionPatterns },
     /// No access any more.
-    RemovePermissions {
-        user: Arc<str>,
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-    },
+    RemovePermissions { user: Arc<str>, vhost: VhostId },
     /// Routing keys a user may use on a topic exchange.
-    PutTopicPermissions {
-        user: Arc<str>,
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        exchange: Arc<str>,
-        patterns: TopicPatterns,
-    },
+    PutTopicPermissions { user: Arc<str>, vhost: VhostId, exchange: Arc<str>, patterns: TopicPatterns },
     /// Any routing key again.
-    RemoveTopicPermissions {
-        user: Arc<str>,
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        exchange: Arc<str>,
-    },
+    RemoveTopicPermissions { user: Arc<str>, vhost: VhostId, exchange: Arc<str> },
     /// A policy exists or was changed.
-    PutPolicy {
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        operator: bool,
-        policy: Policy,
-    },
+    PutPolicy { vhost: VhostId, operator: bool, policy: Policy },
     /// A policy is gone.
-    RemovePolicy {
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        operator: bool,
-        name: Arc<str>,
-    },
+    RemovePolicy { vhost: VhostId, operator: bool, name: Arc<str> },
     /// A runtime parameter is set.
-    PutParameter {
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        component: Arc<str>,
-        name: Arc<str>,
-        value: String,
-    },
+    PutParameter { vhost: VhostId, component: Arc<str>, name: Arc<str>, value: String },
     /// A runtime parameter is gone.
-    RemoveParameter {
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        component: Arc<str>,
-        name: Arc<str>,
-    },
+    RemoveParameter { vhost: VhostId, component: Arc<str>, name: Arc<str> },
     /// A global parameter is set.
     PutGlobalParameter { name: Arc<str>, value: String },
     /// A global parameter is gone.
     RemoveGlobalParameter { name: Arc<str> },
     /// Limits of a vhost.
-    PutVhostLimits {
-        #[serde(with = "wire::vhost_id")]
-        vhost: VhostId,
-        limits: VhostLimits,
-    },
+    PutVhostLimits { vhost: VhostId, limits: VhostLimits },
     /// Limits of a user.
     PutUserLimits { user: Arc<str>, limits: UserLimits },
     /// A new exchange.
@@ -257,15 +226,17 @@ pub enum Change {
     /// A new queue.
     PutQueue(QueueSpec),
     /// A queue is gone; its bindings were removed by changes before this one.
-    RemoveQueue {
-        #[serde(with = "wire::queue_id")]
-        id: QueueId,
-        durable: bool,
-    },
+    RemoveQueue { id: QueueId, durable: bool },
     /// A new binding.
     PutBinding(BindingSpec),
     /// A binding is gone.
     RemoveBinding(BindingSpec),
+    /// A member exists or was changed.
+    PutMember(Member),
+    /// A member is gone; no queue is placed on it any more.
+    RemoveMember { id: NodeId },
+    /// Which nodes hold a queue.
+    PutPlacement { queue: QueueId, placement: Arc<Placement> },
 }
 
 impl Change {
@@ -276,8 +247,14 @@ impl Change {
             Change::PutQueue(spec) => spec.durable,
             Change::PutBinding(spec) | Change::RemoveBinding(spec) => spec.durable,
             Change::RemoveExchange { durable, .. } | Change::RemoveQueue { durable, .. } => *durable,
+            Change::PutPlacement { queue, .. } => !super::arguments::is_transient(queue.0),
             _ => true,
         }
+    }
+
+    /// Whether versions that knew no clusters can not read it.
+    pub(super) fn needs_format_2(&self) -> bool {
+        matches!(self, Change::PutMember(_) | Change::RemoveMember { .. } | Change::PutPlacement { .. })
     }
 }
 
@@ -291,7 +268,7 @@ pub struct Plan {
 }
 
 /// The answer to a command.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub enum MetaReply {
     /// Nothing to say: it is so (or was so already, when `changed` is false).
     #[default]
@@ -314,12 +291,14 @@ pub enum MetaReply {
     },
     /// Answer to a delete or unbind: what went, including what went along with it.
     Removed(Removed),
+    /// Answer to [`MetaCommand::AddMember`]: its number.
+    Member(NodeId),
     /// Answers to a batch, in order.
     Batch(Vec<Result<MetaReply, MetaError>>),
 }
 
 /// What a delete took away.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Removed {
     /// Queues that are gone.
     pub queues: Vec<QueueId>,
@@ -332,7 +311,7 @@ pub struct Removed {
 }
 
 /// Why a command was refused. Nothing was changed.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum MetaError {
     /// As AMQP says it to a client.
     #[error("{0}")]
@@ -350,16 +329,49 @@ pub enum MetaError {
     #[error("no {what} '{name}'")]
     NoSuchEntry {
         /// What kind of thing.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// Its name.
         name: String,
     },
+    /// There is no such member.
+    #[error("node {0} is not a member of the cluster")]
+    NoSuchMember(NodeId),
+    /// A member has the name.
+    #[error("node '{0}' is a member of the cluster already")]
+    MemberExists(String),
+    /// Somebody else changed the placement of the queue before.
+    #[error("the placement of the queue has changed: it has number {is}, not {given}")]
+    Stale {
+        /// The number that the placement has.
+        is: u32,
+        /// The one the command named.
+        given: u32,
+    },
+    /// Queues would go with the node.
+    #[error("{}", only_copies(.0))]
+    OnlyCopies(Vec<String>),
     /// The command itself makes no sense.
     #[error("{0}")]
     Invalid(String),
     /// The change could not be made durable; the node must not go on.
     #[error("metadata journal: {0}")]
     Journal(String),
+}
+
+/// Most queues that a refusal names one by one.
+const NAMED_QUEUES: usize = 20;
+
+fn only_copies(queues: &[String]) -> String {
+    let named = queues.iter().take(NAMED_QUEUES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match queues.len().saturating_sub(NAMED_QUEUES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the node has the only complete copy of {} queue(s): {named}{more}; bring it back, or accept the loss of \
+         their messages with --accept-loss",
+        queues.len()
+    )
 }
 
 impl From<Exception> for MetaError {

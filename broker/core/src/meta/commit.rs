@@ -1,5 +1,6 @@
 //! Making changes so: the only code that writes to the state.
 
+use super::cluster::{Member, Placement};
 use super::entities::{
     BindingSpec, Destination, ExchangeId, ExchangeSpec, PolicyNames, Queue, QueueSpec, Vhost,
 };
@@ -21,6 +22,11 @@ impl MetaSm {
             Change::RemoveQueue { id, .. } => self.remove_queue(*id),
             Change::PutBinding(spec) => self.put_binding(spec),
             Change::RemoveBinding(spec) => self.remove_binding(spec),
+            Change::PutMember(member) => self.put_member(member),
+            Change::RemoveMember { id } => {
+                self.members.remove(id);
+            }
+            Change::PutPlacement { queue, placement } => self.put_placement(*queue, placement),
             Change::PutPolicy { .. } | Change::RemovePolicy { .. } => self.commit_policy(change),
             Change::PutParameter { .. }
             | Change::RemoveParameter { .. }
@@ -221,10 +227,27 @@ impl MetaSm {
         if spec.arguments.is_empty() {
             spec.arguments = wire::no_arguments();
         }
-        self.queues.insert(
-            spec.id,
-            Queue { spec, own_options: Arc::clone(&options), options, policies: PolicyNames::default() },
-        );
+        let placement = Placement::alone();
+        self.loads.add(&placement);
+        let queue = Queue {
+            own_options: Arc::clone(&options),
+            options,
+            policies: PolicyNames::default(),
+            placement,
+            spec,
+        };
+        self.queues.insert(queue.spec.id, queue);
+    }
+
+    fn put_placement(&mut self, id: QueueId, placement: &Arc<Placement>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        self.loads.remove(&queue.placement);
+        self.loads.add(placement);
+        queue.placement = Arc::clone(placement);
+    }
+
+    fn put_member(&mut self, member: &Member) {
+        self.members.insert(member.id, member.clone());
     }
 
     fn remove_queue(&mut self, id: QueueId) {
@@ -243,6 +266,7 @@ impl MetaSm {
     /// Takes a queue out of everything but its vhost.
     fn forget_queue(&mut self, id: QueueId) -> Option<Queue> {
         let queue = self.queues.remove(&id)?;
+        self.loads.remove(&queue.placement);
         if let Some(owner) = queue.spec.owner {
             self.owned.remove(&(owner, id));
         }

@@ -3,6 +3,7 @@
 //! These are the records the state machine keeps and the ones it writes to disk, so a field added
 //! here is a change of the on-disk format.
 
+use super::cluster::Placement;
 use super::options::QueueOptions;
 use super::wire;
 use crate::exchange::ExchangeType;
@@ -29,7 +30,6 @@ pub enum Destination {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Vhost {
     /// Its identity; a vhost deleted and added again under the same name is another vhost.
-    #[serde(with = "wire::vhost_id")]
     pub id: VhostId,
     /// Its name, as clients give it in `connection.open`.
     pub name: Arc<str>,
@@ -203,7 +203,6 @@ pub struct ExchangeSpec {
     /// Its identity.
     pub id: ExchangeId,
     /// The vhost it lives in.
-    #[serde(with = "wire::vhost_id")]
     pub vhost: VhostId,
     /// Its name; empty for the default exchange.
     pub name: Arc<str>,
@@ -224,10 +223,8 @@ pub struct ExchangeSpec {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct QueueSpec {
     /// Its identity.
-    #[serde(with = "wire::queue_id")]
     pub id: QueueId,
     /// The vhost it lives in.
-    #[serde(with = "wire::vhost_id")]
     pub vhost: VhostId,
     /// Its name.
     pub name: Arc<str>,
@@ -237,7 +234,6 @@ pub struct QueueSpec {
     /// Goes with its last consumer.
     pub auto_delete: bool,
     /// The connection that an exclusive queue belongs to and ends with.
-    #[serde(with = "wire::connection_id")]
     pub owner: Option<ConnectionId>,
     /// Arguments of the declare.
     #[serde(with = "wire::arguments")]
@@ -249,7 +245,6 @@ pub struct QueueSpec {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct BindingSpec {
     /// The vhost it lives in.
-    #[serde(with = "wire::vhost_id")]
     pub vhost: VhostId,
     /// The exchange it leads from.
     pub source: ExchangeId,
@@ -286,6 +281,8 @@ pub struct Queue {
     pub options: Arc<QueueOptions>,
     /// The policies behind `options`.
     pub policies: PolicyNames,
+    /// Which nodes hold it. On a node alone all queues share one.
+    pub placement: Arc<Placement>,
 }
 
 impl std::ops::Deref for Queue {

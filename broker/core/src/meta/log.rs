@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Version of the commands.
 const COMMAND_FORMAT: u8 = 1;
+/// Version of commands in which something is of clusters; versions that knew none refuse it.
+const CLUSTER_FORMAT: u8 = 2;
 
 /// Why octets of the log are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +88,9 @@ impl CommandWriter {
     pub fn push(&mut self, logged: &LoggedChanges) -> Result<(), String> {
         let octets = postcard::to_stdvec(logged).map_err(|error| error.to_string())?;
         self.octets.extend_from_slice(&octets);
+        if logged.changes.iter().any(Change::needs_format_2) {
+            self.octets[0] = CLUSTER_FORMAT;
+        }
         Ok(())
     }
 
@@ -123,9 +128,11 @@ impl<'a> Command<'a> {
     /// [`DecodeError::Damaged`] and [`DecodeError::Format`].
     pub fn decode(octets: &'a [u8]) -> Result<Self, DecodeError> {
         let (id, rest): (RoundId, _) = postcard::take_from_bytes(octets).map_err(DecodeError::damaged)?;
-        if id.format != COMMAND_FORMAT {
+        if !matches!(id.format, COMMAND_FORMAT | CLUSTER_FORMAT) {
             return Err(DecodeError::Format(id.format));
         }
+        // A round is told from others by its numbers.
+        let id = RoundId { format: COMMAND_FORMAT, ..id };
         Ok(Self { id, rest })
     }
 }

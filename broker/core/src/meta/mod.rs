@@ -1,4 +1,4 @@
-//! The metadata state machine: vhosts, users, permissions, policies, exchanges, queues, bindings.
+//! The metadata state machine: vhosts, users, permissions, policies, exchanges, queues, bindings, members.
 //!
 //! [`MetaSm`] is deterministic: it reads no clock, runs no regular expression and lets nobody see
 //! the order of a hash map, so that equal commands make equal states on every node. It keeps what
@@ -17,6 +17,7 @@
 pub mod access;
 pub mod arguments;
 pub mod checks;
+pub mod cluster;
 pub mod command;
 mod commit;
 pub mod entities;
@@ -34,6 +35,7 @@ mod wire;
 mod tests;
 
 pub use access::{Access, Patterns, Permission};
+pub use cluster::{Member, NodeState, Placement, Role};
 pub use command::{
     BindingRequest, Change, DeclareExchange, DeclareQueue, DestinationName, MetaCommand, MetaError,
     MetaReply, Plan, Removed,
@@ -48,7 +50,7 @@ pub use route::{Message as RoutedMessage, RouteScratch, Routed};
 
 use crate::exception::Exception;
 use crate::exchange::Router;
-use crate::ids::{ConnectionId, QueueId, VhostId};
+use crate::ids::{ConnectionId, NodeId, QueueId, VhostId};
 use amqp::reply_code;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -127,6 +129,9 @@ pub struct MetaSm {
     pub(crate) bindings: BTreeMap<BindingKey, BindingSpec>,
     /// The same bindings ordered by destination.
     pub(crate) bindings_to: BTreeSet<ReverseKey>,
+    pub(crate) members: BTreeMap<NodeId, Member>,
+    /// Counted from the placements of the queues.
+    pub(crate) loads: cluster::Loads,
 }
 
 /// A [`BindingKey`] with the destination first: destination, source, routing key, arguments.

@@ -88,6 +88,35 @@ pub struct QueueOptions {
     pub consumer_timeout: Option<u64>,
     /// `ha-mode` with what belongs to it; from policies only.
     pub mirroring: Option<Mirroring>,
+    /// `x-queue-master-locator` or `x-queue-leader-locator`, where somebody chose one.
+    pub locator: Option<LeaderLocator>,
+    /// `x-quorum-initial-group-size`.
+    pub group_size: Option<u32>,
+}
+
+/// Which node leads a new queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LeaderLocator {
+    /// The one its client is connected to.
+    #[default]
+    ClientLocal,
+    /// The one that leads the fewest.
+    MinMasters,
+    /// Any.
+    Random,
+}
+
+impl LeaderLocator {
+    /// The locator called `name` in arguments, policies or the configuration. RabbitMQ: of quorum queues
+    /// `balanced` and `least-leaders` are other words for `min-masters`.
+    pub fn from_name(name: &str) -> Option<LeaderLocator> {
+        match name {
+            "client-local" => Some(LeaderLocator::ClientLocal),
+            "min-masters" | "balanced" | "least-leaders" => Some(LeaderLocator::MinMasters),
+            "random" => Some(LeaderLocator::Random),
+            _ => None,
+        }
+    }
 }
 
 /// How many copies a queue has (`ha-mode`, `ha-params`, `ha-sync-mode`, `ha-promote-on-*`).
@@ -101,6 +130,8 @@ pub struct Mirroring {
     pub promote_on_shutdown: bool,
     /// `ha-promote-on-failure` is `always`.
     pub promote_on_failure: bool,
+    /// `ha-min-in-sync`, ours: with fewer nodes in sync, publishes are refused.
+    pub min_in_sync: u32,
 }
 
 /// The `ha-mode` of a policy.
@@ -145,6 +176,10 @@ impl QueueOptions {
                 .map(|limit| u64::try_from(limit).unwrap_or(0)),
             consumer_timeout: number("x-consumer-timeout"),
             mirroring: None,
+            locator: text("x-queue-leader-locator")
+                .or_else(|| text("x-queue-master-locator"))
+                .and_then(LeaderLocator::from_name),
+            group_size: number("x-quorum-initial-group-size").and_then(|size| u32::try_from(size).ok()),
         }
     }
 
@@ -155,6 +190,30 @@ impl QueueOptions {
             return Arc::clone(PLAIN.get_or_init(Arc::default));
         }
         Arc::new(QueueOptions::from_arguments(arguments))
+    }
+
+    /// How many nodes the queue shall be on, or `None` where it has one copy or its nodes are named.
+    /// A quorum queue has three unless told otherwise, as RabbitMQ's.
+    pub fn copies(&self) -> Option<usize> {
+        const GROUP_SIZE: u32 = 3;
+        match (self.queue_type, &self.mirroring) {
+            (QueueType::Quorum, _) => Some(self.group_size.unwrap_or(GROUP_SIZE).max(1) as usize),
+            (QueueType::Classic, Some(Mirroring { mode: MirrorMode::Exactly(copies), .. })) => {
+                Some((*copies).max(1) as usize)
+            }
+            _ => None,
+        }
+    }
+
+    /// How many nodes must be in sync for a publish to be taken: a majority of a quorum queue's.
+    pub fn min_in_sync(&self, replicas: usize) -> usize {
+        match (self.queue_type, &self.mirroring) {
+            (QueueType::Quorum, _) => replicas / 2 + 1,
+            (QueueType::Classic, Some(mirroring)) => {
+                (mirroring.min_in_sync as usize).clamp(1, replicas.max(1))
+            }
+            (QueueType::Classic, None) => 1,
+        }
     }
 
     /// Arguments, policy and operator policy together. Of limits the lowest counts; otherwise an
@@ -189,6 +248,11 @@ impl QueueOptions {
         }
         all.overflow = all.overflow.or_else(|| text("overflow").and_then(Overflow::from_name));
         all.lazy = all.lazy.or_else(|| text("queue-mode").map(|mode| mode == "lazy"));
+        all.locator = all.locator.or_else(|| {
+            text("queue-leader-locator")
+                .or_else(|| text("queue-master-locator"))
+                .and_then(LeaderLocator::from_name)
+        });
         all.mirroring =
             operator.and_then(Definition::mirroring).or_else(|| policy.and_then(Definition::mirroring));
         all

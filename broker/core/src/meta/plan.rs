@@ -65,7 +65,14 @@ impl MetaSm {
             | MetaCommand::SetTopicPermissions { .. }
             | MetaCommand::ClearTopicPermissions { .. } => self.plan_permissions(command),
             MetaCommand::Batch(_) => Err(MetaError::Invalid("batches do not nest".to_owned())),
-            _ => self.plan_setting(command),
+            MetaCommand::SetPolicy { .. }
+            | MetaCommand::ClearPolicy { .. }
+            | MetaCommand::SetParameter { .. }
+            | MetaCommand::ClearParameter { .. }
+            | MetaCommand::SetGlobalParameter { .. }
+            | MetaCommand::ClearGlobalParameter { .. }
+            | MetaCommand::SetVhostLimits { .. } => self.plan_setting(command),
+            _ => self.plan_cluster(id, command),
         }
     }
 
@@ -95,7 +102,12 @@ impl MetaSm {
             owner: declare.owner,
             arguments: Arc::clone(&declare.arguments),
         };
-        Ok(Plan { changes: vec![Change::PutQueue(spec)], reply: MetaReply::Queue { id, created: true } })
+        let mut changes = vec![Change::PutQueue(spec)];
+        changes.extend(
+            self.first_placement(declare)?
+                .map(|placement| Change::PutPlacement { queue: id, placement: Arc::new(placement) }),
+        );
+        Ok(Plan { changes, reply: MetaReply::Queue { id, created: true } })
     }
 
     fn plan_declare_exchange(&self, id: u64, declare: &DeclareExchange) -> Result<Plan, MetaError> {
@@ -401,7 +413,7 @@ impl MetaSm {
 
 /// Collects what goes when something goes: bindings of a queue, exchanges that lived for their
 /// last binding, the bindings of those, and so on.
-struct Removal<'a> {
+pub(super) struct Removal<'a> {
     sm: &'a MetaSm,
     bindings: BTreeSet<BindingKey>,
     removed_from: BTreeMap<ExchangeId, usize>,
@@ -410,7 +422,7 @@ struct Removal<'a> {
 }
 
 impl<'a> Removal<'a> {
-    fn new(sm: &'a MetaSm) -> Self {
+    pub(super) fn new(sm: &'a MetaSm) -> Self {
         Removal {
             sm,
             bindings: BTreeSet::new(),
@@ -420,7 +432,7 @@ impl<'a> Removal<'a> {
         }
     }
 
-    fn queue(&mut self, id: QueueId) {
+    pub(super) fn queue(&mut self, id: QueueId) {
         if self.sm.queue(id).is_some() && self.queues.insert(id) {
             for key in self.sm.binding_keys_to(Destination::Queue(id)) {
                 self.binding(key);
@@ -461,7 +473,7 @@ impl<'a> Removal<'a> {
         (exchange.auto_delete && *removed == exchange.outgoing).then_some(source)
     }
 
-    fn finish(self, existed: bool) -> Plan {
+    pub(super) fn finish(self, existed: bool) -> Plan {
         let mut changes = Vec::with_capacity(self.bindings.len() + self.exchanges.len() + self.queues.len());
         changes.extend(
             self.bindings
@@ -535,7 +547,7 @@ fn done(change: Change) -> Plan {
 
 fn removed_entry(existed: bool, what: &'static str, name: &str, change: Change) -> Result<Plan, MetaError> {
     if !existed {
-        return Err(MetaError::NoSuchEntry { what, name: name.to_owned() });
+        return Err(MetaError::NoSuchEntry { what: what.into(), name: name.to_owned() });
     }
     let reply = MetaReply::Removed(Removed { existed: true, ..Removed::default() });
     Ok(Plan { changes: vec![change], reply })

@@ -9,7 +9,7 @@
 use super::MetaSm;
 use super::access::{Pattern, Patterns};
 use super::entities::{ApplyTo, Destination, ExchangeId, Policy, PolicyNames};
-use super::options::{MirrorMode, Mirroring};
+use super::options::{MirrorMode, Mirroring, QueueOptions};
 use crate::ids::{QueueId, VhostId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -62,6 +62,9 @@ impl Definition {
             automatic_sync: is("ha-sync-mode", "automatic"),
             promote_on_shutdown: is("ha-promote-on-shutdown", "always"),
             promote_on_failure: is("ha-promote-on-failure", "always"),
+            min_in_sync: self
+                .number("ha-min-in-sync")
+                .map_or(1, |least| u32::try_from(least).unwrap_or(u32::MAX).max(1)),
         })
     }
 }
@@ -127,23 +130,36 @@ impl PolicyBook {
     /// Finds the policies of a queue; says whether its options are others now.
     pub fn refresh_queue(&self, sm: &mut MetaSm, id: QueueId) -> bool {
         let Some(queue) = sm.queues.get_mut(&id) else { return false };
-        let Some(book) = self.vhosts.get(&queue.spec.vhost) else { return false };
-        let fits =
-            |entry: &&Entry| entry.apply_to != ApplyTo::Exchanges && entry.pattern.is_match(&queue.spec.name);
+        if !self.vhosts.contains_key(&queue.spec.vhost) {
+            return false;
+        }
+        let (names, options) = self.options_of(queue.spec.vhost, &queue.spec.name, &queue.own_options);
+        queue.policies = names;
+        let changed = options != queue.options;
+        queue.options = options;
+        changed
+    }
+
+    /// What a queue with this name and these options of its own obeys, and by which policies.
+    pub fn options_of(
+        &self,
+        vhost: VhostId,
+        name: &str,
+        own: &Arc<QueueOptions>,
+    ) -> (PolicyNames, Arc<QueueOptions>) {
+        let Some(book) = self.vhosts.get(&vhost) else { return (PolicyNames::default(), Arc::clone(own)) };
+        let fits = |entry: &&Entry| entry.apply_to != ApplyTo::Exchanges && entry.pattern.is_match(name);
         let policy = book.policies.iter().find(fits);
         let operator = book.operator.iter().find(fits);
-        queue.policies = names(policy, operator);
         let options = if policy.is_none() && operator.is_none() {
-            Arc::clone(&queue.own_options)
+            Arc::clone(own)
         } else {
-            Arc::new(queue.own_options.with_policies(
+            Arc::new(own.with_policies(
                 policy.map(|entry| &entry.definition),
                 operator.map(|entry| &entry.definition),
             ))
         };
-        let changed = options != queue.options;
-        queue.options = options;
-        changed
+        (names(policy, operator), options)
     }
 
     /// Finds the policies of an exchange.

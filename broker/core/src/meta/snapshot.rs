@@ -1,11 +1,16 @@
 //! Snapshots: the state as the list of changes that makes it.
 
+use super::cluster::Placement;
 use super::entities::BindingSpec;
-use super::{Change, LAST_INDEX, MetaSm};
+use super::{Change, LAST_INDEX, MetaSm, Queue};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// Format of snapshots. A snapshot of another format is refused, never guessed at.
-const FORMAT: u32 = 1;
+/// Format of snapshots that have something of clusters in them. A snapshot of a later format is refused, never
+/// guessed at.
+const FORMAT: u32 = 2;
+/// Format of all others, which versions can read that knew no clusters.
+const ALONE: u32 = 1;
 
 /// Why octets are not a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,21 +30,14 @@ struct Header {
 }
 
 impl MetaSm {
-    /// What must survive a restart of this node.
-    pub fn snapshot(&self) -> Vec<u8> {
-        self.write_snapshot(Change::is_durable)
-    }
-
-    /// Everything, transient queues and exchanges included: what another node needs to join.
-    pub fn full_snapshot(&self) -> Vec<u8> {
-        self.write_snapshot(|_| true)
-    }
-
-    fn write_snapshot(&self, wanted: impl Fn(&Change) -> bool) -> Vec<u8> {
-        let header = Header { format: FORMAT, applied: self.applied() };
+    /// What must survive a restart of this node if it is alone, or `with_transients` everything, transient
+    /// queues and exchanges included: what another node needs to join.
+    pub fn snapshot(&self, with_transients: bool) -> Vec<u8> {
+        let clustered = !self.members.is_empty() || self.queues().any(|queue| !is_alone(queue));
+        let header = Header { format: if clustered { FORMAT } else { ALONE }, applied: self.applied() };
         let mut out = postcard::to_stdvec(&header).unwrap_or_default();
         self.for_each_change(|change| {
-            if wanted(&change)
+            if (with_transients || change.is_durable())
                 && let Ok(octets) = postcard::to_stdvec(&change)
             {
                 out.extend_from_slice(&(octets.len() as u32).to_le_bytes());
@@ -65,7 +63,7 @@ impl MetaSm {
         let damaged = |error: postcard::Error| SnapshotError::Damaged(error.to_string());
         let wrong = |what: &str| SnapshotError::Damaged(what.to_owned());
         let (header, mut rest): (Header, &[u8]) = postcard::take_from_bytes(octets).map_err(damaged)?;
-        if header.format != FORMAT {
+        if !(ALONE..=FORMAT).contains(&header.format) {
             return Err(SnapshotError::Format(header.format));
         }
         if header.applied > LAST_INDEX {
@@ -89,6 +87,9 @@ impl MetaSm {
 
     /// The changes that make this state from an empty one, in an order that works.
     fn for_each_change(&self, mut each: impl FnMut(Change)) {
+        for member in self.members() {
+            each(Change::PutMember(member.clone()));
+        }
         for user in self.users() {
             each(Change::PutUser(user.clone()));
         }
@@ -132,10 +133,18 @@ impl MetaSm {
         }
         for queue in self.queues() {
             each(Change::PutQueue(queue.spec.clone()));
+            if !is_alone(queue) {
+                each(Change::PutPlacement { queue: queue.id, placement: Arc::clone(&queue.placement) });
+            }
         }
         let bindings: Vec<&BindingSpec> = self.bindings.values().collect();
         for binding in bindings {
             each(Change::PutBinding(binding.clone()));
         }
     }
+}
+
+/// Whether the queue is placed as on a node alone, which is not worth a word.
+fn is_alone(queue: &Queue) -> bool {
+    queue.placement == Placement::alone()
 }

@@ -198,6 +198,10 @@ fn invalid_queue_arguments_have_rabbitmqs_texts() {
             vec![("x-single-active-consumer", text("yes"))],
             "invalid arg 'x-single-active-consumer' for {q}: {unacceptable_type,longstr}",
         ),
+        (
+            vec![("x-queue-type", text("quorum")), ("x-queue-leader-locator", text("min-masters"))],
+            "invalid arg 'x-queue-leader-locator' for {q}: invalid_queue_locator_arg",
+        ),
         (vec![("x-queue-type", int(1))], "invalid arg 'x-queue-type' for {q}: {unacceptable_type,signedint}"),
         (
             vec![("x-queue-type", text("nope"))],
@@ -629,7 +633,7 @@ fn a_deleted_vhost_takes_all_with_it() {
 #[test]
 fn old_snapshots_and_damage_are_refused() {
     let world = World::new();
-    let octets = world.sm.snapshot();
+    let octets = world.sm.snapshot(false);
     for cut in 1..octets.len() {
         let mut sm = MetaSm::new();
         if sm.restore(&octets[..cut]).is_err() {
@@ -664,6 +668,8 @@ fn commands() -> impl Strategy<Value = Vec<MetaCommand>> {
             auto_delete: false,
             owner: exclusive.then_some(ME),
             arguments: Arc::default(),
+            home: NodeId::FIRST,
+            mirrors: Vec::new(),
         })
     });
     let declare_exchange =
@@ -712,16 +718,16 @@ proptest! {
             }
             prop_assert_eq!(one.apply(index, command), two.apply(index, command));
             if index as usize == at {
-                let snapshot = two.full_snapshot();
+                let snapshot = two.snapshot(true);
                 two = MetaSm::new();
                 two.restore(&snapshot).unwrap();
-                prop_assert_eq!(two.full_snapshot(), snapshot);
+                prop_assert_eq!(two.snapshot(true), snapshot);
             }
         }
-        prop_assert_eq!(one.full_snapshot(), two.full_snapshot());
+        prop_assert_eq!(one.snapshot(true), two.snapshot(true));
         one.note_applied(100);
         replayed.note_applied(100);
-        prop_assert_eq!(one.snapshot(), replayed.snapshot());
+        prop_assert_eq!(one.snapshot(false), replayed.snapshot(false));
         for (key, binding) in &one.bindings {
             prop_assert!(one.bindings_to(key.destination).any(|other| other == binding));
         }

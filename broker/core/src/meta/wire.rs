@@ -1,7 +1,7 @@
-//! How identities and argument tables are written to disk, and the canonical form of arguments.
+//! How destinations and argument tables are written to disk, and the canonical form of arguments.
 
 use super::entities::Destination;
-use crate::ids::{ConnectionId, QueueId, VhostId};
+use crate::ids::QueueId;
 use amqp::table::{FieldTable, FieldValue, Table};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::{Arc, OnceLock};
@@ -36,58 +36,6 @@ fn canonical_value(value: &FieldValue) -> FieldValue {
 pub(super) fn no_arguments() -> Arc<FieldTable> {
     static NONE: OnceLock<Arc<FieldTable>> = OnceLock::new();
     Arc::clone(NONE.get_or_init(Arc::default))
-}
-
-/// [`VhostId`] as a number.
-pub(super) mod vhost_id {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, VhostId};
-
-    pub(crate) fn serialize<S: Serializer>(id: &VhostId, out: S) -> Result<S::Ok, S::Error> {
-        id.0.serialize(out)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<VhostId, D::Error> {
-        u64::deserialize(input).map(VhostId)
-    }
-}
-
-/// [`QueueId`] as a number.
-pub(super) mod queue_id {
-    use super::{Deserialize, Deserializer, QueueId, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(id: &QueueId, out: S) -> Result<S::Ok, S::Error> {
-        id.0.serialize(out)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<QueueId, D::Error> {
-        u64::deserialize(input).map(QueueId)
-    }
-}
-
-/// Several [`QueueId`]s.
-pub(super) mod queue_ids {
-    use super::{Deserialize, Deserializer, QueueId, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(ids: &[QueueId], out: S) -> Result<S::Ok, S::Error> {
-        out.collect_seq(ids.iter().map(|id| id.0))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<QueueId>, D::Error> {
-        Ok(Vec::<u64>::deserialize(input)?.into_iter().map(QueueId).collect())
-    }
-}
-
-/// The connection of an exclusive queue.
-pub(super) mod connection_id {
-    use super::{ConnectionId, Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(id: &Option<ConnectionId>, out: S) -> Result<S::Ok, S::Error> {
-        id.map(|id| id.0).serialize(out)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ConnectionId>, D::Error> {
-        Ok(Option::<u64>::deserialize(input)?.map(ConnectionId))
-    }
 }
 
 /// A binding's destination.

@@ -160,6 +160,12 @@ impl Rates {
     }
 }
 
+/// Forgets all samples, and takes the first new ones.
+pub(super) fn reset(api: &super::Api) {
+    *api.rates.0.lock() = Samples::default();
+    take::take(api);
+}
+
 /// The samples while they are looked at.
 pub(super) struct Looking<'a>(&'a Samples);
 

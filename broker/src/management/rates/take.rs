@@ -30,7 +30,8 @@ pub(in super::super) async fn sample(api: Weak<Api>) {
     }
 }
 
-fn take(api: &Api) {
+/// Takes a sample of everything, unless there is one of this moment.
+pub(super) fn take(api: &Api) {
     let tick = u32::try_from(api.node.now_ms() / TICK_MS).unwrap_or(u32::MAX);
     let connections = api.node.connections.list();
     let (busy, lengths) = queues(api);

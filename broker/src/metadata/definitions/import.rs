@@ -4,7 +4,7 @@ use super::{user_limits, vhost_limits};
 use crate::auth;
 use crate::metadata::{Metadata, json};
 use broker_core::exchange::ExchangeType;
-use broker_core::ids::VhostId;
+use broker_core::ids::{NodeId, VhostId};
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{
     ApplyTo, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm, MetaCommand,
@@ -399,6 +399,8 @@ impl Importer<'_> {
                 auto_delete: queue.auto_delete,
                 owner: None,
                 arguments: arguments(&queue.name, &queue.arguments)?,
+                home: NodeId::FIRST,
+                mirrors: Vec::new(),
             });
             self.push("queue", &queue.name, command);
         }

@@ -164,6 +164,28 @@ impl Journal {
         Ok(())
     }
 
+    /// The content of the newest snapshot, read from the disk; `None` while there is none.
+    ///
+    /// # Errors
+    /// When the disk fails or the file is damaged.
+    pub fn read_snapshot(&self) -> Result<Option<Vec<u8>>, JournalError> {
+        // The lock keeps the file where it is.
+        let writer = self.writer.lock();
+        if writer.snapshot_index == 0 {
+            return Ok(None);
+        }
+        let failed = |error: String| JournalError::Failed { doing: "read a snapshot", error };
+        let path = self.dir.join(open::snapshot_name(writer.snapshot_index));
+        let mut octets = Vec::new();
+        let read = self.disk.open(&path).and_then(|file| disk::read_file(&*file, &mut octets));
+        read.map_err(|error| failed(error.to_string()))?;
+        let uuid = &self.options.storage_uuid;
+        let content = format::snapshot_content(&octets, uuid, writer.snapshot_index);
+        content
+            .map(|content| Some(content.to_vec()))
+            .map_err(|why| failed(format!("the file is not acceptable: {why:?}")))
+    }
+
     /// Makes everything durable and notes so in the file.
     ///
     /// # Errors

@@ -273,6 +273,18 @@ impl RaftLog {
         Ok(())
     }
 
+    /// The newest snapshot with the state in it, read from the disk; `None` while there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_snapshot(&self) -> Result<Option<(SnapshotHead, Vec<u8>)>, JournalError> {
+        let Some(content) = self.journal.read_snapshot()? else { return Ok(None) };
+        let snapshot = codec::read_snapshot(&content)
+            .map_err(|error| JournalError::Failed { doing: "read a snapshot", error })?;
+        let state = snapshot.state.to_vec();
+        Ok(Some((snapshot.head, state)))
+    }
+
     /// Makes everything durable and notes so in the journal.
     ///
     /// # Errors

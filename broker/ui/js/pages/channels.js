@@ -39,8 +39,8 @@ export function channels(root, params, app) {
     id: "channels", label: "Channels", noun: "channels", columns: channelColumns, key: (it) => it.name,
     path: () => (app.vhost === "" ? path("channels") : path("vhosts", app.vhost, "channels")),
     chips: [
-      { id: "unacked", label: "has unacked", title: "Channels that hold messages", test: (it) => it.messages_unacknowledged > 0 },
-      { id: "no_prefetch", label: "no prefetch", title: "Consumers without a limit on unacknowledged messages", test: (it) => it.consumer_count > 0 && !it.prefetch_count && !it.global_prefetch_count },
+      { id: "unacked", label: "has unacked", title: "Channels that hold messages", where: "messages_unacknowledged>0" },
+      { id: "no_prefetch", label: "no prefetch", title: "Consumers without a limit on unacknowledged messages", where: "consumer_count>0,prefetch_count=0,global_prefetch_count=0" },
     ],
     onTotal: (total) => all.setTitle(`All channels (${count(total)})`),
   });

@@ -6,7 +6,7 @@ import { count } from "../format.js";
 import { field, form, select, setOptions } from "../forms.js";
 import { attempt, section, table } from "../parts.js";
 import { to } from "../router.js";
-import { vhostField } from "./exchanges.js";
+import { vhostField } from "../adding.js";
 
 export function limits(root, params, app) {
   const refresh = () => app.refresh();

@@ -1,10 +1,10 @@
 // Overview: totals, nodes, churn, ports, and definitions out and in.
 
-import { get, path } from "../api.js";
+import { del, get, path } from "../api.js";
 import { fill, h, link } from "../dom.js";
 import { RANGES, chart, range, samplesQuery, setRange } from "../chart.js";
 import { bytes, count, duration } from "../format.js";
-import { select } from "../forms.js";
+import { form, select } from "../forms.js";
 import { badge, bar, scroll, section, state, table, yesNo } from "../parts.js";
 import { CHURN, LENGTHS, MESSAGES } from "../rates.js";
 import { to } from "../router.js";
@@ -24,7 +24,7 @@ export function overview(root, params, app) {
     monitor ? section("nodes", "Nodes", nodes).element : "",
     section("churn", "Churn statistics", h("div", { class: "charts" }, churn.map((it) => it.element)), { open: false }).element,
     monitor ? section("ports", "Ports and contexts", [h("h3", {}, "Listening ports"), ports, h("h3", {}, "Web contexts"), contexts], { open: false }).element : "",
-    ...(app.isAdministrator() ? definitions(app) : []),
+    ...(app.isAdministrator() ? [...definitions(app), resetting(app)] : []),
   );
   return {
     overviewQuery: () => samplesQuery("lengths", "msg_rates"),
@@ -48,6 +48,14 @@ export function overview(root, params, app) {
     },
     close: () => [lengths, messages, ...churn].forEach((it) => it.close()),
   };
+}
+
+/** Forgets what charts and rates are made of. */
+function resetting(app) {
+  return section("reset", "Reset statistics", form([h("p", {}, "Charts and rates start anew. What counts messages goes on counting.")], "Reset statistics", async () => {
+    await del(path("reset"));
+    app.refresh();
+  }, { success: "Statistics reset." }), { open: false }).element;
 }
 
 /** The choice of how much of the past the charts show. */

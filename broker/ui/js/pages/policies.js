@@ -1,5 +1,6 @@
 // Policies and operator policies: lists, an editor that shows what it matches before it is saved, and one by itself.
 
+import { vhostForm } from "../adding.js";
 import { del, get, path, put } from "../api.js";
 import { button, fill, h, link } from "../dom.js";
 import { argumentsEditor, field, form, select, text } from "../forms.js";
@@ -7,7 +8,6 @@ import { List } from "../list.js";
 import { preview } from "../matches.js";
 import { attempt, confirm, definition, facts, section } from "../parts.js";
 import { go, to } from "../router.js";
-import { vhostField } from "./exchanges.js";
 
 const KINDS = {
   policies: { page: "policies", title: "User policies", add: "Add / update a policy", label: "Add / update policy", done: "Policy set." },
@@ -30,6 +30,10 @@ const USER = [
   ["HA mode", "ha-mode", "string", "Mirrors: all, exactly or nodes."],
   ["HA params", "ha-params", "number", "How many mirrors for exactly; a list of nodes for nodes."],
   ["HA sync mode", "ha-sync-mode", "string", "manual or automatic."],
+  ["HA mirror promotion on shutdown", "ha-promote-on-shutdown", "string", "when-synced, or always: a mirror that lacks messages may take over from a node that is stopped."],
+  ["HA mirror promotion on failure", "ha-promote-on-failure", "string", "when-synced, or always: a mirror that lacks messages may take over from a node that died."],
+  ["HA minimum in sync", "ha-min-in-sync", "number", "With fewer copies in sync, publishes are refused."],
+  ["Leader locator", "queue-leader-locator", "string", "Where new queues start: client-local or balanced."],
   ["Alternate exchange", "alternate-exchange", "string", "Exchanges: where unroutable messages go."],
 ];
 
@@ -74,7 +78,6 @@ const affected = (apply) => (apply === "exchanges" ? ["exchanges"] : apply === "
 
 function policyForm(app, kind, done) {
   const own = KINDS[kind];
-  const vhost = vhostField(app);
   const name = text({ maxlength: 255 });
   const pattern = text({ value: "^" });
   const apply = select(kind === "policies"
@@ -83,27 +86,33 @@ function policyForm(app, kind, done) {
   const priority = h("input", { type: "number", value: 0, step: 1 });
   const editor = argumentsEditor("Definition", kind === "policies" ? USER : QUEUE);
   const matches = preview(["queues", "exchanges"], EVERYTHING);
-  const look = () => matches.show(vhost.choice.value, pattern.value, { only: affected(apply.value) });
-  for (const control of [pattern, apply, vhost.choice]) control.addEventListener("input", look);
   let looked = null;
-  const element = form([
-    field("Virtual host:", vhost.choice), field("Name:", name, { required: true }), field("Pattern:", pattern, { required: true, hint: matches.element }),
-    field("Apply to:", apply), field("Priority:", priority, { helpText: ["Of several policies that match, the one with the highest priority applies."] }), editor.element,
-  ], own.label, async () => {
-    const value = editor.value();
-    if (Object.keys(value).length === 0) throw new Error("The definition is empty: add at least one setting.");
-    await put(path(kind, vhost.choice.value, name.value), { pattern: pattern.value, "apply-to": apply.value, priority: Number(priority.value) || 0, definition: value });
-    await done();
-  }, { success: own.done, reset: true });
-  element.addEventListener("emptied", () => { editor.set({}); vhost.follow(); look(); });
+  const adding = vhostForm(app, {
+    fields: [
+      field("Name:", name, { required: true }), field("Pattern:", pattern, { required: true, hint: matches.element }),
+      field("Apply to:", apply), field("Priority:", priority, { helpText: ["Of several policies that match, the one with the highest priority applies."] }), editor.element,
+    ],
+    label: own.label,
+    async save(vhost) {
+      const value = editor.value();
+      if (Object.keys(value).length === 0) throw new Error("The definition is empty: add at least one setting.");
+      await put(path(kind, vhost, name.value), { pattern: pattern.value, "apply-to": apply.value, priority: Number(priority.value) || 0, definition: value });
+      await done();
+    },
+    success: own.done,
+    emptied() { editor.set({}); look(); },
+  });
+  const { element, vhost } = adding;
+  const look = () => matches.show(vhost.value, pattern.value, { only: affected(apply.value) });
+  for (const control of [pattern, apply, vhost]) control.addEventListener("input", look);
   return {
     element,
     follow() {
-      vhost.follow();
-      if (looked !== vhost.choice.value) { looked = vhost.choice.value; look(); }
+      adding.follow();
+      if (looked !== vhost.value) { looked = vhost.value; look(); }
     },
     edit(it) {
-      vhost.choice.value = it.vhost;
+      vhost.value = it.vhost;
       name.value = it.name;
       pattern.value = it.pattern;
       apply.value = it["apply-to"];

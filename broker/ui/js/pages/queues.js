@@ -1,14 +1,14 @@
 // Queues: the list, what can be done to several at once, and the form for a new one.
 
+import { vhostForm } from "../adding.js";
 import { del, path, post, put } from "../api.js";
 import { h, link } from "../dom.js";
 import { bytes, cellRate, count, detailRate, plural, rate } from "../format.js";
-import { argumentsEditor, field, form, select, text } from "../forms.js";
+import { argumentsEditor, field, select, text } from "../forms.js";
 import { copies, features } from "../features.js";
 import { List } from "../list.js";
 import { attempt, confirm, dialog, section, state } from "../parts.js";
 import { to } from "../router.js";
-import { vhostField } from "./exchanges.js";
 
 const published = (it) => it.message_stats;
 
@@ -44,15 +44,13 @@ export function queueState(it) {
 
 const growth = (value) => (value ? `${value > 0 ? "+" : ""}${rate(value)}` : "");
 
-const isDeadLettering = (it) => Boolean(it.arguments?.["x-dead-letter-exchange"] ?? it.effective_policy_definition?.["dead-letter-exchange"]);
-
 export const unsynchronised = (it) => Boolean(it.members && it.online && it.online.length < it.members.length) || Boolean(it.slave_nodes && it.synchronised_slave_nodes && it.synchronised_slave_nodes.length < it.slave_nodes.length);
 
 const CHIPS = [
-  { id: "messages", label: "has messages", title: "Queues with messages", test: (it) => it.messages > 0 },
-  { id: "no_consumers", label: "no consumers", title: "Queues that nobody consumes", test: (it) => !it.consumers },
+  { id: "messages", label: "has messages", title: "Queues with messages", where: "messages>0" },
+  { id: "no_consumers", label: "no consumers", title: "Queues that nobody consumes", where: "consumers=0" },
   { id: "unsynchronised", label: "unsynchronised", title: "Queues of which a copy is missing", test: unsynchronised },
-  { id: "dlx", label: "DLX", title: "Queues with a dead letter exchange", test: isDeadLettering },
+  { id: "dlx", label: "DLX", title: "Queues with a dead letter exchange", where: "arguments.x-dead-letter-exchange|effective_policy_definition.dead-letter-exchange" },
 ];
 
 /** What the "Add" links of the form offer: label, argument, type, explanation. */
@@ -115,7 +113,6 @@ function askTarget(rows) {
 }
 
 function addForm(app, done) {
-  const vhost = vhostField(app);
   const type = select([["classic", "Classic"], ["quorum", "Quorum"]], { onchange: () => draw() });
   const name = text({ maxlength: 255 });
   const durable = select([["true", "Durable"], ["false", "Transient"]]);
@@ -132,17 +129,24 @@ function addForm(app, done) {
     classicOnly.hidden = quorum;
   }
   draw();
-  const element = form([field("Virtual host:", vhost.choice), field("Type:", type, { helpText: ["Classic: one copy, or mirrored by a policy.", "Quorum: replicated over several nodes, always durable; a message is confirmed when a majority has it."] }), field("Name:", name, { required: true }), classicOnly, place], "Add queue", async () => {
-    const quorum = type.value === "quorum";
-    await put(path("queues", vhost.choice.value, name.value), {
-      durable: quorum || durable.value === "true",
-      auto_delete: !quorum && autoDelete.value === "true",
-      arguments: { ...editor.value(), "x-queue-type": type.value },
-    });
-    await done();
-  }, { success: "Queue added.", reset: true });
-  element.addEventListener("emptied", () => { editor.set({}); draw(); vhost.follow(); });
-  return { element, follow: vhost.follow };
+  return vhostForm(app, {
+    fields: [
+      field("Type:", type, { helpText: ["Classic: one copy, or mirrored by a policy.", "Quorum: replicated over several nodes, always durable; a message is confirmed when a majority has it."] }),
+      field("Name:", name, { required: true }), classicOnly, place,
+    ],
+    label: "Add queue",
+    async save(vhost) {
+      const quorum = type.value === "quorum";
+      await put(path("queues", vhost, name.value), {
+        durable: quorum || durable.value === "true",
+        auto_delete: !quorum && autoDelete.value === "true",
+        arguments: { ...editor.value(), "x-queue-type": type.value },
+      });
+      await done();
+    },
+    success: "Queue added.",
+    emptied() { editor.set({}); draw(); },
+  });
 }
 
 function safely(work) {

@@ -7,7 +7,7 @@ import { preview } from "../matches.js";
 import { attempt, badge, confirm, facts, section, table, yesNo } from "../parts.js";
 import { go, to } from "../router.js";
 import { exchangeName } from "../format.js";
-import { vhostField } from "./exchanges.js";
+import { vhostField } from "../adding.js";
 import { tagsOf, userFields } from "./users.js";
 
 export function user(root, { name }, app) {

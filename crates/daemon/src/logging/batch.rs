@@ -11,6 +11,8 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::LogTarget;
+use super::file::Open;
+use crate::clock::LocalTime;
 
 /// How long a line waits for others.
 const DELAY: Duration = Duration::from_millis(20);
@@ -39,13 +41,21 @@ pub(super) struct Line<'a> {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub(super) fn start(target: LogTarget) -> io::Result<&'static Batch> {
-    let batch = BATCH.get_or_init(|| {
-        Batch::new(match target {
-            LogTarget::Stderr => Box::new(|lines| put(&mut io::stderr(), lines)),
-            LogTarget::Stdout => Box::new(|lines| put(&mut io::stdout().lock(), lines)),
-        })
-    });
+pub(super) fn start(target: LogTarget, file: Option<Open>) -> io::Result<&'static Batch> {
+    let file = file.map(Mutex::new);
+    let sink = move |lines: &[u8]| {
+        match target {
+            LogTarget::Stderr => put(&mut io::stderr(), lines),
+            LogTarget::Stdout => put(&mut io::stdout().lock(), lines),
+            LogTarget::Nowhere => {}
+        }
+        if let Some(file) = &file {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            // There is nowhere to complain to.
+            let _ = file.write(lines, LocalTime::now());
+        }
+    };
+    let batch = BATCH.get_or_init(|| Batch::new(Box::new(sink)));
     std::thread::Builder::new().name("log-lines".to_owned()).spawn(|| batch.run())?;
     Ok(batch)
 }
@@ -82,6 +92,9 @@ impl Batch {
     }
 
     fn write(&self, waiting: &mut Vec<u8>) {
+        if waiting.is_empty() {
+            return;
+        }
         (self.sink)(waiting);
         waiting.clear();
     }

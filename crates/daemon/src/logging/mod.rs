@@ -5,9 +5,11 @@
 //! {"time":"2026-11-22T12:00:01.004+00:00","level":"info","message":"listening","address":"0.0.0.0:5672"}
 //! ```
 //!
-//! Under systemd (`JOURNAL_STREAM` set) the text form leaves the time out, as the journal has its own.
+//! Under systemd (`JOURNAL_STREAM` set) the text form leaves the time out, as the journal has its own. In a file it has
+//! the date too.
 
 mod batch;
+mod file;
 mod recent;
 
 use std::fmt::Write as _;
@@ -23,6 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, reload};
 
 pub use self::batch::flush;
+pub use self::file::{LogFile, NoPeriod, Period};
 pub use self::recent::recent;
 use crate::clock::LocalTime;
 
@@ -46,6 +49,8 @@ pub enum LogTarget {
     Stderr,
     /// Standard output.
     Stdout,
+    /// Nowhere but into the file of [`LogOptions::file`].
+    Nowhere,
 }
 
 /// What [`init`] needs to know.
@@ -63,6 +68,8 @@ pub struct LogOptions {
     /// Lines below a warning may wait a moment (20 ms) and are written together. Not for a program that goes to
     /// the background by itself: the thread that writes them would stay behind. Off on a terminal.
     pub batched: bool,
+    /// A file that lines go to as well.
+    pub file: Option<LogFile>,
     /// So many of the last lines can be asked for with [`recent`].
     pub recent: usize,
 }
@@ -97,6 +104,14 @@ pub enum LogError {
     /// The thread that writes the lines could not be started.
     #[error("the log's thread could not be started: {0}")]
     Thread(std::io::Error),
+    /// The log file cannot be written.
+    #[error("the log file {path} cannot be written: {error}")]
+    File {
+        /// Where it is.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
     /// Somebody else already receives the events of this process.
     #[error("logging is already set up")]
     AlreadySet,
@@ -105,7 +120,7 @@ pub enum LogError {
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// When the level cannot be understood, or logging was started before.
+/// When the level cannot be understood, the file cannot be written, or logging was started before.
 pub fn init(options: &LogOptions) -> Result<(), LogError> {
     let level = if options.level.is_empty() { "info" } else { options.level.as_str() };
     let filter = filter(level, options.quiet)?;
@@ -115,16 +130,26 @@ pub fn init(options: &LogOptions) -> Result<(), LogError> {
     let terminal = match options.target {
         LogTarget::Stderr => std::io::stderr().is_terminal(),
         LogTarget::Stdout => std::io::stdout().is_terminal(),
+        LogTarget::Nowhere => false,
     };
+    let file = options.file.clone().map(|file| {
+        let path = file.path.display().to_string();
+        file::Open::new(file).map_err(|error| LogError::File { path, error })
+    });
+    let file = file.transpose()?;
     let lines = Lines {
         json: options.format == LogFormat::Json,
-        colour: terminal && std::env::var_os("NO_COLOR").is_none(),
-        time: terminal || std::env::var_os("JOURNAL_STREAM").is_none(),
+        colour: terminal && file.is_none() && std::env::var_os("NO_COLOR").is_none(),
+        time: match &file {
+            Some(_) => Time::WithDate,
+            None if terminal || std::env::var_os("JOURNAL_STREAM").is_none() => Time::OfDay,
+            None => Time::None,
+        },
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).event_format(lines);
     match options.target {
-        target if options.batched && !terminal => {
-            let writer = batch::start(target).map_err(LogError::Thread)?;
+        target if file.is_some() || target == LogTarget::Nowhere || (options.batched && !terminal) => {
+            let writer = batch::start(target, file).map_err(LogError::Thread)?;
             let builder = builder.with_writer(writer).with_filter_reloading();
             adjust_through(builder.reload_handle(), options.quiet);
             builder.try_init()
@@ -134,7 +159,7 @@ pub fn init(options: &LogOptions) -> Result<(), LogError> {
             adjust_through(builder.reload_handle(), options.quiet);
             builder.try_init()
         }
-        LogTarget::Stdout => {
+        LogTarget::Stdout | LogTarget::Nowhere => {
             let builder = builder.with_writer(std::io::stdout).with_filter_reloading();
             adjust_through(builder.reload_handle(), options.quiet);
             builder.try_init()
@@ -175,11 +200,19 @@ fn filter(level: &str, quiet: &[&str]) -> Result<EnvFilter, LogError> {
     Ok(filter)
 }
 
+/// How much of the time a line of text has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Time {
+    None,
+    OfDay,
+    WithDate,
+}
+
 /// Writes one event as one line.
 struct Lines {
     json: bool,
     colour: bool,
-    time: bool,
+    time: Time,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -215,8 +248,10 @@ impl Lines {
             push_json_string(&mut message, &fields.message);
             return writeln!(writer, "{message}{}}}", fields.rest);
         }
-        if self.time {
-            write!(writer, "{:02}:{:02}:{:02} ", now.hour, now.minute, now.second)?;
+        match self.time {
+            Time::None => {}
+            Time::OfDay => write!(writer, "{:02}:{:02}:{:02} ", now.hour, now.minute, now.second)?,
+            Time::WithDate => write!(writer, "{} ", now.rfc3339())?,
         }
         let (on, off) =
             if self.colour { (level_colour(*event.metadata().level()), "\u{1b}[0m") } else { ("", "") };
@@ -375,7 +410,7 @@ mod tests {
     fn written(json: bool) -> String {
         let sink = Sink::default();
         let subscriber = tracing_subscriber::fmt()
-            .event_format(Lines { json, colour: false, time: false })
+            .event_format(Lines { json, colour: false, time: Time::None })
             .with_writer(sink.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, || {

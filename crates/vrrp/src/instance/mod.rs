@@ -468,8 +468,9 @@ impl Instance {
         self.master_interval = self.config.advert_interval;
         self.move_to(State::Backup, reason, now, out);
         self.reset_master_down(now);
-        if let (false, Reason::Start, Some(at)) = (self.config.preempt, reason, self.master_down_at) {
-            self.master_down_at = Some(at + NOPREEMPT_START_GRACE);
+        if let (Reason::Start, Some(at)) = (reason, self.master_down_at) {
+            let least = if self.config.preempt { Duration::ZERO } else { NOPREEMPT_START_GRACE };
+            self.master_down_at = Some(at + self.config.start_grace.max(least));
         }
         out.push(Effect::Notify(NotifyState::Backup, self.effective_priority));
     }

@@ -290,6 +290,16 @@ fn every_state_and_input() {
 }
 
 #[test]
+fn a_backup_gives_peers_that_start_with_it_the_time_it_is_told_to() {
+    let mut bench = Bench::started(InstanceConfig { start_grace: ms(200), ..config() });
+    assert_eq!(bench.due_in(), Some(Duration::from_micros(3_809_375)));
+    bench.hear(HIGHER_HOST, 120);
+    assert_eq!(bench.due_in(), Some(Duration::from_micros(3_609_375)), "only at the start");
+    let nopreempt = InstanceConfig { preempt: false, start_grace: ms(200), ..config() };
+    assert_eq!(Bench::started(nopreempt).due_in(), Some(Duration::from_micros(3_809_375)), "the longer one");
+}
+
+#[test]
 fn start_sweeps_leftovers_and_waits_a_master_down_interval() {
     let mut bench = Bench::new(config());
     assert_eq!(names(&bench.start()), "remove >BACKUP notify-BACKUP");

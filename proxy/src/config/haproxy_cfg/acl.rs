@@ -10,6 +10,7 @@ use crate::config::texts::{Case, Matching, Method, Pattern, Text};
 /// `acl NAME TEST...`
 pub(super) fn acl(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
     let Some(name) = args.value("a name and a test") else { return };
+    let place = args.place(name);
     let Some(criterion) = args.value("a test, e.g. src 10.0.0.0/8") else { return };
     let Some(test) = test(criterion, args, &[]) else {
         args.skip_rest();
@@ -17,8 +18,11 @@ pub(super) fn acl(args: &mut Args<'_, '_>, proxy: &mut ProxyConfig) {
     };
     // A second `acl` of the same name adds to the first, as in HAProxy.
     match proxy.acls.iter_mut().find(|known| known.name == name.text) {
-        Some(known) => known.tests.push(test),
-        None => proxy.acls.push(Acl { name: name.text.clone(), tests: vec![test] }),
+        Some(known) => {
+            known.tests.push(test);
+            known.places.push(place);
+        }
+        None => proxy.acls.push(Acl { name: name.text.clone(), tests: vec![test], places: vec![place] }),
     }
 }
 

@@ -53,6 +53,8 @@ module.exports = {
     const ports = await section(page, "Ports and contexts");
     await ports.getByRole("cell", { name: "amqp", exact: true }).waitFor();
     await section(page, "Churn statistics");
+    await (await section(page, "Reset statistics")).getByRole("button", { name: "Reset statistics" }).click();
+    await says(page, "Statistics reset.");
     await page.mouse.move(0, 0);
     await shot(page, folder, "overview");
   },

@@ -145,11 +145,18 @@ module.exports = {
     await page.getByText(/^0 of \d+ queues$/).waitFor();
     await page.getByRole("checkbox", { name: "Regex", exact: true }).uncheck();
     await search.fill("");
-    await page.getByLabel("Rows on a page").selectOption("100");
+    // The node picks, from all pages.
+    await page.getByText("of 4").waitFor();
     await page.getByRole("button", { name: "has messages" }).click();
-    await page.getByText(/^\d+ shown, \d+ queues$/).waitFor();
+    await page.getByText(/^\d of \d+ queues$/).waitFor();
     await row(page, "dead_letters").waitFor();
     assert.equal(await row(page, "many").count(), 0);
+    await page.getByRole("button", { name: "DLX", exact: true }).click();
+    await page.getByText(/^\d of \d+ queues$/).waitFor();
+    await row(page, "dead_letters").waitFor({ state: "detached" });
     await page.getByRole("button", { name: "has messages" }).click();
+    await row(page, "work").waitFor();
+    await page.getByRole("button", { name: "DLX", exact: true }).click();
+    await page.getByLabel("Rows on a page").selectOption("100");
   },
 };

@@ -1,5 +1,6 @@
 //! `global_defs`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ const KNOWN: &[&str] = &[
     "guard",
     "http",
     "vrrp_rt_priority",
+    "vrrp_mcast_group4",
+    "vrrp_mcast_group6",
 ];
 
 /// Words of keepalived's that need nothing done, or that this program does not do.
@@ -73,8 +76,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("vrrp_strict", "the rules it enforces are checked where they matter"),
     ("vrrp_skip_check_adv_addr", ""),
     ("vrrp_check_unicast_src", ""),
-    ("vrrp_mcast_group4", "the standard group 224.0.0.18 is used"),
-    ("vrrp_mcast_group6", "the standard group ff02::12 is used"),
     ("vrrp_iptables", "no firewall rules are made"),
     ("vrrp_ipsets", "no firewall rules are made"),
     ("nftables", "no firewall rules are made"),
@@ -172,6 +173,20 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
     }
 }
 
+/// The group that adverts go to.
+fn multicast_group<T: std::str::FromStr>(
+    reader: &mut Reader,
+    line: &Statement,
+    is_multicast: impl Fn(&T) -> bool,
+    example: &str,
+) -> Option<T> {
+    let word = reader.value(line)?;
+    let group = word.text.parse().ok().filter(is_multicast);
+    let group = group.ok_or_else(|| format!("is no multicast address such as {example}"));
+    reader.taken(word, &line.keyword.text, group)
+}
+
+#[expect(clippy::too_many_lines, reason = "one arm for each word")]
 fn one(reader: &mut Reader, line: &Statement) {
     match line.keyword.text.as_str() {
         "router_id" => {
@@ -219,6 +234,16 @@ fn one(reader: &mut Reader, line: &Statement) {
             if let Some(word) = reader.value(line) {
                 let address = word.text.parse().map_err(|_| "is not an address and a port".to_owned());
                 reader.config.global.http = reader.taken(word, "http", address);
+            }
+        }
+        "vrrp_mcast_group4" => {
+            if let Some(group) = multicast_group(reader, line, Ipv4Addr::is_multicast, "224.0.0.18") {
+                reader.config.global.multicast_v4 = group;
+            }
+        }
+        "vrrp_mcast_group6" => {
+            if let Some(group) = multicast_group(reader, line, Ipv6Addr::is_multicast, "ff02::12") {
+                reader.config.global.multicast_v6 = group;
             }
         }
         "guard" => reader.config.global.guard = reader.switch(line),

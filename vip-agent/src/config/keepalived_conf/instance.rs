@@ -10,8 +10,8 @@ use vrrp::{Auth, ChecksumMode, InitialState, InstanceConfig, Password, Version};
 use super::globals::garp;
 use super::lexer::{Place, Word};
 use super::tree::Statement;
-use super::{Reader, routes, values};
-use crate::config::{GroupConfig, NotifyConfig, RouterConfig, TrackInterface, TrackScript};
+use super::{Reader, routes, rules, values};
+use crate::config::{GroupConfig, GroupTracks, NotifyConfig, RouterConfig, TrackInterface, TrackScript};
 use crate::net::vmac;
 
 const KNOWN: &[&str] = &[
@@ -25,6 +25,7 @@ const KNOWN: &[&str] = &[
     "virtual_ipaddress",
     "virtual_ipaddress_excluded",
     "virtual_routes",
+    "virtual_rules",
     "nopreempt",
     "preempt",
     "preempt_delay",
@@ -63,7 +64,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("use_ipvlan", ""),
     ("native_ipv6", ""),
     ("smtp_alert", "mail is not sent; use notify scripts"),
-    ("virtual_rules", "virtual rules are not supported yet"),
     ("track_bfd", "BFD is not supported"),
     ("track_src_ip", ""),
     ("garp_extra_if", ""),
@@ -123,6 +123,7 @@ pub(super) fn read(reader: &mut Reader, statement: &Statement) {
         interface: reader.defaults.default_interface.clone().unwrap_or_default(),
         addresses: Vec::new(),
         routes: Vec::new(),
+        rules: Vec::new(),
         source: None,
         ignore_link: false,
         track_scripts: Vec::new(),
@@ -270,6 +271,10 @@ fn addressing(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool 
             let routes = routes::read(reader, line);
             draft.config.routes.extend(routes);
         }
+        "virtual_rules" => {
+            let rules = rules::read(reader, line);
+            draft.config.rules.extend(rules);
+        }
         "authentication" => {
             for part in line.children() {
                 match part.keyword.text.as_str() {
@@ -286,10 +291,26 @@ fn addressing(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool 
 
 /// What is tracked and who is told.
 fn tracking(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool {
+    let config = &mut draft.config;
+    match line.keyword.text.as_str() {
+        "dont_track_primary" => config.ignore_link = true,
+        _ if tracks(reader, line, &mut config.track_scripts, &mut config.track_interfaces) => {}
+        _ => return notify(reader, line, &mut config.notify),
+    }
+    true
+}
+
+/// The `track_*` blocks of an instance or a sync group; false when the line is none of them.
+fn tracks(
+    reader: &mut Reader,
+    line: &Statement,
+    scripts: &mut Vec<TrackScript>,
+    interfaces: &mut Vec<TrackInterface>,
+) -> bool {
     match line.keyword.text.as_str() {
         "track_script" | "track_process" | "track_file" => {
             for part in line.children() {
-                track_script(reader, part, draft);
+                scripts.extend(track_script(reader, part));
             }
         }
         "track_interface" => {
@@ -302,19 +323,15 @@ fn tracking(reader: &mut Reader, line: &Statement, draft: &mut Draft) -> bool {
                     }
                     None => 0,
                 };
-                draft
-                    .config
-                    .track_interfaces
-                    .push(TrackInterface { name: part.keyword.text.clone(), weight });
+                interfaces.push(TrackInterface { name: part.keyword.text.clone(), weight });
             }
         }
-        "dont_track_primary" => draft.config.ignore_link = true,
-        _ => return notify(reader, line, &mut draft.config.notify),
+        _ => return false,
     }
     true
 }
 
-fn track_script(reader: &mut Reader, part: &Statement, draft: &mut Draft) {
+fn track_script(reader: &mut Reader, part: &Statement) -> Option<TrackScript> {
     let name = &part.keyword;
     let names: Vec<String> = reader.config.scripts.iter().map(|script| script.name.clone()).collect();
     if !names.contains(&name.text) {
@@ -323,7 +340,7 @@ fn track_script(reader: &mut Reader, part: &Statement, draft: &mut Draft) {
             None => "add a vrrp_script block of this name".to_owned(),
         };
         reader.error(name.place, "unknown-script", format!("there is no vrrp_script `{}`", name.text), label);
-        return;
+        return None;
     }
     let mut track = TrackScript { name: name.text.clone(), weight: None, reverse: None };
     let mut words = part.words.iter();
@@ -339,7 +356,7 @@ fn track_script(reader: &mut Reader, part: &Statement, draft: &mut Draft) {
             _ => reader.unknown(word, "in track_script", &["weight", "reverse", "noreverse"], &[]),
         }
     }
-    draft.config.track_scripts.push(track);
+    Some(track)
 }
 
 fn notify(reader: &mut Reader, line: &Statement, notify: &mut NotifyConfig) -> bool {
@@ -488,14 +505,23 @@ pub(super) fn read_group(reader: &mut Reader, statement: &Statement) {
     let Some(name) = reader.value(statement) else { return };
     let mut group =
         GroupConfig { name: name.text.clone(), members: Vec::new(), notify: NotifyConfig::default() };
-    const KNOWN: &[&str] =
-        &["group", "notify", "notify_master", "notify_backup", "notify_fault", "notify_stop"];
+    let mut own = GroupTracks::default();
+    const KNOWN: &[&str] = &[
+        "group",
+        "notify",
+        "notify_master",
+        "notify_backup",
+        "notify_fault",
+        "notify_stop",
+        "track_interface",
+        "track_script",
+        "track_process",
+        "track_file",
+    ];
     const QUIET: &[(&str, &str)] = &[
         ("smtp_alert", "mail is not sent; use notify scripts"),
         ("global_tracking", ""),
         ("sync_group_tracking_weight", ""),
-        ("track_script", "track the script in the instances"),
-        ("track_interface", "track the interface in the instances"),
     ];
     for line in statement.children() {
         if line.keyword.text == "group" {
@@ -503,9 +529,13 @@ pub(super) fn read_group(reader: &mut Reader, statement: &Statement) {
                 group.members.push(member.keyword.text.clone());
                 group.members.extend(member.texts());
             }
-        } else if !notify(reader, line, &mut group.notify) {
+        } else if !notify(reader, line, &mut group.notify)
+            && !tracks(reader, line, &mut own.scripts, &mut own.interfaces)
+        {
             reader.no_effect_or_unknown(&line.keyword, "in vrrp_sync_group", KNOWN, QUIET);
         }
     }
+    own.members.clone_from(&group.members);
+    reader.tracks.push(own);
     reader.config.groups.push(group);
 }

@@ -13,7 +13,7 @@ use self::lexer::{Place, Word};
 use self::source::Source;
 use self::tree::Statement;
 use super::virtual_server::Listen;
-use super::{AgentConfig, Command, ScriptUser};
+use super::{AgentConfig, Command, GroupTracks, ScriptUser};
 
 mod checks;
 mod expand;
@@ -21,6 +21,7 @@ mod globals;
 mod instance;
 mod lexer;
 mod routes;
+mod rules;
 mod script;
 mod servers;
 mod source;
@@ -76,6 +77,7 @@ pub(crate) fn parse_as(
         config: AgentConfig::default(),
         defaults: globals::Defaults::default(),
         groups: Vec::new(),
+        tracks: Vec::new(),
     };
     // Defaults of global_defs hold for the whole file, wherever they stand.
     for statement in statements.iter().filter(|statement| statement.keyword.text == "global_defs") {
@@ -118,7 +120,8 @@ pub(crate) fn parse_as(
             ),
         }
     }
-    let Reader { source, config, .. } = reader;
+    let Reader { source, mut config, tracks, .. } = reader;
+    tracks.iter().for_each(|tracks| tracks.hand_down(&mut config.instances));
     let mut remarks = source.remarks;
     remarks.sort();
     (config, remarks)
@@ -131,6 +134,8 @@ struct Reader {
     defaults: globals::Defaults,
     /// `virtual_server_group`s by name.
     groups: Vec<(String, Vec<Listen>)>,
+    /// What sync groups track.
+    tracks: Vec<GroupTracks>,
 }
 
 impl Reader {

@@ -72,14 +72,7 @@ fn route(words: &[&Word]) -> Result<VirtualRoute, (usize, String)> {
             "via" | "gw" => found.gateway = Some(address(value()?)?),
             "dev" | "oif" => found.dev = Some(value()?.to_owned()),
             "scope" => found.scope = Some(scope(value()?).ok_or((at + 1, "is not a scope".to_owned()))?),
-            "table" => {
-                found.table = Some(match value()? {
-                    "default" => 253,
-                    "main" => 254,
-                    "local" => 255,
-                    text => number(text)?,
-                });
-            }
+            "table" => found.table = Some(table(value()?).map_err(|reason| (at + 1, reason))?),
             "metric" | "priority" | "preference" => found.metric = Some(number(value()?)?),
             "protocol" | "proto" | "track_group" => drop(value()?),
             "onlink" | "no_track" | "to" | "append" | "add" | "inet" | "inet6" => {
@@ -145,8 +138,18 @@ fn finish(
     Ok(found)
 }
 
+/// The number of a table of routes.
+pub(super) fn table(text: &str) -> Result<u32, String> {
+    match text {
+        "default" => Ok(253),
+        "main" => Ok(254),
+        "local" => Ok(255),
+        text => text.parse().map_err(|_| "is not a number".to_owned()),
+    }
+}
+
 /// Lines of a block, each read by `read`.
-fn lines<T>(
+pub(super) fn lines<T>(
     reader: &mut Reader,
     block: &Statement,
     read: impl Fn(&[&Word]) -> Result<T, (usize, String)>,

@@ -257,7 +257,7 @@ impl Source {
                 let message = "too many files, or a circle of them";
                 return self.remark(Diagnostic::error("include", message), place);
             }
-            match daemon::config::read_text(&path) {
+            match daemon::config::read_file(&path) {
                 Ok(text) => {
                     let inner = path.parent().unwrap_or(&directory).to_owned();
                     self.file(&text, &path.display().to_string(), &inner, at.includes + 1);

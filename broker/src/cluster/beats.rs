@@ -1,0 +1,292 @@
+//! Heartbeats: who lives, and whether this node hears a majority.
+//!
+//! Every node asks the leader each 250 ms, and the leader answers how long ago, at most, a majority answered to it.
+//! A node that was last answered more than 2 s ago serves nobody until it is again: the others take it for dead a
+//! second later, so it is quiet before another node takes over. A process that is gone is not waited for.
+
+use super::asks::{self, Beat, Progress, Pulse};
+use super::link::{Kind, Lane};
+use super::running::Running;
+use broker_core::ids::NodeId;
+use broker_core::meta::{MetaCommand, NodeState};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// How often a node says that it lives.
+const PERIOD: Duration = Duration::from_millis(250);
+/// After so long without an answer a node pauses.
+const PAUSE_AFTER: Duration = Duration::from_millis(2_000);
+/// After so long without a heartbeat the leader takes a node for dead.
+pub(super) const DOWN_AFTER: Duration = Duration::from_millis(3_000);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_millis(1_000);
+/// How often a node whose link broke is tried before it is not taken for gone.
+const TRIES: u32 = 4;
+/// Pause between these.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// How long a try may take.
+const TRY_PATIENCE: Duration = Duration::from_millis(100);
+/// Head start of each voter over the next one when the leader is gone.
+const HEAD_START: Duration = Duration::from_millis(120);
+
+/// What a node knows of the life of others.
+#[derive(Default)]
+pub(super) struct Beats(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// The leader: when it last heard of each node.
+    heard: BTreeMap<NodeId, Heard>,
+    /// Nodes whose process is gone for sure.
+    gone: BTreeSet<NodeId>,
+    /// The term in which this node last looked as leader.
+    term: u64,
+    /// When a majority last heard this node.
+    contact: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    incarnation: u64,
+    stalled: bool,
+}
+
+impl Beats {
+    /// The nodes that are to be taken for dead, of those that are not: the leader asks.
+    pub(super) fn dead(&self, term: u64, serving: &[(NodeId, u64)]) -> Vec<(NodeId, u64)> {
+        let mut inner = self.0.lock();
+        let now = Instant::now();
+        if std::mem::replace(&mut inner.term, term) != term {
+            // A new leader waits one full period for each node.
+            inner.heard.clear();
+        }
+        inner.heard.retain(|id, _| serving.iter().any(|(node, _)| node == id));
+        let mut dead = Vec::new();
+        for (id, incarnation) in serving {
+            let fresh = Heard { at: now, incarnation: *incarnation, stalled: false };
+            let heard = inner.heard.entry(*id).or_insert(fresh);
+            if heard.incarnation < *incarnation {
+                // It has started again since, and gets a full period.
+                *heard = fresh;
+            }
+            let heard = *heard;
+            let silent = now.duration_since(heard.at) >= DOWN_AFTER || heard.stalled;
+            if silent || inner.gone.contains(id) {
+                dead.push((*id, *incarnation));
+            }
+        }
+        dead
+    }
+
+    /// Nodes whose process is gone for sure.
+    pub(super) fn gone(&self) -> BTreeSet<NodeId> {
+        self.0.lock().gone.clone()
+    }
+
+    /// When a majority last heard this node.
+    pub(super) fn contact(&self) -> Option<Duration> {
+        self.0.lock().contact.map(|at| at.elapsed())
+    }
+
+    fn in_contact(&self, age: Duration) {
+        let at = Instant::now().checked_sub(age);
+        let mut inner = self.0.lock();
+        inner.contact = inner.contact.max(at);
+    }
+}
+
+/// The leader has heard of a node.
+pub(super) fn heard(running: &Running, node: NodeId, beat: Beat) -> Pulse {
+    let Some(age) = running.council().majority_age().filter(|_| running.council().leads().is_some()) else {
+        return Pulse::NotLed;
+    };
+    running.metadata.note_applied(node, beat.applied);
+    let stalled = Duration::from_millis(u64::from(beat.stalled_ms)) >= DOWN_AFTER;
+    let heard = Heard { at: Instant::now(), incarnation: beat.incarnation, stalled };
+    running.beats.0.lock().heard.insert(node, heard);
+    let view = running.metadata.view();
+    let sm = view.read();
+    let known = sm.member(node);
+    Pulse::Leads {
+        majority_age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
+        down: known.is_some_and(|it| it.state == NodeState::Down || it.incarnation != beat.incarnation),
+        stranger: known.is_none(),
+    }
+}
+
+/// A link to a node is up: its process is there.
+pub(super) fn peer_is_up(running: &Running, peer: NodeId) {
+    running.beats.0.lock().gone.remove(&peer);
+    running.council().is_back(peer);
+}
+
+/// A link to a node broke. If nobody listens there any more, its process is gone: nobody has to wait until it has
+/// been silent for long enough.
+pub(super) async fn peer_is_down(running: Arc<Running>, peer: NodeId) {
+    let addresses = running.members().into_iter().find(|it| it.id == peer).map(|it| it.addresses);
+    if !is_refused(&addresses.unwrap_or_default()).await {
+        return;
+    }
+    if running.links.as_ref().is_some_and(|links| links.is_up(peer)) {
+        return;
+    }
+    tracing::info!(%peer, "nobody listens at a node any more: its process is gone");
+    running.beats.0.lock().gone.insert(peer);
+    if !running.council().is_gone(peer) {
+        return;
+    }
+    // One after the other, so that their votes are not split.
+    let gone = running.beats.gone();
+    let (voters, _) = running.council().seats();
+    let rank = voters.iter().filter(|id| !gone.contains(id)).position(|id| *id == running.me());
+    let Some(rank) = rank.and_then(|rank| u32::try_from(rank).ok()) else { return };
+    sleep(HEAD_START * rank).await;
+    if running.council().standing().borrow().leader == Some(peer)
+        && running.beats.gone().contains(&peer)
+        && let Err(error) = running.council().elect().await
+    {
+        tracing::debug!(%error, "no election");
+    }
+}
+
+/// Whether every address says that nobody listens there.
+async fn is_refused(addresses: &[String]) -> bool {
+    if addresses.is_empty() {
+        return false;
+    }
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            sleep(TRY_AGAIN).await;
+        }
+        let mut refused = 0;
+        for address in addresses {
+            let connected = timeout(TRY_PATIENCE, TcpStream::connect(address.as_str())).await;
+            match connected {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => refused += 1,
+                // Somebody listens, or the host does not answer at all: then time decides.
+                _ => return false,
+            }
+        }
+        if refused == addresses.len() && attempt > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Says each 250 ms that this node lives, and pauses it when nobody has answered for too long.
+pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>) {
+    loop {
+        let Some(strong) = running.upgrade() else { return };
+        strong.look().await;
+        drop(strong);
+        tokio::select! {
+            () = sleep(PERIOD) => {}
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+    }
+}
+
+impl Running {
+    async fn look(self: &Arc<Self>) {
+        self.note_changed_members();
+        if self.view.is_alone() {
+            self.beats.in_contact(Duration::ZERO);
+            self.view.set_paused(None);
+            return;
+        }
+        let pulse = self.beat().await;
+        let (down, stranger) = match pulse {
+            Some(Pulse::Leads { majority_age_ms, down, stranger }) => {
+                let age = Duration::from_millis(u64::from(majority_age_ms));
+                self.beats.in_contact(age);
+                (down, stranger)
+            }
+            _ => (false, false),
+        };
+        let lost = self.beats.contact().is_none_or(|age| age >= PAUSE_AFTER);
+        if stranger {
+            let text = "the cluster has removed this node; `reset` it, and let it join again if it shall";
+            self.view.set_paused(Some(text.to_owned()));
+        } else if lost {
+            if !self.facts.serves_local {
+                self.view.set_paused(Some("no contact with cluster majority".to_owned()));
+            }
+        } else if down {
+            // The others took this node for dead: they have to know that it is not before it serves.
+            if self.view.paused().is_none() {
+                self.view.set_paused(Some("the cluster took this node for dead".to_owned()));
+            }
+            self.come_back();
+        } else if self.own_state().is_some_and(|state| state != NodeState::Down) {
+            self.view.set_paused(None);
+        }
+    }
+
+    /// Says that this node is there, in a task of its own: heartbeats do not wait for it.
+    fn come_back(self: &Arc<Self>) {
+        let running = Arc::clone(self);
+        tokio::spawn(async move {
+            let up = MetaCommand::NodeUp {
+                id: running.me(),
+                incarnation: running.view.incarnation(),
+                storage: u128::from_be_bytes(running.facts.storage),
+                lost: Vec::new(),
+            };
+            running.propose(up).await;
+        });
+    }
+
+    fn note_changed_members(&self) {
+        let known: Vec<NodeId> =
+            self.papers.lock().iter().flat_map(|it| &it.peers).map(|it| NodeId(it.node)).collect();
+        let members = self.members();
+        let others: Vec<NodeId> = members.iter().map(|it| it.id).filter(|id| *id != self.me()).collect();
+        if !members.is_empty() && known != others {
+            self.note_members();
+        }
+    }
+
+    /// Asks the leader, which may be this node.
+    async fn beat(&self) -> Option<Pulse> {
+        let applied = self.council().applied().borrow().index;
+        let beat = Beat { incarnation: self.view.incarnation(), applied, stalled_ms: 0 };
+        let standing = *self.council().standing().borrow();
+        if standing.leads {
+            return Some(heard(self, self.me(), beat));
+        }
+        let links = self.links.as_ref()?;
+        let octets = asks::encode(&beat).ok()?;
+        let answer = links.call(standing.leader?, Lane::Control, Kind::Beat, octets, PATIENCE).await.ok()?;
+        asks::decode(&answer).ok()
+    }
+}
+
+/// Tells the leader at once how far this node has carried out the log: answers to clients of other nodes wait for
+/// it.
+pub(super) async fn report(running: Weak<Running>, mut ended: watch::Receiver<bool>) {
+    let Some(mut applied) = running.upgrade().map(|running| running.council().applied()) else { return };
+    loop {
+        tokio::select! {
+            changed = applied.changed() => if changed.is_err() { return },
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+        let Some(running) = running.upgrade() else { return };
+        let progress = Progress { applied: applied.borrow_and_update().index };
+        let standing = *running.council().standing().borrow();
+        if let (Some(leader), Some(links)) =
+            (standing.leader.filter(|id| *id != running.me()), &running.links)
+            && let Ok(octets) = asks::encode(&progress)
+        {
+            // What is lost comes with the next heartbeat.
+            let _ = links.send(leader, Lane::Control, Kind::Beat, octets);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The cluster as the rest of the node sees it: who am I, am I alone, who leads a queue, who are the others.
+
+use super::link::Links;
+use crate::metadata::MetadataView;
+use broker_core::ids::{NodeId, QueueId};
+use broker_core::meta::{Member, Queue};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Where a queue is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// Here.
+    Here {
+        /// In this epoch.
+        epoch: u32,
+    },
+    /// On another node.
+    At {
+        /// Which one.
+        node: NodeId,
+        /// In which epoch.
+        epoch: u32,
+    },
+    /// On none now.
+    Nowhere {
+        /// The node that would run it if it came back.
+        last: NodeId,
+    },
+}
+
+/// The cluster, as one node knows it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ClusterView {
+    metadata: MetadataView,
+    #[allow(dead_code, reason = "who forwards and replicates reads it")]
+    links: Option<Links>,
+    paused: Arc<watch::Sender<Option<String>>>,
+}
+
+impl std::fmt::Debug for ClusterView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterView").field("me", &self.me()).finish_non_exhaustive()
+    }
+}
+
+impl ClusterView {
+    /// The view of a node that reaches others by `links`.
+    pub(crate) fn new(metadata: MetadataView, links: Option<Links>) -> ClusterView {
+        ClusterView { metadata, links, paused: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// This node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.metadata.seat().me
+    }
+
+    /// Which start of this node it is.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.metadata.seat().incarnation
+    }
+
+    /// Whether there are no other nodes.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.metadata.is_alone()
+    }
+
+    /// Who runs a queue. `None`: there is no such queue.
+    #[allow(dead_code, reason = "who forwards and replicates calls it")]
+    pub(crate) fn leader_of(&self, queue: QueueId) -> Option<Home> {
+        self.metadata.read().queue(queue).map(|queue| self.home(queue))
+    }
+
+    /// The same of a queue that was looked up.
+    pub(crate) fn home(&self, queue: &Queue) -> Home {
+        let placement = &queue.placement;
+        let epoch = placement.epoch;
+        match placement.leader {
+            Some(node) if node != self.me() => Home::At { node, epoch },
+            Some(_) if placement.incarnation == self.incarnation() => Home::Here { epoch },
+            // An earlier start of this node: it leads again once the others know of this one.
+            Some(last) => Home::Nowhere { last },
+            None => Home::Nowhere { last: placement.home().unwrap_or(self.me()) },
+        }
+    }
+
+    /// The connections to other nodes, if the node has any.
+    #[allow(dead_code, reason = "who forwards and replicates calls it")]
+    pub(crate) fn links(&self) -> Option<&Links> {
+        self.links.as_ref()
+    }
+
+    /// All nodes of the cluster, this one among them; empty on a node that never was in one.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.metadata.read().members().cloned().collect()
+    }
+
+    /// The name of a node.
+    #[allow(dead_code, reason = "who forwards and replicates calls it")]
+    pub(crate) fn name_of(&self, node: NodeId) -> Option<Arc<str>> {
+        self.metadata.read().member(node).map(|member| Arc::clone(&member.name))
+    }
+
+    /// Why the node serves no clients now, if it does not.
+    pub(crate) fn paused(&self) -> Option<String> {
+        self.paused.borrow().clone()
+    }
+
+    /// Follows that.
+    pub(crate) fn pause(&self) -> watch::Receiver<Option<String>> {
+        self.paused.subscribe()
+    }
+
+    /// The node serves no clients from now on, or does again.
+    pub(super) fn set_paused(&self, reason: Option<String>) {
+        self.paused.send_if_modified(|known| {
+            let changed = *known != reason;
+            *known = reason;
+            changed
+        });
+    }
+}

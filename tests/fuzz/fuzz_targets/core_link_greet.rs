@@ -1,0 +1,4 @@
+//! The greeting of two nodes; the body is shared with the ordinary tests of `broker-core`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| broker_core::fuzz::link_greet(octets));
