@@ -14,3 +14,4 @@ pub mod message;
 pub mod meta;
 pub mod queue;
 pub mod record;
+pub mod repl;

@@ -12,6 +12,7 @@ mod effects;
 mod inspect;
 mod log;
 mod log_upkeep;
+mod mirror;
 mod pace;
 pub mod paged;
 mod paging;
@@ -30,6 +31,7 @@ use delayed::Waiting;
 pub use effects::{Crowd, Delivered, Delivery, Effects, Got};
 pub use inspect::{PeekLimit, Peeked};
 use log::{Ranges, enqueue_record};
+use mirror::Mirror;
 use pace::Pace;
 use paged::Files;
 pub use paging::{CROWDED_ABOVE, PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
@@ -130,6 +132,8 @@ pub struct Queue<H> {
     held_logged_bytes: u64,
     held_persistent: Amount,
     consumers: Consumers<H>,
+    /// Set where the queue has been led in more than one epoch, or is a copy.
+    mirror: Option<Box<Mirror>>,
     /// Set where the messages wait for a time instead of a consumer.
     waiting: Option<Box<Waiting>>,
     timer_at: u64,
@@ -172,6 +176,7 @@ impl<H> Queue<H> {
             held_bytes: 0,
             held_logged_bytes: 0,
             held_persistent: Amount::default(),
+            mirror: None,
             waiting: None,
             timer_at: u64::MAX,
             last_used_ms: now,
@@ -266,7 +271,7 @@ impl<H> Queue<H> {
         // RabbitMQ: quorum queues keep everything.
         let durable = self.durable && (publish.persistent || self.config.quorum);
 
-        if self.ready.is_empty() && !self.paused {
+        if self.ready.is_empty() && !self.paused && !self.is_copy() {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
                 Direct::Consumed => return Published::Accepted { logged: false },
                 Direct::Held => return Published::Accepted { logged: durable },
@@ -367,7 +372,7 @@ impl<H> Queue<H> {
     fn hand_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         loop {
             self.expire_head(now, fx);
-            if self.paused {
+            if self.paused || self.is_copy() {
                 return;
             }
             let Some(entry) = self.ready.front() else { return };
@@ -588,6 +593,7 @@ impl<H> Queue<H> {
         self.read_ahead(fx);
         if let Some(expires) = self.config.expires_ms
             && self.consumers.is_empty()
+            && !self.is_copy()
         {
             if now >= self.last_used_ms.saturating_add(expires) {
                 self.close_unused(fx);
@@ -681,7 +687,7 @@ impl<H> Queue<H> {
     /// RabbitMQ expires at the head only: a message that has expired behind one that has not waits for it.
     fn expire_head<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         while let Some(entry) = self.ready.front() {
-            if entry.expires_ms == 0 {
+            if entry.expires_ms == 0 || self.is_copy() {
                 return;
             }
             if entry.expires_ms > now {
@@ -701,7 +707,7 @@ impl<H> Queue<H> {
 
     /// Drops from the head what is over the limit.
     fn trim<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        if self.config.max_length.is_none() && self.config.max_length_bytes.is_none() {
+        if (self.config.max_length.is_none() && self.config.max_length_bytes.is_none()) || self.is_copy() {
             return;
         }
         while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)

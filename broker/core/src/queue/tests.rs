@@ -957,6 +957,7 @@ fn octets_add_up_although_a_restart_knows_them_only_about() {
         meta: Box::default(),
         dropped,
         requeued: BTreeMap::new(),
+        epoch: 1,
     };
     queue.restore_segment(segment, 2);
     assert_eq!((queue.ready_count(), queue.ready_bytes()), (2, 5010));
