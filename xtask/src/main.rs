@@ -6,6 +6,7 @@ mod ci;
 #[allow(unreachable_pub, reason = "called from here only")]
 mod codegen;
 mod failover;
+mod sim;
 mod test;
 mod tidy;
 mod up;
@@ -40,6 +41,11 @@ const COMMANDS: &[Row] = &[
         "how long the floating address is away when it moves, ours beside keepalived; --write makes docs/failover.md",
     ),
     ("soak", "proxy [--minutes N]", "everything at once for a long time; fails when memory grows"),
+    (
+        "sim",
+        "[--seeds N] [--first N]",
+        "mirrored queues under faults, in virtual time; the seed of a loss is printed",
+    ),
     ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
     ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),
 ];
@@ -68,6 +74,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["soak", rest @ ..] => bench::soak(rest)?,
         ["inside", rest @ ..] => test::inside(rest)?,
         ["failover", rest @ ..] => failover::run(rest)?,
+        ["sim", rest @ ..] => sim::run(rest)?,
         ["tidy"] => tidy::run(&names())?,
         ["codegen"] => codegen::run(false)?,
         ["codegen", "--check"] => codegen::run(true)?,
