@@ -185,6 +185,7 @@ impl Opened {
         let alarms = Alarms::new(&config.limits, path);
         let place = (Arc::clone(&metadata), running.view().clone());
         let node = Node::start(settings(config), alarms, place, wal, images, segments);
+        crate::forward::cluster::attach(&node);
         bootstrap::bootstrap(&node.metadata, config)
             .await
             .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;

@@ -10,8 +10,10 @@ use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal}
 use crate::cluster::{ClusterView, Home};
 use crate::connection::handshake::ServerProperties;
 use crate::connection::info::Connections;
-use crate::connection::outbox::Request;
+use crate::connection::outbox::{Output, Request};
 use crate::counters::NodeCounters;
+use crate::forward::Forward;
+use crate::gates::Gates;
 use crate::metadata::{Applied, Hook, Metadata};
 use crate::pager::{self, Pager, PagerInbox, Removal};
 use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
@@ -116,6 +118,10 @@ pub(crate) struct Node {
     pub(crate) runtime: tokio::runtime::Handle,
     shards: Box<[Mutex<Shard>]>,
     durable: watch::Sender<Lsn>,
+    /// What confirms wait for beside the log.
+    pub(crate) gates: Gates,
+    /// Queues of other nodes, and clients of other nodes.
+    pub(crate) forward: Forward,
     /// Why publishers are held up.
     pub(crate) alarms: Alarms,
     next_connection: AtomicU64,
@@ -179,6 +185,8 @@ impl Node {
             runtime: tokio::runtime::Handle::current(),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             durable,
+            gates: Gates::default(),
+            forward: Forward::default(),
             alarms,
             jobs,
             letters_in_flight: AtomicUsize::new(0),
@@ -346,7 +354,9 @@ impl Node {
 
     /// A number for a new connection.
     pub(crate) fn next_connection_id(&self) -> ConnectionId {
-        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+        let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        // In a cluster the upper bits say which node's it is.
+        ConnectionId(u64::from(self.forward.slot()) << 48 | number)
     }
 
     /// Follows how far the log is durable.
@@ -613,7 +623,9 @@ impl Hook for QueueHook {
                         (true, false) => open_queue(&node, applied.sm, known, now),
                         // Another node has it now. What nobody leads stays until its leader is known.
                         (false, true) if !known.placement.replicas.contains(&node.cluster.me()) => {
-                            remove_queue(&node, *queue, now);
+                            if let Some(mut left) = remove_queue(&node, *queue, now) {
+                                node.send_consumers_away(*queue, left.remove_consumers());
+                            }
                         }
                         _ => {}
                     }
@@ -640,8 +652,12 @@ impl Hook for QueueHook {
                     node.counters.churn.queues_deleted.add(1);
                     for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
                         let (channel, tag) = (consumer.handle.channel, consumer.tag);
-                        let gone = Request::ConsumerGone { channel, tag, queue: *id };
-                        consumer.handle.outbox.request(gone);
+                        match consumer.handle.output {
+                            Output::Here(outbox) => {
+                                outbox.request(Request::ConsumerGone { channel, tag, queue: *id });
+                            }
+                            Output::Far(far) => far.gone(),
+                        }
                     }
                 }
                 Change::PutVhost(_) => node.note_tracing(applied.sm),

@@ -10,13 +10,17 @@
 //! Lock order: metadata, then one shard, then one outbox or the log. A turn lets go of its shard before it
 //! looks at the metadata.
 
-use crate::connection::outbox::{ConsumerHandle, Outbox};
+use crate::connection::outbox::{ConsumerHandle, Outbox, Output};
 use crate::firehose::Sighting;
+use crate::forward::letters::Letter as FarLetter;
+use crate::forward::outgoing::{Outgoing, Waiter};
+use crate::forward::served::Served;
 use crate::node::Node;
 use crate::pager::{Pager, PagingWork, Removal};
 use amqp::content::Properties;
+use broker_core::channel::confirm::Mark;
 use broker_core::exchange::delayed;
-use broker_core::ids::QueueId;
+use broker_core::ids::{NodeId, QueueId};
 use broker_core::message::Publish;
 use broker_core::queue::dead_letter::{DeadLetter, Reason};
 use broker_core::queue::delayed::Due;
@@ -110,7 +114,13 @@ pub(crate) struct TurnBuffers {
     log: RecordBuffer,
     urgent: bool,
     log_floor: Lsn,
+    /// What confirms of this turn wait for beside the log; nothing on a node alone.
+    marks: Vec<Mark>,
     touched: Vec<Arc<Outbox>>,
+    /// Nodes whose clients were sent something.
+    touched_far: Vec<Arc<Served>>,
+    /// What goes to queues of other nodes.
+    forward: Outgoing,
     letters: Vec<Letter>,
     /// How many of the letters the node has been told about.
     counted_letters: usize,
@@ -151,6 +161,19 @@ impl TurnBuffers {
         self.crowded.take()
     }
 
+    /// Nodes that these turns have published to.
+    pub(crate) fn far_used(&self) -> &[NodeId] {
+        self.forward.used()
+    }
+
+    /// Confirms of this turn have to wait for this too.
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        match self.marks.iter_mut().find(|known| known.gate == mark.gate) {
+            Some(known) => known.position = known.position.max(mark.position),
+            None => self.marks.push(mark),
+        }
+    }
+
     /// Timers that queues asked for outside of a turn.
     pub(crate) fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
         std::mem::take(&mut self.wakes)
@@ -178,6 +201,26 @@ impl<'n> Turn<'n> {
         Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
     }
 
+    /// The node.
+    pub(crate) fn node(&self) -> &'n Node {
+        self.node
+    }
+
+    /// What goes to other nodes.
+    pub(crate) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.buffers.forward
+    }
+
+    /// The turn's buffers.
+    pub(crate) fn buffers_mut(&mut self) -> &mut TurnBuffers {
+        &mut self.buffers
+    }
+
+    /// Whether all shards of a transaction are locked.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
     /// Whether publishes may have to be told to the firehose.
     pub(crate) fn is_tracing(&self) -> bool {
         self.buffers.tracing
@@ -191,6 +234,11 @@ impl<'n> Turn<'n> {
     /// Highest log position this turn appended at; 0 when it appended nothing.
     pub(crate) fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// What this turn's confirms wait for beside the log.
+    pub(crate) fn marks(&self) -> &[Mark] {
+        &self.buffers.marks
     }
 
     /// Works on a queue. `None` when it does not exist (any more) or is about to go.
@@ -274,20 +322,27 @@ impl<'n> Turn<'n> {
             }
             self.buffers.counted_letters = 0;
             for letter in letters {
-                match letter {
+                let arrived = match letter {
                     Letter::Dead(letter) => self.publish_dead_letter(&letter),
                     Letter::Due(due) => self.publish_due(&due),
-                }
+                };
                 self.close();
-                self.node.letters_in_flight.fetch_sub(1, Ordering::AcqRel);
+                if arrived {
+                    self.node.letters_in_flight.fetch_sub(1, Ordering::AcqRel);
+                }
             }
         }
+        self.send_forwarded();
         for queue in self.buffers.unused.drain(..) {
             self.node.delete_unused(queue);
         }
         for outbox in self.buffers.touched.drain(..) {
             outbox.flush();
         }
+        for served in self.buffers.touched_far.drain(..) {
+            served.flush();
+        }
+        self.buffers.marks.clear();
         std::mem::take(&mut self.buffers)
     }
 
@@ -298,6 +353,8 @@ impl<'n> Turn<'n> {
         let (buffers, now, node) = (std::mem::take(&mut self.buffers), self.now, Arc::clone(node));
         if buffers.letters.is_empty()
             && buffers.touched.is_empty()
+            && buffers.touched_far.is_empty()
+            && buffers.forward.is_empty()
             && buffers.unused.is_empty()
             && buffers.sightings.is_empty()
         {
@@ -310,8 +367,8 @@ impl<'n> Turn<'n> {
     }
 
     /// Publishes a dead letter. The target's record and the source's are one append: after a crash the
-    /// message is in exactly one of the two queues.
-    fn publish_dead_letter(&mut self, letter: &DeadLetter) {
+    /// message is in exactly one of the two queues. `false`: it is still on its way to another node.
+    fn publish_dead_letter(&mut self, letter: &DeadLetter) -> bool {
         self.close();
         let rewritten = letter.rewrite(self.now / 1000);
         let mut targets = self.node.route_dead_letter(letter, &rewritten);
@@ -321,14 +378,12 @@ impl<'n> Turn<'n> {
         }
         let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
         let gone = gone_record(letter.queue, letter.epoch, letter.logged_qseq);
-        self.hand_on(&mut publish, targets.into_iter().map(|(queue, _)| queue), gone);
-        if let Some(qseq) = letter.stored_qseq {
-            self.queue(letter.queue, |queue, _, fx| queue.letter_gone(qseq, fx));
-        }
+        let source = (letter.queue, letter.stored_qseq);
+        self.hand_on(&mut publish, targets.into_iter().map(|(queue, _)| queue), gone, source)
     }
 
     /// Routes a message whose delay is over; as with dead letters, arrival and departure are one append.
-    fn publish_due(&mut self, due: &Due) {
+    fn publish_due(&mut self, due: &Due) -> bool {
         self.close();
         let mut message = Arc::new(delayed::negated(&due.message));
         let targets = self.node.route_due(due, &message);
@@ -343,38 +398,77 @@ impl<'n> Turn<'n> {
             expiration.and_then(|octets| std::str::from_utf8(octets).ok()).and_then(|text| text.parse().ok());
         let mut publish = Publish::of(&message, expiration_ms, priority);
         let gone = gone_record(due.store, due.epoch, due.logged_qseq);
-        self.hand_on(&mut publish, targets.into_iter(), gone);
+        self.hand_on(&mut publish, targets.into_iter(), gone, (due.store, None))
     }
 
     fn publish_sighting(&mut self, sighting: &Sighting) {
         self.close();
         let Some((message, targets)) = self.node.trace(sighting) else { return };
         let message = Arc::new(message);
-        self.hand_on(&mut Publish::of(&message, None, 0), targets.into_iter(), None);
+        let mut publish = Publish::of(&message, None, 0);
+        for queue in targets {
+            if self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx)).is_none() {
+                self.far_target(queue);
+            }
+        }
+        self.forward(&publish, &Waiter::Nobody);
     }
 
-    /// Gives a message to queues; `gone` is logged together with its arrival in the last one.
+    /// Gives a message to queues; `gone` is logged together with its arrival in the last one. `false`: it is
+    /// still on its way to another node, and `gone` waits for that.
     fn hand_on(
         &mut self,
         publish: &mut Publish<'_>,
         targets: impl ExactSizeIterator<Item = QueueId>,
         gone: Option<Record<'static>>,
-    ) {
+        (source, stored_qseq): (QueueId, Option<u64>),
+    ) -> bool {
         let mut left = targets.len();
+        let mut together = false;
         for queue in targets {
-            self.queue(queue, |queue, now, fx| queue.publish(now, publish, fx));
+            if self.queue(queue, |queue, now, fx| queue.publish(now, publish, fx)).is_none() {
+                self.far_letter_target(queue);
+            }
             left -= 1;
             if left == 0
+                && !self.has_far_targets()
                 && let Some(gone) = &gone
             {
                 self.buffers.log(gone);
-                return;
+                together = true;
             }
         }
-        if let Some(gone) = &gone {
-            self.buffers.log(gone);
+        if self.has_far_targets() {
+            let (expiration_ms, priority) = (publish.expiration_ms, publish.priority);
+            let message = publish.share();
+            let letter = FarLetter { message, expiration_ms, priority, source, gone, stored_qseq, parts: 0 };
+            return !self.forward_letter(letter);
+        }
+        if let Some(gone) = gone.filter(|_| !together) {
+            self.buffers.log(&gone);
             append(self.node, &mut self.buffers, &mut self.position);
         }
+        if let Some(qseq) = stored_qseq {
+            self.queue(source, |queue, _, fx| queue.letter_gone(qseq, fx));
+        }
+        true
+    }
+
+    /// A message that went to queues of other nodes has left its queue.
+    pub(crate) fn letter_left(
+        &mut self,
+        source: QueueId,
+        gone: Option<&Record<'static>>,
+        stored_qseq: Option<u64>,
+    ) {
+        self.any_queue(source, |queue, _, fx| {
+            if let Some(gone) = gone {
+                fx.log(gone);
+            }
+            if let Some(qseq) = stored_qseq {
+                queue.letter_gone(qseq, fx);
+            }
+        });
     }
 
     /// Locks a shard, letting go of another one. Returns where it is in `open`.
@@ -428,8 +522,12 @@ impl Drop for Turn<'_> {
     /// queues. An outbox that nobody flushes would stay silent for good.
     fn drop(&mut self) {
         self.close();
+        self.send_forwarded();
         for outbox in self.buffers.touched.drain(..) {
             outbox.flush();
+        }
+        for served in self.buffers.touched_far.drain(..) {
+            served.flush();
         }
     }
 }
@@ -444,12 +542,22 @@ impl Effects for TurnBuffers {
     }
 
     fn deliver(&mut self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> Delivered {
-        let (delivered, first) = to.outbox.deliver(to, delivery);
+        let outbox = match &to.output {
+            Output::Here(outbox) => outbox,
+            Output::Far(far) => {
+                let (delivered, first) = far.deliver(to.no_ack, delivery);
+                if first {
+                    self.touched_far.push(Arc::clone(far.served()));
+                }
+                return delivered;
+            }
+        };
+        let (delivered, first) = outbox.deliver(to, delivery);
         if first {
-            self.touched.push(Arc::clone(&to.outbox));
+            self.touched.push(Arc::clone(outbox));
         }
         if self.tracing && delivered == Delivered::Sent {
-            self.saw(Sighting::delivered(&to.outbox, to.channel, delivery));
+            self.saw(Sighting::delivered(outbox, to.channel, delivery));
         }
         delivered
     }
@@ -472,8 +580,10 @@ impl Effects for TurnBuffers {
 
     fn backlog(&mut self, slowest: &ConsumerHandle, octets: usize) {
         self.behind.take_if(|(behind, _)| behind.strong_count() == 0);
-        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::downgrade(&slowest.outbox), 0));
-        if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(&slowest.outbox)) {
+        // A consumer elsewhere is its own node's to wait for.
+        let Output::Here(outbox) = &slowest.output else { return };
+        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::downgrade(outbox), 0));
+        if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(outbox)) {
             *debt += octets;
         }
     }

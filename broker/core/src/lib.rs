@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod exception;
 pub mod exchange;
+pub mod forward;
 pub mod fuzz;
 pub mod ids;
 pub mod link;

@@ -21,6 +21,7 @@ mod ready;
 #[cfg(test)]
 mod tests;
 
+use crate::channel::deliveries::Life;
 use crate::ids::QueueId;
 use crate::message::{Message, MessageView, Publish};
 use crate::record::{At, DropReason, QseqRange, Record};
@@ -195,6 +196,14 @@ impl<H> Queue<H> {
     pub fn id(&self) -> QueueId {
         self.id
     }
+    /// Epoch in which it is led here.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+    /// The life that deliveries of this epoch belong to.
+    pub fn life(&self) -> Life {
+        Life::here(self.epoch)
+    }
     /// Vhost it lives in.
     pub fn vhost(&self) -> &Arc<str> {
         &self.vhost
@@ -327,6 +336,7 @@ impl<H> Queue<H> {
                 queue: self.id,
                 qseq,
                 consumer: reference,
+                life: Life::here(self.epoch),
                 redelivered: false,
                 view: publish.view,
                 shared: publish.shared(),
@@ -386,6 +396,7 @@ impl<H> Queue<H> {
                 queue: self.id,
                 qseq: entry.qseq,
                 consumer: reference,
+                life: Life::here(self.epoch),
                 redelivered: entry.redelivered,
                 view: message.view(),
                 shared: Some(message),
