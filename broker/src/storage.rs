@@ -1,7 +1,7 @@
 //! Opens what a node keeps on disk: the data directory, the replicated log of metadata, the message log.
 
 use crate::cluster::Seat;
-use crate::cluster::moves::MoveError;
+use crate::cluster::papers::FileError;
 use crate::metadata::upgrade::{self, UpgradeError};
 use crate::metadata::{self, Metadata};
 use crate::pager::{Pager, PagerInbox};
@@ -35,7 +35,7 @@ pub(crate) enum StorageError {
     Log(#[from] OpenError),
     /// The exchange of the data as a whole, cut short before.
     #[error(transparent)]
-    Move(#[from] MoveError),
+    Move(#[from] FileError),
 }
 
 /// What a node keeps on disk, open.

@@ -287,7 +287,6 @@ fn describe(running: &Running, status: &mut ClusterStatus) {
             name: status.node.clone(),
             running: true,
             vote: "voter".to_owned(),
-            version: running.facts.version.clone(),
             ..MemberStatus::default()
         }];
     }
@@ -299,7 +298,6 @@ fn describe(running: &Running, status: &mut ClusterStatus) {
             running: member.state != NodeState::Down,
             drained: member.state == NodeState::Drain,
             vote: vote.to_owned(),
-            version: member.version.clone(),
             ..MemberStatus::default()
         });
     }

@@ -5,12 +5,12 @@
 //! move.toml written ──► parts moved out ──► move.toml: moved_out ──► parts moved back in, cluster.toml ──► removed
 //! ```
 
-use super::papers::{Papers, PapersError};
+use super::papers::{FileError, Papers};
 use broker_store::disk::{Disk, RealDisk, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const FILE: &str = "move.toml";
@@ -37,34 +37,8 @@ pub(crate) struct Move {
     papers: Option<Papers>,
 }
 
-/// A move did not come to its end; the next start tries again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MoveError {
-    /// The disk.
-    #[error("cannot {doing} {path}: {source}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// The file that says what is moved.
-    #[error("{path}: {problem}; nothing was changed")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The cluster's file.
-    #[error(transparent)]
-    Papers(#[from] PapersError),
-}
-
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MoveError {
-    move |source| MoveError::Io { doing, path: path.to_owned(), source }
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    move |source| FileError::Io { doing, path: path.to_owned(), source }
 }
 
 impl Move {
@@ -74,7 +48,7 @@ impl Move {
     }
 
     /// A node leaves: what it had before it joined is taken up again, if there is anything.
-    pub(crate) fn leave(data: &Path) -> Result<Move, MoveError> {
+    pub(crate) fn leave(data: &Path) -> Result<Move, FileError> {
         Ok(Move::of_all("leave", format!("trash/{}-left", unix_ms()), newest_standalone(data)?, None))
     }
 
@@ -109,19 +83,19 @@ impl Move {
     }
 
     /// Carries it out. Nobody may use the data meanwhile.
-    pub(crate) fn carry_out(&self, data: &Path) -> Result<(), MoveError> {
+    pub(crate) fn carry_out(&self, data: &Path) -> Result<(), FileError> {
         self.save(data)?;
         finish(data)
     }
 
-    fn save(&self, data: &Path) -> Result<(), MoveError> {
+    fn save(&self, data: &Path) -> Result<(), FileError> {
         let path = data.join(FILE);
         let text = toml::to_string(self)
-            .map_err(|error| MoveError::Content { path: path.clone(), problem: error.to_string() })?;
+            .map_err(|error| FileError::Content { path: path.clone(), problem: error.to_string() })?;
         write_atomically(&RealDisk, data, FILE, text.as_bytes()).map_err(io_error("write", &path))
     }
 
-    fn load(data: &Path) -> Result<Option<Move>, MoveError> {
+    fn load(data: &Path) -> Result<Option<Move>, FileError> {
         let path = data.join(FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -129,7 +103,7 @@ impl Move {
             Err(error) => return Err(io_error("read", &path)(error)),
         };
         let found: Move = toml::from_str(&text)
-            .map_err(|error| MoveError::Content { path: path.clone(), problem: error.to_string() })?;
+            .map_err(|error| FileError::Content { path: path.clone(), problem: error.to_string() })?;
         let inside = |name: &String| {
             let mut parts = Path::new(name).components();
             !name.is_empty() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
@@ -137,19 +111,19 @@ impl Move {
         let names = found.parts.iter().chain([&found.out]).chain(found.back.as_ref());
         if let Some(name) = names.into_iter().find(|name| !inside(name)) {
             let problem = format!("`{name}` is not a place in the data directory");
-            return Err(MoveError::Content { path, problem });
+            return Err(FileError::Content { path, problem });
         }
         Ok(Some(found))
     }
 }
 
 /// Finishes a move that was cut short, if there is one. To be called before the data is looked at.
-pub(crate) fn finish(data: &Path) -> Result<(), MoveError> {
+pub(crate) fn finish(data: &Path) -> Result<(), FileError> {
     finish_with(data, &mut || Ok(()))
 }
 
 /// `step` is called before each change on the disk and may fail.
-fn finish_with(data: &Path, step: &mut dyn FnMut() -> Result<(), MoveError>) -> Result<(), MoveError> {
+fn finish_with(data: &Path, step: &mut dyn FnMut() -> Result<(), FileError>) -> Result<(), FileError> {
     let Some(mut found) = Move::load(data)? else { return Ok(()) };
     if !found.moved_out {
         let out = data.join(&found.out);
@@ -200,19 +174,19 @@ fn finish_with(data: &Path, step: &mut dyn FnMut() -> Result<(), MoveError>) -> 
     Ok(())
 }
 
-fn rename_if_there(from: &Path, to: &Path) -> Result<(), MoveError> {
+fn rename_if_there(from: &Path, to: &Path) -> Result<(), FileError> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("move", from)(error)),
         _ => Ok(()),
     }
 }
 
-fn sync(dir: &Path) -> Result<(), MoveError> {
+fn sync(dir: &Path) -> Result<(), FileError> {
     RealDisk.sync_dir(dir).map_err(io_error("sync", dir))
 }
 
 /// The newest data of the node on its own that was put aside.
-fn newest_standalone(data: &Path) -> Result<Option<String>, MoveError> {
+fn newest_standalone(data: &Path) -> Result<Option<String>, FileError> {
     let entries = fs::read_dir(data).map_err(io_error("list", data))?;
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     Ok(names.filter(|name| name.starts_with(STANDALONE)).max_by_key(|name| (name.len(), name.clone())))
@@ -261,7 +235,7 @@ mod tests {
         let mut steps = 0;
         let outcome = finish_with(data, &mut || {
             steps += 1;
-            let killed = MoveError::Content { path: PathBuf::new(), problem: "killed".to_owned() };
+            let killed = FileError::Content { path: std::path::PathBuf::new(), problem: "killed".to_owned() };
             if steps > limit { Err(killed) } else { Ok(()) }
         });
         finish(data).unwrap();

@@ -159,8 +159,6 @@ pub(crate) struct MemberStatus {
     pub(crate) drained: bool,
     /// What votes it has: `voter`, `learner`.
     pub(crate) vote: String,
-    /// The version of its program.
-    pub(crate) version: String,
     /// Nodes that it can not reach although they run.
     pub(crate) partitions: Vec<String>,
 }

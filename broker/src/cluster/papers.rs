@@ -59,9 +59,9 @@ impl From<&Member> for Peer {
     }
 }
 
-/// `cluster.toml` can not be used.
+/// A file that says where the node belongs can not be used, or what it asks for not be done.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PapersError {
+pub(crate) enum FileError {
     /// The disk.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -107,14 +107,14 @@ impl Papers {
     }
 
     /// Reads those in a data directory, if there are any.
-    pub(crate) fn load(data: &Path) -> Result<Option<Papers>, PapersError> {
+    pub(crate) fn load(data: &Path) -> Result<Option<Papers>, FileError> {
         let path = data.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(PapersError::Io { doing: "read", path, source }),
+            Err(source) => return Err(FileError::Io { doing: "read", path, source }),
         };
-        let wrong = |problem: String| PapersError::Content { path: path.clone(), problem };
+        let wrong = |problem: String| FileError::Content { path: path.clone(), problem };
         let papers: Papers = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if papers.format != FORMAT {
             return Err(wrong(format!("format {} is unknown to this version", papers.format)));
@@ -126,12 +126,12 @@ impl Papers {
     }
 
     /// Writes them, whole or not at all, durably.
-    pub(crate) fn save(&self, data: &Path) -> Result<(), PapersError> {
+    pub(crate) fn save(&self, data: &Path) -> Result<(), FileError> {
         let path = data.join(FILE);
         let text = toml::to_string(self)
-            .map_err(|error| PapersError::Content { path: path.clone(), problem: error.to_string() })?;
+            .map_err(|error| FileError::Content { path: path.clone(), problem: error.to_string() })?;
         let text = format!("# Written by the broker. Do not edit.\n{text}");
-        write_atomically(&RealDisk, data, FILE, text.as_bytes()).map_err(|source| PapersError::Io {
+        write_atomically(&RealDisk, data, FILE, text.as_bytes()).map_err(|source| FileError::Io {
             doing: "write",
             path,
             source,

@@ -9,7 +9,7 @@ use super::asks::{self, Ask, Beat, Progress, Pulse, Told};
 use super::beats::{self, Beats};
 use super::link::{Caller, Handler, Kind, Lane, LinkIdentity, Links, PeerAddress, Session};
 use super::operator::{Refused, RefusedKind};
-use super::papers::{Papers, PapersError, Peer};
+use super::papers::{FileError, Papers, Peer};
 use super::steward;
 use super::{ClusterView, Council, Network, Seat, Service};
 use crate::metadata::Metadata;
@@ -210,7 +210,7 @@ impl Running {
             return Ok(());
         }
         let storage = self.facts.storage;
-        let written = || -> Result<(), PapersError> {
+        let written = || -> Result<(), FileError> {
             let mut papers = self.papers.lock();
             let new = papers.take().unwrap_or_else(|| Papers::founder(storage));
             new.save(&self.facts.data)?;

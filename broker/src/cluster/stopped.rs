@@ -4,7 +4,7 @@
 use super::asks::{self, Ask, Told};
 use super::life::welcomed;
 use super::link::{Kind, LinkError, LinkIdentity, LinkSettings, Links, Secret, Token};
-use super::moves::{Move, MoveError};
+use super::moves::Move;
 use super::operator::{Done, Refused, RefusedKind};
 use super::papers::Papers;
 use super::{head_of_one, running};
@@ -222,9 +222,7 @@ impl StoppedNode<'_> {
         papers.generation += 1;
         papers.peers.clear();
         let generation = papers.generation;
-        Move::new_generation(folder, papers)
-            .carry_out(self.data)
-            .map_err(|error: MoveError| failed(error))?;
+        Move::new_generation(folder, papers).carry_out(self.data).map_err(failed)?;
         let remark = format!(
             "this node begins generation {generation} of the cluster alone; reset {} before they join again",
             if others.is_empty() { "others".to_owned() } else { others.join(", ") }

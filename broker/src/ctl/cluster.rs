@@ -125,7 +125,7 @@ fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
     let overview = answered(run, &["overview"])?;
     let flags = answered(run, &["feature-flags"])?;
     let running = || status.members.iter().filter(|member| member.running && !member.witness);
-    let (mut listeners, mut alarmed) = (Map::new(), Vec::new());
+    let (mut listeners, mut versions, mut alarmed) = (Map::new(), Map::new(), Vec::new());
     for member in running() {
         let name = member.name.as_str();
         let (theirs, node) = if name == status.node {
@@ -135,16 +135,11 @@ fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
         };
         let own = theirs["listeners"].as_array().into_iter().flatten().filter(|it| it["node"] == *name);
         listeners.insert(name.to_owned(), own.map(listener).collect());
+        // The version that it speaks as to clients, not that of the program.
+        let version = theirs["rabbitmq_version"].clone();
+        versions.insert(name.to_owned(), json!({"rabbitmq_name": "RabbitMQ", "rabbitmq_version": version}));
         alarmed.extend(alarm_lines(name, &alarms(&node)));
     }
-    let version = |member: &MemberStatus| {
-        let version = if member.version.is_empty() {
-            overview["rabbitmq_version"].clone()
-        } else {
-            json!(member.version)
-        };
-        (member.name.clone(), json!({"rabbitmq_name": "RabbitMQ", "rabbitmq_version": version}))
-    };
     let maintenance = |member: &MemberStatus| {
         let words = if member.drained { "marked for maintenance" } else { "not under maintenance" };
         (member.name.clone(), Value::from(words))
@@ -158,7 +153,7 @@ fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
         "partitions": apart.map(|member| (member.name.clone(), json!(member.partitions))).collect::<Map<_, _>>(),
         "disk_nodes": named(false), "witnesses": named(true),
         "running_nodes": running().map(|member| &member.name).collect::<Vec<_>>(),
-        "versions": running().map(version).collect::<Map<_, _>>(),
+        "versions": versions,
         "maintenance_status": running().map(maintenance).collect::<Map<_, _>>(),
         "listeners": listeners, "feature_flags": if flags.is_null() { json!([]) } else { flags },
         "warnings": warnings,

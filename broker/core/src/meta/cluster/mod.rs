@@ -9,7 +9,7 @@
 //!         every new leader (and every restart of one) adds one to epoch
 //! ```
 //!
-//! What leads to what is in [`plan`]; which of it is to be proposed, and when, the [`Controller`] says.
+//! What leads to what is in `plan.rs`; which of it is to be proposed, and when, the [`Controller`] says.
 
 mod controller;
 mod locate;
