@@ -1,7 +1,8 @@
 //! One agent per virtual router and network namespace.
 //!
 //! A claim is a socket with an abstract name. The kernel keeps those names apart per network namespace
-//! and frees them with the process, so nothing is left to tidy after a crash.
+//! and frees them with the process, so nothing is left to tidy after a crash. A child that the crashed
+//! agent had forked and that has not reached its program yet still holds the socket for that moment.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +10,14 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::config::RouterConfig;
+
+/// How long a start waits for a claim of a process that ends.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The virtual routers this process has claimed.
 #[derive(Debug, Default)]
@@ -29,6 +37,24 @@ impl Claims {
             entry.insert(UnixListener::bind_addr(&address)?);
         }
         Ok(())
+    }
+
+    /// Claims as [`Self::claim`] does, and waits up to [`PATIENCE`] for a process that is about to end: an
+    /// agent started right after its predecessor was killed.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` when another process still has it then.
+    pub(crate) async fn claim_at_start(&mut self, config: &RouterConfig) -> io::Result<()> {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            match self.claim(config) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience => {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Gives up what none of `configs` needs.
@@ -60,5 +86,21 @@ mod tests {
         assert_eq!(second.claim(router).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         first.keep(std::iter::empty());
         second.claim(router).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_for_the_claim_of_a_process_that_ends_and_not_for_ever() {
+        let text = "vrrp_instance V {\n interface claimtest1\n virtual_router_id 9\n virtual_ipaddress { 10.0.0.1 }\n}\n";
+        let (config, _) = keepalived_conf::parse(text, "f", None);
+        let router = &config.instances[0];
+        let (mut first, mut second) = (Claims::default(), Claims::default());
+        first.claim(router).unwrap();
+        assert_eq!(second.claim_at_start(router).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let ends = async {
+            sleep(Duration::from_millis(500)).await;
+            drop(first);
+        };
+        let (claimed, ()) = tokio::join!(second.claim_at_start(router), ends);
+        claimed.unwrap();
     }
 }

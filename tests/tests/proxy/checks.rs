@@ -48,11 +48,18 @@ fn a_flapping_server_goes_through_haproxys_states_at_haproxys_pace() {
     for server in ["once", "plain", "quick"] {
         let of = |balancer: &str| {
             let key = format!("{balancer}/{server}");
-            since.iter().find(|(it, _)| **it == key).map(|(_, list)| *list).unwrap()
+            let list = since.iter().find(|(it, _)| **it == key).map(|(_, list)| *list).unwrap();
+            list.iter().filter(|(_, state)| !is_between(state)).cloned().collect::<Vec<Change>>()
         };
-        compare(server, of("C"), of("D"));
+        compare(server, &of("C"), &of("D"));
     }
     rivals.passed();
+}
+
+/// Whether all checks have passed (`DOWN 1/1`) and the server is about to be called up: `HAProxy` counts the
+/// check and changes the state a moment later, and the statistics may be read in between.
+fn is_between(state: &str) -> bool {
+    state.split_once(' ').and_then(|(_, count)| count.split_once('/')).is_some_and(|(passed, rise)| passed == rise)
 }
 
 /// Equal states in order; and inside a run of checks (the server's own state changes in between, at a time

@@ -202,7 +202,7 @@ impl Agent {
         self.scripts.configure(&self.config.scripts, now);
         self.put_statics().await;
         for config in self.config.instances.clone() {
-            self.claims.claim(&config).map_err(|error| claim_failure(&config, &error))?;
+            self.claims.claim_at_start(&config).await.map_err(|error| claim_failure(&config, &error))?;
             let mut router = Router::new(config);
             router.prepare(&mut self.host).await.map_err(|error| vmac_failure(&router.config, &error))?;
             router.attach(&self.host).map_err(|error| socket_failure(&router.config, &error))?;
