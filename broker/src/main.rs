@@ -11,9 +11,7 @@ mod counters;
 mod ctl;
 mod doors;
 mod firehose;
-#[cfg_attr(not(test), allow(dead_code, reason = "until the node is attached to a cluster"))]
 mod forward;
-#[cfg_attr(not(test), allow(dead_code, reason = "until the node is attached to a cluster"))]
 mod gates;
 mod listener;
 mod management;

@@ -257,6 +257,7 @@ impl Node {
     /// Puts back what the log has for a queue.
     fn restore(&self, queue: &mut LocalQueue, image: QueueImage) {
         queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+        queue.restore_origins(image.origins);
         self.restore_segments(queue, image.segments);
         image.messages.values().for_each(|message| message.restore(queue));
     }

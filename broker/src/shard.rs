@@ -236,6 +236,11 @@ impl<'n> Turn<'n> {
         self.position
     }
 
+    /// Confirms of this turn wait for all that is in the log by now.
+    pub(crate) fn wait_for_log(&mut self) {
+        self.position = self.position.max(self.node.wal.last_lsn());
+    }
+
     /// What this turn's confirms wait for beside the log.
     pub(crate) fn marks(&self) -> &[Mark] {
         &self.buffers.marks

@@ -11,7 +11,6 @@
 mod asks;
 mod beats;
 pub(crate) mod life;
-#[allow(dead_code, reason = "what of it nobody uses yet")]
 pub(crate) mod link;
 pub(crate) mod moves;
 pub(crate) mod operator;

@@ -144,6 +144,9 @@ impl Connection {
         let Some(known) = known.filter(|known| (known.queue, known.reference) == (queue, reference)) else {
             return;
         };
+        if consumer.cancel_on_failover() {
+            return self.consumer_gone(turn, channel, &tag, queue);
+        }
         if !matches!(turn.home_of(queue), Some(Home::Here { .. })) {
             let number = reference.as_far().unwrap_or_else(|| self.node.forward.next_consumer());
             known.reference = ConsumerRef::far(number);

@@ -12,8 +12,9 @@ use broker_core::ids::{NodeId, QueueId};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a request waits for a leader that is about to change, or whose connection is about to come.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request waits for a leader that is about to change, or whose connection is about to come. That a node has
+/// failed is found out, and another one leads, in half of that.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the leader may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often it is looked again.
@@ -60,7 +61,12 @@ pub(crate) enum Asked {
 impl Node {
     /// Whether a queue is led by another node, or by none.
     pub(crate) fn is_far(&self, queue: QueueId) -> bool {
-        matches!(self.forward.home(queue), Some(Home::At { .. } | Home::Nowhere { .. }))
+        match self.forward.home(queue) {
+            Some(Home::At { .. } | Home::Nowhere { .. }) => true,
+            // It was led here a moment ago, or will be.
+            Some(Home::Here { .. }) => self.with_queue(queue, |_| ()).is_none(),
+            None => false,
+        }
     }
 
     /// Asks the leader of a queue, wherever that is.
@@ -71,7 +77,10 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let down = match self.forward.home(queue) {
+                Some(Home::Here { .. }) if self.is_far(queue) => self.forward.me(),
                 None | Some(Home::Here { .. }) => return Ok(Asked::Here),
+                // This node leads it again as soon as the others know that it has started.
+                Some(Home::Nowhere { last }) if self.forward.is_me(last) => last,
                 Some(Home::Nowhere { last }) => return Err(self.is_down(queue, last)),
                 Some(Home::At { node, epoch }) => match self.ask_once(node, epoch, queue, ask).await {
                     Some(Told::Done) => return Ok(Asked::Done),

@@ -14,6 +14,10 @@ impl Around for ClusterView {
         ClusterView::me(self)
     }
 
+    fn incarnation(&self) -> u64 {
+        ClusterView::incarnation(self)
+    }
+
     fn is_alone(&self) -> bool {
         ClusterView::is_alone(self)
     }

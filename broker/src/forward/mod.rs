@@ -18,6 +18,7 @@
 pub(crate) mod ask;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
+mod detours;
 pub(crate) mod frames;
 pub(crate) mod letters;
 pub(crate) mod outgoing;
@@ -29,8 +30,10 @@ mod tests;
 use crate::connection::outbox::Request;
 use crate::node::Node;
 use broker_core::ids::{NodeId, QueueId};
+use broker_core::queue::origins::life;
 use bytes::Bytes;
 use consumer::{FarConsumer, Moved};
+use detours::Detours;
 use letters::Letters;
 use parking_lot::{Mutex, RwLock};
 use peer::Peer;
@@ -43,6 +46,11 @@ use tokio::sync::Notify;
 
 /// How often consumers are attached again, dead letters are sent again, and changed leaders are noticed.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Queues from which on the numbers of those are forgotten that were deleted.
+const NUMBERS: usize = 8192;
+/// How often it is looked for them, in ticks.
+const NUMBERS_TICKS: u32 = 600;
 
 /// Where a queue is run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +78,8 @@ pub(crate) enum Home {
 pub(crate) trait Around: Send + Sync + 'static {
     /// This node.
     fn me(&self) -> NodeId;
+    /// Which start of it this is.
+    fn incarnation(&self) -> u64;
     /// Whether there are no other nodes.
     fn is_alone(&self) -> bool;
     /// Where a queue is run; none when there is no such queue. Reads the metadata.
@@ -99,6 +109,9 @@ pub(crate) struct Forward {
     served: RwLock<FxHashMap<NodeId, Arc<Served>>>,
     detached: Mutex<Vec<Detached>>,
     letters: Mutex<Letters>,
+    detours: Detours,
+    /// How many publishes were sent to each queue elsewhere. Numbers of a queue never begin again.
+    numbers: Mutex<FxHashMap<QueueId, u64>>,
     consumers: AtomicU64,
     requests: AtomicU64,
     sessions: AtomicU32,
@@ -136,8 +149,37 @@ impl Forward {
         self.around.get().map_or_else(String::new, |around| around.name(node))
     }
 
-    fn send(&self, to: NodeId, frame: Vec<u8>) -> bool {
-        self.around.get().is_some_and(|around| around.send(to, Bytes::from(frame)))
+    /// This node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.around.get().map_or(NodeId::FIRST, |around| around.me())
+    }
+
+    fn is_me(&self, node: NodeId) -> bool {
+        self.me() == node
+    }
+
+    /// This start of this node, as queues know who published.
+    fn own_life(&self) -> u64 {
+        self.around.get().map_or(0, |around| life(around.me(), around.incarnation()))
+    }
+
+    fn send(&self, to: NodeId, frame: impl Into<Bytes>) -> bool {
+        self.around.get().is_some_and(|around| around.send(to, frame.into()))
+    }
+
+    /// Forgets the numbers of queues that do not exist any more.
+    fn forget_numbers(&self) {
+        let mut numbers = self.numbers.lock();
+        if numbers.len() < NUMBERS {
+            return;
+        }
+        let queues: Vec<QueueId> = numbers.keys().copied().collect();
+        drop(numbers);
+        let gone: Vec<QueueId> = queues.into_iter().filter(|queue| self.home(*queue).is_none()).collect();
+        numbers = self.numbers.lock();
+        for queue in gone {
+            numbers.remove(&queue);
+        }
     }
 
     fn peer(&self, node: NodeId) -> Arc<Peer> {
@@ -264,7 +306,7 @@ impl Node {
     }
 
     /// What has to be done every now and then.
-    fn forward_tick(&self) {
+    fn forward_tick(self: &Arc<Self>) {
         for served in self.forward.all_served() {
             if served.is_broken() {
                 self.end_served(&served);
@@ -275,6 +317,7 @@ impl Node {
             self.let_go_moved(&peer);
         }
         self.attach_detached();
+        self.send_detours();
         self.send_letters_again();
     }
 
@@ -323,6 +366,7 @@ async fn run(node: Weak<Node>) {
         (strong.durable(), strong.gates.subscribe(), strong.blocked());
     let (wake, confirms) = (Arc::clone(&strong.forward.wake), Arc::clone(&strong.forward.confirms));
     drop(strong);
+    let mut ticks = 0u32;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -345,7 +389,13 @@ async fn run(node: Weak<Node>) {
                 let reason = blocked.borrow_and_update().clone();
                 strong.forward.all_served().iter().for_each(|served| served.alarm(reason.as_deref()));
             }
-            Due::Tick => strong.forward_tick(),
+            Due::Tick => {
+                strong.forward_tick();
+                ticks = ticks.wrapping_add(1);
+                if ticks.is_multiple_of(NUMBERS_TICKS) {
+                    strong.forward.forget_numbers();
+                }
+            }
             Due::Nothing => {}
         }
     }

@@ -5,13 +5,14 @@ use crate::node::Node;
 use crate::shard::Turn;
 use broker_core::channel::confirm::Mark;
 use broker_core::channel::deliveries::Life;
-use broker_core::forward::codec::{self, List, OPS};
+use broker_core::forward::codec::{self, FarTarget as Target, List, OPS};
 use broker_core::forward::op::{FarPublish, FarSettle, Op, Ops};
 use broker_core::ids::{ConnectionId, NodeId, QueueId};
 use broker_core::message::{MessageView, Publish};
 use broker_core::queue::Settle;
 use broker_core::queue::consumers::ConsumerRef;
 use rustc_hash::FxHashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,6 +39,19 @@ pub(crate) enum Waiter {
     Commit(Arc<AtomicBool>),
     /// A message on its way from one queue to another.
     Letter(u64),
+    /// A publish that is sent again; who waits for it is known by this number.
+    Detour(u64),
+}
+
+/// What became of a publish; of several queues the worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Outcome {
+    /// Its queues have it, or there is none any more.
+    Taken,
+    /// A queue refused it.
+    Refused,
+    /// A queue is not led there.
+    Moved,
 }
 
 /// Where a queue is that is not here.
@@ -58,10 +72,42 @@ pub(crate) struct Batch {
     pub(super) node: NodeId,
     /// The frame; its head is filled in when it is sent.
     pub(super) frame: Vec<u8>,
-    /// The publishes in it: octets, and who waits.
-    pub(super) sent: Vec<(usize, Waiter)>,
+    /// The publishes in it.
+    pub(super) sent: Vec<Publication>,
+    /// They were on a detour: nothing is before them.
+    pub(super) detours: bool,
     /// Operations of a transaction.
     commit: Vec<u8>,
+}
+
+/// A publish in a batch.
+#[derive(Debug)]
+pub(super) struct Publication {
+    /// Its octets.
+    pub(super) octets: usize,
+    /// Who waits for it.
+    pub(super) waiter: Waiter,
+    /// Where it is in the frame; empty for a transaction.
+    pub(super) at: Range<usize>,
+}
+
+impl Batch {
+    fn new(node: NodeId, detours: bool) -> Batch {
+        let frame = vec![0; codec::FRAME_HEAD];
+        Batch { node, frame, sent: Vec::new(), detours, commit: Vec::new() }
+    }
+
+    /// For publishes that are sent again.
+    pub(super) fn of_detours(node: NodeId) -> Batch {
+        Batch::new(node, true)
+    }
+
+    /// Appends a publish.
+    pub(super) fn publish(&mut self, op: &Op<'_>, octets: usize, waiter: Waiter) {
+        let from = self.frame.len();
+        op.encode(&mut self.frame);
+        self.sent.push(Publication { octets, waiter, at: from..self.frame.len() });
+    }
 }
 
 /// What a turn sends to other nodes, and what it knows about them; part of its buffers. Empty on a node alone.
@@ -70,7 +116,7 @@ pub(crate) struct Outgoing {
     batches: Vec<Batch>,
     /// Targets of the message at hand that are elsewhere.
     far: Vec<(NodeId, QueueId, u32)>,
-    scratch: Vec<(QueueId, u32)>,
+    scratch: Vec<Target>,
     homes: FxHashMap<QueueId, Option<Home>>,
     homes_version: u64,
     /// Publishes that could not be sent, by channel and number.
@@ -99,8 +145,7 @@ impl Outgoing {
 
     fn batch(&mut self, node: NodeId) -> &mut Batch {
         let at = self.batches.iter().position(|batch| batch.node == node).unwrap_or_else(|| {
-            let frame = vec![0; codec::FRAME_HEAD];
-            self.batches.push(Batch { node, frame, sent: Vec::new(), commit: Vec::new() });
+            self.batches.push(Batch::new(node, false));
             self.batches.len() - 1
         });
         &mut self.batches[at]
@@ -146,6 +191,12 @@ impl Turn<'_> {
         match self.home_of(queue) {
             Some(Home::At { node, epoch }) => {
                 self.outgoing().far.push((node, queue, epoch));
+                FarTarget::Noted
+            }
+            // It was led here a moment ago, or will be: what goes there waits.
+            Some(Home::Here { epoch }) if self.any_queue(queue, |_, _, _| ()).is_none() => {
+                let me = self.node().forward.me();
+                self.outgoing().far.push((me, queue, epoch));
                 FarTarget::Noted
             }
             Some(Home::Nowhere { .. }) => FarTarget::NoLeader,
@@ -204,7 +255,11 @@ impl Turn<'_> {
             nodes += 1;
             let node = group[0].0;
             scratch.clear();
-            scratch.extend(group.iter().map(|(_, queue, epoch)| (*queue, *epoch)));
+            scratch.extend(group.iter().map(|(_, queue, epoch)| Target {
+                queue: *queue,
+                epoch: *epoch,
+                number: 0,
+            }));
             let op = Op::Publish(FarPublish {
                 persistent: publish.persistent,
                 expiration_ms: publish.expiration_ms,
@@ -217,8 +272,7 @@ impl Turn<'_> {
             if commits {
                 op.encode(&mut batch.commit);
             } else {
-                op.encode(&mut batch.frame);
-                batch.sent.push((codec::content_octets(&publish.view), waiter.clone()));
+                batch.publish(&op, codec::content_octets(&publish.view), waiter.clone());
                 large |= batch.frame.len() >= FRAME;
             }
             if !outgoing.used.contains(&node) {
@@ -306,7 +360,8 @@ impl Turn<'_> {
             let ops = std::mem::take(&mut batch.commit);
             if !ops.is_empty() {
                 Op::Commit { ops: Ops(&ops) }.encode(&mut batch.frame);
-                batch.sent.push((ops.len(), Waiter::Commit(Arc::clone(&refused))));
+                let waiter = Waiter::Commit(Arc::clone(&refused));
+                batch.sent.push(Publication { octets: ops.len(), waiter, at: 0..0 });
             }
         }
         Some(refused)
@@ -319,18 +374,13 @@ impl Turn<'_> {
         }
         for mut batch in std::mem::take(&mut self.outgoing().batches) {
             let node = self.node();
-            match node.send_batch(&mut batch) {
-                Ok(Some(mark)) => self.wait_for(mark),
-                Ok(None) => {}
-                Err(waiters) => {
-                    for waiter in waiters {
-                        match waiter {
-                            Waiter::Publisher { channel, tag, .. } => {
-                                self.outgoing().refused.push((channel, tag));
-                            }
-                            other => node.refuse(&other, true),
-                        }
-                    }
+            let mut marks = Vec::new();
+            let refused = node.send_batch(&mut batch, &mut |mark| marks.push(mark));
+            marks.into_iter().for_each(|mark| self.wait_for(mark));
+            for waiter in refused {
+                match waiter {
+                    Waiter::Publisher { channel, tag, .. } => self.outgoing().refused.push((channel, tag)),
+                    other => node.refuse(&other, true),
                 }
             }
         }
@@ -353,6 +403,18 @@ impl Node {
             }
             Waiter::Commit(refused) => refused.store(true, Ordering::Release),
             Waiter::Letter(number) => self.letter_refused(*number, moved),
+            Waiter::Detour(number) => {
+                self.detour_ends(*number, if moved { Outcome::Moved } else { Outcome::Refused });
+            }
+        }
+    }
+
+    /// Tells somebody who does not hear of confirms that a publish is taken.
+    pub(super) fn taken(&self, waiter: &Waiter) {
+        match waiter {
+            Waiter::Letter(number) => self.letter_arrived(*number),
+            Waiter::Detour(number) => self.detour_ends(*number, Outcome::Taken),
+            Waiter::Nobody | Waiter::Publisher { .. } | Waiter::Commit(_) => {}
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::Forward;
 use super::consumer::{Far, FarConsumer, deliver, give_back, pass_on, renew, room};
-use super::outgoing::{Batch, Waiter};
+use super::detours::Sending;
+use super::outgoing::{Batch, Publication, Waiter};
 use crate::connection::outbox::{Outbox, Output};
 use crate::counters::ChannelInfo;
 use crate::firehose::Sighting;
@@ -14,10 +15,11 @@ use broker_core::channel::confirm::{GateId, Mark};
 use broker_core::channel::deliveries::{Life, Unacked};
 use broker_core::forward::answer::{Answer, Answers, Failure, Sent};
 use broker_core::forward::codec::{self, List, Malformed};
-use broker_core::forward::op::{FarConsume, FarSettle, Op};
+use broker_core::forward::op::{FarConsume, FarPublish, FarSettle, Op};
 use broker_core::forward::origin::{Origin, Phase, Window};
 use broker_core::ids::{NodeId, QueueId};
 use broker_core::queue::Settle;
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -41,7 +43,7 @@ pub(crate) struct Peer {
 }
 
 struct State {
-    origin: Origin<Waiter>,
+    origin: Origin<Sending>,
     gate: Option<GateId>,
     /// The number that lives of its queues have in this session.
     session: u32,
@@ -114,6 +116,8 @@ pub(super) struct After {
     touched: Vec<Arc<Outbox>>,
     pub(super) sightings: Vec<Sighting>,
     refused: Vec<(Waiter, bool)>,
+    /// Publishes that are not led there, with their numbers.
+    moved: Vec<(u64, Sending)>,
     done: Vec<Waiter>,
     begin: bool,
     poke: bool,
@@ -167,9 +171,14 @@ impl Peer {
 }
 
 impl State {
-    /// Ends the session: everybody who waited is to be told, consumers wait for a leader again.
-    fn clear(&mut self, node: &Node, peer: &Peer, lost: Vec<Waiter>) -> Lost {
+    /// Ends the session: publishes are sent again, whoever waits for something else is to be told, and consumers wait
+    /// for a leader again.
+    fn clear(&mut self, node: &Node, peer: &Peer, sent: Vec<(u64, Sending)>) -> Lost {
         let gate = self.gate.take();
+        let waiters = match gate {
+            Some(gate) => node.forward.detours.take_back(gate, sent, node.now_ms()),
+            None => Vec::new(),
+        };
         self.requests.clear();
         self.alarm = None;
         self.received = 0;
@@ -181,7 +190,7 @@ impl State {
         }
         peer.alarmed.store(false, Ordering::Release);
         peer.full.store(false, Ordering::Release);
-        Lost { waiters: lost, gate }
+        Lost { waiters, gate }
     }
 }
 
@@ -212,6 +221,7 @@ impl Forward {
         if nodes.is_empty() {
             return hold;
         }
+        hold.full = self.detours.is_full();
         for peer in self.peers.read().values().filter(|peer| nodes.contains(&peer.node)) {
             hold.full |= peer.full.load(Ordering::Acquire);
             if hold.alarm.is_none() && peer.alarmed.load(Ordering::Acquire) {
@@ -219,6 +229,11 @@ impl Forward {
             }
         }
         hold
+    }
+
+    /// Whether there is a session with a leader.
+    pub(super) fn is_open(&self, node: NodeId) -> bool {
+        self.peer(node).lock().origin.phase() == Phase::Open
     }
 
     /// Sends a request to a leader. None: there is no session with it now.
@@ -263,7 +278,7 @@ impl Node {
             state.gate = Some(self.gates.open());
             let mut frame = Vec::new();
             codec::begin(&mut frame, codec::OPS, state.origin.generation());
-            Op::Hello.encode(&mut frame);
+            Op::Hello { life: self.forward.own_life() }.encode(&mut frame);
             if !self.forward.send(peer.node, frame) {
                 // It begins when the connection is there.
                 state.origin.end();
@@ -286,35 +301,75 @@ impl Node {
     fn tell_lost(&self, lost: Lost) {
         lost.waiters.iter().for_each(|waiter| self.refuse(waiter, true));
         // Only now: whoever finds the gate open has to know which publishes were refused.
-        lost.gate.iter().for_each(|gate| self.gates.release(*gate));
+        lost.gate.iter().for_each(|gate| self.forward.detours.end_gate(*gate, &self.gates));
         self.gates.poke();
+        if !self.forward.detours.is_empty() {
+            self.forward.wake.notify_one();
+        }
     }
 
-    /// Sends a batch. Confirms of its publishes wait for the mark; when it can not be sent, those who wait for
-    /// them come back.
-    pub(super) fn send_batch(&self, batch: &mut Batch) -> Result<Option<Mark>, Vec<Waiter>> {
+    /// Sends a batch. Confirms of its publishes wait for what `mark` is told. Publishes that can not be sent wait here
+    /// until they can; returns who is refused at once.
+    pub(super) fn send_batch(&self, batch: &mut Batch, mark: &mut dyn FnMut(Mark)) -> Vec<Waiter> {
         let peer = self.forward.peer(batch.node);
         let mut state = peer.lock();
-        let sent = std::mem::take(&mut batch.sent);
-        let waiters = |sent: Vec<(usize, Waiter)>| sent.into_iter().map(|(_, waiter)| waiter).collect();
-        if state.origin.phase() != Phase::Open {
-            return Err(waiters(sent));
+        let (mut frame, sent) = (std::mem::take(&mut batch.frame), std::mem::take(&mut batch.sent));
+        let is_open = state.origin.phase() == Phase::Open;
+        // A transaction goes as it is.
+        let overtakes = !batch.detours
+            && sent.iter().all(|publication| !publication.at.is_empty())
+            && self.forward.detours.are_before(sent.iter().map(|publication| &frame[publication.at.clone()]));
+        if !is_open || overtakes {
+            let rest = without(&frame, &sent);
+            let (waits, refused) = self.hold_publications(frame, sent);
+            waits.into_iter().for_each(mark);
+            // Settlements of a session that has ended mean nothing.
+            if is_open && rest.len() > codec::FRAME_HEAD {
+                let mut rest = rest;
+                Node::seal(&mut rest, state.origin.generation());
+                if !self.forward.send(batch.node, rest) {
+                    drop(state);
+                    self.begin_session(&peer);
+                }
+            }
+            return refused;
         }
-        let mut frame = std::mem::take(&mut batch.frame);
+        if !sent.is_empty() {
+            let mut numbers = self.forward.numbers.lock();
+            for publication in sent.iter().filter(|publication| !publication.at.is_empty()) {
+                let numbered = FarPublish::number(&mut frame[publication.at.clone()], |queue| {
+                    let number = numbers.entry(queue).or_default();
+                    *number += 1;
+                    *number
+                });
+                debug_assert!(numbered.is_ok(), "it was just written");
+            }
+        }
         Node::seal(&mut frame, state.origin.generation());
-        if !self.forward.send(batch.node, frame) {
-            drop(state);
-            // What it held may have been settlements: the leader has to take back what it thinks is held.
-            self.begin_session(&peer);
-            return Err(waiters(sent));
-        }
+        let frame = Bytes::from(frame);
+        let is_sent = self.forward.send(batch.node, frame.clone());
         let mut last = 0;
-        for (octets, waiter) in sent {
-            last = state.origin.publish(octets, waiter);
+        for Publication { octets, waiter, at } in sent {
+            last = state.origin.publish(octets, Sending { waiter, op: frame.slice(at) });
         }
         peer.note_full(&state);
-        let gate = state.gate.filter(|_| last > 0);
-        Ok(gate.map(|gate| Mark { gate, position: last }))
+        if let Some(gate) = state.gate.filter(|_| last > 0) {
+            mark(Mark { gate, position: last });
+        }
+        if !is_sent {
+            drop(state);
+            // What it held may have been settlements: the leader has to take back what it thinks is held. The
+            // publishes are sent again.
+            self.begin_session(&peer);
+        }
+        Vec::new()
+    }
+
+    fn hold_publications(&self, frame: Vec<u8>, sent: Vec<Publication>) -> (Option<Mark>, Vec<Waiter>) {
+        let frame = Bytes::from(frame);
+        let publishes =
+            sent.into_iter().map(|Publication { waiter, at, .. }| Sending { waiter, op: frame.slice(at) });
+        self.forward.detours.hold(publishes, self.now_ms(), &self.gates)
     }
 
     /// A frame with answers came from a leader.
@@ -336,18 +391,20 @@ impl Node {
                 let frame = std::mem::take(&mut after.frame);
                 after.begin |= !self.forward.send(peer.node, frame);
             }
-            after.refused.drain(..).for_each(|(waiter, moved)| self.refuse(&waiter, moved));
             if let Some(gate) = state.gate {
-                self.gates.advance(gate, state.origin.confirmed());
+                let now = if after.moved.is_empty() { 0 } else { self.now_ms() };
+                for (position, sending) in after.moved.drain(..) {
+                    if !self.forward.detours.redirect(Mark { gate, position }, &sending, now) {
+                        after.refused.push((sending.waiter, true));
+                    }
+                }
+                after.refused.drain(..).for_each(|(waiter, moved)| self.refuse(&waiter, moved));
+                self.forward.detours.reach(gate, state.origin.confirmed(), &self.gates);
             }
             after.poke |= peer.note_full(state);
             outcome
         };
-        for waiter in after.done {
-            if let Waiter::Letter(number) = waiter {
-                self.letter_arrived(number);
-            }
-        }
+        after.done.iter().for_each(|waiter| self.taken(waiter));
         after.touched.iter().for_each(|outbox| outbox.flush());
         if after.poke {
             self.gates.poke();
@@ -389,11 +446,17 @@ impl Node {
         match *answer {
             Answer::Ready | Answer::Welcome => {}
             Answer::Confirmed { upto } => {
-                let letters = |waiter: &Waiter| matches!(waiter, Waiter::Letter(_));
-                after.done.extend(state.origin.confirm(upto).filter(letters));
+                let confirmed = state.origin.confirm(upto).map(|sending| sending.waiter);
+                let hears = |waiter: &Waiter| matches!(waiter, Waiter::Letter(_) | Waiter::Detour(_));
+                after.done.extend(confirmed.filter(hears));
             }
             Answer::Refused { publish, moved } => {
-                after.refused.extend(state.origin.refuse(publish).map(|waiter| (waiter, moved)));
+                let Some(sending) = state.origin.refuse(publish) else { return };
+                if moved {
+                    after.moved.push((publish, sending));
+                } else {
+                    after.refused.push((sending.waiter, false));
+                }
             }
             Answer::Done { request } => {
                 let Some(asked) = state.requests.remove(&request) else { return };
@@ -553,6 +616,12 @@ impl Node {
         let client = consumer.handle.outbox().and_then(|outbox| outbox.client().cloned());
         let (connection, user) =
             client.as_ref().map_or(("", ""), |client| (&*client.connection, &*client.user));
+        let mut arguments = Vec::new();
+        if let Some(known) = &consumer.handle.arguments {
+            known.encode(&mut arguments);
+            // The link has a length of its own.
+            arguments.drain(..4);
+        }
         let mut frame = Vec::new();
         codec::begin(&mut frame, codec::OPS, state.origin.generation());
         let op = Op::Consume(FarConsume {
@@ -568,6 +637,7 @@ impl Node {
             exclusive: consumer.exclusive,
             prefetch: consumer.prefetch,
             priority: consumer.priority,
+            arguments: &arguments,
             credit,
         });
         op.encode(&mut frame);
@@ -613,6 +683,18 @@ impl Node {
             }
         }
     }
+}
+
+/// A frame without its publishes.
+fn without(frame: &[u8], sent: &[Publication]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut from = 0;
+    for at in sent.iter().map(|publication| &publication.at).filter(|at| !at.is_empty()) {
+        rest.extend_from_slice(&frame[from..at.start]);
+        from = at.end;
+    }
+    rest.extend_from_slice(&frame[from..]);
+    rest
 }
 
 fn tell(tell: Option<oneshot::Sender<Told>>, told: Told) {

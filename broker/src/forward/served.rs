@@ -1,20 +1,24 @@
 //! The leader's side: one origin elsewhere, what it asks of the queues here, and what they send to its clients.
 
+use super::outgoing::Outcome;
 use super::{Around, Home};
 use crate::connection::basic::is_taken;
 use crate::connection::outbox::{ConsumerHandle, Output};
 use crate::connection::reply_to;
 use crate::node::Node;
 use crate::shard::{LocalQueue, Turn, TurnBuffers};
+use amqp::table::Table;
 use broker_core::channel::confirm::{Confirm, Confirms};
 use broker_core::forward::answer::{Answer, Failure, Sent};
-use broker_core::forward::codec::{self, ANSWERS, Malformed};
+use broker_core::forward::codec::{self, ANSWERS, FarTarget, Malformed};
 use broker_core::forward::leader::Leader;
 use broker_core::forward::op::{FarConsume, FarPublish, FarSettle, Op, Ops};
 use broker_core::ids::{NodeId, QueueId};
 use broker_core::message::Publish;
 use broker_core::queue::consumers::{ConsumerRef, NewConsumer};
+use broker_core::queue::origins::Sight;
 use broker_core::queue::{Delivered, Delivery, Published, Queue, Settle};
+use broker_core::record::PubRef;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -42,6 +46,8 @@ struct Inbound {
     generation: u64,
     /// The connection that the session's `Hello` came on.
     link: u64,
+    /// The origin and which start of it, as queues know who published.
+    life: u64,
     confirms: Confirms,
     /// Publishes that were refused because nobody leads their queue here.
     moved: FxHashSet<u64>,
@@ -274,7 +280,8 @@ impl Node {
         let consumers: Vec<(QueueId, ConsumerRef)> =
             inbound.consumers.drain().map(|(_, consumer)| consumer).collect();
         for (queue, consumer) in &consumers {
-            turn.queue(*queue, |queue, now, fx| queue.withdraw(now, *consumer, fx));
+            // When only the connection broke, they come back.
+            turn.queue(*queue, |queue, now, fx| queue.lose(now, *consumer, fx));
         }
         for (queue, positions) in held {
             turn.queue(queue, |queue, now, fx| queue.settle(now, Settle::Release, &positions, fx));
@@ -295,8 +302,9 @@ impl Node {
     ) -> Result<(), Malformed> {
         let mut guard = served.inbound.lock();
         let inbound = &mut *guard;
-        if matches!(Ops(items).next(), Some(Ok(Op::Hello))) {
+        if let Some(Ok(Op::Hello { life })) = Ops(items).next() {
             self.end_inbound(served, inbound);
+            inbound.life = life;
             inbound.generation = generation;
             inbound.link = link;
             served.out.lock().generation = generation;
@@ -328,10 +336,10 @@ impl Node {
 #[expect(clippy::too_many_lines, reason = "one match over all operations")]
 fn serve_one(node: &Node, served: &Arc<Served>, inbound: &mut Inbound, turn: &mut Turn<'_>, op: Op<'_>) {
     match op {
-        Op::Hello => {}
+        Op::Hello { .. } => {}
         Op::Publish(publish) => {
             let number = inbound.confirms.number();
-            match publish_here(turn, &publish) {
+            match publish_here(turn, &publish, inbound.life) {
                 Outcome::Taken => {}
                 Outcome::Refused => inbound.confirms.reject(),
                 Outcome::Moved => {
@@ -411,14 +419,6 @@ fn serve_one(node: &Node, served: &Arc<Served>, inbound: &mut Inbound, turn: &mu
     }
 }
 
-/// What became of a publish.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    Taken,
-    Refused,
-    Moved,
-}
-
 /// Whether a queue is led here in the epoch that the origin knows.
 fn is_mine(turn: &mut Turn<'_>, queue: QueueId, epoch: u32) -> Result<(), Failure> {
     match turn.home_of(queue) {
@@ -436,22 +436,49 @@ fn at<R>(
     work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
 ) -> Result<R, Failure> {
     is_mine(turn, queue, epoch)?;
-    turn.queue(queue, work).ok_or(Failure::Gone)
+    match turn.queue(queue, work) {
+        Some(result) => Ok(result),
+        // It is about to be deleted.
+        None if turn.any_queue(queue, |_, _, _| ()).is_some() => Err(Failure::Gone),
+        // The metadata has not caught up here.
+        None => Err(Failure::WrongEpoch),
+    }
 }
 
-fn publish_here(turn: &mut Turn<'_>, publish: &FarPublish<'_>) -> Outcome {
+/// Gives a message to queues that are led here. `life` is its origin's; what a queue has taken before it does not take
+/// again.
+pub(super) fn publish_here(turn: &mut Turn<'_>, publish: &FarPublish<'_>, life: u64) -> Outcome {
     let FarPublish { view, persistent, expiration_ms, priority, .. } = *publish;
     let mut message = Publish::borrowed(view, persistent, expiration_ms, priority);
     let mut outcome = Outcome::Taken;
-    for (queue, epoch) in publish.targets.iter() {
-        let one = match at(turn, queue, epoch, |queue, now, fx| queue.publish(now, &mut message, fx)) {
-            Ok(Published::Accepted { .. }) => Outcome::Taken,
-            Ok(Published::Rejected) => Outcome::Refused,
+    let mut known = false;
+    for FarTarget { queue, epoch, number } in publish.targets.iter() {
+        let reference = (number != 0).then_some(PubRef { origin: life, seq: number });
+        message.reference = reference;
+        let one = at(turn, queue, epoch, |queue, now, fx| {
+            match reference.map_or(Sight::New, |reference| queue.sight(reference)) {
+                Sight::New => match queue.publish(now, &mut message, fx) {
+                    Published::Accepted { .. } => Outcome::Taken,
+                    Published::Rejected => Outcome::Refused,
+                },
+                Sight::Known => {
+                    known = true;
+                    Outcome::Taken
+                }
+                Sight::Forgotten => Outcome::Refused,
+            }
+        });
+        let one = match one {
+            Ok(outcome) => outcome,
             // A queue that was deleted meanwhile takes nothing, and nobody minds.
             Err(Failure::Gone) => Outcome::Taken,
             Err(_) => Outcome::Moved,
         };
         outcome = outcome.max(one);
+    }
+    if known {
+        // It may not be on disk yet.
+        turn.wait_for_log();
     }
     outcome
 }
@@ -471,7 +498,9 @@ fn commit(served: &Served, inbound: &mut Inbound, turn: &mut Turn<'_>, ops: Ops<
     let mut queues = Vec::new();
     for op in ops {
         match op {
-            Ok(Op::Publish(publish)) => queues.extend(publish.targets.iter()),
+            Ok(Op::Publish(publish)) => {
+                queues.extend(publish.targets.iter().map(|target| (target.queue, target.epoch)));
+            }
             Ok(Op::Settle(settle)) => queues.push((settle.queue, settle.epoch)),
             _ => return Outcome::Refused,
         }
@@ -484,7 +513,7 @@ fn commit(served: &Served, inbound: &mut Inbound, turn: &mut Turn<'_>, ops: Ops<
     let mut outcome = Outcome::Taken;
     for op in ops.flatten() {
         match op {
-            Op::Publish(publish) => outcome = outcome.max(publish_here(turn, &publish)),
+            Op::Publish(publish) => outcome = outcome.max(publish_here(turn, &publish, inbound.life)),
             Op::Settle(settle) => settle_here(served, inbound, turn, &settle),
             _ => {}
         }
@@ -518,7 +547,10 @@ fn begin_consumer(
         channel: consume.channel,
         tag: Arc::clone(&tag),
         no_ack: consume.no_ack,
-        arguments: None,
+        arguments: Table::parse(consume.arguments)
+            .ok()
+            .filter(|arguments| !arguments.is_empty())
+            .map(|arguments| Arc::new(arguments.to_owned())),
     };
     let new = NewConsumer {
         handle,

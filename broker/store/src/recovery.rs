@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use broker_core::message::{self, MessageView};
 use broker_core::queue::Queue;
+use broker_core::queue::origins::Origins;
 use broker_core::queue::paged::RestoredSegment;
 pub use broker_core::record::QseqSet;
 use broker_core::record::{At, Enq, Message, PubRef, QseqRange, Record, SegmentRecords, Target};
@@ -93,6 +94,8 @@ pub struct QueueImage {
     pub messages: BTreeMap<u64, LiveMessage>,
     /// Segment files by their first `qseq`.
     pub segments: BTreeMap<u64, SegmentNote>,
+    /// Which publishes of other nodes it took, as far as the log still says so.
+    pub origins: Origins,
 }
 
 /// A segment file, as [`Record::SegAdd`] described it, and what happened to its messages since.
@@ -389,6 +392,9 @@ impl LiveSet {
         queue.see(&At { queue_id, epoch, off });
         let is_new = qseq >= queue.next_qseq;
         queue.next_qseq = queue.next_qseq.max(qseq.saturating_add(1));
+        if let Some(reference) = message.pub_ref {
+            queue.origins.note(reference);
+        }
         match if is_new { None } else { queue.messages.get_mut(&qseq) } {
             Some(known) if known.epoch == epoch => {
                 known.lsn = lsn;

@@ -61,17 +61,51 @@ impl Item for u64 {
     }
 }
 
-impl Item for (QueueId, u32) {
-    const SIZE: usize = 12;
+/// A queue that a message goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FarTarget {
+    /// The queue.
+    pub queue: QueueId,
+    /// The epoch in which the origin knows it.
+    pub epoch: u32,
+    /// Which of the origin's publishes to this queue it is; 0 for one that is not sent again.
+    pub number: u64,
+}
+
+impl FarTarget {
+    /// Where in its octets the number begins.
+    const NUMBER_AT: usize = 12;
+}
+
+impl Item for FarTarget {
+    const SIZE: usize = 20;
 
     fn put(self, out: &mut Vec<u8>) {
-        self.0.0.put(out);
-        out.extend_from_slice(&self.1.to_le_bytes());
+        self.queue.0.put(out);
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        self.number.put(out);
     }
 
-    fn get(octets: &[u8]) -> (QueueId, u32) {
-        (QueueId(u64::get(&octets[..8])), u64::get(&octets[8..12]) as u32)
+    fn get(octets: &[u8]) -> FarTarget {
+        FarTarget {
+            queue: QueueId(u64::get(&octets[..8])),
+            epoch: u64::get(&octets[8..12]) as u32,
+            number: u64::get(&octets[12..20]),
+        }
     }
+}
+
+/// Numbers the targets of an encoded list that have no number yet.
+pub(super) fn number_targets(list: &mut [u8], mut next: impl FnMut(QueueId) -> u64) -> Result<(), Malformed> {
+    let (head, items) = list.split_at_mut_checked(4).ok_or(Malformed)?;
+    let count = u64::get(head) as usize;
+    for item in items.chunks_exact_mut(FarTarget::SIZE).take(count) {
+        let target = FarTarget::get(item);
+        if target.number == 0 {
+            item[FarTarget::NUMBER_AT..].copy_from_slice(&next(target.queue).to_le_bytes());
+        }
+    }
+    Ok(())
 }
 
 /// A list, to be written or as it was read.

@@ -1,6 +1,6 @@
 //! Operations: what an origin asks of a leader.
 
-use super::codec::{List, Malformed, Reader, put_content, put_long, put_short};
+use super::codec::{FarTarget, List, Malformed, Reader, number_targets, put_content, put_long, put_short};
 use crate::ids::QueueId;
 use crate::message::MessageView;
 use crate::queue::Settle;
@@ -14,8 +14,8 @@ pub struct FarPublish<'a> {
     pub expiration_ms: Option<u64>,
     /// The `priority` property.
     pub priority: u8,
-    /// The queues and the epochs in which the origin knows them.
-    pub targets: List<'a, (QueueId, u32)>,
+    /// The queues.
+    pub targets: List<'a, FarTarget>,
     /// The message.
     pub view: MessageView<'a>,
 }
@@ -69,6 +69,8 @@ pub struct FarConsume<'a> {
     pub prefetch: u32,
     /// `x-priority`.
     pub priority: i32,
+    /// Its arguments, as on the wire.
+    pub arguments: &'a [u8],
     /// What it may be sent to begin with.
     pub credit: Credit,
 }
@@ -77,7 +79,10 @@ pub struct FarConsume<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Op<'a> {
     /// Begins a session.
-    Hello,
+    Hello {
+        /// The origin and which start of it: [`crate::queue::origins::life`].
+        life: u64,
+    },
     /// A message.
     Publish(FarPublish<'a>),
     /// Deliveries were settled.
@@ -190,7 +195,7 @@ impl<'a> Op<'a> {
     /// Appends the operation.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Op::Hello => out.push(HELLO),
+            Op::Hello { life } => numbers(out, HELLO, &[*life]),
             Op::Publish(publish) => {
                 out.push(PUBLISH);
                 publish.put(out);
@@ -237,7 +242,7 @@ impl<'a> Op<'a> {
     /// Takes one operation off the front.
     fn decode(reader: &mut Reader<'a>) -> Result<Op<'a>, Malformed> {
         Ok(match reader.u8()? {
-            HELLO => Op::Hello,
+            HELLO => Op::Hello { life: reader.u64()? },
             PUBLISH => Op::Publish(FarPublish::get(reader)?),
             SETTLE => Op::Settle(FarSettle::get(reader)?),
             CONSUME => Op::Consume(FarConsume::get(reader)?),
@@ -302,17 +307,30 @@ fn at_queue(out: &mut Vec<u8>, code: u8, request: u64, queue: QueueId, epoch: u3
 
 impl<'a> FarPublish<'a> {
     fn put(&self, out: &mut Vec<u8>) {
+        // In front, where numbers are filled in when it is sent.
+        self.targets.put(out);
         let expires = if self.expiration_ms.is_some() { EXPIRES } else { 0 };
         out.push((u8::from(self.persistent) * PERSISTENT) | expires);
         if let Some(expiration) = self.expiration_ms {
             out.extend_from_slice(&expiration.to_le_bytes());
         }
         out.push(self.priority);
-        self.targets.put(out);
         put_content(out, &self.view);
     }
 
+    /// Numbers the targets of an encoded [`Op::Publish`] that have no number yet.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn number(op: &mut [u8], next: impl FnMut(QueueId) -> u64) -> Result<(), Malformed> {
+        match op {
+            [PUBLISH, list @ ..] => number_targets(list, next),
+            _ => Err(Malformed),
+        }
+    }
+
     fn get(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let targets = reader.list()?;
         let flags = reader.u8()?;
         if flags > PERSISTENT | EXPIRES {
             return Err(Malformed);
@@ -321,7 +339,7 @@ impl<'a> FarPublish<'a> {
             persistent: flags & PERSISTENT != 0,
             expiration_ms: if flags & EXPIRES != 0 { Some(reader.u64()?) } else { None },
             priority: reader.u8()?,
-            targets: reader.list()?,
+            targets,
             view: reader.content()?,
         })
     }
@@ -369,6 +387,7 @@ impl<'a> FarConsume<'a> {
         out.push((u8::from(self.no_ack) * NO_ACK) | (u8::from(self.exclusive) * EXCLUSIVE));
         out.extend_from_slice(&self.prefetch.to_le_bytes());
         out.extend_from_slice(&self.priority.to_le_bytes());
+        put_long(out, self.arguments);
         out.extend_from_slice(&self.credit.messages.to_le_bytes());
         out.extend_from_slice(&self.credit.octets.to_le_bytes());
     }
@@ -393,6 +412,7 @@ impl<'a> FarConsume<'a> {
             exclusive: flags & EXCLUSIVE != 0,
             prefetch: reader.u32()?,
             priority: reader.u32()? as i32,
+            arguments: reader.long()?,
             credit: Credit { messages: reader.u64()?, octets: reader.u64()? },
         })
     }

@@ -61,20 +61,21 @@ impl<W> Origin<W> {
     }
 
     /// Begins a session: `Hello` has to be sent under the new generation. Returns who waited for what the one
-    /// before had not confirmed.
-    pub fn begin(&mut self) -> Vec<W> {
+    /// before had not confirmed, with the number of the publish.
+    pub fn begin(&mut self) -> Vec<(u64, W)> {
         let lost = self.end();
         self.generation += 1;
         self.phase = Phase::Greeting;
         lost
     }
 
-    /// The session is over. Returns who waited for what it had not confirmed.
-    pub fn end(&mut self) -> Vec<W> {
+    /// The session is over. Returns who waited for what it had not confirmed, with the number of the publish.
+    pub fn end(&mut self) -> Vec<(u64, W)> {
         self.phase = Phase::Down;
-        self.confirmed = 0;
+        let first = std::mem::take(&mut self.confirmed) + 1;
         self.octets = 0;
-        self.sent.drain(..).filter_map(|sent| sent.waiter).collect()
+        let numbered = self.sent.drain(..).zip(first..);
+        numbered.filter_map(|(sent, number)| Some((number, sent.waiter?))).collect()
     }
 
     /// `Welcome` came. `false`: not for the session of now.
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn publishes_are_numbered_and_the_window_opens_as_they_are_confirmed() {
         let mut origin = Origin::new(7);
-        assert_eq!(origin.begin(), Vec::<u32>::new());
+        assert_eq!(origin.begin(), Vec::<(u64, u32)>::new());
         assert!(!origin.welcome(7) && origin.welcome(8) && !origin.welcome(8));
         assert_eq!(
             (origin.publish(10, 1), origin.publish(WINDOW_OCTETS, 2), origin.publish(1, 3)),
@@ -212,11 +213,11 @@ mod tests {
         origin.publish(1, 'a');
         origin.publish(1, 'b');
         assert_eq!(origin.confirm(1).count(), 1);
-        assert_eq!(origin.begin(), ['b']);
+        assert_eq!(origin.begin(), [(2, 'b')]);
         assert!(!origin.is_current(1) && !origin.is_current(2));
         assert!(origin.welcome(2) && origin.is_current(2));
         assert_eq!(origin.publish(1, 'c'), 1);
-        assert_eq!(origin.end(), ['c']);
+        assert_eq!(origin.end(), [(1, 'c')]);
         assert_eq!(origin.phase(), Phase::Down);
     }
 

@@ -1,7 +1,7 @@
 //! Both ends of a session against each other, over connections that lose what is on its way.
 
 use super::answer::{Answer, Answers, Failure, Sent};
-use super::codec::{self, ANSWERS, List, OPS};
+use super::codec::{self, ANSWERS, FarTarget, List, OPS};
 use super::leader::Leader;
 use super::op::{Credit, FarConsume, FarPublish, FarSettle, Op, Ops};
 use super::origin::{Origin, Phase, Window};
@@ -10,20 +10,24 @@ use crate::ids::QueueId;
 use crate::message::MessageView;
 use crate::queue::Settle;
 use crate::queue::consumers::ConsumerRef;
+use crate::queue::origins::{Origins, Sight};
+use crate::record::PubRef;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const VIEW: MessageView<'_> =
     MessageView { exchange: "ex", routing_key: "key", properties: &[0, 0], body: b"body" };
 const QUEUE: QueueId = QueueId(0x0102_0304_0506_0708);
 
+const TARGETS: [FarTarget; 2] =
+    [FarTarget { queue: QUEUE, epoch: 3, number: 0 }, FarTarget { queue: QueueId(9), epoch: 1, number: 8 }];
+
 /// One operation of each kind.
 pub(crate) fn all_ops() -> impl Iterator<Item = Op<'static>> {
-    const TARGETS: &[(QueueId, u32)] = &[(QUEUE, 3), (QueueId(9), 1)];
     let publish = FarPublish {
         persistent: true,
         expiration_ms: None,
         priority: 4,
-        targets: List::Items(TARGETS),
+        targets: List::Items(&TARGETS),
         view: VIEW,
     };
     let hows = [Settle::Ack, Settle::Requeue, Settle::Release, Settle::Discard];
@@ -43,10 +47,11 @@ pub(crate) fn all_ops() -> impl Iterator<Item = Op<'static>> {
         exclusive: true,
         prefetch: 5,
         priority: -6,
+        arguments: &[1, b'x', b't', 1],
         credit: Credit { messages: 7, octets: 8 },
     };
     let others = [
-        Op::Hello,
+        Op::Hello { life: 12 },
         Op::Publish(publish),
         Op::Publish(FarPublish { persistent: false, expiration_ms: Some(60_000), ..publish }),
         Op::Consume(consume),
@@ -109,8 +114,28 @@ fn what_is_written_is_read() {
         Ok(Op::Publish(publish)) => Some(publish.targets.iter().collect::<Vec<_>>()),
         _ => None,
     });
-    assert_eq!(targets.unwrap(), [(QUEUE, 3), (QueueId(9), 1)]);
+    assert_eq!(targets.unwrap(), TARGETS);
     assert_eq!(codec::head(&octets[..8]), Err(codec::Malformed));
+}
+
+#[test]
+fn publishes_get_their_numbers_when_they_are_sent() {
+    let publish = FarPublish {
+        persistent: true,
+        expiration_ms: Some(7),
+        priority: 4,
+        targets: List::Items(&TARGETS),
+        view: VIEW,
+    };
+    let mut octets = Vec::new();
+    Op::Publish(publish).encode(&mut octets);
+    FarPublish::number(&mut octets, |queue| queue.0 + 1).unwrap();
+    let Some(Ok(Op::Publish(read))) = Ops(&octets).next() else { panic!("a publish was written") };
+    let targets: Vec<FarTarget> = read.targets.iter().collect();
+    assert_eq!(targets, [FarTarget { number: QUEUE.0 + 1, ..TARGETS[0] }, TARGETS[1]], "one had a number");
+    assert_eq!((read.expiration_ms, read.priority, read.view.body), (Some(7), 4, VIEW.body));
+    assert_eq!(FarPublish::number(&mut [1, 9], |_| 1), Err(codec::Malformed));
+    assert_eq!(FarPublish::number(&mut [0, 9, 9, 9, 9], |_| 1), Err(codec::Malformed));
 }
 
 /// A queue far away, as simple as can be: ready positions, and what is held.
@@ -122,6 +147,7 @@ struct FarQueue {
     /// Message numbers that were acknowledged.
     acked: BTreeSet<u64>,
     accepted: BTreeSet<u64>,
+    origins: Origins,
     consumers: Vec<u64>,
 }
 
@@ -143,6 +169,8 @@ struct World {
     seen: BTreeMap<u64, bool>,
     received: u64,
     published: u64,
+    /// Publishes whose outcome the session that ended did not tell.
+    in_doubt: VecDeque<u64>,
     random: u64,
 }
 
@@ -164,6 +192,7 @@ impl World {
             seen: BTreeMap::new(),
             received: 0,
             published: 0,
+            in_doubt: VecDeque::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }
     }
@@ -190,13 +219,12 @@ impl World {
     }
 
     fn begin(&mut self) {
-        for lost in self.origin.begin() {
-            assert_eq!(self.outcomes.insert(lost, false), None);
-        }
+        let lost = self.origin.begin();
+        self.in_doubt.extend(lost.into_iter().map(|(_, number)| number));
         self.unacked.clear();
         self.attached = false;
         self.received = 0;
-        self.op(Op::Hello);
+        self.op(Op::Hello { life: 1 });
     }
 
     fn publish(&mut self) {
@@ -204,16 +232,28 @@ impl World {
             return;
         }
         self.published += 1;
-        let body = self.published.to_le_bytes();
+        self.send(self.published);
+    }
+
+    fn send_again(&mut self) {
+        if self.origin.phase() == Phase::Open
+            && let Some(number) = self.in_doubt.pop_front()
+        {
+            self.send(number);
+        }
+    }
+
+    fn send(&mut self, number: u64) {
+        let body = number.to_le_bytes();
         let publish = FarPublish {
             persistent: true,
             expiration_ms: None,
             priority: 0,
-            targets: List::Items(&[(QUEUE, 1)]),
+            targets: List::Items(&[FarTarget { queue: QUEUE, epoch: 1, number }]),
             view: MessageView { body: &body, ..VIEW },
         };
         self.op(Op::Publish(publish));
-        self.origin.publish(8, self.published);
+        self.origin.publish(8, number);
     }
 
     fn consume(&mut self) {
@@ -236,6 +276,7 @@ impl World {
             exclusive: false,
             prefetch: 0,
             priority: 0,
+            arguments: &[],
             credit,
         };
         self.op(Op::Consume(consume));
@@ -287,7 +328,7 @@ impl World {
         let Some(frame) = self.to_leader.pop_front() else { return };
         let (_, generation, items) = codec::head(&frame).unwrap();
         for op in Ops(items).map(Result::unwrap) {
-            if matches!(op, Op::Hello) {
+            if matches!(op, Op::Hello { .. }) {
                 self.release();
                 self.generation = generation;
                 self.confirms = Confirms::default();
@@ -299,10 +340,12 @@ impl World {
                 Op::Publish(publish) => {
                     let number = u64::from_le_bytes(publish.view.body.try_into().unwrap());
                     self.confirms.number();
+                    let reference = PubRef { origin: 1, seq: publish.targets.iter().next().unwrap().number };
                     if number.is_multiple_of(7) {
                         self.confirms.reject();
-                    } else {
+                    } else if self.queue.origins.look(reference) == Sight::New {
                         self.queue.next += 1;
+                        self.queue.origins.note(reference);
                         assert!(self.queue.accepted.insert(number), "{number} came twice");
                         self.queue.ready.insert(self.queue.next, (number, false));
                     }
@@ -399,7 +442,8 @@ impl World {
 
     fn step(&mut self) {
         match self.below(100) {
-            0..20 => self.publish(),
+            0..17 => self.publish(),
+            17..20 => self.send_again(),
             20..25 => self.consume(),
             25..40 => self.settle(Settle::Ack),
             40..45 => self.settle(Settle::Requeue),
@@ -419,8 +463,10 @@ fn nothing_is_lost_or_doubled_whatever_the_connections_lose() {
         // The network is whole again.
         while !world.to_leader.is_empty()
             || !world.to_origin.is_empty()
+            || !world.in_doubt.is_empty()
             || world.origin.phase() != Phase::Open
         {
+            world.send_again();
             world.leader_turn();
             world.origin_turn();
             if world.to_leader.is_empty() && world.to_origin.is_empty() && world.origin.phase() != Phase::Open
@@ -434,7 +480,7 @@ fn nothing_is_lost_or_doubled_whatever_the_connections_lose() {
             "each publish has one outcome (seed {seed})"
         );
         for (number, confirmed) in &world.outcomes {
-            assert!(!confirmed || world.queue.accepted.contains(number), "{number} of seed {seed}");
+            assert_eq!(*confirmed, world.queue.accepted.contains(number), "{number} of seed {seed}");
         }
         world.consume();
         while world.queue.acked.len() < world.queue.accepted.len() {

@@ -150,6 +150,9 @@ impl<H> Queue<H> {
                 let entry = self.entry(enq, fx);
                 fx.log(record);
                 self.mirror_epoch(enq);
+                if let Some(reference) = enq.message.pub_ref {
+                    self.note_origin(reference);
+                }
                 if enq.qseq >= self.next_qseq {
                     self.next_qseq = enq.qseq.saturating_add(1);
                     self.ready.push_back(entry);
@@ -190,6 +193,9 @@ impl<H> Queue<H> {
         for enq in messages {
             fx.log(&Record::Enq(*enq));
             entries.push(self.entry(enq, fx));
+            if let Some(reference) = enq.message.pub_ref {
+                self.note_origin(reference);
+            }
         }
         self.put_at(entries);
         self.set_lowest_missing(lowest_missing);

@@ -10,9 +10,11 @@ pub mod dead_letter;
 pub mod delayed;
 mod effects;
 mod inspect;
+mod leaving;
 mod log;
 mod log_upkeep;
 mod mirror;
+pub mod origins;
 mod pace;
 pub mod paged;
 mod paging;
@@ -20,19 +22,21 @@ mod quorum;
 mod ready;
 #[cfg(test)]
 mod tests;
+mod unused;
 
 use crate::channel::deliveries::Life;
 use crate::ids::QueueId;
-use crate::message::{Message, MessageView, Publish};
-use crate::record::{At, DropReason, QseqRange, Record};
+use crate::message::Publish;
+use crate::record::{At, DropReason, PubRef, QseqRange, Record};
 pub use config::{Overflow, QueueConfig};
 use consumers::{ConsumerRef, Consumers};
-use dead_letter::{DeadLetter, Reason};
+use dead_letter::Reason;
 use delayed::Waiting;
 pub use effects::{Crowd, Delivered, Delivery, Effects, Got};
 pub use inspect::{PeekLimit, Peeked};
 use log::{Ranges, enqueue_record};
 use mirror::Mirror;
+use origins::{Origins, Sight};
 use pace::Pace;
 use paged::Files;
 pub use paging::{CROWDED_ABOVE, PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
@@ -135,10 +139,14 @@ pub struct Queue<H> {
     consumers: Consumers<H>,
     /// Set where the queue has been led in more than one epoch, or is a copy.
     mirror: Option<Box<Mirror>>,
+    /// Set where other nodes publish: what they may send again.
+    origins: Option<Box<Origins>>,
     /// Set where the messages wait for a time instead of a consumer.
     waiting: Option<Box<Waiting>>,
     timer_at: u64,
     last_used_ms: u64,
+    /// Not before then it goes for not being used: consumers that were lost may come back.
+    spared_until_ms: u64,
     stats: Stats,
 }
 
@@ -178,9 +186,11 @@ impl<H> Queue<H> {
             held_logged_bytes: 0,
             held_persistent: Amount::default(),
             mirror: None,
+            origins: None,
             waiting: None,
             timer_at: u64::MAX,
             last_used_ms: now,
+            spared_until_ms: 0,
             stats: Stats::default(),
         }
     }
@@ -273,6 +283,9 @@ impl<H> Queue<H> {
             return Published::Rejected;
         }
         self.stats.published += 1;
+        if let Some(reference) = publish.reference {
+            self.note_origin(reference);
+        }
         let qseq = self.next_qseq;
         self.next_qseq += 1;
         let expires_ms = self.expiry(now, publish.expiration_ms);
@@ -289,7 +302,7 @@ impl<H> Queue<H> {
         }
         let log_floor = fx.log_floor();
         if durable {
-            self.log_enqueue(now, qseq, expires_ms, priority, publish.view, fx);
+            self.log_enqueue(now, qseq, expires_ms, priority, publish, fx);
         }
         let entry = Entry {
             qseq,
@@ -313,6 +326,20 @@ impl<H> Queue<H> {
         self.trim(fx);
         self.expire_head(now, fx);
         Published::Accepted { logged: durable }
+    }
+
+    /// Whether a publish of another node was taken before.
+    pub fn sight(&self, reference: PubRef) -> Sight {
+        self.origins.as_ref().map_or(Sight::New, |origins| origins.look(reference))
+    }
+
+    /// Sets which publishes of other nodes recovery found.
+    pub fn restore_origins(&mut self, origins: Origins) {
+        self.origins = (!origins.is_empty()).then(|| Box::new(origins));
+    }
+
+    fn note_origin(&mut self, reference: PubRef) {
+        self.origins.get_or_insert_default().note(reference);
     }
 
     /// Offers a message that finds the queue empty straight to a consumer, without copying it when the
@@ -353,7 +380,7 @@ impl<H> Queue<H> {
             self.consumers.delivered(reference, true);
             self.stats.delivered += 1;
             if durable {
-                self.log_enqueue(now, qseq, expires_ms, priority, publish.view, fx);
+                self.log_enqueue(now, qseq, expires_ms, priority, publish, fx);
                 self.reserve_hwm(qseq, fx);
             }
             let entry = Entry {
@@ -523,6 +550,7 @@ impl<H> Queue<H> {
         fx: &mut E,
     ) -> ConsumerRef {
         let reference = self.consumers.add(consumer);
+        self.spared_until_ms = 0;
         self.drain(now, fx);
         reference
     }
@@ -565,71 +593,6 @@ impl<H> Queue<H> {
         self.drain(now, fx);
     }
 
-    /// `queue.purge`: drops what is ready. Returns how many messages that were.
-    pub fn purge<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> u64 {
-        let mut gone = Ranges::default();
-        let count = self.ready.len() as u64;
-        let (entries, unread) = self.ready.drain();
-        let entries: Vec<(u64, bool, bool)> =
-            entries.map(|entry| (entry.qseq, entry.logged, entry.stored)).collect();
-        let mut positions: Vec<u64> =
-            entries.iter().filter(|(_, logged, _)| *logged).map(|(qseq, ..)| *qseq).collect();
-        positions.sort_unstable();
-        positions.into_iter().for_each(|qseq| gone.add(qseq));
-        if self.durable {
-            gone.0.extend(unread.iter().map(|unread| unread.range));
-        }
-        if !gone.0.is_empty() {
-            self.log_drop(DropReason::Purged, &gone.0, fx);
-        }
-        for (qseq, ..) in entries.iter().filter(|(.., stored)| *stored) {
-            self.stored_gone(*qseq, fx);
-        }
-        for unread in unread {
-            self.unread_gone(&unread, fx);
-        }
-        count
-    }
-
-    /// Timer work: expires the head, and the queue itself when it was not used for `x-expires`.
-    pub fn tick<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        if now >= self.timer_at {
-            self.timer_at = u64::MAX;
-        }
-        if self.waiting.is_some() {
-            return self.release_due(now, fx);
-        }
-        self.sweep(fx);
-        self.expire_head(now, fx);
-        self.read_ahead(fx);
-        if let Some(expires) = self.config.expires_ms
-            && self.consumers.is_empty()
-            && !self.is_copy()
-        {
-            if now >= self.last_used_ms.saturating_add(expires) {
-                self.close_unused(fx);
-            } else {
-                self.arm_idle_timer(fx);
-            }
-        }
-    }
-
-    /// Whether the queue has decided to go and only waits for its deletion: whoever comes now has come too late.
-    pub fn is_closing(&self) -> bool {
-        self.closing
-    }
-
-    fn close_unused<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        self.closing = true;
-        fx.unused(self.id);
-    }
-
-    /// Marks the queue as used now (declare and get postpone `x-expires`).
-    pub fn touch<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        self.last_used_ms = now;
-        self.arm_idle_timer(fx);
-    }
-
     /// Changes the behaviour: a policy came, changed or went.
     pub fn configure<E: Effects<Handle = H>>(&mut self, now: u64, config: QueueConfig, fx: &mut E) {
         self.config = config.shared();
@@ -664,11 +627,15 @@ impl<H> Queue<H> {
         qseq: u64,
         expires_ms: u64,
         priority: u8,
-        view: MessageView<'_>,
+        publish: &Publish<'_>,
         fx: &mut E,
     ) {
         let at = self.at();
-        fx.log(&enqueue_record(at, now, qseq, expires_ms, priority, 0, view));
+        let mut record = enqueue_record(at, now, qseq, expires_ms, priority, 0, publish.view);
+        if let Record::Enq(enq) = &mut record {
+            enq.message.pub_ref = publish.reference;
+        }
+        fx.log(&record);
     }
 
     fn log_drop<E: Effects<Handle = H>>(&mut self, reason: DropReason, ranges: &[QseqRange], fx: &mut E) {
@@ -683,112 +650,6 @@ impl<H> Queue<H> {
             self.hwm_step = (self.hwm_step * 2).min(HWM_STEP);
             let (at, hwm) = (self.at(), self.hwm);
             fx.log(&Record::Hwm { at, hwm });
-        }
-    }
-
-    /// Absolute expiry: the lower of the queue's and the message's time to live; 0 for never.
-    fn expiry(&self, now: u64, expiration_ms: Option<u64>) -> u64 {
-        match (self.config.message_ttl_ms, expiration_ms) {
-            (None, None) => 0,
-            (Some(ttl), None) | (None, Some(ttl)) => now.saturating_add(ttl).max(1),
-            (Some(one), Some(other)) => now.saturating_add(one.min(other)).max(1),
-        }
-    }
-
-    /// RabbitMQ expires at the head only: a message that has expired behind one that has not waits for it.
-    fn expire_head<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        while let Some(entry) = self.ready.front() {
-            if entry.expires_ms == 0 || self.is_copy() {
-                return;
-            }
-            if entry.expires_ms > now {
-                let at = entry.expires_ms;
-                self.arm(at, fx);
-                return;
-            }
-            let entry = self.ready.pop_front().expect("the head was just looked at");
-            self.discard(entry, Reason::Expired, fx);
-        }
-    }
-
-    fn would_overflow(&self, body_len: usize) -> bool {
-        self.config.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
-            || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() + body_len as u64 > max)
-    }
-
-    /// Drops from the head what is over the limit.
-    fn trim<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        if (self.config.max_length.is_none() && self.config.max_length_bytes.is_none()) || self.is_copy() {
-            return;
-        }
-        while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)
-            || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() > max)
-        {
-            let Some(entry) = self.ready.pop_front() else {
-                // It goes on when they are there.
-                return self.read_ahead(fx);
-            };
-            self.discard(entry, Reason::MaxLength, fx);
-        }
-    }
-
-    /// RabbitMQ counts failed deliveries: a message is dropped when it comes back once more than the limit.
-    fn over_delivery_limit(&self, entry: &Entry) -> bool {
-        self.config.delivery_limit.is_some_and(|limit| entry.returns >= limit)
-    }
-
-    /// The message leaves the queue for a reason that dead letters it where a target is configured.
-    fn discard<E: Effects<Handle = H>>(&mut self, entry: Entry, reason: Reason, fx: &mut E) {
-        if self.config.dead_letter.is_some() {
-            let qseq = entry.logged.then_some(entry.qseq);
-            let stored = entry.stored.then_some(entry.qseq);
-            self.dead_letter(qseq, stored, &entry.message, reason, fx);
-        } else {
-            let reason = match reason {
-                Reason::Expired => DropReason::Expired,
-                Reason::MaxLength => DropReason::MaxLen,
-                Reason::Rejected | Reason::DeliveryLimit => DropReason::Ack,
-            };
-            self.log_gone(&entry, reason, fx);
-        }
-    }
-
-    fn dead_letter<E: Effects<Handle = H>>(
-        &self,
-        logged_qseq: Option<u64>,
-        stored_qseq: Option<u64>,
-        message: &Arc<Message>,
-        reason: Reason,
-        fx: &mut E,
-    ) {
-        let Some(target) = &self.config.dead_letter else { return };
-        fx.dead_letter(DeadLetter {
-            queue: self.id,
-            epoch: self.epoch,
-            vhost: Arc::clone(&self.vhost),
-            queue_name: Arc::clone(&self.name),
-            target: target.clone(),
-            reason,
-            message: Arc::clone(message),
-            logged_qseq,
-            stored_qseq,
-        });
-    }
-
-    fn log_gone<E: Effects<Handle = H>>(&mut self, entry: &Entry, reason: DropReason, fx: &mut E) {
-        if entry.logged {
-            self.log_drop(reason, &[QseqRange::one(entry.qseq)], fx);
-        }
-        if entry.stored {
-            self.stored_gone(entry.qseq, fx);
-        }
-    }
-
-    fn arm_idle_timer<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        if let Some(expires) = self.config.expires_ms
-            && self.consumers.is_empty()
-        {
-            self.arm(self.last_used_ms.saturating_add(expires), fx);
         }
     }
 

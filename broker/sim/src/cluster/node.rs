@@ -390,7 +390,7 @@ impl<const BROKEN: u8> Node<BROKEN> {
     pub(super) fn collect(&mut self, now: u64) {
         let floor = self.wal.last_lsn();
         while self.turn(|queue, log| queue.relocate(now, floor, log)).0 > 0 {}
-        self.turn(|queue, log| queue.log_open(log));
+        self.turn(Queue::log_open);
         self.turn(|queue, log| queue.log_strays(now, log));
         self.wal.release_before(floor + 1);
     }

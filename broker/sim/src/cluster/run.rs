@@ -154,7 +154,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                     (Some(_), false) if !alive || self.random.one_in(20) => self.disconnect(from, to),
                     // For no reason at all.
                     (Some(_), true) if self.unsafe_now && self.random.one_in(2000) => {
-                        self.disconnect(from, to)
+                        self.disconnect(from, to);
                     }
                     _ => {}
                 }

@@ -4,11 +4,13 @@
 mod pair;
 
 use crate::alarms::Resource;
+use crate::connection::outbox::ConsumerHandle;
 use amqp::Method;
 use amqp::content::BasicProperties;
 use amqp::method::{basic, queue, tx};
 use amqp::table::FieldTable;
 use broker_core::meta::MetaCommand;
+use broker_core::queue::consumers::Consumer;
 use pair::{Pair, wait};
 
 const NONE: [u64; 0] = [];
@@ -97,7 +99,7 @@ fn limits_of_channels_and_consumers_hold_far_away_too() {
     assert_eq!(pair.counts(0, "q"), (3, 2, 1), "what the limit leaves no room for stays at the queue");
     client.ack(1, false);
     assert_eq!(client.delivery().2, b"3");
-    assert_eq!(pair.counts(0, "q"), (2, 2, 1));
+    pair.wait_counts(0, "q", (2, 2, 1));
     drop(client);
     pair.wait_counts(0, "q", (4, 0, 0));
 
@@ -159,29 +161,110 @@ fn when_a_connection_between_nodes_breaks_nothing_stays_open() {
     publisher.publish("q", &[b"3"]);
     client.ack(1, false);
     pair.cut(1);
-    assert_eq!(publisher.confirms(3), [3]);
     pair.wait_counts(0, "q", (2, 0, 0));
+    assert!(publisher.is_silent(), "nobody knows yet");
     pair.connect(1);
+    assert_eq!(publisher.confirms(3), NONE, "it was sent again");
     // The consumer is attached again and gets again what it had not settled.
     assert_eq!(client.delivery(), (3, true, b"1".to_vec()));
     assert_eq!(client.delivery(), (4, true, b"2".to_vec()));
+    assert_eq!(client.delivery(), (5, false, b"3".to_vec()));
     // Late acknowledgements of the life before mean nothing.
     client.ack(2, true);
     assert!(client.is_silent());
-    assert_eq!(pair.counts(0, "q"), (0, 2, 1));
-    client.ack(4, true);
+    assert_eq!(pair.counts(0, "q"), (0, 3, 1));
+    client.ack(5, true);
     pair.wait_counts(0, "q", (0, 0, 1));
     // The other direction: answers are lost.
     pair.swallow(0);
     publisher.publish("q", &[b"4"]);
     pair.wait_counts(0, "q", (0, 1, 1));
     pair.cut(0);
-    assert_eq!(publisher.confirms(4), [4], "nobody knows whether it arrived");
     pair.connect(0);
-    assert_eq!(client.delivery(), (5, true, b"4".to_vec()));
+    assert_eq!(publisher.confirms(4), NONE, "the queue knows that it has it");
+    assert_eq!(client.delivery(), (6, true, b"4".to_vec()));
     publisher.publish("q", &[b"5"]);
     assert_eq!(publisher.confirms(5), NONE);
-    assert_eq!(client.delivery(), (6, false, b"5".to_vec()));
+    assert_eq!(client.delivery(), (7, false, b"5".to_vec()));
+    assert_eq!(pair.counts(0, "q"), (0, 2, 1), "nothing is there twice");
+}
+
+#[test]
+fn publishes_and_consumers_wait_for_a_new_leader() {
+    let pair = Pair::new(&[plain("q", 0), plain("other", 0)]);
+    let mut publisher = pair.client(1);
+    publisher.select_confirms();
+    publisher.publish("q", &[b"1"]);
+    assert_eq!(publisher.confirms(1), NONE);
+    // The leader is lost, and nobody knows yet.
+    pair.swallow(1);
+    publisher.publish("q", &[b"2"]);
+    pair.cut(1);
+    pair.cut(0);
+    publisher.publish("q", &[b"3", b"4"]);
+    let mut consumer = pair.client(1);
+    consumer.send(&basic::Consume { queue: "q", consumer_tag: "c", ..basic::Consume::default() });
+    assert!(publisher.is_silent());
+    pair.move_queue("q", 1, 2);
+    assert_eq!(publisher.confirms(4), NONE);
+    assert!(matches!(consumer.event().method(), Method::BasicConsumeOk(_)));
+    for (tag, body) in [(1, b"2"), (2, b"3"), (3, b"4")] {
+        assert_eq!(consumer.delivery(), (tag, false, body.to_vec()));
+    }
+    // What nobody will lead is refused as soon as that is known.
+    publisher.publish("other", &[b"5"]);
+    assert!(publisher.is_silent());
+    pair.lead("other", None);
+    assert_eq!(publisher.confirms(5), [5]);
+}
+
+#[test]
+fn a_publish_that_was_sent_in_an_old_epoch_finds_its_way() {
+    let pair = Pair::new(&[plain("q", 0)]);
+    let mut client = pair.client(1);
+    client.select_confirms();
+    client.publish("q", &[b"1"]);
+    assert_eq!(client.confirms(1), NONE);
+    pair.lead_known_to("q", Some((0, 2)), 0);
+    client.publish("q", &[b"2", b"3"]);
+    assert_eq!(client.confirms(3), NONE);
+    assert_eq!(pair.counts(0, "q"), (3, 0, 0));
+    pair.change_metadata();
+    client.publish("q", &[b"4"]);
+    assert_eq!(client.confirms(4), NONE);
+    client.send(&basic::Get { queue: "q", no_ack: true });
+    assert_eq!(client.event().delivery().2, b"1");
+    for body in [b"2", b"3", b"4"] {
+        client.send(&basic::Get { queue: "q", no_ack: true });
+        assert_eq!(client.event().delivery().2, body);
+    }
+}
+
+#[test]
+fn a_consumer_hears_of_a_new_leader_if_it_wants_to() {
+    let pair = Pair::new(&[plain("q", 0)]);
+    let mut arguments = FieldTable::new();
+    arguments.push("x-cancel-on-ha-failover", true);
+    let (mut far, mut near) = (pair.client(1), pair.client(0));
+    far.consume_with("q", "f", &arguments);
+    near.consume_with("q", "n", &arguments);
+    let id = pair.queue_id(0, "q");
+    let known = pair.nodes[0].with_queue(id, |queue| {
+        let has = |consumer: &Consumer<ConsumerHandle>| {
+            let arguments = consumer.handle.arguments.as_ref();
+            arguments.is_some_and(|arguments| arguments.get("x-cancel-on-ha-failover").is_some())
+        };
+        queue.consumers().iter().filter(|consumer| has(consumer)).count()
+    });
+    assert_eq!(known, Some(2), "their arguments travel with them");
+    pair.move_queue("q", 1, 2);
+    for (client, tag) in [(&mut far, "f"), (&mut near, "n")] {
+        match client.event().method() {
+            Method::BasicCancel(cancel) => assert_eq!(cancel.consumer_tag, tag),
+            other => panic!("{other:?}"),
+        }
+    }
+    pair.wait_counts(1, "q", (0, 0, 0));
 }
 
 #[test]
@@ -270,6 +353,17 @@ fn dead_letters_reach_queues_of_other_nodes_and_leave_only_then() {
     assert_eq!(pair.counts(1, "graves").0, 0);
     pair.connect(0);
     pair.wait_counts(1, "graves", (1, 0, 0));
+    wait(|| in_flight() == 0, || "the letter has arrived".to_owned());
+    // Nobody leads the target for a while.
+    client.publish("q", &[b"late"]);
+    client.confirms(2);
+    client.send(&basic::Get { queue: "q", no_ack: false });
+    client.event();
+    pair.lead("graves", None);
+    client.send(&basic::Reject { delivery_tag: 2, requeue: false });
+    wait(|| in_flight() == 1, || "the letter waits for a leader".to_owned());
+    pair.lead("graves", Some((1, 1)));
+    pair.wait_counts(1, "graves", (2, 0, 0));
     wait(|| in_flight() == 0, || "the letter has arrived".to_owned());
 }
 

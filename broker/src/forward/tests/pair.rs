@@ -60,6 +60,10 @@ impl Around for View {
         id(self.me)
     }
 
+    fn incarnation(&self) -> u64 {
+        1
+    }
+
     fn is_alone(&self) -> bool {
         false
     }
@@ -153,10 +157,9 @@ impl Pair {
         let to = Arc::clone(&self.nodes[1 - from]);
         self.runtime.spawn(async move {
             while let Some(frame) = inbox.recv().await {
-                if !alive.load(Ordering::Acquire) {
-                    return;
+                if alive.load(Ordering::Acquire) {
+                    to.forward_frame(id(from), link, &frame);
                 }
-                to.forward_frame(id(from), link, &frame);
             }
         });
         self.nodes[from].forward_up(id(1 - from));
@@ -182,6 +185,14 @@ impl Pair {
         let id = self.queue_id(0, name);
         self.wires.homes.lock().insert(id, leader);
         self.change_metadata();
+    }
+
+    /// The same, and only one node has heard of it.
+    pub(super) fn lead_known_to(&self, name: &str, leader: Option<(usize, u32)>, node: usize) {
+        let id = self.queue_id(0, name);
+        self.wires.homes.lock().insert(id, leader);
+        let queue = self.nodes[node].unique_name("touch-");
+        self.client(node).declare(&queue, &FieldTable::new());
     }
 
     /// Changes something in the metadata of both nodes.
@@ -460,6 +471,14 @@ impl Client {
 
     pub(super) fn consume(&mut self, queue: &str, tag: &str, no_ack: bool) {
         self.send(&basic::Consume { queue, consumer_tag: tag, no_ack, ..basic::Consume::default() });
+        assert!(matches!(self.event().method(), Method::BasicConsumeOk(_)));
+    }
+
+    pub(super) fn consume_with(&mut self, queue: &str, tag: &str, arguments: &FieldTable) {
+        let mut encoded = Vec::new();
+        arguments.encode(&mut encoded);
+        let arguments = Table::parse(&encoded[4..]).unwrap();
+        self.send(&basic::Consume { queue, consumer_tag: tag, arguments, ..basic::Consume::default() });
         assert!(matches!(self.event().method(), Method::BasicConsumeOk(_)));
     }
 
