@@ -186,6 +186,7 @@ impl Opened {
         let place = (Arc::clone(&metadata), running.view().clone());
         let node = Node::start(settings(config), alarms, place, wal, images, segments);
         crate::forward::cluster::attach(&node);
+        crate::replicate::attach(&node);
         bootstrap::bootstrap(&node.metadata, config)
             .await
             .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;

@@ -34,7 +34,6 @@ enum Gate {
     /// Everything may pass.
     Released,
     /// Nothing beyond this passes any more.
-    #[allow(dead_code, reason = "replication fails its gates")]
     Failed(u64),
 }
 
@@ -72,7 +71,6 @@ impl Gates {
     }
 
     /// The gate will come no further: what waits for it is refused.
-    #[allow(dead_code, reason = "replication fails its gates")]
     pub(crate) fn fail(&self, gate: GateId) {
         self.end(gate, Gate::Failed);
     }
@@ -94,7 +92,7 @@ impl Gates {
     }
 
     /// Where the gate is.
-    #[allow(dead_code, reason = "replication asks it")]
+    #[cfg(test)]
     pub(crate) fn position(&self, gate: GateId) -> u64 {
         match self.state.read().gates.get(&gate) {
             Some(Gate::At(at) | Gate::Failed(at)) => *at,

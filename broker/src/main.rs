@@ -19,6 +19,7 @@ mod metadata;
 mod node;
 mod pager;
 mod proxy_protocol;
+mod replicate;
 mod shard;
 mod start;
 mod storage;

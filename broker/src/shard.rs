@@ -7,8 +7,8 @@
 //! locked, so that the log has each queue's records in the order in which things happened; dead letters are
 //! published and outboxes flushed after the lock is gone.
 //!
-//! Lock order: metadata, then one shard, then one outbox or the log. A turn lets go of its shard before it
-//! looks at the metadata.
+//! Lock order: metadata, then what is followed, then one shard, then what is led with copies, then one outbox or
+//! the log. A turn lets go of its shard before it looks at the metadata.
 
 use crate::connection::outbox::{ConsumerHandle, Outbox, Output};
 use crate::firehose::Sighting;
@@ -17,6 +17,7 @@ use crate::forward::outgoing::{Outgoing, Waiter};
 use crate::forward::served::Served;
 use crate::node::Node;
 use crate::pager::{Pager, PagingWork, Removal};
+use crate::replicate::shipping::Shipping;
 use amqp::content::Properties;
 use broker_core::channel::confirm::Mark;
 use broker_core::exchange::delayed;
@@ -49,8 +50,10 @@ pub(crate) type LocalQueue = Queue<ConsumerHandle>;
 /// Some of the node's queues.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    /// Boxed, because a table is mostly half empty.
+    /// Those that are led here. Boxed, because a table is mostly half empty.
     queues: FxHashMap<QueueId, Box<LocalQueue>>,
+    /// Copies of queues that other nodes lead, or nobody does: no client meets them.
+    copies: FxHashMap<QueueId, Box<LocalQueue>>,
     timers: BinaryHeap<Reverse<(u64, QueueId)>>,
 }
 
@@ -60,9 +63,42 @@ impl Shard {
         self.queues.insert(queue.id(), Box::new(queue));
     }
 
-    /// Removes a queue.
+    /// Removes a queue, or a copy of one.
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<LocalQueue> {
-        self.queues.remove(&id).map(|queue| *queue)
+        self.queues.remove(&id).or_else(|| self.copies.remove(&id)).map(|queue| *queue)
+    }
+
+    /// Adds a copy of a queue that is led elsewhere.
+    pub(crate) fn insert_copy(&mut self, queue: LocalQueue) {
+        self.copies.insert(queue.id(), Box::new(queue));
+    }
+
+    /// A queue that is led here is a copy from now on.
+    pub(crate) fn make_copy(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        let queue = self.queues.remove(&id)?;
+        Some(self.copies.entry(id).or_insert(queue))
+    }
+
+    /// A copy is led here from now on.
+    pub(crate) fn make_led(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        let queue = self.copies.remove(&id)?;
+        Some(self.queues.entry(id).or_insert(queue))
+    }
+
+    /// Whether the queue is led here.
+    pub(crate) fn leads(&self, id: QueueId) -> bool {
+        self.queues.contains_key(&id)
+    }
+
+    /// Whether a copy of the queue is here.
+    pub(crate) fn copies(&self, id: QueueId) -> bool {
+        self.copies.contains_key(&id)
+    }
+
+    /// A queue that is led here, or a copy.
+    pub(crate) fn held_mut(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        let Shard { queues, copies, .. } = self;
+        queues.get_mut(&id).or_else(|| copies.get_mut(&id)).map(Box::as_mut)
     }
 
     /// Looks at a queue.
@@ -70,7 +106,12 @@ impl Shard {
         self.queues.get(&id).map(Box::as_ref)
     }
 
-    /// All queues here.
+    /// All queues that are led here, and all copies.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &LocalQueue> {
+        self.queues.values().chain(self.copies.values()).map(Box::as_ref)
+    }
+
+    /// All queues that are led here.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &LocalQueue> {
         self.queues.values().map(Box::as_ref)
     }
@@ -116,6 +157,8 @@ pub(crate) struct TurnBuffers {
     log_floor: Lsn,
     /// What confirms of this turn wait for beside the log; nothing on a node alone.
     marks: Vec<Mark>,
+    /// Which records go to copies on other nodes.
+    shipping: Shipping,
     touched: Vec<Arc<Outbox>>,
     /// Nodes whose clients were sent something.
     touched_far: Vec<Arc<Served>>,
@@ -168,15 +211,28 @@ impl TurnBuffers {
 
     /// Confirms of this turn have to wait for this too.
     pub(crate) fn mark(&mut self, mark: Mark) {
-        match self.marks.iter_mut().find(|known| known.gate == mark.gate) {
-            Some(known) => known.position = known.position.max(mark.position),
-            None => self.marks.push(mark),
-        }
+        join_mark(&mut self.marks, mark);
+    }
+
+    /// Does something whose records are the affair of this node's own files: no copy gets them.
+    pub(crate) fn at_home<R>(&mut self, work: impl FnOnce(&mut TurnBuffers) -> R) -> R {
+        let was = self.shipping.stay_home(true);
+        let done = work(self);
+        self.shipping.stay_home(was);
+        done
     }
 
     /// Timers that queues asked for outside of a turn.
     pub(crate) fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
         std::mem::take(&mut self.wakes)
+    }
+}
+
+/// Adds a mark to others, of which there is one for each gate.
+pub(crate) fn join_mark(marks: &mut Vec<Mark>, mark: Mark) {
+    match marks.iter_mut().find(|known| known.gate == mark.gate) {
+        Some(known) => known.position = known.position.max(mark.position),
+        None => marks.push(mark),
     }
 }
 
@@ -241,6 +297,13 @@ impl<'n> Turn<'n> {
         self.position = self.position.max(self.node.wal.last_lsn());
     }
 
+    /// Confirms of this turn wait for everything that this queue's copies have not got yet.
+    pub(crate) fn wait_for_copies(&mut self, queue: QueueId) {
+        if let Some(mark) = self.node.unsafe_copies(queue) {
+            self.buffers.mark(mark);
+        }
+    }
+
     /// What this turn's confirms wait for beside the log.
     pub(crate) fn marks(&self) -> &[Mark] {
         &self.buffers.marks
@@ -270,6 +333,41 @@ impl<'n> Turn<'n> {
         Some(work(queue, now, &mut self.buffers))
     }
 
+    /// The same, or on a copy of one.
+    pub(crate) fn held<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        let queue = self.open[shard].1.held_mut(id)?;
+        Some(work(queue, now, &mut self.buffers))
+    }
+
+    /// Works on a copy of a queue that another node leads.
+    pub(crate) fn copy<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        let queue = self.open[shard].1.copies.get_mut(&id)?;
+        Some(work(queue, now, &mut self.buffers))
+    }
+
+    /// Works on the shard of a queue.
+    pub(crate) fn shard<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut Shard, u64, &mut TurnBuffers) -> R,
+    ) -> R {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        work(&mut self.open[shard].1, now, &mut self.buffers)
+    }
+
     /// Locks all shards of these queues and keeps them until [`Turn::close`]: what happens meanwhile is one
     /// append to the log, all of it or nothing after a crash.
     pub(crate) fn pin(&mut self, queues: impl Iterator<Item = QueueId>) {
@@ -278,6 +376,7 @@ impl<'n> Turn<'n> {
             queues.map(|queue| self.node.shard_of(queue)).collect();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.extend(shards.into_iter().map(|index| (index, self.node.lock_shard(index))));
+        self.buffers.shipping.begin(self.node.replicate.leads());
         self.pinned = true;
     }
 
@@ -466,7 +565,7 @@ impl<'n> Turn<'n> {
         gone: Option<&Record<'static>>,
         stored_qseq: Option<u64>,
     ) {
-        self.any_queue(source, |queue, _, fx| {
+        self.held(source, |queue, _, fx| {
             if let Some(gone) = gone {
                 fx.log(gone);
             }
@@ -485,6 +584,7 @@ impl<'n> Turn<'n> {
                 // Lets a waiting thread in, if there is one. The log hears first what happened so far.
                 append(self.node, &mut self.buffers, &mut self.position);
                 MutexGuard::bump(&mut self.open[at].1);
+                self.buffers.shipping.begin(self.node.replicate.leads());
             }
             return at;
         }
@@ -492,6 +592,7 @@ impl<'n> Turn<'n> {
         self.close();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.push((index, self.node.lock_shard(index)));
+        self.buffers.shipping.begin(self.node.replicate.leads());
         0
     }
 }
@@ -513,6 +614,9 @@ fn append(node: &Node, buffers: &mut TurnBuffers, position: &mut Lsn) {
     }
     if buffers.log.is_empty() {
         return;
+    }
+    if !buffers.shipping.is_empty() {
+        node.ship(buffers.log.encoded(), &mut buffers.shipping, &mut buffers.marks);
     }
     let urgent = std::mem::take(&mut buffers.urgent);
     let last = node.wal.append_buffer(&mut buffers.log, if urgent { Urgency::Now } else { Urgency::Lazy });
@@ -541,7 +645,13 @@ impl Effects for TurnBuffers {
     type Handle = ConsumerHandle;
 
     fn log(&mut self, record: &Record<'_>) {
-        self.log.push(record);
+        if self.shipping.is_on() {
+            let start = self.log.len();
+            self.log.push(record);
+            self.shipping.note(record, start..self.log.len());
+        } else {
+            self.log.push(record);
+        }
         // Nobody waits for the other kinds; losing one only means that a settled message comes back.
         self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. } | Record::Hwm { .. });
     }

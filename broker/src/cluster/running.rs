@@ -76,6 +76,8 @@ impl Running {
             ended: watch::Sender::new(false),
         });
         if let Some(links) = &running.links {
+            // Others speak as soon as they see this node, and some nodes never have queues.
+            links.be_deaf();
             let post: Arc<dyn Handler> =
                 Arc::new(Post { running: Arc::downgrade(&running), kind: Kind::Member });
             links.handle(Kind::Member, post);
@@ -144,7 +146,7 @@ impl Running {
 
     /// Ends without a word.
     #[cfg(test)]
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.end();
     }
 

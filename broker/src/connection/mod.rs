@@ -64,6 +64,8 @@ const PACE: Duration = Duration::from_millis(1);
 const PACE_IDLE: u32 = 5;
 /// How many looks end it in any case: a slow consumer slows publishers down, it does not stop them.
 const PACE_LOOKS: u32 = 50;
+/// How long a publisher waits for copies on other nodes: longer than it takes to give one up.
+const COPIES_WAIT: Duration = Duration::from_secs(5);
 /// How long a publisher waits for the consumers of a large queue, and for how long without any progress.
 const CONSUMED_WAIT: Duration = Duration::from_millis(100);
 const CONSUMED_IDLE: Duration = Duration::from_millis(10);
@@ -428,6 +430,9 @@ impl Connection {
         {
             self.wait_in_crowd(queue, crowd).await;
         }
+        if self.publishes && self.node.replicate.is_behind() {
+            self.wait_for_copies().await;
+        }
         let Some((consumer, owed)) = self.buffers.take_behind(READ_SIZE) else { return };
         let mut sent = consumer.sent();
         let enough = sent + owed as u64;
@@ -438,6 +443,16 @@ impl Connection {
             let now = consumer.sent();
             idle = if now == sent { idle + 1 } else { 0 };
             sent = now;
+        }
+    }
+
+    /// Waits until copies elsewhere have got most of what was published, or are given up.
+    #[cold]
+    async fn wait_for_copies(&self) {
+        let start = Instant::now();
+        while self.node.replicate.is_behind() && start.elapsed() < COPIES_WAIT {
+            tokio::time::sleep(5 * PACE).await;
+            self.node.look_behind();
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) mod outgoing;
 pub(crate) mod peer;
 pub(crate) mod served;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::connection::outbox::Request;
 use crate::node::Node;

@@ -451,7 +451,7 @@ pub(super) fn publish_here(turn: &mut Turn<'_>, publish: &FarPublish<'_>, life: 
     let FarPublish { view, persistent, expiration_ms, priority, .. } = *publish;
     let mut message = Publish::borrowed(view, persistent, expiration_ms, priority);
     let mut outcome = Outcome::Taken;
-    let mut known = false;
+    let mut known = Vec::new();
     for FarTarget { queue, epoch, number } in publish.targets.iter() {
         let reference = (number != 0).then_some(PubRef { origin: life, seq: number });
         message.reference = reference;
@@ -462,7 +462,7 @@ pub(super) fn publish_here(turn: &mut Turn<'_>, publish: &FarPublish<'_>, life: 
                     Published::Rejected => Outcome::Refused,
                 },
                 Sight::Known => {
-                    known = true;
+                    known.push(queue.id());
                     Outcome::Taken
                 }
                 Sight::Forgotten => Outcome::Refused,
@@ -476,9 +476,10 @@ pub(super) fn publish_here(turn: &mut Turn<'_>, publish: &FarPublish<'_>, life: 
         };
         outcome = outcome.max(one);
     }
-    if known {
-        // It may not be on disk yet.
+    if !known.is_empty() {
+        // It may not be on disk yet, here or at the mirrors.
         turn.wait_for_log();
+        known.into_iter().for_each(|queue| turn.wait_for_copies(queue));
     }
     outcome
 }

@@ -96,7 +96,7 @@ impl<H> Queue<H> {
     }
 
     /// This node leads the queue in this epoch. With `unsure`, whoever led it before may have handed out anything that
-    /// is here.
+    /// is here. A node that led it already goes on: who consumes notices nothing.
     pub fn lead<E: Effects<Handle = H>>(
         &mut self,
         now: u64,
@@ -111,6 +111,8 @@ impl<H> Queue<H> {
         mirror.epochs.begin(next_qseq, epoch);
         mirror.lowest_missing = u64::MAX;
         if std::mem::take(&mut mirror.is_copy) {
+            // What was handed out before is not known here any more.
+            self.led_since = epoch;
             if unsure && self.hwm < next_qseq && self.durable {
                 self.hwm = next_qseq;
                 let (at, hwm) = (self.at(), self.hwm);
@@ -157,7 +159,7 @@ impl<H> Queue<H> {
                     self.next_qseq = enq.qseq.saturating_add(1);
                     self.ready.push_back(entry);
                 } else {
-                    self.put_at(vec![entry]);
+                    self.put_at(entry);
                 }
                 self.page_if_large(now, fx);
             }
@@ -181,25 +183,27 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Takes messages from before the copy began. `lowest_missing` is the lowest position that is missing now.
-    pub fn fill<E: Effects<Handle = H>>(
-        &mut self,
-        now: u64,
-        messages: &[Enq<'_>],
-        lowest_missing: Option<u64>,
-        fx: &mut E,
-    ) {
-        let mut entries = Vec::with_capacity(messages.len());
-        for enq in messages {
-            fx.log(&Record::Enq(*enq));
-            entries.push(self.entry(enq, fx));
-            if let Some(reference) = enq.message.pub_ref {
-                self.note_origin(reference);
-            }
+    /// Takes a message from before the copy began.
+    pub fn fill<E: Effects<Handle = H>>(&mut self, now: u64, enq: &Enq<'_>, fx: &mut E) {
+        fx.log(&Record::Enq(*enq));
+        let entry = self.entry(enq, fx);
+        if let Some(reference) = enq.message.pub_ref {
+            self.note_origin(reference);
         }
-        self.put_at(entries);
-        self.set_lowest_missing(lowest_missing);
+        self.put_at(entry);
         self.page_if_large(now, fx);
+    }
+
+    /// The copy is wanted here no more: everything in it goes. Unlike a deleted queue, it may come back.
+    pub fn vacate<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        let (all, fresh) = (self.live(), self.fresh());
+        self.mirror().is_copy = true;
+        self.reconcile(&all, &fresh, fx);
+    }
+
+    /// Whether publishes are refused because too few copies are in sync.
+    pub fn set_short_of_copies(&mut self, short: bool) {
+        self.short_of_copies = short;
     }
 
     /// From which position on a copy lacks something.
@@ -220,9 +224,16 @@ impl<H> Queue<H> {
         let epoch_of = |qseq| self.mirror.as_ref().map_or(self.epoch, |mirror| mirror.epoch_of(qseq));
         let at = |qseq| At { queue_id: self.id.0, epoch: epoch_of(qseq), off: 0 };
         let mut left = wanted.clone();
-        for entry in
-            in_memory.filter(|entry| entry.logged && wanted.contains(epoch_of(entry.qseq), entry.qseq))
-        {
+        let (mut first, mut last) = (u64::MAX, 0);
+        for range in wanted.ranges() {
+            (first, last) = (first.min(range.first), last.max(range.last));
+        }
+        let is_wanted = |entry: &&Entry| {
+            (first..=last).contains(&entry.qseq)
+                && entry.logged
+                && wanted.contains(epoch_of(entry.qseq), entry.qseq)
+        };
+        for entry in in_memory.filter(is_wanted) {
             left.remove_positions(QseqRange::one(entry.qseq));
             let (priority, view) = (entry.priority, entry.message.view());
             visitor(&enqueue_record(
@@ -313,15 +324,13 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Puts messages into their places, which may be among older ones.
-    fn put_at(&mut self, entries: Vec<Entry>) {
-        for entry in &entries {
-            let around = self.files.range(..=entry.qseq).next_back();
-            if around.is_some_and(|(_, file)| entry.qseq <= file.last_qseq) {
-                self.mirror().strays.insert(entry.qseq);
-            }
+    /// Puts a message into its place, which may be among older ones.
+    fn put_at(&mut self, entry: Entry) {
+        let around = self.files.range(..=entry.qseq).next_back();
+        if around.is_some_and(|(_, file)| entry.qseq <= file.last_qseq) {
+            self.mirror().strays.insert(entry.qseq);
         }
-        self.ready.put_back(entries);
+        self.ready.put_back(vec![entry]);
     }
 
     fn returned(&mut self, qseq: u64, times: u32) {

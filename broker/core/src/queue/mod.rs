@@ -117,6 +117,10 @@ pub struct Queue<H> {
     /// Consumers get nothing.
     paused: bool,
     epoch: u32,
+    /// The epoch in which this node began to lead it.
+    led_since: u32,
+    /// Too few copies are in sync: publishes are refused.
+    short_of_copies: bool,
     next_off: u64,
     config: Arc<QueueConfig>,
     next_qseq: u64,
@@ -169,6 +173,8 @@ impl<H> Queue<H> {
             closing: false,
             paused: false,
             epoch: 1,
+            led_since: 1,
+            short_of_copies: false,
             next_off: 0,
             consumers: Consumers::new(config.single_active_consumer),
             ready: Ready::default(),
@@ -210,9 +216,9 @@ impl<H> Queue<H> {
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
-    /// The life that deliveries of this epoch belong to.
+    /// The life that deliveries belong to: since this node leads the queue.
     pub fn life(&self) -> Life {
-        Life::here(self.epoch)
+        Life::here(self.led_since)
     }
     /// Vhost it lives in.
     pub fn vhost(&self) -> &Arc<str> {
@@ -275,6 +281,9 @@ impl<H> Queue<H> {
         if self.waiting.is_some() {
             return self.delay(now, publish, fx);
         }
+        if self.short_of_copies {
+            return Published::Rejected;
+        }
         if self.config.overflow != Overflow::DropHead && self.would_overflow(publish.view.body.len()) {
             if self.config.overflow == Overflow::RejectPublishDlx {
                 let message = publish.share();
@@ -290,8 +299,8 @@ impl<H> Queue<H> {
         self.next_qseq += 1;
         let expires_ms = self.expiry(now, publish.expiration_ms);
         let priority = self.config.max_priority.map_or(0, |max| publish.priority.min(max));
-        // RabbitMQ: quorum queues keep everything.
-        let durable = self.durable && (publish.persistent || self.config.quorum);
+        // RabbitMQ: quorum queues keep everything. What is not in the log reaches no mirror, so mirrored ones do too.
+        let durable = self.durable && (publish.persistent || self.config.quorum || self.config.mirrored);
 
         if self.ready.is_empty() && !self.paused && !self.is_copy() {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
@@ -363,7 +372,7 @@ impl<H> Queue<H> {
                 queue: self.id,
                 qseq,
                 consumer: reference,
-                life: Life::here(self.epoch),
+                life: self.life(),
                 redelivered: false,
                 view: publish.view,
                 shared: publish.shared(),
@@ -423,7 +432,7 @@ impl<H> Queue<H> {
                 queue: self.id,
                 qseq: entry.qseq,
                 consumer: reference,
-                life: Life::here(self.epoch),
+                life: self.life(),
                 redelivered: entry.redelivered,
                 view: message.view(),
                 shared: Some(message),

@@ -23,7 +23,7 @@ impl<H> Queue<H> {
     /// Sets what recovery knows about positions: the next one to hand out and the delivered mark. Call
     /// before anything else is restored.
     pub fn restore_positions(&mut self, epoch: u32, next_off: u64, next_qseq: u64, hwm: u64) {
-        self.epoch = epoch;
+        (self.epoch, self.led_since) = (epoch, epoch);
         self.next_off = next_off;
         self.next_qseq = next_qseq.max(1);
         self.hwm = hwm;

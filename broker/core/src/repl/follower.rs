@@ -17,6 +17,8 @@ pub trait Copies {
     fn fence(&mut self, queue: QueueId, epoch: u32, leader: NodeId);
     /// Deletes what the leader does not have, and takes its counters.
     fn reconcile(&mut self, queue: QueueId, delete: &MidSet, fresh: &Fresh);
+    /// From this position on the copy lacks messages; `None` when it lacks none.
+    fn missing_from(&mut self, queue: QueueId, position: Option<u64>);
     /// A record of the leader's log; `octets` is the same, encoded.
     fn apply(&mut self, queue: QueueId, record: &Record<'_>, octets: &[u8]);
     /// A message from before the copy began.
@@ -46,6 +48,8 @@ struct Following {
 #[derive(Debug, Default)]
 struct From {
     stream: Option<Stream>,
+    /// The last one, when the thread is lost.
+    last: Option<Stream>,
     received: u64,
     /// The part of `received` for which an acknowledgement is waiting or was sent.
     answered: u64,
@@ -126,14 +130,17 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
                 copies.fill(fill.queue, &enq, octets);
             }
         }
+        copies.missing_from(fill.queue, following.missing.first_position());
         let said = Said::FillAck { queue: fill.queue, epoch: fill.epoch, serial: fill.serial };
         self.say(leader, said);
     }
 
-    /// The connection over which answers go was lost, or a frame was: the leader has to begin again.
+    /// The connection over which answers go was lost, or a frame was: the leader has to begin again. Where the word
+    /// for that may have been lost too, this says it once more.
     pub fn lose_thread(&mut self, leader: NodeId) {
         let Some(from) = self.leaders.get_mut(&leader) else { return };
-        let Some(stream) = from.stream.take() else { return };
+        from.stream = None;
+        let Some(stream) = from.last else { return };
         self.queues.retain(|_, following| following.leader != leader);
         from.waiting.clear();
         from.said.clear();
@@ -186,6 +193,12 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
         }
     }
 
+    /// Whether any leader has ever spoken to this node.
+    #[must_use]
+    pub fn is_spoken_to(&self) -> bool {
+        !self.leaders.is_empty()
+    }
+
     /// How many messages a copy lacks; `None` when its leader has not said.
     #[must_use]
     pub fn missing(&self, queue: QueueId) -> Option<u64> {
@@ -201,7 +214,8 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
         let frame = Frame::decode(frame)?;
         if let Frame::Message(ToFollower::Hello { stream }) = frame {
             self.queues.retain(|_, following| following.leader != leader);
-            self.leaders.insert(leader, From { stream: Some(stream), ..From::default() });
+            let from = From { stream: Some(stream), last: Some(stream), ..From::default() };
+            self.leaders.insert(leader, from);
             return Ok(());
         }
         let from = self.leaders.get_mut(&leader).ok_or(BadMessage)?;
@@ -221,8 +235,10 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
                         });
                         match following {
                             Some(following) => {
+                                let position = missing.first_position();
                                 (following.planned, following.missing) = (true, missing);
                                 copies.reconcile(queue, &delete, &fresh);
+                                copies.missing_from(queue, position);
                             }
                             None => self.refuse(leader, Refusal { queue, fence }),
                         }
@@ -278,10 +294,17 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
                 self.refuse(leader, Refusal { queue, fence });
                 continue;
             };
-            if let Record::Drop { ranges, .. } = &record {
+            let mut missing_from = None;
+            if let Record::Drop { ranges, .. } = &record
+                && !following.missing.is_empty()
+            {
                 ranges.iter().for_each(|range| following.missing.remove_positions(range));
+                missing_from = Some(following.missing.first_position());
             }
             copies.apply(queue, &record, octets);
+            if let Some(position) = missing_from {
+                copies.missing_from(queue, position);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::link::Link;
 use super::message::{Fresh, Said, Stream, ToFollower, ToLeader};
 use super::mids::MidSet;
 use super::rules::Rule;
-use super::{FILL_MESSAGES, FILL_WINDOW, PATIENCE_MS, Placed};
+use super::{FILL_MESSAGES, FILL_WINDOW, PART, PATIENCE_MS, Placed};
 use crate::ids::{NodeId, QueueId};
 use crate::record::QseqRange;
 use rustc_hash::FxHashMap;
@@ -126,7 +126,12 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         self.advance(queue, asked);
         let copies: Vec<NodeId> =
             self.queues.get(&queue).iter().flat_map(|led| led.copies.keys().copied()).collect();
-        copies.into_iter().for_each(|peer| self.join(now, queue, peer, asked));
+        for peer in copies {
+            self.join(now, queue, peer, asked);
+            // The policy may say by now that it is filled.
+            self.start_fill(queue, peer);
+            self.fill(now, peer, asked);
+        }
     }
 
     /// The node does not lead the queue any more, or the queue is gone.
@@ -224,6 +229,8 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
                 }
                 self.fill(now, from, asked);
             }
+            // Part of a fill that was too large for one frame: the last one has its number.
+            Said::FillAck { serial: PART, .. } => link.progressed(now),
             Said::FillAck { queue, epoch, serial } => {
                 (link.owed, link.fills) = (link.owed.saturating_sub(1), link.fills.saturating_sub(1));
                 link.progressed(now);
@@ -257,6 +264,13 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         self.queues.get(&queue).is_none_or(|led| led.placed.isr.len() >= led.placed.min_in_sync)
     }
 
+    /// The queue's position, if not all up to there is committed.
+    #[must_use]
+    pub fn uncommitted(&self, queue: QueueId) -> Option<u64> {
+        let led = self.queues.get(&queue).filter(|led| led.committed < led.position)?;
+        Some(led.position)
+    }
+
     /// Fills the copies of a queue although its policy leaves that to an operator (`sync_queue`), or stops that.
     pub fn set_wanted(&mut self, now: u64, queue: QueueId, wanted: bool, asked: &mut Vec<Asked>) {
         let Some(led) = self.queues.get_mut(&queue) else { return };
@@ -273,6 +287,12 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
     pub fn progress(&self, queue: QueueId) -> Vec<(NodeId, Option<u64>)> {
         let copies = self.queues.get(&queue).into_iter().flat_map(|led| &led.copies);
         copies.map(|(node, copy)| (*node, copy.attached.as_ref().map(|to| to.missing.len()))).collect()
+    }
+
+    /// Whether this node leads no queue that has copies.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
     }
 
     /// The epoch in which this node leads a queue that has copies.

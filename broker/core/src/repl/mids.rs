@@ -121,6 +121,12 @@ impl MidSet {
         self.0.is_empty()
     }
 
+    /// The lowest position in it.
+    #[must_use]
+    pub fn first_position(&self) -> Option<u64> {
+        self.0.values().filter_map(|set| set.ranges().next()).map(|range| range.first).min()
+    }
+
     /// The messages, by epoch and position.
     pub fn ranges(&self) -> impl Iterator<Item = MidRange> + '_ {
         self.0.iter().flat_map(|(&epoch, set)| {
@@ -262,6 +268,7 @@ mod tests {
             let ((one, one_plain), (other, other_plain)) = (both(&one), both(&other));
             prop_assert_eq!(plain(&one), one_plain.clone());
             prop_assert_eq!(one.len(), one_plain.len() as u64);
+            prop_assert_eq!(one.first_position(), one_plain.iter().map(|(_, qseq)| *qseq).min());
             let without: BTreeSet<_> = one_plain.difference(&other_plain).copied().collect();
             prop_assert_eq!(plain(&one.without(&other)), without);
             let mut union = one.clone();

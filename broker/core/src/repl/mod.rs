@@ -45,6 +45,9 @@ pub use rules::Rule;
 pub const PATIENCE_MS: u64 = 2000;
 /// Messages in one [`Fill`].
 pub const FILL_MESSAGES: u64 = 512;
+/// The number of a [`Fill`] that is only a part of one: it counts when the last part, which has the fill's own number,
+/// is on the follower's disk.
+pub const PART: u64 = 0;
 /// Fills on their way to one follower.
 pub const FILL_WINDOW: usize = 4;
 

@@ -63,6 +63,8 @@ impl Copies for Plain {
         self.ops.extend(gone.map(Op::Remove));
     }
 
+    fn missing_from(&mut self, _: QueueId, _: Option<u64>) {}
+
     fn apply(&mut self, _: QueueId, record: &Record<'_>, _: &[u8]) {
         match record {
             Record::Enq(enq) => self.ops.push(Op::Add((enq.epoch, enq.qseq))),

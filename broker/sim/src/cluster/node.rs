@@ -425,11 +425,15 @@ impl Copies for Copy<'_> {
         self.queue.reconcile(delete, fresh, self.log);
     }
 
+    fn missing_from(&mut self, _: QueueId, position: Option<u64>) {
+        self.queue.set_lowest_missing(position);
+    }
+
     fn apply(&mut self, _: QueueId, record: &Record<'_>, _: &[u8]) {
         self.queue.apply(self.now, record, self.log);
     }
 
     fn fill(&mut self, _: QueueId, enq: &Enq<'_>, _: &[u8]) {
-        self.queue.fill(self.now, &[*enq], None, self.log);
+        self.queue.fill(self.now, enq, self.log);
     }
 }

@@ -238,6 +238,20 @@ impl Links {
         *self.0.handlers[kind.index()].write() = Some(handler);
     }
 
+    /// Ignores what concerns queues: a node that has none, or has not opened them, is a peer all the same.
+    pub(crate) fn be_deaf(&self) {
+        struct Deaf;
+        impl Handler for Deaf {}
+        for kind in [Kind::Forward, Kind::Replicate, Kind::Fill] {
+            self.handle(kind, Arc::new(Deaf));
+        }
+    }
+
+    /// Has others begin anew what they sent to a deaf node.
+    pub(crate) fn hear_anew(&self) {
+        self.0.accepted.end_lanes(&[Lane::Data, Lane::Bulk], "this node has opened its queues");
+    }
+
     /// Changes who this node is. Connections that were greeted with the old identity end.
     #[allow(dead_code, reason = "replication and renaming call it")]
     pub(crate) fn set_identity(&self, identity: LinkIdentity) {

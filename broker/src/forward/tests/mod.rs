@@ -1,7 +1,7 @@
 //! Two nodes in one process, each with clients of its own: what a client sees of a queue must not depend on which node
 //! it is connected to.
 
-mod pair;
+pub(crate) mod pair;
 
 use crate::alarms::Resource;
 use crate::connection::outbox::ConsumerHandle;

@@ -254,7 +254,7 @@ impl Pair {
 }
 
 /// Waits until something is so.
-pub(super) fn wait(mut is_so: impl FnMut() -> bool, what: impl Fn() -> String) {
+pub(crate) fn wait(mut is_so: impl FnMut() -> bool, what: impl Fn() -> String) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{}", what());
@@ -287,19 +287,19 @@ async fn start(data: &std::path::Path) -> (Arc<Node>, u16, DataDir) {
 }
 
 /// A method that came, with its content.
-pub(super) struct Event {
+pub(crate) struct Event {
     method: Vec<u8>,
     properties: Vec<u8>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Event {
-    pub(super) fn method(&self) -> Method<'_> {
+    pub(crate) fn method(&self) -> Method<'_> {
         Method::decode(&self.method).unwrap()
     }
 
     /// Delivery tag, whether redelivered, body.
-    pub(super) fn delivery(&self) -> (u64, bool, &[u8]) {
+    pub(crate) fn delivery(&self) -> (u64, bool, &[u8]) {
         match self.method() {
             Method::BasicDeliver(deliver) => (deliver.delivery_tag, deliver.redelivered, &self.body),
             Method::BasicGetOk(got) => (got.delivery_tag, got.redelivered, &self.body),
@@ -309,13 +309,13 @@ impl Event {
 }
 
 /// A client with channel 1 open.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,
 }
 
 impl Client {
-    fn new(port: u16) -> Client {
+    pub(crate) fn new(port: u16) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -342,22 +342,22 @@ impl Client {
         client
     }
 
-    pub(super) fn open(&mut self, number: u16) {
+    pub(crate) fn open(&mut self, number: u16) {
         self.send_on(number, &channel::Open);
     }
 
-    pub(super) fn send_on<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M) {
+    pub(crate) fn send_on<'m, M: MethodFields<'m>>(&mut self, number: u16, fields: &M) {
         let mut output = Vec::new();
         frame::write_fields(&mut output, number, fields);
         self.stream.write_all(&output).unwrap();
     }
 
-    pub(super) fn send<'m, M: MethodFields<'m>>(&mut self, fields: &M) {
+    pub(crate) fn send<'m, M: MethodFields<'m>>(&mut self, fields: &M) {
         self.send_on(1, fields);
     }
 
     /// The next method, with its content if it has one.
-    pub(super) fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> Event {
         let (mut event, mut left): (Option<Event>, u64) = (None, 0);
         loop {
             let (kind, payload) = self.frame();
@@ -406,12 +406,12 @@ impl Client {
     }
 
     /// Whether nothing comes for a moment although a channel answers.
-    pub(super) fn is_silent(&mut self) -> bool {
+    pub(crate) fn is_silent(&mut self) -> bool {
         self.send(&basic::Qos { prefetch_size: 0, prefetch_count: 0, global: false });
         matches!(self.event().method(), Method::BasicQosOk(_))
     }
 
-    pub(super) fn declare(&mut self, name: &str, arguments: &FieldTable) {
+    pub(crate) fn declare(&mut self, name: &str, arguments: &FieldTable) {
         let mut encoded = Vec::new();
         arguments.encode(&mut encoded);
         let arguments = Table::parse(&encoded[4..]).unwrap();
@@ -420,7 +420,7 @@ impl Client {
     }
 
     /// Messages and consumers that a passive declare says.
-    pub(super) fn passive(&mut self, name: &str) -> (u32, u32) {
+    pub(crate) fn passive(&mut self, name: &str) -> (u32, u32) {
         self.send(&queue::Declare { queue: name, passive: true, ..queue::Declare::default() });
         match self.event().method() {
             Method::QueueDeclareOk(ok) => (ok.message_count, ok.consumer_count),
@@ -428,17 +428,17 @@ impl Client {
         }
     }
 
-    pub(super) fn select_confirms(&mut self) {
+    pub(crate) fn select_confirms(&mut self) {
         self.send(&confirm::Select { nowait: false });
         assert!(matches!(self.event().method(), Method::ConfirmSelectOk(_)));
     }
 
     /// Publishes persistent messages to a queue.
-    pub(super) fn publish(&mut self, queue: &str, bodies: &[&[u8]]) {
+    pub(crate) fn publish(&mut self, queue: &str, bodies: &[&[u8]]) {
         self.publish_to("", queue, bodies, &PERSISTENT);
     }
 
-    pub(super) fn publish_to(&mut self, exchange: &str, key: &str, bodies: &[&[u8]], properties: &[u8]) {
+    pub(crate) fn publish_to(&mut self, exchange: &str, key: &str, bodies: &[&[u8]], properties: &[u8]) {
         let mut output = Vec::new();
         for body in bodies {
             let publish = basic::Publish { exchange, routing_key: key, ..basic::Publish::default() };
@@ -450,7 +450,7 @@ impl Client {
     }
 
     /// Waits until so many publishes are settled. Returns those that were refused.
-    pub(super) fn confirms(&mut self, upto: u64) -> Vec<u64> {
+    pub(crate) fn confirms(&mut self, upto: u64) -> Vec<u64> {
         let (mut confirmed, mut refused) = (0, Vec::new());
         while confirmed < upto {
             match self.event().method() {
@@ -469,12 +469,12 @@ impl Client {
         refused
     }
 
-    pub(super) fn consume(&mut self, queue: &str, tag: &str, no_ack: bool) {
+    pub(crate) fn consume(&mut self, queue: &str, tag: &str, no_ack: bool) {
         self.send(&basic::Consume { queue, consumer_tag: tag, no_ack, ..basic::Consume::default() });
         assert!(matches!(self.event().method(), Method::BasicConsumeOk(_)));
     }
 
-    pub(super) fn consume_with(&mut self, queue: &str, tag: &str, arguments: &FieldTable) {
+    pub(crate) fn consume_with(&mut self, queue: &str, tag: &str, arguments: &FieldTable) {
         let mut encoded = Vec::new();
         arguments.encode(&mut encoded);
         let arguments = Table::parse(&encoded[4..]).unwrap();
@@ -482,12 +482,12 @@ impl Client {
         assert!(matches!(self.event().method(), Method::BasicConsumeOk(_)));
     }
 
-    pub(super) fn ack(&mut self, tag: u64, multiple: bool) {
+    pub(crate) fn ack(&mut self, tag: u64, multiple: bool) {
         self.send(&basic::Ack { delivery_tag: tag, multiple });
     }
 
     /// The next delivery: where the answer goes, body.
-    pub(super) fn delivery_with_reply_to(&mut self) -> (String, Vec<u8>) {
+    pub(crate) fn delivery_with_reply_to(&mut self) -> (String, Vec<u8>) {
         let event = self.event();
         let properties = amqp::content::Properties::parse(&event.properties).unwrap();
         let address = properties.reply_to().unwrap();
@@ -495,7 +495,7 @@ impl Client {
     }
 
     /// The next delivery: tag, whether redelivered, body.
-    pub(super) fn delivery(&mut self) -> (u64, bool, Vec<u8>) {
+    pub(crate) fn delivery(&mut self) -> (u64, bool, Vec<u8>) {
         let event = self.event();
         let (tag, redelivered, body) = event.delivery();
         (tag, redelivered, body.to_vec())
