@@ -5,7 +5,7 @@ use super::link::Link;
 use super::message::{Fresh, Said, Stream, ToFollower, ToLeader};
 use super::mids::MidSet;
 use super::rules::Rule;
-use super::{FILL_MESSAGES, FILL_WINDOW, PART, PATIENCE_MS, Placed};
+use super::{ASK_ANEW_MS, FILL_MESSAGES, FILL_WINDOW, PART, PATIENCE_MS, Placed};
 use crate::ids::{NodeId, QueueId};
 use crate::record::QseqRange;
 use rustc_hash::FxHashMap;
@@ -247,15 +247,20 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         }
     }
 
-    /// Time passes: followers that owe an answer for too long are given up. Call some times a second.
+    /// Time passes: followers that owe an answer for too long are given up, and asked anew when they go on to be silent: what
+    /// they wait for may have been lost. Call some times a second.
     pub fn tick(&mut self, now: u64, asked: &mut Vec<Asked>) {
-        let silent: Vec<NodeId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.is_silent(now, PATIENCE_MS))
-            .map(|(node, _)| *node)
-            .collect();
-        silent.into_iter().for_each(|peer| self.give_up(now, peer, asked));
+        let silent = |patience_ms| {
+            move |(node, link): (&NodeId, &Link)| link.is_silent(now, patience_ms).then_some(*node)
+        };
+        let late: Vec<NodeId> = self.links.iter().filter_map(silent(PATIENCE_MS)).collect();
+        let mute: Vec<NodeId> = self.links.iter().filter_map(silent(ASK_ANEW_MS)).collect();
+        late.into_iter().for_each(|peer| self.give_up(now, peer, asked));
+        for peer in mute {
+            if self.links.get(&peer).is_some_and(|link| link.stream.is_some()) {
+                self.link_up(now, peer, asked);
+            }
+        }
     }
 
     /// Whether enough copies are in sync for publishes to be taken; `true` for queues without copies.

@@ -43,6 +43,8 @@ pub use rules::Rule;
 
 /// How long a follower may owe an answer before it is taken out of the in-sync set, milliseconds.
 pub const PATIENCE_MS: u64 = 2000;
+/// How long it may owe an answer before it is asked anew what it has, milliseconds.
+pub const ASK_ANEW_MS: u64 = 3 * PATIENCE_MS;
 /// Messages in one [`Fill`].
 pub const FILL_MESSAGES: u64 = 512;
 /// The number of a [`Fill`] that is only a part of one: it counts when the last part, which has the fill's own number,

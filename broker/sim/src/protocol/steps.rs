@@ -96,8 +96,9 @@ impl Rules {
             visit(Step::Sync(at as u8), next);
         }
         if state.collections < self.bounds.collections {
-            for message in (0..state.published).filter(|message| node.disk & bit(usize::from(*message)) != 0)
-            {
+            // Only what is still in the queue is written again, and the queue knows what is on its way to the disk.
+            let alive = state.alive(at) & node.disk;
+            for message in (0..state.published).filter(|message| alive & bit(usize::from(*message)) != 0) {
                 let mut next = *state;
                 next.collections += 1;
                 let node = &mut next.nodes[at];
