@@ -174,6 +174,8 @@ pub(crate) struct TurnBuffers {
     behind: Option<(Weak<Outbox>, usize)>,
     /// Some vhost is traced.
     tracing: bool,
+    /// Publishes wait for a leader of their queue.
+    detours: bool,
     sightings: Vec<Sighting>,
     paging: PagingWork,
     /// A queue that holds more than it should, and why.
@@ -253,6 +255,7 @@ impl<'n> Turn<'n> {
     /// Starts a turn. `now` is milliseconds since the epoch, read once for the whole turn.
     pub(crate) fn new(node: &'n Node, mut buffers: TurnBuffers, now: u64) -> Turn<'n> {
         buffers.tracing = node.is_tracing();
+        buffers.detours = node.forward.has_detours();
         buffers.pager.get_or_insert_with(|| Arc::clone(&node.pager));
         Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
     }
@@ -280,6 +283,11 @@ impl<'n> Turn<'n> {
     /// Whether publishes may have to be told to the firehose.
     pub(crate) fn is_tracing(&self) -> bool {
         self.buffers.tracing
+    }
+
+    /// Whether publishes may have to queue up behind others that wait for a leader. Never on a node alone.
+    pub(crate) fn has_detours(&self) -> bool {
+        self.buffers.detours
     }
 
     /// Tells the firehose at the end of the turn.

@@ -292,6 +292,10 @@ impl Connection {
         let mut rejected = false;
         let mut taken = 0;
         for queue in targets {
+            if turn.has_detours() && !turn.is_pinned() && turn.goes_behind_detours(*queue) {
+                taken += 1;
+                continue;
+            }
             match turn.queue(*queue, |queue, now, fx| queue.publish(now, publish, fx)) {
                 Some(Published::Accepted { .. }) => taken += 1,
                 Some(Published::Rejected) => {

@@ -6,7 +6,7 @@
 //! gate stays behind it.
 
 use super::Home;
-use super::outgoing::{Batch, Outcome, Waiter};
+use super::outgoing::{Batch, FRAME, Outcome, Waiter};
 use super::served::publish_here;
 use crate::gates::Gates;
 use crate::node::Node;
@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How long a publish waits for a leader. A node that has failed is found out, and another one leads, in half of that.
 const PATIENCE_MS: u64 = 10_000;
+/// How often what has come meanwhile is sent before others are let in.
+const ROUNDS: usize = 8;
 /// Octets of waiting publishes from which on publishers wait.
 const FULL_OCTETS: usize = 16 << 20;
 /// Publishes from which on they wait.
@@ -110,6 +112,11 @@ impl Detours {
     /// Whether publishers have to wait.
     pub(super) fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// Whether something waits for this queue.
+    pub(super) fn wait_for(&self, queue: QueueId) -> bool {
+        self.state.lock().queues.contains(&queue)
     }
 
     /// Whether one of these publishes would overtake one that waits for the same queue.
@@ -332,16 +339,26 @@ impl Ways {
 }
 
 impl Node {
-    /// Sends what is on a detour to whoever leads its queues now.
-    pub(super) fn send_detours(self: &Arc<Self>) {
+    /// Sends what is on a detour to whoever leads its queues now. `now` is milliseconds since the epoch.
+    pub(super) fn send_detours(self: &Arc<Self>, now: u64) {
         if self.forward.is_alone() {
             return;
         }
+        // What is published meanwhile queues up behind it.
+        for _ in 0..ROUNDS {
+            if !self.send_waiting(now) {
+                return;
+            }
+        }
+        self.forward.wake.notify_one();
+    }
+
+    /// Sends what waits. Returns whether something could be sent.
+    fn send_waiting(self: &Arc<Self>, now: u64) -> bool {
         let parts = self.forward.detours.take_waiting();
         if parts.is_empty() {
-            return;
+            return false;
         }
-        let now = self.now_ms();
         let (mut homes, mut stuck) = (FxHashMap::default(), FxHashSet::default());
         let (mut stay, mut here, mut batches) = (VecDeque::new(), Vec::new(), Vec::<Batch>::new());
         for part in parts {
@@ -353,7 +370,8 @@ impl Node {
                 self.detour_ends(publish, outcome);
             }
             for (node, targets) in ways.nodes {
-                let at = batches.iter().position(|batch| batch.node == node).unwrap_or_else(|| {
+                let fits = |batch: &Batch| batch.node == node && batch.frame.len() < FRAME;
+                let at = batches.iter().rposition(fits).unwrap_or_else(|| {
                     batches.push(Batch::of_detours(node));
                     batches.len() - 1
                 });
@@ -366,15 +384,18 @@ impl Node {
                 stay.push_back(Part { publish, op, targets: ways.stay, until_ms });
             }
         }
-        self.forward.detours.put_back(stay);
+        let sent = !batches.is_empty() || !here.is_empty();
         for mut batch in batches {
             // Nobody waits for the marks: they have those of before.
             let refused = self.send_batch(&mut batch, &mut |_| ());
             refused.iter().for_each(|waiter| self.refuse(waiter, true));
         }
         if !here.is_empty() {
-            self.take_detours_here(here, now);
+            stay.append(&mut self.take_detours_here(here, now));
         }
+        // Only now: what is published from here on does not overtake what was sent.
+        self.forward.detours.put_back(stay);
+        sent
     }
 
     fn ways(
@@ -411,8 +432,8 @@ impl Node {
         ways
     }
 
-    /// This node leads their queues now.
-    fn take_detours_here(self: &Arc<Self>, parts: Vec<Part>, now: u64) {
+    /// This node leads their queues now. Returns what has to wait a little longer.
+    fn take_detours_here(self: &Arc<Self>, parts: Vec<Part>, now: u64) -> VecDeque<Part> {
         let life = self.forward.own_life();
         let mut turn = Turn::new(self, TurnBuffers::default(), now);
         let (mut outcomes, mut stay) = (Vec::with_capacity(parts.len()), VecDeque::new());
@@ -434,7 +455,6 @@ impl Node {
             }
             outcomes.push((publish, outcome));
         }
-        self.forward.detours.put_back(stay);
         turn.close();
         let (position, marks) = (turn.position(), turn.marks().to_vec());
         turn.finish();
@@ -450,6 +470,7 @@ impl Node {
                 node.detour_ends(publish, if passed { outcome } else { Outcome::Moved });
             }
         });
+        stay
     }
 
     /// A part of a publish on a detour has its outcome.

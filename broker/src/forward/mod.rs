@@ -47,6 +47,8 @@ use tokio::sync::Notify;
 /// How often consumers are attached again, dead letters are sent again, and changed leaders are noticed.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often consumers are compared with the metadata although it has not changed, in ticks.
+const THOROUGH_TICKS: u32 = 10;
 /// Queues from which on the numbers of those are forgotten that were deleted.
 const NUMBERS: usize = 8192;
 /// How often it is looked for them, in ticks.
@@ -115,6 +117,8 @@ pub(crate) struct Forward {
     consumers: AtomicU64,
     requests: AtomicU64,
     sessions: AtomicU32,
+    /// Version of the metadata that consumers were compared with.
+    looked_at: AtomicU64,
     /// Wakes the task.
     wake: Arc<Notify>,
     /// Wakes the task because confirms have begun to wait.
@@ -131,6 +135,11 @@ impl Forward {
     /// Whether there are no other nodes.
     pub(crate) fn is_alone(&self) -> bool {
         self.around.get().is_none_or(|around| around.is_alone())
+    }
+
+    /// Whether publishes wait for a leader of their queue.
+    pub(crate) fn has_detours(&self) -> bool {
+        !self.detours.is_empty()
     }
 
     /// Where a queue is run. Reads the metadata: no shard may be locked. None as well on a node alone.
@@ -306,18 +315,20 @@ impl Node {
     }
 
     /// What has to be done every now and then.
-    fn forward_tick(self: &Arc<Self>) {
+    fn forward_tick(self: &Arc<Self>, thoroughly: bool) {
         for served in self.forward.all_served() {
             if served.is_broken() {
                 self.end_served(&served);
                 served.say_ready();
             }
         }
-        for peer in self.forward.peers() {
-            self.let_go_moved(&peer);
+        // Every consumer is asked for.
+        let version = self.metadata.version();
+        if self.forward.looked_at.swap(version, Ordering::AcqRel) != version || thoroughly {
+            self.forward.peers().iter().for_each(|peer| self.let_go_moved(peer));
         }
         self.attach_detached();
-        self.send_detours();
+        self.send_detours(self.now_ms());
         self.send_letters_again();
     }
 
@@ -390,7 +401,7 @@ async fn run(node: Weak<Node>) {
                 strong.forward.all_served().iter().for_each(|served| served.alarm(reason.as_deref()));
             }
             Due::Tick => {
-                strong.forward_tick();
+                strong.forward_tick(ticks.is_multiple_of(THOROUGH_TICKS));
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(NUMBERS_TICKS) {
                     strong.forward.forget_numbers();

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Queues whose leader is remembered; beyond that all are forgotten.
 const HOMES: usize = 4096;
 /// Octets of operations after which a frame is sent although the turn goes on.
-const FRAME: usize = 4 << 20;
+pub(super) const FRAME: usize = 4 << 20;
 
 /// Who hears what becomes of a publish.
 #[derive(Clone, Debug)]
@@ -204,7 +204,18 @@ impl Turn<'_> {
         }
     }
 
-    /// The same for a message that waits until somebody leads the queue.
+    /// Notes that the message at hand goes to a queue here, if others wait for that queue that came before.
+    #[cold]
+    pub(crate) fn goes_behind_detours(&mut self, queue: QueueId) -> bool {
+        let waits = self.node().forward.detours.wait_for(queue);
+        if waits {
+            let me = self.node().forward.me();
+            self.outgoing().far.push((me, queue, 0));
+        }
+        waits
+    }
+
+    /// As [`Turn::far_target`] for a message that waits until somebody leads the queue.
     pub(crate) fn far_letter_target(&mut self, queue: QueueId) {
         if self.far_target(queue) == FarTarget::NoLeader
             && let Some(Home::Nowhere { last }) = self.home_of(queue)

@@ -206,16 +206,68 @@ fn publishes_and_consumers_wait_for_a_new_leader() {
     consumer.send(&basic::Consume { queue: "q", consumer_tag: "c", ..basic::Consume::default() });
     assert!(publisher.is_silent());
     pair.move_queue("q", 1, 2);
-    assert_eq!(publisher.confirms(4), NONE);
+    publisher.publish("q", &[b"5"]);
+    assert_eq!(publisher.confirms(5), NONE);
     assert!(matches!(consumer.event().method(), Method::BasicConsumeOk(_)));
-    for (tag, body) in [(1, b"2"), (2, b"3"), (3, b"4")] {
+    for (tag, body) in [(1, b"2"), (2, b"3"), (3, b"4"), (4, b"5")] {
         assert_eq!(consumer.delivery(), (tag, false, body.to_vec()));
     }
     // What nobody will lead is refused as soon as that is known.
-    publisher.publish("other", &[b"5"]);
+    publisher.publish("other", &[b"6"]);
     assert!(publisher.is_silent());
     pair.lead("other", None);
-    assert_eq!(publisher.confirms(5), [5]);
+    assert_eq!(publisher.confirms(6), [6]);
+}
+
+#[test]
+fn publishers_wait_while_much_waits_for_a_leader_and_hear_when_nobody_comes() {
+    let pair = Pair::new(&[plain("q", 0), plain("other", 0)]);
+    let mut publisher = pair.client(1);
+    publisher.select_confirms();
+    publisher.publish("q", &[b"0"]);
+    assert_eq!(publisher.confirms(1), NONE);
+    pair.cut(1);
+    let body = vec![0; 1 << 20];
+    publisher.publish("q", &[body.as_slice(); 15]);
+    let detours = &pair.nodes[1].forward.detours;
+    wait(|| !detours.is_empty(), || "publishes wait".to_owned());
+    assert!(publisher.is_silent() && !detours.is_full(), "there is room for more");
+    publisher.publish("q", &[&body]);
+    wait(|| detours.is_full(), || "that was all the room".to_owned());
+    publisher.publish("q", &[b"17"]);
+    pair.connect(1);
+    assert_eq!(publisher.confirms(18), NONE, "what was held goes on, and then what was not read");
+    assert!(detours.is_empty() && !detours.is_full());
+    assert_eq!(pair.counts(0, "q"), (18, 0, 0));
+
+    pair.cut(1);
+    publisher.publish("q", &[b"18"]);
+    wait(|| !detours.is_empty(), || "it waits".to_owned());
+    let node = &pair.nodes[1];
+    node.send_detours(node.now_ms() + 9_000);
+    assert!(publisher.is_silent());
+    node.send_detours(node.now_ms() + 11_000);
+    assert_eq!(publisher.confirms(19), [19], "nobody has come");
+}
+
+#[test]
+fn a_queue_waits_for_consumers_that_only_their_connection_between_nodes_took_away() {
+    let pair = Pair::new(&[plain("auto", 0)]);
+    let mut client = pair.client(1);
+    client.consume("auto", "c", true);
+    pair.cut(1);
+    pair.wait_counts(0, "auto", (0, 0, 0));
+    let node = &pair.nodes[0];
+    let id = pair.queue_id(0, "auto");
+    let goes = || node.with_queue(id, crate::shard::LocalQueue::is_closing).unwrap_or(true);
+    node.run_timers(node.now_ms() + 5_000);
+    assert!(!goes());
+    pair.connect(1);
+    pair.wait_counts(0, "auto", (0, 0, 1));
+    pair.cut(1);
+    pair.wait_counts(0, "auto", (0, 0, 0));
+    node.run_timers(node.now_ms() + 11_000);
+    wait(goes, || "nobody has come back".to_owned());
 }
 
 #[test]

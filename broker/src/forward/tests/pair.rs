@@ -100,7 +100,8 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Two nodes that both know these queues: name, arguments, the node that leads it.
+    /// Two nodes that both know these queues: name, arguments, the node that leads it. Those whose names begin with
+    /// `auto` are deleted with their last consumer.
     pub(super) fn new(queues: &[(&str, FieldTable, usize)]) -> Pair {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -415,7 +416,14 @@ impl Client {
         let mut encoded = Vec::new();
         arguments.encode(&mut encoded);
         let arguments = Table::parse(&encoded[4..]).unwrap();
-        self.send(&queue::Declare { queue: name, durable: true, arguments, ..queue::Declare::default() });
+        let auto_delete = name.starts_with("auto");
+        self.send(&queue::Declare {
+            queue: name,
+            durable: true,
+            auto_delete,
+            arguments,
+            ..queue::Declare::default()
+        });
         assert!(matches!(self.event().method(), Method::QueueDeclareOk(_)));
     }
 
