@@ -190,9 +190,13 @@ impl Running {
         let others = members.iter().filter(|member| member.id != self.me());
         let mut peers: Vec<Peer> = others.map(Peer::from).collect();
         let mut papers = self.papers.lock();
-        if members.is_empty() {
-            // A node that has joined and not heard of the leader yet knows only what it was told then.
-            peers = papers.as_ref().map(|papers| papers.peers.clone()).unwrap_or_default();
+        if members.is_empty() || !self.metadata.is_caught_up() {
+            // The state of a node that has not heard of the leader yet is older than what it knew when it ran last, or
+            // was told when it joined: without the members that it lacks there may be no majority.
+            let known = papers.iter().flat_map(|papers| papers.peers.clone());
+            let missing: Vec<Peer> =
+                known.filter(|peer| peers.iter().all(|it| it.node != peer.node)).collect();
+            peers.extend(missing);
         }
         if let Some(links) = &self.links {
             links.set_peers(peers.iter().map(address_of).collect());

@@ -74,15 +74,21 @@ fn rules_come_and_go_with_the_address_and_are_keepaliveds() {
 #[test]
 fn the_guard_takes_routes_and_rules_of_a_killed_agent_away() {
     let Some(hosts) = Hosts::new("guarded-routes") else { return };
-    let config = config(100, "10.10.0.0/16 via 192.168.204.2 metric 7")
-        .replace("  virtual_routes", "  virtual_rules {\n    from 10.12.0.0/16 table 100 priority 50\n  }\n  virtual_routes");
+    let config = config(100, "10.10.0.0/16 via 192.168.204.2 metric 7").replace(
+        "  virtual_routes",
+        "  virtual_rules {\n    from 10.12.0.0/16 table 100 priority 50\n  }\n  virtual_routes",
+    );
     let ip = |args: &str| hosts.network.ip("C", args).unwrap();
     ip("rule add from 10.77.0.0/16 table 100 priority 90");
     hosts.ours("C", "keepalived.conf", &config);
     let there = || {
         let (routes, rules) = (ip("route show"), ip("rule show"));
-        ["10.9.0.0/16", "10.10.0.0/16"].map(|route| routes.contains(route)).into_iter().chain([rules.contains("10.12.0.0/16")])
-            .filter(|there| *there).count()
+        ["10.9.0.0/16", "10.10.0.0/16"]
+            .map(|route| routes.contains(route))
+            .into_iter()
+            .chain([rules.contains("10.12.0.0/16")])
+            .filter(|there| *there)
+            .count()
     };
     hosts.wait("routes and rules of a master", || there() == 3);
     hosts.kill("C");
