@@ -410,12 +410,14 @@ impl Node {
 
     /// Name of the cluster, as clients see it.
     pub(crate) fn cluster_name(&self) -> String {
-        let named = self
-            .metadata
-            .read()
-            .global_parameter("cluster_name")
-            .and_then(|json| serde_json::from_str(json).ok());
-        named.unwrap_or_else(|| self.settings.cluster_name.clone())
+        let sm = self.metadata.read();
+        let named = sm.global_parameter("cluster_name").and_then(|json| serde_json::from_str(json).ok());
+        // Of several nodes the first gives the name, unless the configuration does.
+        let own = self.settings.cluster_name == self.settings.node;
+        let founder = || sm.members().next().filter(|_| own && !self.cluster.is_alone());
+        named.unwrap_or_else(|| {
+            founder().map_or_else(|| self.settings.cluster_name.clone(), |member| member.name.to_string())
+        })
     }
 
     /// A name nobody else has: `prefix` and 22 characters.

@@ -3,7 +3,7 @@
 
 use super::fields::Fields;
 use super::rates::Past;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// `garbage_collection` of a process.
 pub(super) fn garbage_collection() -> Value {
@@ -18,11 +18,12 @@ pub(super) fn reductions<const N: usize>(fields: &mut Fields<'_>, past: &Past<N>
 }
 
 /// What a quorum queue has beside: the nodes that hold it.
-pub(super) fn quorum(fields: &mut Fields<'_>, node: &str) {
-    fields.field("leader", node);
-    fields.field("members", &[node]);
-    fields.field("online", &[node]);
-    fields.field("open_files", &json!({node: 0}));
+pub(super) fn quorum(fields: &mut Fields<'_>, leader: &str, members: &[String], online: &[String]) {
+    fields.field("leader", leader);
+    fields.field("members", members);
+    fields.field("online", online);
+    let files: Map<String, Value> = online.iter().map(|node| (node.clone(), Value::from(0))).collect();
+    fields.field("open_files", &files);
     // Dead letters that still wait for a place to go: they go at once.
     fields.field("messages_dlx", &0);
     fields.field("message_bytes_dlx", &0);

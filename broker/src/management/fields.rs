@@ -6,6 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Parts that the name of a column may have. Nothing that is shown is deeper.
+const DEEPEST: usize = 64;
+
 /// What of an entry is wanted: `name,message_stats.publish` is a name, and one field of an object.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Columns(BTreeMap<String, Option<Columns>>);
@@ -14,7 +17,8 @@ impl Columns {
     /// Columns as a query names them.
     pub(super) fn parse(text: &str) -> Columns {
         let mut columns = Columns::default();
-        text.split(',').filter(|column| !column.is_empty()).for_each(|column| columns.add(column));
+        let fits = |column: &&str| !column.is_empty() && column.split('.').nth(DEEPEST).is_none();
+        text.split(',').filter(fits).for_each(|column| columns.add(column));
         columns
     }
 
@@ -147,5 +151,12 @@ mod tests {
             json!({"stats": {"ack": 5, "ack_details": {"rate": 0.0}, "get": 7}})
         );
         assert_eq!(written(Some("")), json!({}));
+    }
+
+    #[test]
+    fn a_column_as_deep_as_an_address_is_long_is_none() {
+        let deep = format!("name,{}a", "a.".repeat(100_000));
+        assert_eq!(Columns::parse(&deep), Columns::parse("name"));
+        assert_ne!(Columns::parse(&format!("{}a", "a.".repeat(DEEPEST - 1))), Columns::default());
     }
 }

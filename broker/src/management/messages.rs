@@ -3,7 +3,6 @@
 use super::Api;
 use super::caller::Caller;
 use super::exchanges::exchange_name;
-use super::queues::NO_CONNECTION;
 use super::reply::{Answer, Refusal, json, parse_body, required};
 use crate::forward::outgoing::{FarTarget, Waiter};
 use crate::metadata::json::{from_table, to_table};
@@ -50,6 +49,7 @@ pub(super) async fn publish(
         Some(Ok(text)) => Some(text.parse().map_err(|_| Refusal::bad_request("invalid expiration"))?),
         Some(Err(_)) => return Err(Refusal::bad_request("invalid expiration")),
     };
+    may_claim(&caller, properties.user_id.as_deref())?;
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     let mut queues = Vec::new();
@@ -86,6 +86,20 @@ pub(super) async fn publish(
         return Err(Refusal::internal("the queue's node has gone"));
     }
     json(&object!({"routed": routed}))
+}
+
+/// RabbitMQ: `user_id` is the publisher's own name, unless it has the tag `impersonator`.
+fn may_claim(caller: &Caller, user_id: Option<&[u8]>) -> Result<(), Refusal> {
+    let Some(claimed) = user_id else { return Ok(()) };
+    if claimed == caller.name.as_bytes()
+        || caller.local
+        || caller.tags.iter().any(|tag| tag == "impersonator")
+    {
+        return Ok(());
+    }
+    let (claimed, user) = (String::from_utf8_lossy(claimed), &caller.name);
+    let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+    Err(Refusal::bad_request(text))
 }
 
 /// What became of a message that was put into queues.
@@ -154,12 +168,7 @@ pub(super) async fn get(
     let base64_only = wants_base64(&request["encoding"])?;
     let truncate =
         request.get("truncate").and_then(Value::as_u64).and_then(|octets| usize::try_from(octets).ok());
-    let id = {
-        let sm = api.node.metadata.read();
-        let vhost = caller.own_vhost(&sm, &vhost_name)?;
-        sm.queue_named(vhost, &name).ok_or_else(Refusal::missing)?;
-        checks::queue_for(&sm, &mut caller.access(&api, vhost), Permission::Read, &name, NO_CONNECTION)?.id
-    };
+    let (id, _) = super::queues::find(&api, &caller, &vhost_name, &name, Permission::Read)?;
     let fetched = fetch(&api, id, count, &mode);
     api.node.counters.count_for(&vhost_name, |counts| {
         let got = fetched.len() as u64;

@@ -271,7 +271,6 @@ impl Node {
     ///
     /// # Errors
     /// The queue is not led here, in words for people.
-    #[cfg_attr(not(test), allow(dead_code, reason = "operators ask for it"))]
     pub(crate) fn sync_queue(&self, queue: QueueId, on: bool) -> Result<(), String> {
         let now = self.monotonic_ms();
         if !self.lock_shard(self.shard_of(queue)).leads(queue) {
