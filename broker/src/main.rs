@@ -97,7 +97,7 @@ enum Tools {
     /// Write completions for a shell
     Completions(tools::manual::CompletionArgs),
     /// Write the manual pages into a folder
-    Man(tools::manual::ManArgs),
+    Man(daemon::manual::ManArgs),
 }
 
 fn main() -> ExitCode {

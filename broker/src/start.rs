@@ -263,6 +263,8 @@ impl Process {
     fn be_stopped(&mut self) {
         self.life.set_stopped(self.papers().ok().flatten());
         self.serve_control(None);
+        // It waits for orders: a service manager must not take it for a start that hangs.
+        daemon::notify::ready(&format!("node {} stopped", self.config.node_name));
     }
 
     /// Waits until something ends the node.

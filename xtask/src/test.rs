@@ -79,6 +79,12 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
         ensure!(!strict, "{error:#}");
         println!("note: {error:#}");
     }
+    if picked("stack")
+        && let Err(error) = install::cargo_deb().and_then(|()| install::debian_root())
+    {
+        ensure!(!strict, "{error:#}");
+        println!("note: {error:#}");
+    }
     build()?;
     if picked("unit") {
         let mut command = cargo_test();

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use xtask::lab::network;
@@ -36,15 +37,13 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     let programs = [Tutorial::Java.program()?, Tutorial::Spring.program()?];
     let cast = Cast::from_environment();
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet"]).args(cast.ours().iter().flat_map(|it| ["-p", it])).current_dir(root());
-    ensure!(cast.ours().is_empty() || cargo.status()?.success(), "the programs do not build");
+    let built = built(cast)?;
     let folder = target().join("tutorial");
     let _ = std::fs::remove_dir_all(&folder);
-    let stack = Stack::new(Place::network()?, cast, &target().join("debug"), &folder)?;
+    let stack = Stack::new(Place::network()?, cast, &built, &folder)?;
     stack.start()?;
     for host in BROKERS {
-        symlink(target().join("debug/broker"), stack.host_folder(host).join("rabbitmqctl"))?;
+        symlink(built.join("broker"), stack.host_folder(host).join("rabbitmqctl"))?;
     }
     let tutorial = Running { stack, programs };
     let (mut failed, mut done, mut section) = (0, 0, "");
@@ -71,6 +70,17 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+/// The folder of our programs: `WARREN_BIN`, as for the tests, or what is built now.
+fn built(cast: Cast) -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("WARREN_BIN") {
+        return Ok(root().join(PathBuf::from(folder)));
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet"]).args(cast.ours().iter().flat_map(|it| ["-p", it])).current_dir(root());
+    ensure!(cast.ours().is_empty() || cargo.status()?.success(), "the programs do not build");
+    Ok(target().join("debug"))
 }
 
 struct Running {

@@ -140,7 +140,7 @@ pub(crate) struct RawCluster {
     pub(crate) cookie_file: Option<PathBuf>,
     /// Nodes that a node without data joins, such as `"rabbit@A"`.
     pub(crate) peers: Option<Vec<Spanned<String>>>,
-    /// `"pause_minority"`: what a node does that hears no majority.
+    /// What a node does that hears no majority: `"pause_minority"` closes its AMQP port, `"serve_local"` serves queues that are here alone.
     pub(crate) partition_handling: Option<Spanned<String>>,
     /// The node votes and holds no queues.
     pub(crate) witness: Option<Spanned<bool>>,

@@ -6,6 +6,8 @@
 )]
 
 mod configs;
+mod documents;
+mod packages;
 
 use harness::world::World;
 use harness::{Needs, ready};
