@@ -142,6 +142,10 @@ impl Opened {
             addresses,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             serves_local: config.cluster.partition_handling == PartitionHandling::ServeLocal,
+            disk: match &kind {
+                Kind::Broker(storage) => Some(storage.wal.disk_watch()),
+                Kind::Witness(_) => None,
+            },
         };
         let running = Running::new(facts, Arc::clone(&metadata), links.clone(), papers);
         Ok(Opened { running, metadata, links, kind, sockets })
@@ -176,6 +180,9 @@ impl Opened {
         let (shutdown, _token) = Shutdown::new();
         let storage = match kind {
             Kind::Witness(directory) => {
+                if let Some(links) = &links {
+                    crate::cluster::ignore_messages(links);
+                }
                 return Ok(App { running, metadata, links, served: None, directory, bound, shutdown });
             }
             Kind::Broker(storage) => *storage,
