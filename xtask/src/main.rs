@@ -36,7 +36,7 @@ const COMMANDS: &[Row] = &[
     ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
     (
         "bench",
-        "[broker|proxy|backlog] [--rounds=N] [--write]",
+        "[broker|proxy|backlog|management|cluster] [--rounds=N] [--write|--try]",
         "ours beside RabbitMQ and HAProxy; --write makes docs/benchmarks.md",
     ),
     (
