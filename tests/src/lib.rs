@@ -8,6 +8,7 @@
 pub mod account;
 pub mod api;
 pub mod clients;
+pub mod cluster;
 pub mod document;
 pub mod load;
 pub mod node;

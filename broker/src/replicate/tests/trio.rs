@@ -115,6 +115,7 @@ impl Member {
             addresses: self.base().addresses,
             version: "0.1.0".to_owned(),
             serves_local: false,
+            disk: None,
         };
         let running = Running::new(facts, Arc::clone(&metadata), Some(links.clone()), papers);
         tokio::time::timeout(PATIENCE, running.come_up()).await.expect("a majority hears it").unwrap();
