@@ -75,7 +75,7 @@ impl ListQuery {
         }
         let mut order: Vec<usize> = (0..entries.len()).collect();
         if let Some((key, reverse)) = self.sort() {
-            let keys: Vec<Option<Value>> = entries.iter().map(|entry| column(entry, key)).collect();
+            let keys = column(&entries, key);
             order.sort_by(|a, b| compare(keys[*a].as_ref(), keys[*b].as_ref()));
             if reverse {
                 order.reverse();
@@ -192,15 +192,25 @@ pub(super) fn write_list<'e, E: Entry + 'e>(
     out.push(b']');
 }
 
-/// One column of an entry, to sort by.
-fn column<E: Entry>(entry: &E, path: &str) -> Option<Value> {
+/// One column of each entry, to sort by.
+fn column<E: Entry>(entries: &[E], path: &str) -> Vec<Option<Value>> {
+    let columns = Columns::parse(path);
     let mut out = Vec::new();
-    write_object(&mut out, Some(&Columns::parse(path)), |fields| entry.write(fields));
-    let mut found: Value = serde_json::from_slice(&out).ok()?;
-    for key in path.split('.') {
-        found = found.get_mut(key)?.take();
-    }
-    Some(found)
+    let of = |entry: &E| {
+        out.clear();
+        write_object(&mut out, Some(&columns), |fields| entry.write(fields));
+        // Nothing but the column was written, and the objects in which it is.
+        let mut found = out.as_slice();
+        for key in path.split('.') {
+            found = found
+                .strip_prefix(b"{\"")?
+                .strip_prefix(key.as_bytes())?
+                .strip_prefix(b"\":")?
+                .strip_suffix(b"}")?;
+        }
+        serde_json::from_slice(found).ok()
+    };
+    entries.iter().map(of).collect()
 }
 
 /// How two values of a column are ordered.

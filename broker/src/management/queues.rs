@@ -23,6 +23,7 @@ use broker_core::meta::{Destination, MetaCommand, MetaReply, Permission, Queue};
 use broker_core::queue::Amount;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 /// The API acts for nobody's connection, so it may not touch exclusive queues.
@@ -302,10 +303,10 @@ impl QueueEntry<'_> {
         fields.field("messages_unacknowledged_ram", &unacked);
         fields.field("messages_persistent", &live.persistent.messages);
         fields.field("messages_paged_out", &live.paged_out.messages);
-        fields.field("garbage_collection", &erlang::garbage_collection());
-        let past = self.view.rates.queue(self.queue.id, self.view.windows.messages());
-        erlang::reductions(fields, &past);
-        let lengths = self.view.rates.queue(self.queue.id, self.view.windows.lengths());
+        erlang::garbage_collection(fields);
+        let past = LazyCell::new(|| self.view.rates.queue(self.queue.id, self.view.windows.messages()));
+        erlang::reductions(fields, || past.details_of(|_| 0));
+        let lengths = LazyCell::new(|| self.view.rates.queue(self.queue.id, self.view.windows.lengths()));
         let at = QUEUE_COUNTERS.len();
         fields.rated("messages", ready + unacked, || {
             lengths.details_of(|numbers| numbers[at] + numbers[at + 1])
@@ -317,20 +318,19 @@ impl QueueEntry<'_> {
                 stats.rated(name, count, || past.details(at));
             }
         });
-        if fields.wants("backing_queue_status") {
+        fields.object("backing_queue_status", |status| {
             let rate = |name: &str| {
                 QUEUE_COUNTERS.iter().position(|known| *known == name).map_or(0.0, |at| past.rate(at))
             };
             let (ingress, egress, acks) = (rate("publish"), rate("deliver_get"), rate("ack"));
-            let mut status = erlang::backing_queue_status(ready, live.ever, ingress, egress, acks);
+            erlang::backing_queue_status(status, ready, live.ever, ingress, egress, acks);
             if let Some(max) = self.queue.options.max_priority {
                 let length =
                     |level: u8| live.priorities.iter().find(|(it, _)| *it == level).map_or(0, |it| it.1);
                 let lengths: serde_json::Map<_, _> =
                     (0..=max).map(|level| (level.to_string(), length(level).into())).collect();
-                status["priority_lengths"] = lengths.into();
+                status.field("priority_lengths", &lengths);
             }
-            fields.field("backing_queue_status", &status);
-        }
+        });
     }
 }
