@@ -12,12 +12,12 @@ use crate::config::cluster::{CookieSource, PartitionHandling};
 use crate::config::{Config, TlsListeners};
 use crate::doors::{self, Door, Doors};
 use crate::listener::Entrance;
+use crate::management::peers::Answers;
 use crate::management::{self, Api, Files, Listening};
 use crate::metadata::{Metadata, bootstrap};
 use crate::node::Node;
 use crate::start::{Process, settings, storage_failure};
 use crate::storage::Storage;
-use crate::tls::TlsServer;
 use crate::tls::nodes::{NodeTls, NodeTlsFiles};
 use broker_core::ids::NodeId;
 use broker_store::datadir::DataDir;
@@ -142,6 +142,10 @@ impl Opened {
             addresses,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             serves_local: config.cluster.partition_handling == PartitionHandling::ServeLocal,
+            disk: match &kind {
+                Kind::Broker(storage) => Some(storage.wal.disk_watch()),
+                Kind::Witness(_) => None,
+            },
         };
         let running = Running::new(facts, Arc::clone(&metadata), links.clone(), papers);
         Ok(Opened { running, metadata, links, kind, sockets })
@@ -176,6 +180,9 @@ impl Opened {
         let (shutdown, _token) = Shutdown::new();
         let storage = match kind {
             Kind::Witness(directory) => {
+                if let Some(links) = &links {
+                    crate::cluster::ignore_messages(links);
+                }
                 return Ok(App { running, metadata, links, served: None, directory, bound, shutdown });
             }
             Kind::Broker(storage) => *storage,
@@ -185,22 +192,27 @@ impl Opened {
         let alarms = Alarms::new(&config.limits, path);
         let place = (Arc::clone(&metadata), running.view().clone());
         let node = Node::start(settings(config), alarms, place, wal, images, segments);
+        crate::forward::cluster::attach(&node);
+        crate::replicate::attach(&node);
         bootstrap::bootstrap(&node.metadata, config)
             .await
             .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
         let files = Files { data: path.to_owned(), config: config.files.clone(), log: config.log_places() };
         let api = management::api(&node, bound.by_protocol(config), files);
-        Reach::new(&running).answer();
+        let reach = Reach::new(&running);
+        let answers = Arc::new(Answers::new(Arc::clone(&api), running.me()));
+        reach.answer(&answers);
+        api.set_peers(Arc::new(reach));
         let mut tasks = Vec::new();
         for listener in sockets.metrics {
-            tasks.push(tokio::spawn(serve_metrics(Arc::clone(&api), listener)));
+            tasks.push(tokio::spawn(management::serve_metrics(Arc::clone(&api), listener)));
         }
         for listener in sockets.http {
-            tasks.push(tokio::spawn(serve_http(Arc::clone(&api), listener, None)));
+            tasks.push(tokio::spawn(management::serve(Arc::clone(&api), listener, None)));
         }
         let https = config.management_tls.as_ref().map(|tls| Arc::clone(&tls.server));
         for listener in sockets.https {
-            tasks.push(tokio::spawn(serve_http(Arc::clone(&api), listener, https.clone())));
+            tasks.push(tokio::spawn(management::serve(Arc::clone(&api), listener, https.clone())));
         }
         let plain = Entrance { proxy_protocol: config.amqp.proxy_protocol, tls: None };
         let tls = config.amqp.tls.as_ref().map(|tls| Arc::clone(&tls.server));
@@ -218,7 +230,7 @@ impl Opened {
             process.life.drained(),
         )));
         process.places = Some(bound.clone());
-        let served = Some(Served { node, api, doors, tasks });
+        let served = Some(Served { node, api, answers, doors, tasks });
         Ok(App { running, metadata, links, served, directory, bound, shutdown })
     }
 }
@@ -239,6 +251,8 @@ pub(crate) struct App {
 struct Served {
     node: Arc<Node>,
     api: Arc<Api>,
+    /// What other nodes are answered by.
+    answers: Arc<Answers>,
     doors: Arc<tokio::sync::Mutex<Doors>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -274,7 +288,7 @@ impl App {
     pub(crate) async fn stop(self: Box<Self>, process: &mut Process) -> DataDir {
         let App { running, metadata, links, served, directory, shutdown, .. } = *self;
         shutdown.stop(Stop::Graceful);
-        let Some(Served { node, api, doors, tasks }) = served else {
+        let Some(Served { node, api, answers, doors, tasks }) = served else {
             running.stop().await;
             close_metadata(&metadata).await;
             return directory;
@@ -310,7 +324,7 @@ impl App {
         let wal = node.wal.clone();
         node.pager.remove_due(wal.durable_lsn());
         stop_log(wal.0).await;
-        drop((node, api));
+        drop((node, api, answers));
         directory
     }
 }
@@ -441,20 +455,6 @@ impl Bound {
 
 fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-}
-
-/// Serves the HTTP API; losing it is no reason to stop the node.
-async fn serve_http(api: Arc<Api>, listener: TcpListener, tls: Option<Arc<TlsServer>>) {
-    if let Err(error) = management::serve(api, listener, tls).await {
-        tracing::error!(%error, "the HTTP API stopped");
-    }
-}
-
-/// The same for metrics.
-async fn serve_metrics(api: Arc<Api>, listener: TcpListener) {
-    if let Err(error) = management::serve_metrics(api, listener).await {
-        tracing::error!(%error, "the metrics stopped");
-    }
 }
 
 fn bind_tls(listen: &[SocketAddr], section: &str) -> Result<Vec<TcpListener>, Failure> {

@@ -11,12 +11,15 @@ mod counters;
 mod ctl;
 mod doors;
 mod firehose;
+mod forward;
+mod gates;
 mod listener;
 mod management;
 mod metadata;
 mod node;
 mod pager;
 mod proxy_protocol;
+mod replicate;
 mod shard;
 mod start;
 mod storage;
@@ -94,7 +97,7 @@ enum Tools {
     /// Write completions for a shell
     Completions(tools::manual::CompletionArgs),
     /// Write the manual pages into a folder
-    Man(tools::manual::ManArgs),
+    Man(daemon::manual::ManArgs),
 }
 
 fn main() -> ExitCode {

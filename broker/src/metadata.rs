@@ -279,6 +279,11 @@ impl Metadata {
         &self.shared.seat
     }
 
+    /// Whether the state is not older than this start of the node.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.shared.state.read().caught_up
+    }
+
     /// Whether the node has to tell others that it started before its state is the one of now.
     pub(crate) fn has_to_come_up(&self) -> bool {
         let state = self.shared.state.read();

@@ -3,6 +3,7 @@
 //! What happens to the metadata reaches the queues through [`QueueHook`], in order and under the metadata's
 //! lock; what a queue wants of the metadata (to be deleted) goes to the housekeeping task.
 
+mod placing;
 mod queues;
 
 use crate::alarms::{Alarms, Resource};
@@ -10,10 +11,13 @@ use crate::auth::{Authenticator, Credentials, LoopbackUsers, Mechanism, Refusal}
 use crate::cluster::{ClusterView, Home};
 use crate::connection::handshake::ServerProperties;
 use crate::connection::info::Connections;
-use crate::connection::outbox::Request;
+use crate::connection::outbox::{Output, Request};
 use crate::counters::NodeCounters;
+use crate::forward::Forward;
+use crate::gates::Gates;
 use crate::metadata::{Applied, Hook, Metadata};
 use crate::pager::{self, Pager, PagerInbox, Removal};
+use crate::replicate::{Over, Replicate};
 use crate::shard::{LocalQueue, Shard, Turn, TurnBuffers};
 use crate::tls::CertLogin;
 use amqp::table::Value;
@@ -116,6 +120,12 @@ pub(crate) struct Node {
     pub(crate) runtime: tokio::runtime::Handle,
     shards: Box<[Mutex<Shard>]>,
     durable: watch::Sender<Lsn>,
+    /// What confirms wait for beside the log.
+    pub(crate) gates: Gates,
+    /// Queues of other nodes, and clients of other nodes.
+    pub(crate) forward: Forward,
+    /// Copies of queues, here and on other nodes.
+    pub(crate) replicate: Replicate,
     /// Why publishers are held up.
     pub(crate) alarms: Alarms,
     next_connection: AtomicU64,
@@ -165,6 +175,7 @@ impl Node {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let authenticator = Authenticator::new(LoopbackUsers(settings.loopback_users.clone()));
         let durable = watch::Sender::new(wal.durable_lsn());
+        let replicate = Replicate::new(cluster.me(), cluster.incarnation());
         let node = Arc::new(Node {
             settings,
             next_connection: AtomicU64::new(first_connection(&cluster)),
@@ -179,6 +190,9 @@ impl Node {
             runtime: tokio::runtime::Handle::current(),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             durable,
+            gates: Gates::default(),
+            forward: Forward::default(),
+            replicate,
             alarms,
             jobs,
             letters_in_flight: AtomicUsize::new(0),
@@ -204,19 +218,24 @@ impl Node {
     }
 
     /// Makes the queues that the metadata knows, with the messages that the log has for them.
-    fn restore_queues(&self, sm: &MetaSm, images: Vec<QueueImage>) {
+    fn restore_queues(self: &Arc<Self>, sm: &MetaSm, images: Vec<QueueImage>) {
         let now = self.now_ms();
         let mut images: HashMap<u64, QueueImage> =
             images.into_iter().map(|image| (image.queue_id, image)).collect();
         let mut buffers = TurnBuffers::default();
         for known in sm.queues() {
             let image = images.remove(&known.id.0);
-            if !self.runs(known) {
+            if !self.holds(known) {
                 continue;
             }
             let mut queue = new_queue(sm, known, now);
+            let led_by_me = image.as_ref().and_then(|image| image.leader) == Some(self.cluster.me().0);
             if let Some(image) = image {
                 self.restore(&mut queue, image);
+            }
+            if !self.cluster.is_alone() || known.placement.epoch > 1 {
+                self.restore_place(sm, known, queue, led_by_me, now);
+                continue;
             }
             queue.touch(now, &mut buffers);
             buffers.wake_at(known.id, now);
@@ -241,7 +260,12 @@ impl Node {
         self.wake_timer(now);
     }
 
-    /// Whether a queue is in its shard here: on the node that leads it.
+    /// Whether a queue is here: led, or as a copy.
+    fn holds(&self, queue: &MetaQueue) -> bool {
+        self.runs(queue) || queue.durable && queue.placement.replicas.contains(&self.cluster.me())
+    }
+
+    /// Whether a queue is led here.
     pub(crate) fn runs(&self, queue: &MetaQueue) -> bool {
         matches!(self.cluster.home(queue), Home::Here { .. })
     }
@@ -249,6 +273,9 @@ impl Node {
     /// Puts back what the log has for a queue.
     fn restore(&self, queue: &mut LocalQueue, image: QueueImage) {
         queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+        let epochs = image.epochs();
+        queue.restore_origins(image.origins);
+        queue.restore_epochs(epochs);
         self.restore_segments(queue, image.segments);
         image.messages.values().for_each(|message| message.restore(queue));
     }
@@ -279,7 +306,7 @@ impl Node {
 
     /// Octets of ready messages that lie in memory.
     fn resident_bytes(&self) -> u64 {
-        let of_shard = |index| self.lock_shard(index).queues().map(LocalQueue::resident_bytes).sum::<u64>();
+        let of_shard = |index| self.lock_shard(index).held().map(LocalQueue::resident_bytes).sum::<u64>();
         (0..SHARDS).map(of_shard).sum()
     }
 
@@ -294,10 +321,10 @@ impl Node {
         for index in 0..SHARDS {
             let large = |queue: &&LocalQueue| queue.resident_bytes() > PAGE_ABOVE_SHORT;
             let queues: Vec<QueueId> =
-                self.lock_shard(index).queues().filter(large).map(LocalQueue::id).collect();
+                self.lock_shard(index).held().filter(large).map(LocalQueue::id).collect();
             let mut turn = Turn::new(self, TurnBuffers::default(), now);
             for id in queues {
-                turn.queue(id, LocalQueue::page_out);
+                turn.held(id, LocalQueue::page_out);
             }
             turn.finish();
         }
@@ -346,7 +373,9 @@ impl Node {
 
     /// A number for a new connection.
     pub(crate) fn next_connection_id(&self) -> ConnectionId {
-        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+        let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        // In a cluster the upper bits say which node's it is.
+        ConnectionId(u64::from(self.forward.slot()) << 48 | number)
     }
 
     /// Follows how far the log is durable.
@@ -370,7 +399,7 @@ impl Node {
         self.timer.notify_one();
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
@@ -381,12 +410,14 @@ impl Node {
 
     /// Name of the cluster, as clients see it.
     pub(crate) fn cluster_name(&self) -> String {
-        let named = self
-            .metadata
-            .read()
-            .global_parameter("cluster_name")
-            .and_then(|json| serde_json::from_str(json).ok());
-        named.unwrap_or_else(|| self.settings.cluster_name.clone())
+        let sm = self.metadata.read();
+        let named = sm.global_parameter("cluster_name").and_then(|json| serde_json::from_str(json).ok());
+        // Of several nodes the first gives the name, unless the configuration does.
+        let own = self.settings.cluster_name == self.settings.node;
+        let founder = || sm.members().next().filter(|_| own && !self.cluster.is_alone());
+        named.unwrap_or_else(|| {
+            founder().map_or_else(|| self.settings.cluster_name.clone(), |member| member.name.to_string())
+        })
     }
 
     /// A name nobody else has: `prefix` and 22 characters.
@@ -539,7 +570,7 @@ impl Node {
         }
         // Every queue is asked; only for a log that is large.
         let live: u64 = (0..SHARDS)
-            .map(|index| self.lock_shard(index).queues().map(LocalQueue::logged_bytes).sum::<u64>())
+            .map(|index| self.lock_shard(index).held().map(LocalQueue::logged_bytes).sum::<u64>())
             .sum();
         if total <= live.saturating_mul(2) {
             return;
@@ -549,12 +580,12 @@ impl Node {
         let now = self.now_ms();
         let mut moved = 0;
         for index in 0..SHARDS {
-            let queues: Vec<QueueId> = self.lock_shard(index).queues().map(Queue::id).collect();
+            let queues: Vec<QueueId> = self.lock_shard(index).held().map(Queue::id).collect();
             for id in queues {
                 let mut turn = Turn::new(self, TurnBuffers::default(), now);
                 // Bounded steps: a queue with many old messages lets others in between.
                 while turn
-                    .any_queue(id, |queue, now, fx| queue.relocate(now, floor, fx))
+                    .held(id, |queue, now, fx| fx.at_home(|fx| queue.relocate(now, floor, fx)))
                     .is_some_and(|count| count > 0)
                 {
                     turn.close();
@@ -566,9 +597,12 @@ impl Node {
                         return;
                     }
                 }
-                turn.any_queue(id, |queue, _, fx| {
+                turn.held(id, |queue, now, fx| {
                     if queue.is_durable() {
-                        queue.log_open(fx);
+                        fx.at_home(|fx| {
+                            queue.log_open(fx);
+                            queue.log_strays(now, fx);
+                        });
                     }
                 });
                 turn.finish();
@@ -602,20 +636,11 @@ impl Hook for QueueHook {
                 Change::PutQueue(spec) => {
                     let Some(known) = applied.sm.queue(spec.id) else { continue };
                     node.counters.churn.queues_created.add(1);
-                    if node.runs(known) {
-                        open_queue(&node, applied.sm, known, now);
-                    }
+                    node.place(applied.sm, known, now);
                 }
                 Change::PutPlacement { queue, .. } => {
-                    let Some(known) = applied.sm.queue(*queue) else { continue };
-                    let here = node.with_queue(*queue, |_| ()).is_some();
-                    match (node.runs(known), here) {
-                        (true, false) => open_queue(&node, applied.sm, known, now),
-                        // Another node has it now. What nobody leads stays until its leader is known.
-                        (false, true) if !known.placement.replicas.contains(&node.cluster.me()) => {
-                            remove_queue(&node, *queue, now);
-                        }
-                        _ => {}
+                    if let Some(known) = applied.sm.queue(*queue) {
+                        node.place(applied.sm, known, now);
                     }
                 }
                 Change::PutExchange(spec) if spec.kind == ExchangeType::Delayed => {
@@ -636,12 +661,17 @@ impl Hook for QueueHook {
                     remove_queue(&node, delayed::store_of(*id), now);
                 }
                 Change::RemoveQueue { id, .. } => {
+                    node.forget_copies(*id, Over::Deleted);
                     let removed = remove_queue(&node, *id, now);
                     node.counters.churn.queues_deleted.add(1);
                     for consumer in removed.into_iter().flat_map(|mut queue| queue.remove_consumers()) {
                         let (channel, tag) = (consumer.handle.channel, consumer.tag);
-                        let gone = Request::ConsumerGone { channel, tag, queue: *id };
-                        consumer.handle.outbox.request(gone);
+                        match consumer.handle.output {
+                            Output::Here(outbox) => {
+                                outbox.request(Request::ConsumerGone { channel, tag, queue: *id });
+                            }
+                            Output::Far(far) => far.gone(),
+                        }
                     }
                 }
                 Change::PutVhost(_) => node.note_tracing(applied.sm),
@@ -659,11 +689,11 @@ impl Hook for QueueHook {
             }
         }
         for id in applied.new_options {
-            let Some(config) = applied.sm.queue(*id).map(|known| queue_config(&known.options)) else {
-                continue;
-            };
+            let Some(known) = applied.sm.queue(*id) else { continue };
+            node.place(applied.sm, known, now);
+            let config = queue_config(known);
             let mut turn = Turn::new(&node, TurnBuffers::default(), now);
-            turn.queue(*id, |queue, now, fx| queue.configure(now, config, fx));
+            turn.held(*id, |queue, now, fx| queue.configure(now, config, fx));
             turn.defer(&node);
         }
     }
@@ -675,24 +705,10 @@ impl Hook for QueueHook {
     }
 }
 
-/// Puts a new queue into its shard.
-fn open_queue(node: &Node, sm: &MetaSm, known: &MetaQueue, now: u64) {
-    let queue = new_queue(sm, known, now);
-    node.lock_shard(node.shard_of(known.id)).insert(queue);
-    let mut turn = Turn::new(node, TurnBuffers::default(), now);
-    turn.queue(known.id, |queue, now, fx| {
-        queue.touch(now, fx);
-        if queue.is_durable() {
-            queue.log_open(fx);
-        }
-    });
-    turn.close();
-}
-
 /// Takes a queue out of its shard, if it is there.
 fn remove_queue(node: &Node, id: QueueId, now: u64) -> Option<LocalQueue> {
     let mut turn = Turn::new(node, TurnBuffers::default(), now);
-    turn.any_queue(id, |queue, _, fx| {
+    turn.held(id, |queue, _, fx| {
         if queue.is_durable() {
             queue.log_close(fx);
         }

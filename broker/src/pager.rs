@@ -352,14 +352,14 @@ fn write(node: &Node, page_out: &PageOut) {
         Ok(meta) => {
             node.alarms.set(Resource::Segments, false);
             let meta = meta.encode();
-            let outcome = turn.queue(id, |queue, now, fx| queue.paged_out(now, page_out, &meta, fx));
+            let outcome = turn.held(id, |queue, now, fx| queue.paged_out(now, page_out, &meta, fx));
             turn.close();
             match outcome {
                 // The messages are freed when nobody waits for the queue.
                 Some(Some(freed)) => drop(freed),
                 Some(None) => {
                     node.pager.remove_now(Removal::Segment { queue: id, first_qseq, durable });
-                    turn.queue(id, LocalQueue::page_out_removed);
+                    turn.held(id, LocalQueue::page_out_removed);
                 }
                 None => node.pager.remove_later(0, Removal::Queue(id)),
             }
@@ -371,7 +371,7 @@ fn write(node: &Node, page_out: &PageOut) {
             } else {
                 tracing::error!(queue = %id, %error, "messages stay in memory: a segment could not be written");
             }
-            turn.queue(id, LocalQueue::page_out_failed);
+            turn.held(id, LocalQueue::page_out_failed);
         }
     }
     turn.finish();
@@ -381,9 +381,9 @@ fn read(node: &Node, window: &Window) {
     let read = node.pager.read(window);
     let mut turn = Turn::new(node, TurnBuffers::default(), node.now_ms());
     match read {
-        Ok(read) => turn.queue(window.queue, |queue, now, fx| queue.arrived(now, window, read, fx)),
+        Ok(read) => turn.held(window.queue, |queue, now, fx| queue.arrived(now, window, read, fx)),
         Err(error) => {
-            let known = turn.queue(window.queue, |queue, now, fx| queue.read_failed(now, window, fx));
+            let known = turn.held(window.queue, |queue, now, fx| queue.read_failed(now, window, fx));
             if known.is_some() {
                 tracing::error!(queue = %window.queue, %error, "messages can not be read from their segment");
             }

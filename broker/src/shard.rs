@@ -7,16 +7,21 @@
 //! locked, so that the log has each queue's records in the order in which things happened; dead letters are
 //! published and outboxes flushed after the lock is gone.
 //!
-//! Lock order: metadata, then one shard, then one outbox or the log. A turn lets go of its shard before it
-//! looks at the metadata.
+//! Lock order: metadata, then what is followed, then one shard, then what is led with copies, then one outbox or
+//! the log. A turn lets go of its shard before it looks at the metadata.
 
-use crate::connection::outbox::{ConsumerHandle, Outbox};
+use crate::connection::outbox::{ConsumerHandle, Outbox, Output};
 use crate::firehose::Sighting;
+use crate::forward::letters::Letter as FarLetter;
+use crate::forward::outgoing::{Outgoing, Waiter};
+use crate::forward::served::Served;
 use crate::node::Node;
 use crate::pager::{Pager, PagingWork, Removal};
+use crate::replicate::shipping::Shipping;
 use amqp::content::Properties;
+use broker_core::channel::confirm::Mark;
 use broker_core::exchange::delayed;
-use broker_core::ids::QueueId;
+use broker_core::ids::{NodeId, QueueId};
 use broker_core::message::Publish;
 use broker_core::queue::dead_letter::{DeadLetter, Reason};
 use broker_core::queue::delayed::Due;
@@ -45,8 +50,10 @@ pub(crate) type LocalQueue = Queue<ConsumerHandle>;
 /// Some of the node's queues.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    /// Boxed, because a table is mostly half empty.
+    /// Those that are led here. Boxed, because a table is mostly half empty.
     queues: FxHashMap<QueueId, Box<LocalQueue>>,
+    /// Copies of queues that other nodes lead, or nobody does: no client meets them.
+    copies: FxHashMap<QueueId, Box<LocalQueue>>,
     timers: BinaryHeap<Reverse<(u64, QueueId)>>,
 }
 
@@ -56,9 +63,42 @@ impl Shard {
         self.queues.insert(queue.id(), Box::new(queue));
     }
 
-    /// Removes a queue.
+    /// Removes a queue, or a copy of one.
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<LocalQueue> {
-        self.queues.remove(&id).map(|queue| *queue)
+        self.queues.remove(&id).or_else(|| self.copies.remove(&id)).map(|queue| *queue)
+    }
+
+    /// Adds a copy of a queue that is led elsewhere.
+    pub(crate) fn insert_copy(&mut self, queue: LocalQueue) {
+        self.copies.insert(queue.id(), Box::new(queue));
+    }
+
+    /// A queue that is led here is a copy from now on.
+    pub(crate) fn make_copy(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        let queue = self.queues.remove(&id)?;
+        Some(self.copies.entry(id).or_insert(queue))
+    }
+
+    /// A copy is led here from now on.
+    pub(crate) fn make_led(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        let queue = self.copies.remove(&id)?;
+        Some(self.queues.entry(id).or_insert(queue))
+    }
+
+    /// Whether the queue is led here.
+    pub(crate) fn leads(&self, id: QueueId) -> bool {
+        self.queues.contains_key(&id)
+    }
+
+    /// Whether a copy of the queue is here.
+    pub(crate) fn copies(&self, id: QueueId) -> bool {
+        self.copies.contains_key(&id)
+    }
+
+    /// A queue that is led here, or a copy.
+    pub(crate) fn held_mut(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        let Shard { queues, copies, .. } = self;
+        queues.get_mut(&id).or_else(|| copies.get_mut(&id)).map(Box::as_mut)
     }
 
     /// Looks at a queue.
@@ -66,7 +106,12 @@ impl Shard {
         self.queues.get(&id).map(Box::as_ref)
     }
 
-    /// All queues here.
+    /// All queues that are led here, and all copies.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &LocalQueue> {
+        self.queues.values().chain(self.copies.values()).map(Box::as_ref)
+    }
+
+    /// All queues that are led here.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &LocalQueue> {
         self.queues.values().map(Box::as_ref)
     }
@@ -110,7 +155,15 @@ pub(crate) struct TurnBuffers {
     log: RecordBuffer,
     urgent: bool,
     log_floor: Lsn,
+    /// What confirms of this turn wait for beside the log; nothing on a node alone.
+    marks: Vec<Mark>,
+    /// Which records go to copies on other nodes.
+    shipping: Shipping,
     touched: Vec<Arc<Outbox>>,
+    /// Nodes whose clients were sent something.
+    touched_far: Vec<Arc<Served>>,
+    /// What goes to queues of other nodes.
+    forward: Outgoing,
     letters: Vec<Letter>,
     /// How many of the letters the node has been told about.
     counted_letters: usize,
@@ -121,6 +174,8 @@ pub(crate) struct TurnBuffers {
     behind: Option<(Weak<Outbox>, usize)>,
     /// Some vhost is traced.
     tracing: bool,
+    /// Publishes wait for a leader of their queue.
+    detours: bool,
     sightings: Vec<Sighting>,
     paging: PagingWork,
     /// A queue that holds more than it should, and why.
@@ -151,9 +206,35 @@ impl TurnBuffers {
         self.crowded.take()
     }
 
+    /// Nodes that these turns have published to.
+    pub(crate) fn far_used(&self) -> &[NodeId] {
+        self.forward.used()
+    }
+
+    /// Confirms of this turn have to wait for this too.
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        join_mark(&mut self.marks, mark);
+    }
+
+    /// Does something whose records are the affair of this node's own files: no copy gets them.
+    pub(crate) fn at_home<R>(&mut self, work: impl FnOnce(&mut TurnBuffers) -> R) -> R {
+        let was = self.shipping.stay_home(true);
+        let done = work(self);
+        self.shipping.stay_home(was);
+        done
+    }
+
     /// Timers that queues asked for outside of a turn.
     pub(crate) fn take_wakes(&mut self) -> Vec<(u64, QueueId)> {
         std::mem::take(&mut self.wakes)
+    }
+}
+
+/// Adds a mark to others, of which there is one for each gate.
+pub(crate) fn join_mark(marks: &mut Vec<Mark>, mark: Mark) {
+    match marks.iter_mut().find(|known| known.gate == mark.gate) {
+        Some(known) => known.position = known.position.max(mark.position),
+        None => marks.push(mark),
     }
 }
 
@@ -174,13 +255,39 @@ impl<'n> Turn<'n> {
     /// Starts a turn. `now` is milliseconds since the epoch, read once for the whole turn.
     pub(crate) fn new(node: &'n Node, mut buffers: TurnBuffers, now: u64) -> Turn<'n> {
         buffers.tracing = node.is_tracing();
+        buffers.detours = node.forward.has_detours();
         buffers.pager.get_or_insert_with(|| Arc::clone(&node.pager));
         Turn { node, open: Vec::with_capacity(1), pinned: false, buffers, position: 0, work: 0, now }
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &'n Node {
+        self.node
+    }
+
+    /// What goes to other nodes.
+    pub(crate) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.buffers.forward
+    }
+
+    /// The turn's buffers.
+    pub(crate) fn buffers_mut(&mut self) -> &mut TurnBuffers {
+        &mut self.buffers
+    }
+
+    /// Whether all shards of a transaction are locked.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned
     }
 
     /// Whether publishes may have to be told to the firehose.
     pub(crate) fn is_tracing(&self) -> bool {
         self.buffers.tracing
+    }
+
+    /// Whether publishes may have to queue up behind others that wait for a leader. Never on a node alone.
+    pub(crate) fn has_detours(&self) -> bool {
+        self.buffers.detours
     }
 
     /// Tells the firehose at the end of the turn.
@@ -191,6 +298,23 @@ impl<'n> Turn<'n> {
     /// Highest log position this turn appended at; 0 when it appended nothing.
     pub(crate) fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// Confirms of this turn wait for all that is in the log by now.
+    pub(crate) fn wait_for_log(&mut self) {
+        self.position = self.position.max(self.node.wal.last_lsn());
+    }
+
+    /// Confirms of this turn wait for everything that this queue's copies have not got yet.
+    pub(crate) fn wait_for_copies(&mut self, queue: QueueId) {
+        if let Some(mark) = self.node.unsafe_copies(queue) {
+            self.buffers.mark(mark);
+        }
+    }
+
+    /// What this turn's confirms wait for beside the log.
+    pub(crate) fn marks(&self) -> &[Mark] {
+        &self.buffers.marks
     }
 
     /// Works on a queue. `None` when it does not exist (any more) or is about to go.
@@ -217,6 +341,41 @@ impl<'n> Turn<'n> {
         Some(work(queue, now, &mut self.buffers))
     }
 
+    /// The same, or on a copy of one.
+    pub(crate) fn held<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        let queue = self.open[shard].1.held_mut(id)?;
+        Some(work(queue, now, &mut self.buffers))
+    }
+
+    /// Works on a copy of a queue that another node leads.
+    pub(crate) fn copy<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        let queue = self.open[shard].1.copies.get_mut(&id)?;
+        Some(work(queue, now, &mut self.buffers))
+    }
+
+    /// Works on the shard of a queue.
+    pub(crate) fn shard<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut Shard, u64, &mut TurnBuffers) -> R,
+    ) -> R {
+        let now = self.now;
+        let shard = self.open(self.node.shard_of(id));
+        work(&mut self.open[shard].1, now, &mut self.buffers)
+    }
+
     /// Locks all shards of these queues and keeps them until [`Turn::close`]: what happens meanwhile is one
     /// append to the log, all of it or nothing after a crash.
     pub(crate) fn pin(&mut self, queues: impl Iterator<Item = QueueId>) {
@@ -225,6 +384,7 @@ impl<'n> Turn<'n> {
             queues.map(|queue| self.node.shard_of(queue)).collect();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.extend(shards.into_iter().map(|index| (index, self.node.lock_shard(index))));
+        self.buffers.shipping.begin(self.node.replicate.leads());
         self.pinned = true;
     }
 
@@ -274,20 +434,27 @@ impl<'n> Turn<'n> {
             }
             self.buffers.counted_letters = 0;
             for letter in letters {
-                match letter {
+                let arrived = match letter {
                     Letter::Dead(letter) => self.publish_dead_letter(&letter),
                     Letter::Due(due) => self.publish_due(&due),
-                }
+                };
                 self.close();
-                self.node.letters_in_flight.fetch_sub(1, Ordering::AcqRel);
+                if arrived {
+                    self.node.letters_in_flight.fetch_sub(1, Ordering::AcqRel);
+                }
             }
         }
+        self.send_forwarded();
         for queue in self.buffers.unused.drain(..) {
             self.node.delete_unused(queue);
         }
         for outbox in self.buffers.touched.drain(..) {
             outbox.flush();
         }
+        for served in self.buffers.touched_far.drain(..) {
+            served.flush();
+        }
+        self.buffers.marks.clear();
         std::mem::take(&mut self.buffers)
     }
 
@@ -298,6 +465,8 @@ impl<'n> Turn<'n> {
         let (buffers, now, node) = (std::mem::take(&mut self.buffers), self.now, Arc::clone(node));
         if buffers.letters.is_empty()
             && buffers.touched.is_empty()
+            && buffers.touched_far.is_empty()
+            && buffers.forward.is_empty()
             && buffers.unused.is_empty()
             && buffers.sightings.is_empty()
         {
@@ -310,8 +479,8 @@ impl<'n> Turn<'n> {
     }
 
     /// Publishes a dead letter. The target's record and the source's are one append: after a crash the
-    /// message is in exactly one of the two queues.
-    fn publish_dead_letter(&mut self, letter: &DeadLetter) {
+    /// message is in exactly one of the two queues. `false`: it is still on its way to another node.
+    fn publish_dead_letter(&mut self, letter: &DeadLetter) -> bool {
         self.close();
         let rewritten = letter.rewrite(self.now / 1000);
         let mut targets = self.node.route_dead_letter(letter, &rewritten);
@@ -321,14 +490,12 @@ impl<'n> Turn<'n> {
         }
         let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
         let gone = gone_record(letter.queue, letter.epoch, letter.logged_qseq);
-        self.hand_on(&mut publish, targets.into_iter().map(|(queue, _)| queue), gone);
-        if let Some(qseq) = letter.stored_qseq {
-            self.queue(letter.queue, |queue, _, fx| queue.letter_gone(qseq, fx));
-        }
+        let source = (letter.queue, letter.stored_qseq);
+        self.hand_on(&mut publish, targets.into_iter().map(|(queue, _)| queue), gone, source)
     }
 
     /// Routes a message whose delay is over; as with dead letters, arrival and departure are one append.
-    fn publish_due(&mut self, due: &Due) {
+    fn publish_due(&mut self, due: &Due) -> bool {
         self.close();
         let mut message = Arc::new(delayed::negated(&due.message));
         let targets = self.node.route_due(due, &message);
@@ -343,38 +510,77 @@ impl<'n> Turn<'n> {
             expiration.and_then(|octets| std::str::from_utf8(octets).ok()).and_then(|text| text.parse().ok());
         let mut publish = Publish::of(&message, expiration_ms, priority);
         let gone = gone_record(due.store, due.epoch, due.logged_qseq);
-        self.hand_on(&mut publish, targets.into_iter(), gone);
+        self.hand_on(&mut publish, targets.into_iter(), gone, (due.store, None))
     }
 
     fn publish_sighting(&mut self, sighting: &Sighting) {
         self.close();
         let Some((message, targets)) = self.node.trace(sighting) else { return };
         let message = Arc::new(message);
-        self.hand_on(&mut Publish::of(&message, None, 0), targets.into_iter(), None);
+        let mut publish = Publish::of(&message, None, 0);
+        for queue in targets {
+            if self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx)).is_none() {
+                self.far_target(queue);
+            }
+        }
+        self.forward(&publish, &Waiter::Nobody);
     }
 
-    /// Gives a message to queues; `gone` is logged together with its arrival in the last one.
+    /// Gives a message to queues; `gone` is logged together with its arrival in the last one. `false`: it is
+    /// still on its way to another node, and `gone` waits for that.
     fn hand_on(
         &mut self,
         publish: &mut Publish<'_>,
         targets: impl ExactSizeIterator<Item = QueueId>,
         gone: Option<Record<'static>>,
-    ) {
+        (source, stored_qseq): (QueueId, Option<u64>),
+    ) -> bool {
         let mut left = targets.len();
+        let mut together = false;
         for queue in targets {
-            self.queue(queue, |queue, now, fx| queue.publish(now, publish, fx));
+            if self.queue(queue, |queue, now, fx| queue.publish(now, publish, fx)).is_none() {
+                self.far_letter_target(queue);
+            }
             left -= 1;
             if left == 0
+                && !self.has_far_targets()
                 && let Some(gone) = &gone
             {
                 self.buffers.log(gone);
-                return;
+                together = true;
             }
         }
-        if let Some(gone) = &gone {
-            self.buffers.log(gone);
+        if self.has_far_targets() {
+            let (expiration_ms, priority) = (publish.expiration_ms, publish.priority);
+            let message = publish.share();
+            let letter = FarLetter { message, expiration_ms, priority, source, gone, stored_qseq, parts: 0 };
+            return !self.forward_letter(letter);
+        }
+        if let Some(gone) = gone.filter(|_| !together) {
+            self.buffers.log(&gone);
             append(self.node, &mut self.buffers, &mut self.position);
         }
+        if let Some(qseq) = stored_qseq {
+            self.queue(source, |queue, _, fx| queue.letter_gone(qseq, fx));
+        }
+        true
+    }
+
+    /// A message that went to queues of other nodes has left its queue.
+    pub(crate) fn letter_left(
+        &mut self,
+        source: QueueId,
+        gone: Option<&Record<'static>>,
+        stored_qseq: Option<u64>,
+    ) {
+        self.held(source, |queue, _, fx| {
+            if let Some(gone) = gone {
+                fx.log(gone);
+            }
+            if let Some(qseq) = stored_qseq {
+                queue.letter_gone(qseq, fx);
+            }
+        });
     }
 
     /// Locks a shard, letting go of another one. Returns where it is in `open`.
@@ -386,6 +592,7 @@ impl<'n> Turn<'n> {
                 // Lets a waiting thread in, if there is one. The log hears first what happened so far.
                 append(self.node, &mut self.buffers, &mut self.position);
                 MutexGuard::bump(&mut self.open[at].1);
+                self.buffers.shipping.begin(self.node.replicate.leads());
             }
             return at;
         }
@@ -393,6 +600,7 @@ impl<'n> Turn<'n> {
         self.close();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.push((index, self.node.lock_shard(index)));
+        self.buffers.shipping.begin(self.node.replicate.leads());
         0
     }
 }
@@ -415,6 +623,9 @@ fn append(node: &Node, buffers: &mut TurnBuffers, position: &mut Lsn) {
     if buffers.log.is_empty() {
         return;
     }
+    if !buffers.shipping.is_empty() {
+        node.ship(buffers.log.encoded(), &mut buffers.shipping, &mut buffers.marks);
+    }
     let urgent = std::mem::take(&mut buffers.urgent);
     let last = node.wal.append_buffer(&mut buffers.log, if urgent { Urgency::Now } else { Urgency::Lazy });
     if urgent {
@@ -428,8 +639,12 @@ impl Drop for Turn<'_> {
     /// queues. An outbox that nobody flushes would stay silent for good.
     fn drop(&mut self) {
         self.close();
+        self.send_forwarded();
         for outbox in self.buffers.touched.drain(..) {
             outbox.flush();
+        }
+        for served in self.buffers.touched_far.drain(..) {
+            served.flush();
         }
     }
 }
@@ -438,18 +653,34 @@ impl Effects for TurnBuffers {
     type Handle = ConsumerHandle;
 
     fn log(&mut self, record: &Record<'_>) {
-        self.log.push(record);
+        if self.shipping.is_on() {
+            let start = self.log.len();
+            self.log.push(record);
+            self.shipping.note(record, start..self.log.len());
+        } else {
+            self.log.push(record);
+        }
         // Nobody waits for the other kinds; losing one only means that a settled message comes back.
         self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. } | Record::Hwm { .. });
     }
 
     fn deliver(&mut self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> Delivered {
-        let (delivered, first) = to.outbox.deliver(to, delivery);
+        let outbox = match &to.output {
+            Output::Here(outbox) => outbox,
+            Output::Far(far) => {
+                let (delivered, first) = far.deliver(to.no_ack, delivery);
+                if first {
+                    self.touched_far.push(Arc::clone(far.served()));
+                }
+                return delivered;
+            }
+        };
+        let (delivered, first) = outbox.deliver(to, delivery);
         if first {
-            self.touched.push(Arc::clone(&to.outbox));
+            self.touched.push(Arc::clone(outbox));
         }
         if self.tracing && delivered == Delivered::Sent {
-            self.saw(Sighting::delivered(&to.outbox, to.channel, delivery));
+            self.saw(Sighting::delivered(outbox, to.channel, delivery));
         }
         delivered
     }
@@ -472,8 +703,10 @@ impl Effects for TurnBuffers {
 
     fn backlog(&mut self, slowest: &ConsumerHandle, octets: usize) {
         self.behind.take_if(|(behind, _)| behind.strong_count() == 0);
-        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::downgrade(&slowest.outbox), 0));
-        if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(&slowest.outbox)) {
+        // A consumer elsewhere is its own node's to wait for.
+        let Output::Here(outbox) = &slowest.output else { return };
+        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::downgrade(outbox), 0));
+        if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(outbox)) {
             *debt += octets;
         }
     }

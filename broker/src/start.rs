@@ -205,6 +205,15 @@ impl Process {
         }
     }
 
+    /// Whether others can reach this node where it says it is, as far as can be told here.
+    async fn check_reachable(&self) -> Result<(), Refused> {
+        let cluster = &self.config.cluster;
+        // A name that does not resolve here may do so elsewhere.
+        let found = tokio::net::lookup_host(cluster.advertised.as_str()).await;
+        let found = found.into_iter().flatten().map(|address| address.ip());
+        cluster.hidden_from(found).map_or(Ok(()), |text| Err(Refused::new(RefusedKind::Invalid, text)))
+    }
+
     fn stopped_node(&self) -> Result<StoppedNode<'_>, Failure> {
         stopped_node(&self.config, self.path())
     }
@@ -263,6 +272,8 @@ impl Process {
     fn be_stopped(&mut self) {
         self.life.set_stopped(self.papers().ok().flatten());
         self.serve_control(None);
+        // It waits for orders: a service manager must not take it for a start that hangs.
+        daemon::notify::ready(&format!("node {} stopped", self.config.node_name));
     }
 
     /// Waits until something ends the node.
@@ -352,16 +363,60 @@ impl Process {
                 return Ok(phase);
             }
             Order::StopApp => Ok(Done { already: true, ..Done::default() }),
-            Order::Join { members, token } => stopped.join(&members, token.as_deref()).await,
+            Order::Join { members, token } => match self.check_reachable().await {
+                Ok(()) => stopped.join(&members, token.as_deref()).await,
+                Err(refused) => Err(refused),
+            },
             Order::Leave => stopped.leave(false).await,
             Order::Reset { force } => stopped.reset(force).await,
             Order::ForceBoot | Order::Recover => stopped.recover(&directory),
+            Order::Rename { names } => {
+                let (directory, outcome) = self.rename(directory, &names).await;
+                let _ = reply.send(outcome);
+                return Ok(Phase::Stopped(directory));
+            }
             _ => refused(RefusedKind::Stopped, "the node is stopped; start it with `rabbitmqctl start_app`"),
         };
         let (directory, papers) = self.look_again(directory)?;
         self.life.set_stopped(papers);
         let _ = reply.send(outcome);
         Ok(Phase::Stopped(directory))
+    }
+
+    /// Gives the node the name that `names` has for it: tells the others, then writes it down.
+    async fn rename(
+        &mut self,
+        mut directory: DataDir,
+        names: &[(String, String)],
+    ) -> (DataDir, Result<Done, Refused>) {
+        let old = self.config.node_name.clone();
+        let Some((_, new)) = names.iter().find(|(from, _)| *from == old) else {
+            let text =
+                format!("{old} is not among the names: each node renames itself, and tells the others");
+            return (directory, refused(RefusedKind::Invalid, &text));
+        };
+        let place = self.config.place_under(new);
+        let told = match self.stopped_node() {
+            Ok(stopped) => stopped.rename(new, vec![place]).await,
+            Err(failure) => Err(Refused::new(RefusedKind::Failed, failure.message)),
+        };
+        let outcome = told.and_then(|()| {
+            let written = directory.rename(new);
+            written.map_err(|error| Refused::new(RefusedKind::Failed, error.to_string()))
+        });
+        if let Err(refused) = outcome {
+            return (directory, Err(refused));
+        }
+        self.config.rename_node(new);
+        self.life.rename(new);
+        // The socket has the node's name.
+        self.control = None;
+        self.serve_control(None);
+        let remark = format!(
+            "{old} is {new} from now on, and the other nodes know: say so wherever the name is given, as --node or \
+             RABBITMQ_NODENAME"
+        );
+        (directory, Ok(Done { remarks: vec![remark], ..Done::default() }))
     }
 
     /// The data may be another one now.

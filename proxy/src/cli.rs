@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use daemon::logging::LogArgs;
+use daemon::manual::{CompletionArgs, ManArgs};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_FILES: [&str; 3] = ["/etc/proxy/proxy.toml", "proxy.toml", "/etc/haproxy/haproxy.cfg"];
@@ -114,6 +115,10 @@ pub enum Command {
         #[arg(long, value_name = "WHERE")]
         from: Option<String>,
     },
+    /// Write completions for a shell
+    Completions(CompletionArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
     /// Write a configuration to start from
     Init {
         /// A server, NAME=HOST:PORT; give it once for each

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use daemon::exit::Exit;
 use daemon::logging::LogTarget;
+use daemon::manual::{self, CompletionArgs, ManArgs};
 use daemon::privilege::{self, Identity, PrivilegeError};
 use daemon::run::{self, Failure};
 
@@ -81,6 +82,14 @@ fn dispatch(mut args: Args, name: &str) -> Result<(), Failure> {
                 load(&args).map(|(config, _)| config)
             })?;
             status::run(&source)
+        }
+        Some(Command::Completions(CompletionArgs { shell })) => {
+            commands::print(&manual::completions(shell, Args::command()))
+        }
+        Some(Command::Man(ManArgs { folder })) => {
+            manual::pages(&folder, manual::with_tools(&Args::command()))?
+                .iter()
+                .try_for_each(|page| commands::print(&page.display().to_string()))
         }
         Some(Command::Init { backends, listen, stats, output }) => {
             commands::init(&backends, &listen, &stats, &output)

@@ -1,5 +1,6 @@
 """Shared by the client programs: connecting for good, and a record that survives the death of its writer."""
 import argparse
+import itertools
 import signal
 import socket
 import threading
@@ -10,10 +11,13 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 STOP = threading.Event()
 
+# Counts the attempts to connect.
+ATTEMPTS = itertools.count()
+
 
 def arguments(description):
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--url", required=True, help="amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    parser.add_argument("--url", required=True, help="amqp://USER:PASSWORD@HOST:PORT/VHOST, several with commas")
     parser.add_argument("--queue", required=True)
     parser.add_argument("--out", required=True, help="the record, one line for each event")
     return parser
@@ -25,8 +29,10 @@ def stop_on_signals():
 
 
 def connect(url):
-    """One attempt. A silent peer is given up after about two seconds, in every state of the connection."""
-    parameters = pika.URLParameters(url)
+    """One attempt; of several addresses another one each time. A silent peer is given up after about two seconds,
+    in every state of the connection."""
+    urls = url.split(",")
+    parameters = pika.URLParameters(urls[next(ATTEMPTS) % len(urls)])
     parameters.socket_timeout = 2
     parameters.stack_timeout = 3
     parameters.connection_attempts = 1

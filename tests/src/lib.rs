@@ -8,6 +8,8 @@
 pub mod account;
 pub mod api;
 pub mod clients;
+pub mod cluster;
+pub mod document;
 pub mod load;
 pub mod node;
 pub mod pair;
@@ -39,6 +41,8 @@ pub enum Needs {
     Library(Library),
     /// Chromium, and Playwright to drive it.
     Browser,
+    /// A bare Debian to install packages in, and what makes packages.
+    Debian,
 }
 
 /// Whether RabbitMQ plays the broker; otherwise ours does.
@@ -77,6 +81,10 @@ fn lacking(need: Needs) -> Option<String> {
         Needs::Programs(list) => install::packages(list).err().map(|error| format!("{error:#}")),
         Needs::Library(library) => library.program().err().map(|error| format!("{error:#}")),
         Needs::Browser => libraries::browser("pages.js").err().map(|error| format!("{error:#}")),
+        Needs::Debian => {
+            let made = install::cargo_deb().and_then(|()| install::debian_root());
+            made.err().map(|error| format!("{error:#}"))
+        }
         Needs::Python => install::python().err().map(|error| format!("{error:#}")),
     }
 }

@@ -32,9 +32,22 @@ impl World {
     /// # Errors
     /// Something does not start or no messages flow.
     pub fn start(name: &str, cast: Cast) -> Result<Self> {
+        Self::start_with(name, cast, |_| Ok(()))
+    }
+
+    /// The same with the brokers as one cluster with mirrored queues, and a witness.
+    ///
+    /// # Errors
+    /// As [`World::start`].
+    pub fn start_joined(name: &str, cast: Cast) -> Result<Self> {
+        Self::start_with(name, cast, Stack::join)
+    }
+
+    fn start_with(name: &str, cast: Cast, prepare: impl FnOnce(&Stack) -> Result<()>) -> Result<Self> {
         let scratch = Scratch::new(name)?;
         let stack = Stack::new(Place::network()?, cast, &programs::folder(), scratch.path())?;
         stack.start()?;
+        prepare(&stack)?;
         let url = format!("amqp://laosun:123456@{VIP}:5672/%2Flagou");
         let common = ["--url", &url, "--queue", QUEUE];
         let client = |program: &str, name: &str, more: &[&str]| {

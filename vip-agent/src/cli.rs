@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 use daemon::logging::LogArgs;
+use daemon::manual::{CompletionArgs, ManArgs};
 
 /// Where keepalived and this agent look when no file is named.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/keepalived/keepalived.conf";
@@ -58,6 +59,10 @@ pub(crate) enum Action {
         #[arg(long)]
         keep_script: bool,
     },
+    /// Writes completions for a shell
+    Completions(CompletionArgs),
+    /// Writes the manual pages into a folder
+    Man(ManArgs),
     /// Becomes the guard of an agent; used by the agent itself
     #[command(name = crate::guard::SUBCOMMAND, hide = true)]
     Guard,

@@ -1,8 +1,9 @@
-//! The guard: a small process that gives the addresses up when the agent is killed.
+//! The guard: a small process that gives the addresses up when the agent is killed, with the routes and rules that
+//! came with them.
 //!
 //! The agent writes to the guard's standard input who holds which addresses. When the agent ends cleanly
 //! it says so; when it is killed, the pipe just ends, and the guard does what a stopping agent does:
-//! an advert of priority 0, and once the successor has spoken, the addresses are taken away. It runs in
+//! an advert of priority 0, and once the successor has spoken, all that is held is taken away. It runs in
 //! a session of its own, so that killing the agent and its children does not kill it too. Should it be
 //! killed as well, the kernel lifetime of the addresses (`address_lease`) is what is left.
 
@@ -17,10 +18,12 @@ use tokio::time::Instant;
 use vrrp::hmac::Key;
 use vrrp::{Auth, ChecksumMode, InstanceConfig, Password, Version, timers};
 
+use crate::config::{VirtualRoute, VirtualRule};
 use crate::host::Host;
 use crate::instance::Router;
 use crate::net::netlink::Netlink;
 use crate::net::vrrp_socket::{Endpoint, VrrpSocket};
+use crate::net::{routes, rules};
 
 /// The subcommand under which this program becomes the guard.
 pub(crate) const SUBCOMMAND: &str = "guard-addresses";
@@ -56,6 +59,9 @@ struct Holder {
     advertised: Vec<IpAddr>,
     /// Interface, address, prefix.
     held: Vec<(u32, IpAddr, u8)>,
+    /// With the interface, where one is named.
+    routes: Vec<(VirtualRoute, Option<u32>)>,
+    rules: Vec<VirtualRule>,
 }
 
 /// The agent's end.
@@ -127,6 +133,9 @@ fn holder(router: &Router, host: &Host) -> Option<Holder> {
         .iter()
         .filter_map(|vip| Some((host.link(router.device(vip))?.index, vip.address, vip.prefix)))
         .collect();
+    // Without its interface there is no route.
+    let with_interface =
+        |route: &VirtualRoute| Some((route.clone(), router.route_interface(route, host).ok()?));
     Some(Holder {
         name: config.name.to_string(),
         interface: endpoint.interface.clone(),
@@ -146,6 +155,8 @@ fn holder(router: &Router, host: &Host) -> Option<Holder> {
         packet_only_checksum: config.checksum == ChecksumMode::PacketOnly,
         advertised: config.addresses.clone(),
         held,
+        routes: router.config.routes.iter().filter_map(with_interface).collect(),
+        rules: router.config.rules.clone(),
     })
 }
 
@@ -238,11 +249,31 @@ async fn release(holder: Holder, netlink: Netlink) {
         }
         Err(error) => tracing::error!(instance = holder.name, %error, "the guard cannot open a socket"),
     }
+    drop_routing(&holder, &netlink).await;
     for (index, address, prefix) in &holder.held {
         match netlink.drop_address(*index, *address, *prefix).await {
             Ok(true) => tracing::info!(instance = holder.name, %address, "released"),
             Ok(false) => {}
             Err(error) => tracing::error!(instance = holder.name, %address, %error, "cannot release"),
+        }
+    }
+}
+
+/// Takes rules and routes away: in this order, and before the addresses that they need.
+async fn drop_routing(holder: &Holder, netlink: &Netlink) {
+    let instance = &holder.name;
+    for rule in &holder.rules {
+        if let Err(error) = netlink.drop_rule(rules::message(rule)).await {
+            tracing::error!(instance, %rule, %error, "cannot remove the virtual rule");
+        }
+    }
+    for (route, interface) in &holder.routes {
+        let dropped = match routes::message(route, *interface) {
+            Ok(message) => netlink.drop_route(message).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = dropped {
+            tracing::error!(instance, %route, error, "cannot remove the virtual route");
         }
     }
 }

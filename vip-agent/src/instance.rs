@@ -24,8 +24,8 @@ use self::history::{History, Move};
 
 /// Pause between log lines about the same kind of trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(30);
-/// How much longer than a master-down interval a backup waits at its start: other programs need longer to start.
-const START_GRACE: Duration = Duration::from_millis(200);
+/// How much longer than a master-down interval a backup waits at its start, at least and at most.
+const START_GRACE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// How long after becoming master the others are asked for the address: the old master needs a moment.
 const PROBE_DELAY: Duration = Duration::from_secs(1);
 
@@ -90,6 +90,12 @@ pub(crate) struct Router {
     unsent: Quiet,
 }
 
+/// An advert interval more, so that a peer with a higher priority that starts with this one and needs longer for it is
+/// heard first. With a `preempt_delay` it would have to wait for that otherwise.
+fn start_grace(advert_interval: Duration) -> Duration {
+    advert_interval.clamp(START_GRACE.0, START_GRACE.1)
+}
+
 /// What [`Router::carry_out`] needs besides the router.
 pub(crate) struct Tools<'a> {
     pub(crate) host: &'a mut Host,
@@ -106,7 +112,7 @@ impl Router {
         };
         let mut core = config.core.clone();
         if core.initial_state == InitialState::Backup {
-            core.start_grace = START_GRACE;
+            core.start_grace = start_grace(core.advert_interval);
         }
         Self {
             core: Instance::new(core, unspecified),
@@ -490,5 +496,16 @@ impl Router {
     /// Whether the core is in play.
     pub(crate) fn is_running(&self) -> bool {
         !self.stopped && self.core.state() != State::Init
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_waits_for_a_peer_that_starts_with_it_and_not_for_long() {
+        let millis = |interval| start_grace(Duration::from_millis(interval)).as_millis();
+        assert_eq!([10, 100, 500, 1000, 40_000].map(millis), [200, 200, 500, 1000, 1000]);
     }
 }

@@ -6,10 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use daemon::diagnostic::{Diagnostics, Severity};
 use daemon::exit::Exit;
 use daemon::logging::LogTarget;
+use daemon::manual::{self, CompletionArgs, ManArgs};
 use daemon::run::Failure;
 
 use crate::agent::Options;
@@ -69,6 +70,15 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         Some(Action::Status { json }) => return status::print(&cli.runtime_dir, json),
         Some(Action::Migrate { file, output, keep_script }) => {
             return migrate::run(&file, output.as_deref(), keep_script);
+        }
+        Some(Action::Completions(CompletionArgs { shell })) => {
+            return print_line(&manual::completions(shell, Cli::command()));
+        }
+        Some(Action::Man(ManArgs { folder })) => {
+            for page in manual::pages(&folder, manual::with_tools(&Cli::command()))? {
+                print_line(&page.display().to_string())?;
+            }
+            return Ok(());
         }
         Some(Action::Guard) => return Err(Failure::new(Exit::Usage, "the agent starts its guard itself")),
     }

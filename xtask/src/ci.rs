@@ -3,7 +3,7 @@
 //! Not here: the advisory database of cargo-deny, which needs the network and changes by itself; a hosted
 //! workflow (`.github/workflows/ci.yml`) asks it.
 
-use crate::{codegen, test, tidy};
+use crate::{codegen, docs, test, tidy};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Instant;
@@ -39,6 +39,7 @@ pub(crate) fn run(commands: &[&str]) -> Result<()> {
     tidy::run(commands)?;
     println!("── generated files");
     codegen::run(true)?;
+    docs::run(true)?;
     install::cargo_deny()?;
     for step in THEN {
         cargo(step)?;

@@ -179,16 +179,50 @@ fn pins(requirements: &str) -> String {
 /// # Errors
 /// It cannot be built.
 pub fn cargo_deny() -> Result<()> {
-    if run(Command::new("cargo").args(["deny", "--version"])).is_ok() {
+    cargo_tool("deny", "0.20.2")
+}
+
+/// Makes sure that `cargo deb` can be called.
+///
+/// # Errors
+/// It cannot be built.
+pub fn cargo_deb() -> Result<()> {
+    cargo_tool("deb", "3.8.0")
+}
+
+fn cargo_tool(name: &str, version: &str) -> Result<()> {
+    if run(Command::new("cargo").args([name, "--version"])).is_ok() {
         return Ok(());
     }
-    println!("installing cargo-deny (a few minutes, once)");
+    let tool = format!("cargo-{name}@{version}");
+    println!("installing {tool} (a few minutes, once)");
     let status = Command::new("cargo")
-        .args(["install", "--locked", "--quiet", "cargo-deny@0.20.2"])
+        .args(["install", "--locked", "--quiet", &tool])
         .env_remove("CARGO_TARGET_DIR")
         .status()
         .context("start cargo install")?;
-    if status.success() { Ok(()) } else { bail!("`cargo install --locked cargo-deny@0.20.2` failed") }
+    if status.success() { Ok(()) } else { bail!("`cargo install --locked {tool}` failed") }
+}
+
+/// A bare Debian with systemd, packed, in which packages can be installed and looked at: made once.
+///
+/// # Errors
+/// mmdebstrap or Debian's packages cannot be had.
+pub fn debian_root() -> Result<PathBuf> {
+    let archive = target().join("debian-root.tar");
+    if archive.exists() {
+        return Ok(archive);
+    }
+    packages(&[Need { program: "mmdebstrap", package: "mmdebstrap" }])?;
+    println!("making a bare Debian (a minute, once)");
+    let partial = target().join("debian-root.partial.tar");
+    let mut make = Command::new("timeout");
+    make.args(["600", "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"]);
+    // What the packages depend on and recommend: the test has no network.
+    make.args(["--include=systemd,nftables,iproute2,bash-completion,logrotate,man-db", "bookworm"]);
+    run(make.arg(&partial)).context("make a bare Debian")?;
+    std::fs::rename(&partial, &archive)?;
+    Ok(archive)
 }
 
 #[cfg(test)]

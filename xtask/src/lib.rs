@@ -7,6 +7,7 @@
 pub mod install;
 pub mod lab;
 pub mod libraries;
+pub mod package;
 pub mod stack;
 
 use std::path::PathBuf;

@@ -173,6 +173,47 @@ fn java(version: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// The tutorial's programs, built by Maven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tutorial {
+    /// With the Java client alone.
+    Java,
+    /// With spring-rabbit.
+    Spring,
+}
+
+impl Tutorial {
+    /// Builds them, and returns the command that runs one; what is missing is its class.
+    ///
+    /// # Errors
+    /// Maven or a library cannot be had, or they do not compile.
+    pub fn program(self) -> Result<Command> {
+        let name = if self == Self::Java { "java" } else { "spring" };
+        let sources = root().join("tests/tutorial").join(name);
+        let folder = target().join("clients/tutorial").join(name);
+        let mut from = vec![sources.join("pom.xml")];
+        from.extend(files(&sources.join("src/main/java"))?);
+        if self == Self::Spring {
+            from.extend(files(&sources.join("src/main/resources"))?);
+        }
+        made(&folder, &from, || {
+            install::packages(JAVA)?;
+            println!("building the tutorial's programs ({name})");
+            let mut maven = bounded("mvn");
+            maven
+                .args(["--quiet", "--batch-mode", "--no-transfer-progress", "-f"])
+                .arg(sources.join("pom.xml"));
+            maven.arg(format!("-Dmaven.repo.local={}", target().join("clients/java/repository").display()));
+            maven.arg(format!("-Dtutorial.target={}", folder.display())).arg("package");
+            run(&mut maven).with_context(|| format!("build tests/tutorial/{name}")).map(drop)
+        })?;
+        let path = format!("{0}/classes:{0}/dependency/*", folder.display());
+        let mut command = Command::new("java");
+        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", &path]);
+        Ok(command)
+    }
+}
+
 /// Holds the archives of a version against the pinned sums, both ways.
 fn verify(archives: &Path, version: &str, sums: &str) -> Result<()> {
     let mine = pinned(sums, version);

@@ -5,13 +5,18 @@ mod bench;
 mod ci;
 #[allow(unreachable_pub, reason = "called from here only")]
 mod codegen;
+mod docs;
 mod failover;
+mod release;
+mod sim;
 mod test;
 mod tidy;
+mod tutorial;
 mod up;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
+use xtask::package::{self, Profile};
 
 /// A command: its name, its arguments for the help text, and what it does.
 type Row = (&'static str, &'static str, &'static str);
@@ -31,7 +36,7 @@ const COMMANDS: &[Row] = &[
     ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
     (
         "bench",
-        "[broker|proxy|backlog] [--rounds=N] [--write]",
+        "[broker|proxy|backlog|management|cluster] [--rounds=N] [--write|--try]",
         "ours beside RabbitMQ and HAProxy; --write makes docs/benchmarks.md",
     ),
     (
@@ -40,7 +45,16 @@ const COMMANDS: &[Row] = &[
         "how long the floating address is away when it moves, ours beside keepalived; --write makes docs/failover.md",
     ),
     ("soak", "proxy [--minutes N]", "everything at once for a long time; fails when memory grows"),
+    (
+        "sim",
+        "[--seeds N] [--first N]",
+        "mirrored queues under faults, in virtual time; the seed of a loss is printed",
+    ),
+    ("package", "[--profile dev] [--no-build]", "Debian packages of the three programs, in target/package"),
+    ("release", "[--dry-run] VERSION", "version, tag, packages, sources and sums; sends nothing"),
+    ("tutorial", "[WORD…]", "the tutorial, step by step, on hosts with its addresses; words pick sections"),
     ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
+    ("docs", "[--check]", "write docs/configuration.md from the code, or check that it is current"),
     ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),
 ];
 
@@ -68,12 +82,44 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["soak", rest @ ..] => bench::soak(rest)?,
         ["inside", rest @ ..] => test::inside(rest)?,
         ["failover", rest @ ..] => failover::run(rest)?,
+        ["sim", rest @ ..] => sim::run(rest)?,
+        ["package", rest @ ..] => make_packages(rest)?,
+        ["release", rest @ ..] => release::command(rest, &names())?,
+        ["tutorial", rest @ ..] => tutorial::run(rest)?,
         ["tidy"] => tidy::run(&names())?,
+        ["docs"] => docs::run(false)?,
+        ["docs", "--check"] => docs::run(true)?,
         ["codegen"] => codegen::run(false)?,
         ["codegen", "--check"] => codegen::run(true)?,
         _ => bail!("unknown command `{}`; `cargo xtask help` lists them", words.join(" ")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo xtask package` with its arguments.
+fn make_packages(words: &[&str]) -> Result<()> {
+    let (mut profile, mut build) = (Profile::Release, true);
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match *word {
+            "--no-build" => build = false,
+            "--profile" => {
+                profile = match rest.next() {
+                    Some(&"dev") => Profile::Dev,
+                    Some(&"release") => Profile::Release,
+                    _ => bail!("`--profile` takes `dev` or `release`"),
+                }
+            }
+            _ => bail!("`package` takes `--profile dev` and `--no-build`, not `{word}`"),
+        }
+    }
+    if build {
+        package::compile(profile)?;
+    }
+    for path in package::packages(profile, &profile.folder())? {
+        println!("{}", path.display());
+    }
+    Ok(())
 }
 
 /// The names of all commands.

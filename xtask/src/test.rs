@@ -7,6 +7,7 @@
 //! conformance ┐
 //! broker      │
 //! management  │
+//! cluster     │
 //! proxy       │ end to end, in network namespaces of their own
 //! vip         │
 //! stack       ┘
@@ -26,12 +27,20 @@ use xtask::libraries::{self, Library};
 use xtask::{root, target};
 
 /// The stages by name; `--only` picks one.
-const STAGES: &[&str] = &["unit", "doc", "conformance", "broker", "management", "proxy", "vip", "stack"];
+const STAGES: &[&str] =
+    &["unit", "doc", "conformance", "broker", "management", "cluster", "proxy", "vip", "stack"];
 
 /// The stages that run whole programs, and how many of their tests run at once: most of their time is
 /// waiting for timers.
-const END_TO_END: &[(&str, usize)] =
-    &[(CONFORMANCE, 16), ("broker", 4), ("management", 8), ("proxy", 2), ("vip", 4), ("stack", 2)];
+const END_TO_END: &[(&str, usize)] = &[
+    (CONFORMANCE, 16),
+    ("broker", 4),
+    ("management", 8),
+    ("cluster", 2),
+    ("proxy", 2),
+    ("vip", 4),
+    ("stack", 2),
+];
 
 /// The tests that hold for RabbitMQ too.
 const CONFORMANCE: &str = "conformance";
@@ -75,6 +84,12 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     }
     if picked("management")
         && let Err(error) = libraries::browser("pages.js")
+    {
+        ensure!(!strict, "{error:#}");
+        println!("note: {error:#}");
+    }
+    if picked("stack")
+        && let Err(error) = install::cargo_deb().and_then(|()| install::debian_root())
     {
         ensure!(!strict, "{error:#}");
         println!("note: {error:#}");

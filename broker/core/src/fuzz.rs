@@ -3,6 +3,8 @@
 //! Each takes any octets and panics when a decoder breaks a promise: what decodes encodes to the same octets, what is
 //! cut short is refused, and whatever was read can be used.
 
+use crate::forward::answer::Answers;
+use crate::forward::op::{Op, Ops};
 use crate::link::assemble::{Assembler, Limits};
 use crate::link::frame::{self, Item, Step};
 use crate::link::greet::{Claim, Greet, Who};
@@ -26,6 +28,43 @@ pub fn record(octets: &[u8]) {
             assert!(Record::decode(&whole[..cut.min(used - 1)]).is_err(), "accepts {record:?} cut at {cut}");
         }
         rest = &rest[used..];
+    }
+}
+
+/// A frame with operations from another node.
+pub fn forward_ops(octets: &[u8]) {
+    let mut rest = Ops(octets);
+    let mut before = octets;
+    while let Some(Ok(op)) = rest.next() {
+        let whole = &before[..before.len() - rest.0.len()];
+        let mut again = Vec::new();
+        op.encode(&mut again);
+        assert_eq!(again, whole, "{op:?}");
+        assert!(Ops(&whole[..whole.len() - 1]).all(|op| op.is_err()), "accepts {op:?} cut off");
+        match op {
+            Op::Publish(publish) => assert_eq!(publish.targets.iter().count(), publish.targets.len()),
+            Op::Settle(settle) => assert_eq!(settle.positions.iter().count(), settle.positions.len()),
+            Op::Commit { ops } => assert!(ops.count() <= whole.len()),
+            _ => {}
+        }
+        before = rest.0;
+    }
+}
+
+/// A frame with answers from another node.
+pub fn forward_answers(octets: &[u8]) {
+    let mut rest = Answers(octets);
+    let mut before = octets;
+    while let Some(Ok(answer)) = rest.next() {
+        let whole = &before[..before.len() - rest.0.len()];
+        let mut again = Vec::new();
+        answer.encode(&mut again);
+        assert_eq!(again, whole, "{answer:?}");
+        assert!(
+            Answers(&whole[..whole.len() - 1]).all(|answer| answer.is_err()),
+            "accepts {answer:?} cut off"
+        );
+        before = rest.0;
     }
 }
 

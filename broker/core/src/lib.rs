@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod exception;
 pub mod exchange;
+pub mod forward;
 pub mod fuzz;
 pub mod ids;
 pub mod link;
@@ -14,3 +15,4 @@ pub mod message;
 pub mod meta;
 pub mod queue;
 pub mod record;
+pub mod repl;

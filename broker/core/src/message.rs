@@ -4,6 +4,7 @@
 //! message that stays in a queue is copied out into a [`Message`] of its own, because a slice would
 //! keep its whole read buffer alive.
 
+use crate::record::PubRef;
 use amqp::content::BasicProperties;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -116,6 +117,8 @@ pub struct Publish<'a> {
     pub expiration_ms: Option<u64>,
     /// The `priority` property, 0 when absent.
     pub priority: u8,
+    /// Whose publish it is, if another node may send it again.
+    pub reference: Option<PubRef>,
     shared: Option<Arc<Message>>,
 }
 
@@ -127,7 +130,7 @@ impl<'a> Publish<'a> {
         expiration_ms: Option<u64>,
         priority: u8,
     ) -> Publish<'a> {
-        Publish { view, persistent, expiration_ms, priority, shared: None }
+        Publish { view, persistent, expiration_ms, priority, reference: None, shared: None }
     }
 
     /// A publish of a message that already has its own allocation.
@@ -137,6 +140,7 @@ impl<'a> Publish<'a> {
             persistent: message.persistent,
             expiration_ms,
             priority,
+            reference: None,
             shared: Some(Arc::clone(message)),
         }
     }

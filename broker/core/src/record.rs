@@ -178,12 +178,12 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
-/// The publishing channel and its sequence number there.
+/// The node that a message was published at, when another one has the queue, and which publish to the queue it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PubRef {
-    /// The publishing channel's number in the cluster.
+    /// The node and which start of it: [`crate::queue::origins::life`].
     pub origin: u64,
-    /// The publish's number on that channel.
+    /// The publish's number among those to this queue.
     pub seq: u64,
 }
 

@@ -239,6 +239,7 @@ pub fn live_set(octets: &[u8]) {
 
 fn restore(queue: &mut Queue<()>, image: QueueImage) {
     queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+    queue.restore_epochs(image.epochs());
     for (first_qseq, note) in image.segments {
         let known = SegmentMeta::decode(image.queue_id, first_qseq, note.last_qseq, &note.meta);
         let Some(known) = known else { continue };

@@ -538,6 +538,7 @@ impl Run {
         world.full.clear();
         let mut queue = Queue::new(QUEUE, "/".into(), "q".into(), true, self.config.clone(), self.now);
         queue.restore_positions(image.epoch.max(1), image.next_off, image.next_qseq, image.hwm);
+        queue.restore_epochs(image.epochs());
         for (first_qseq, note) in image.segments {
             let meta =
                 SegmentMeta::decode(QUEUE.0, first_qseq, note.last_qseq, &note.meta).expect("it was written");

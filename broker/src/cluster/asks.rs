@@ -41,6 +41,17 @@ pub(super) enum Ask {
         /// Which start of it.
         incarnation: u64,
     },
+    /// I have another name, or am reached elsewhere.
+    Update {
+        /// Who.
+        node: NodeId,
+        /// `rabbit@B`
+        name: String,
+        /// Where it is reached.
+        addresses: Vec<String>,
+        /// What it runs.
+        version: String,
+    },
 }
 
 /// What is answered to it.

@@ -2,7 +2,8 @@
 //!
 //! Every node asks the leader each 250 ms, and the leader answers how long ago, at most, a majority answered to it.
 //! A node that was last answered more than 2 s ago serves nobody until it is again: the others take it for dead a
-//! second later, so it is quiet before another node takes over. A process that is gone is not waited for.
+//! second later, so it is quiet before another node takes over. A process that is gone is not waited for. A node
+//! whose disk hangs says so: the others lead its queues until the disk answers.
 
 use super::asks::{self, Beat, Progress, Pulse};
 use super::link::{Kind, Lane};
@@ -95,7 +96,7 @@ impl Beats {
         self.0.lock().contact.map(|at| at.elapsed())
     }
 
-    fn in_contact(&self, age: Duration) {
+    pub(super) fn in_contact(&self, age: Duration) {
         let at = Instant::now().checked_sub(age);
         let mut inner = self.0.lock();
         inner.contact = inner.contact.max(at);
@@ -221,10 +222,15 @@ impl Running {
             }
         } else if down {
             // The others took this node for dead: they have to know that it is not before it serves.
+            let hangs = self.disk_age() >= DOWN_AFTER;
             if self.view.paused().is_none() {
-                self.view.set_paused(Some("the cluster took this node for dead".to_owned()));
+                let why =
+                    if hangs { "its disk does not answer" } else { "the cluster took this node for dead" };
+                self.view.set_paused(Some(why.to_owned()));
             }
-            self.come_back();
+            if !hangs {
+                self.come_back();
+            }
         } else if self.own_state().is_some_and(|state| state != NodeState::Down) {
             self.view.set_paused(None);
         }
@@ -257,7 +263,8 @@ impl Running {
     /// Asks the leader, which may be this node.
     async fn beat(&self) -> Option<Pulse> {
         let applied = self.council().applied().borrow().index;
-        let beat = Beat { incarnation: self.view.incarnation(), applied, stalled_ms: 0 };
+        let stalled_ms = u32::try_from(self.disk_age().as_millis()).unwrap_or(u32::MAX);
+        let beat = Beat { incarnation: self.view.incarnation(), applied, stalled_ms };
         let standing = *self.council().standing().borrow();
         if standing.leads {
             return Some(heard(self, self.me(), beat));

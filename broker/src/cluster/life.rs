@@ -42,7 +42,7 @@ pub(crate) type Orders = mpsc::Receiver<Command>;
 pub(crate) struct Life(Arc<Inner>);
 
 struct Inner {
-    name: String,
+    name: Mutex<String>,
     orders: mpsc::Sender<Command>,
     now: Mutex<Now>,
     /// Clients are not let in, and why.
@@ -63,7 +63,7 @@ impl Life {
         let (orders, inbox) = mpsc::channel(INBOX);
         let now = Mutex::new(Now { app: AppState::Stopped, ..Now::default() });
         let drained = watch::Sender::new(false);
-        (Life(Arc::new(Inner { name: name.to_owned(), orders, now, drained })), inbox)
+        (Life(Arc::new(Inner { name: Mutex::new(name.to_owned()), orders, now, drained })), inbox)
     }
 
     /// The node starts, or does so soon: it takes part in its cluster.
@@ -83,6 +83,11 @@ impl Life {
     pub(crate) fn set_stopped(&self, papers: Option<Papers>) {
         let mut now = self.0.now.lock();
         *now = Now { app: AppState::Stopped, running: None, papers };
+    }
+
+    /// It has another name from now on.
+    pub(crate) fn rename(&self, name: &str) {
+        name.clone_into(&mut self.0.name.lock());
     }
 
     /// Follows whether clients are kept out for maintenance.
@@ -120,6 +125,7 @@ impl Life {
                 remarks
                     .push(format!("{left} queue(s) have no other node that could lead them, and stay here"));
             }
+            running.hand_over_lead().await;
         }
         Ok(Done { already, remarks, ..Done::default() })
     }
@@ -220,13 +226,14 @@ async fn hand_over_queues(running: &Running) -> Result<(), usize> {
 
 impl Operator for Life {
     fn status(&self) -> ClusterStatus {
+        let name = self.0.name.lock().clone();
         let now = self.0.now.lock();
         let mut status =
-            ClusterStatus { node: self.0.name.clone(), app: now.app.clone(), ..ClusterStatus::default() };
+            ClusterStatus { node: name.clone(), app: now.app.clone(), ..ClusterStatus::default() };
         match (&now.running, &now.papers) {
             (Some(running), _) => describe(running, &mut status),
             (None, papers) => {
-                let own = MemberStatus { name: self.0.name.clone(), ..MemberStatus::default() };
+                let own = MemberStatus { name, ..MemberStatus::default() };
                 let peers = papers.iter().flat_map(|papers| &papers.peers);
                 let peers = peers.map(|peer| MemberStatus {
                     name: peer.name.clone(),

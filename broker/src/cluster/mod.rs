@@ -11,7 +11,6 @@
 mod asks;
 mod beats;
 pub(crate) mod life;
-#[allow(dead_code, reason = "what of it nobody uses yet")]
 pub(crate) mod link;
 pub(crate) mod moves;
 pub(crate) mod operator;
@@ -44,6 +43,24 @@ pub(crate) const FIRST_NODE: NodeId = NodeId(1);
 const ENTRIES_PER_SNAPSHOT: usize = 20_000;
 /// Octets of commands after which a snapshot replaces them.
 const BYTES_PER_SNAPSHOT: usize = 32 << 20;
+
+/// Other nodes greet this one as if it had queues; a witness listens to that and does nothing.
+struct Deaf;
+
+impl link::Handler for Deaf {}
+
+/// Nothing that concerns messages is for this node.
+pub(crate) fn ignore_messages(links: &link::Links) {
+    use link::Kind;
+    for kind in [Kind::Forward, Kind::Replicate, Kind::Fill, Kind::Management] {
+        links.handle(kind, Arc::new(Deaf));
+    }
+}
+
+/// Entries that a snapshot includes and that are kept all the same, for nodes that were away for a moment.
+const ENTRIES_BEHIND_SNAPSHOT: usize = 5_000;
+/// Octets of them.
+const BYTES_BEHIND_SNAPSHOT: usize = 8 << 20;
 
 /// The state that the log's commands change.
 pub(crate) trait Machine: Send + Sync + 'static {

@@ -67,6 +67,11 @@ pub(crate) enum Order {
     },
     /// Makes this node the only voter of a new generation, with what it knows.
     Recover,
+    /// Gives a stopped node another name.
+    Rename {
+        /// Old names and new ones; those of other nodes are for those nodes.
+        names: Vec<(String, String)>,
+    },
 }
 
 /// What came of an order.

@@ -1,18 +1,20 @@
-//! Questions of operators for other nodes, by `rabbitmqctl -n`.
+//! Questions of operators for other nodes: by the HTTP API, and by `rabbitmqctl -n`.
 //!
 //! ```text
-//! call of kind "management":  2 + a question for the control socket
+//! call of kind "management":  1 + a request of the API  |  2 + a question for the control socket
 //! ```
 
 use super::link::{BoxFuture, Caller, Handler, Kind, Lane, Links};
 use super::running::Running;
 use crate::ctl::relay;
+use crate::management::peers::{Answers, Peers};
 use broker_core::ids::NodeId;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+const API: u8 = 1;
 const CONTROL: u8 = 2;
 /// How long an answer of another node's control socket may take.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(90);
@@ -33,11 +35,11 @@ impl Reach {
         Reach(Arc::clone(running))
     }
 
-    /// Answers the others from now on.
-    pub(crate) fn answer(&self) {
+    /// Answers the others from now on, for as long as the node keeps `answers`.
+    pub(crate) fn answer(&self, answers: &Arc<Answers>) {
         if let Some(links) = &self.0.links {
             let data = self.0.facts.data.clone();
-            links.handle(Kind::Management, Arc::new(Asked { data }));
+            links.handle(Kind::Management, Arc::new(Asked { answers: Arc::downgrade(answers), data }));
         }
     }
 
@@ -65,19 +67,44 @@ async fn call(
     answer.map_err(|error| error.to_string())
 }
 
-/// Answers other nodes.
+impl Peers for Reach {
+    fn me(&self) -> NodeId {
+        self.0.me()
+    }
+
+    fn is_alone(&self) -> bool {
+        self.0.view().is_alone()
+    }
+
+    fn ask(
+        &self,
+        node: NodeId,
+        request: Bytes,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let links = self.0.links.clone();
+        Box::pin(async move { call(links, node, API, &request, patience).await })
+    }
+}
+
+/// Answers other nodes. The API's side is the node's own: it knows the links itself.
 struct Asked {
+    answers: Weak<Answers>,
     data: PathBuf,
 }
 
 impl Handler for Asked {
     fn on_call(&self, caller: Caller, payload: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        let data = self.data.clone();
+        let (answers, data) = (self.answers.upgrade(), self.data.clone());
         Box::pin(async move {
             if !caller.member {
                 return Err("only a member of the cluster is answered".to_owned());
             }
             match payload.first() {
+                Some(&API) => {
+                    let answers = answers.ok_or("the node stops")?;
+                    answers.answer(payload.slice(1..)).await
+                }
                 Some(&CONTROL) => relay::answer(&data, &payload[1..]).await,
                 _ => Err("the question makes no sense to this version".to_owned()),
             }

@@ -15,6 +15,7 @@ use super::{ClusterView, Council, Network, Seat, Service};
 use crate::metadata::Metadata;
 use broker_core::ids::NodeId;
 use broker_core::meta::{Member, MetaCommand, MetaError, MetaReply, NodeState, Role};
+use broker_store::wal::DiskWatch;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -40,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) version: String,
     /// It serves what only it has although it hears no majority.
     pub(crate) serves_local: bool,
+    /// How long the disk takes; `None` on a node without messages.
+    pub(crate) disk: Option<DiskWatch>,
 }
 
 /// A node's part in its cluster.
@@ -76,6 +79,8 @@ impl Running {
             ended: watch::Sender::new(false),
         });
         if let Some(links) = &running.links {
+            // Others speak as soon as they see this node, and some nodes never have queues.
+            links.be_deaf();
             let post: Arc<dyn Handler> =
                 Arc::new(Post { running: Arc::downgrade(&running), kind: Kind::Member });
             links.handle(Kind::Member, post);
@@ -113,26 +118,53 @@ impl Running {
         if !self.metadata.has_to_come_up() {
             return Ok(());
         }
-        self.metadata.come_up(u128::from_be_bytes(self.facts.storage), Vec::new()).await
+        self.metadata.come_up(u128::from_be_bytes(self.facts.storage), Vec::new()).await?;
+        self.tell_news().await;
+        // Only a majority can have taken it: clients are served from the beginning.
+        self.beats.in_contact(Duration::ZERO);
+        self.view.set_paused(None);
+        Ok(())
+    }
+
+    /// Tells the others where this node is reached and what it runs, if they know something else.
+    async fn tell_news(&self) {
+        let Some(known) = self.members().into_iter().find(|it| it.id == self.me()) else { return };
+        let name: Arc<str> = self.metadata.seat().name.as_str().into();
+        let Facts { addresses, version, .. } = &self.facts;
+        if (&known.name, &known.addresses, &known.version) == (&name, addresses, version) {
+            return;
+        }
+        let (addresses, version) = (addresses.clone(), version.clone());
+        self.propose(MetaCommand::UpdateMember { id: self.me(), name, addresses, version }).await;
     }
 
     /// Says goodbye, so that nobody waits for this node, and ends everything but consensus.
     pub(crate) async fn stop(&self) {
         if !self.view.is_alone() {
-            let heirs = self.council().seats().0.into_iter().filter(|id| *id != self.me());
-            let up = |id: &NodeId| self.links.as_ref().is_some_and(|links| links.is_up(*id));
-            if self.council().standing().borrow().leads
-                && let Some(heir) = heirs.into_iter().find(up)
-                && let Err(error) = self.council().hand_over(heir).await
-            {
-                tracing::info!(%error, "the lead was not handed over");
-            }
+            self.hand_over_lead().await;
             let goodbye = Ask::Goodbye { node: self.me(), incarnation: self.view.incarnation() };
             if let Err(error) = self.ask_leader(&goodbye, GOODBYE_PATIENCE).await {
                 tracing::info!(%error, "nobody heard the goodbye");
             }
         }
         self.end();
+    }
+
+    /// Has another voter decide for the cluster, if this node does and there is one.
+    pub(super) async fn hand_over_lead(&self) {
+        let heirs = self.council().seats().0.into_iter().filter(|id| *id != self.me());
+        let up = |id: &NodeId| self.links.as_ref().is_some_and(|links| links.is_up(*id));
+        if self.council().standing().borrow().leads
+            && let Some(heir) = heirs.into_iter().find(up)
+            && let Err(error) = self.council().hand_over(heir).await
+        {
+            tracing::info!(%error, "the lead was not handed over");
+        }
+    }
+
+    /// How long the disk has been at work on one thing.
+    pub(super) fn disk_age(&self) -> Duration {
+        self.facts.disk.as_ref().map(DiskWatch::age).unwrap_or_default()
     }
 
     fn end(&self) {
@@ -144,7 +176,7 @@ impl Running {
 
     /// Ends without a word.
     #[cfg(test)]
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.end();
     }
 
@@ -188,9 +220,13 @@ impl Running {
         let others = members.iter().filter(|member| member.id != self.me());
         let mut peers: Vec<Peer> = others.map(Peer::from).collect();
         let mut papers = self.papers.lock();
-        if members.is_empty() {
-            // A node that has joined and not heard of the leader yet knows only what it was told then.
-            peers = papers.as_ref().map(|papers| papers.peers.clone()).unwrap_or_default();
+        if members.is_empty() || !self.metadata.is_caught_up() {
+            // The state of a node that has not heard of the leader yet is older than what it knew when it ran last, or
+            // was told when it joined: without the members that it lacks there may be no majority.
+            let known = papers.iter().flat_map(|papers| papers.peers.clone());
+            let missing: Vec<Peer> =
+                known.filter(|peer| peers.iter().all(|it| it.node != peer.node)).collect();
+            peers.extend(missing);
         }
         if let Some(links) = &self.links {
             links.set_peers(peers.iter().map(address_of).collect());

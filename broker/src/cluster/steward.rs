@@ -9,6 +9,7 @@
 //! so, by whoever leads then.
 
 use super::asks::{Ask, Told};
+use super::beats::DOWN_AFTER;
 use super::link::Caller;
 use super::operator::RefusedKind;
 use super::papers::Peer;
@@ -72,7 +73,7 @@ pub(super) fn may_ask(caller: &Caller, ask: &Ask) -> Result<(), String> {
     match ask {
         Ask::Join { name, .. } if *name == caller.who.name => Ok(()),
         // A node that was removed may say so too: then it is done already.
-        Ask::Leave { node } | Ask::Goodbye { node, .. } if own(node) => Ok(()),
+        Ask::Leave { node } | Ask::Goodbye { node, .. } | Ask::Update { node, .. } if own(node) => Ok(()),
         Ask::Forget { .. } if caller.member => Ok(()),
         _ => Err("a node asks for itself only, and what concerns others only as a member".to_owned()),
     }
@@ -91,6 +92,9 @@ pub(super) async fn answer(running: &Running, ask: Ask) -> Told {
             let _one = running.changing.lock().await;
             let role = if witness { Role::Witness } else { Role::Broker };
             join(running, &name, addresses, version, role).await
+        }
+        Ask::Update { node, name, addresses, version } => {
+            update(running, node, name.into(), addresses, version).await
         }
         Ask::Leave { node } => {
             let _one = running.changing.lock().await;
@@ -121,6 +125,20 @@ fn refused(error: MetaError) -> (RefusedKind, String) {
 
 async fn goodbye(running: &Running, node: NodeId, incarnation: u64) -> Outcome {
     running.metadata.propose(MetaCommand::NodeDown { id: node, incarnation }).await.map_err(refused)?;
+    Ok(Told::Done)
+}
+
+async fn update(
+    running: &Running,
+    id: NodeId,
+    name: Arc<str>,
+    addresses: Vec<String>,
+    version: String,
+) -> Outcome {
+    tracing::info!(node = %id, %name, ?addresses, version, "a node has another name, place or version");
+    let update = MetaCommand::UpdateMember { id, name, addresses, version };
+    running.metadata.propose(update).await.map_err(refused)?;
+    running.note_members();
     Ok(Told::Done)
 }
 
@@ -205,6 +223,11 @@ async fn seats(running: &Running) -> Result<(), String> {
 
 /// Says who is down.
 async fn bury(running: &Running, term: u64) {
+    if running.disk_age() >= DOWN_AFTER {
+        tracing::warn!("the disk does not answer: another node shall lead");
+        running.hand_over_lead().await;
+        return;
+    }
     let serving = |it: &Member| it.state != NodeState::Down && it.id != running.me();
     let serving: Vec<(NodeId, u64)> =
         running.members().iter().filter(|it| serving(it)).map(|it| (it.id, it.incarnation)).collect();

@@ -48,7 +48,10 @@ impl StoppedNode<'_> {
     pub(crate) async fn join(&self, members: &[String], token: Option<&str>) -> Result<Done, Refused> {
         let invalid = |text: String| Refused::new(RefusedKind::Invalid, text);
         let known = Papers::load(self.data).map_err(failed)?;
-        if known.is_some_and(|papers| !papers.peers.is_empty()) {
+        if let Some(papers) = known.filter(|papers| !papers.peers.is_empty()) {
+            if token.is_none() && members.iter().all(|member| is_peer(&papers, member)) {
+                return Ok(Done { already: true, ..Done::default() });
+            }
             let text = format!(
                 "{} is a member of a cluster already; `rabbitmqctl reset` makes it leave that one",
                 self.identity.name
@@ -134,6 +137,19 @@ impl StoppedNode<'_> {
     }
 
     async fn say_farewell(&self, papers: &Papers) -> Result<(), Refused> {
+        self.tell_others(papers, &Ask::Leave { node: NodeId(papers.node) }).await
+    }
+
+    /// Tells the others of the node's new name and place, if there are any.
+    pub(crate) async fn rename(&self, name: &str, addresses: Vec<String>) -> Result<(), Refused> {
+        let papers = Papers::load(self.data).map_err(failed)?;
+        let Some(papers) = papers.filter(|papers| !papers.peers.is_empty()) else { return Ok(()) };
+        let node = NodeId(papers.node);
+        let version = self.identity.version.clone();
+        self.tell_others(&papers, &Ask::Update { node, name: name.to_owned(), addresses, version }).await
+    }
+
+    async fn tell_others(&self, papers: &Papers, ask: &Ask) -> Result<(), Refused> {
         let identity = LinkIdentity {
             node: Some(NodeId(papers.node)),
             cluster_id: papers.cluster(),
@@ -143,7 +159,7 @@ impl StoppedNode<'_> {
         };
         let links = outgoing(identity).await?;
         let addresses: Vec<String> = papers.peers.iter().flat_map(|peer| peer.addresses.clone()).collect();
-        let told = self.ask(&links, &addresses, &Ask::Leave { node: NodeId(papers.node) }).await;
+        let told = self.ask(&links, &addresses, ask).await;
         links.disconnect();
         match running::refusal(told?)? {
             Told::Done => Ok(()),
@@ -264,6 +280,12 @@ fn last_state(raft: &Path, options: JournalOptions, me: NodeId) -> io::Result<(M
     let last = log.ends().1.map_or(0, |id| id.index);
     log.close().map_err(io::Error::other)?;
     Ok((sm, last))
+}
+
+/// Whether a node that people named is one of the others.
+fn is_peer(papers: &Papers, named: &str) -> bool {
+    let address = PeerName::parse(named).map(|it| it.address).unwrap_or_default();
+    papers.peers.iter().any(|peer| peer.name == named || peer.addresses.contains(&address))
 }
 
 /// Links that only go out.

@@ -33,7 +33,6 @@ pub(crate) enum Home {
 #[derive(Clone)]
 pub(crate) struct ClusterView {
     metadata: MetadataView,
-    #[allow(dead_code, reason = "who forwards and replicates reads it")]
     links: Option<Links>,
     paused: Arc<watch::Sender<Option<String>>>,
 }
@@ -66,7 +65,6 @@ impl ClusterView {
     }
 
     /// Who runs a queue. `None`: there is no such queue.
-    #[allow(dead_code, reason = "who forwards and replicates calls it")]
     pub(crate) fn leader_of(&self, queue: QueueId) -> Option<Home> {
         self.metadata.read().queue(queue).map(|queue| self.home(queue))
     }
@@ -85,7 +83,6 @@ impl ClusterView {
     }
 
     /// The connections to other nodes, if the node has any.
-    #[allow(dead_code, reason = "who forwards and replicates calls it")]
     pub(crate) fn links(&self) -> Option<&Links> {
         self.links.as_ref()
     }
@@ -96,7 +93,6 @@ impl ClusterView {
     }
 
     /// The name of a node.
-    #[allow(dead_code, reason = "who forwards and replicates calls it")]
     pub(crate) fn name_of(&self, node: NodeId) -> Option<Arc<str>> {
         self.metadata.read().member(node).map(|member| Arc::clone(&member.name))
     }

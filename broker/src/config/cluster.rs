@@ -45,6 +45,21 @@ pub(crate) struct ClusterConfig {
     pub(crate) tls: Option<ClusterTls>,
 }
 
+impl ClusterConfig {
+    /// What is wrong with where this node listens, if others would look for it at these addresses.
+    pub(crate) fn hidden_from(&self, found: impl IntoIterator<Item = IpAddr>) -> Option<String> {
+        let hidden = !self.listen.is_empty() && self.listen.iter().all(|it| it.ip().is_loopback());
+        let elsewhere = hidden.then(|| found.into_iter().find(|ip| !ip.is_loopback())).flatten()?;
+        let listen: Vec<String> = self.listen.iter().map(SocketAddr::to_string).collect();
+        Some(format!(
+            "other nodes would look for this one at {} ({elsewhere}), but it listens for them on {} only: write listen = \
+             \":{PEER_PORT}\" under [cluster], or start it with --bind 0.0.0.0",
+            self.advertised,
+            listen.join(", ")
+        ))
+    }
+}
+
 /// Where the secret that all nodes share comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum CookieSource {
@@ -436,6 +451,18 @@ mod tests {
         );
         assert_eq!(cluster.partition_handling, PartitionHandling::ServeLocal);
         assert_eq!(cluster.tls, Some(ClusterTls { cert: pem.clone(), key: pem.clone(), ca: pem }));
+    }
+
+    #[test]
+    fn a_node_that_others_can_not_reach_is_told_what_to_write() {
+        let hidden = |text: &str, found: &str| {
+            let config = Config::from_text(text, "", &NodeArgs::default(), &environment()).unwrap();
+            config.cluster.hidden_from([found.parse().unwrap()])
+        };
+        let said = hidden("[node]\nname = 'rabbit@A'\n", "192.0.2.1").unwrap();
+        assert!(said.contains("A:25672 (192.0.2.1)") && said.contains("--bind 0.0.0.0"), "{said}");
+        assert_eq!(hidden("[node]\nname = 'rabbit@A'\n", "127.0.1.1"), None);
+        assert_eq!(hidden("[cluster]\nlisten = ':25672'\n", "192.0.2.1"), None);
     }
 
     #[test]

@@ -229,6 +229,25 @@ impl Config {
         self.node_name = kept;
     }
 
+    /// The node has another name from now on.
+    pub(crate) fn rename_node(&mut self, name: &str) {
+        self.cluster.advertised = self.place_under(name);
+        if self.amqp.cluster_name == self.node_name {
+            name.clone_into(&mut self.amqp.cluster_name);
+        }
+        name.clone_into(&mut self.node_name);
+    }
+
+    /// Where other nodes would reach this one if it were called `name`: on the host in the name, unless another
+    /// place was said.
+    pub(crate) fn place_under(&self, name: &str) -> String {
+        let host = |name: &str| name.split_once('@').map_or(String::new(), |(_, host)| host.to_owned());
+        match self.cluster.advertised.rsplit_once(':') {
+            Some((before, port)) if before == host(&self.node_name) => format!("{}:{port}", host(name)),
+            _ => self.cluster.advertised.clone(),
+        }
+    }
+
     /// The same with the file's text at hand; `file` is its name for messages. A name that ends in `.conf` is
     /// that of a `rabbitmq.conf`.
     pub(crate) fn from_text(

@@ -223,6 +223,18 @@ fn a_name_nobody_asked_for_is_the_one_the_data_has() {
 }
 
 #[test]
+fn a_renamed_node_is_reached_on_the_host_of_its_new_name_unless_another_place_was_said() {
+    let mut config = read("[node]\nname = 'rabbit@A'\n").unwrap();
+    assert_eq!(config.place_under("rabbit@B"), "B:25672");
+    config.rename_node("rabbit@B");
+    assert_eq!((config.node_name.as_str(), config.cluster.advertised.as_str()), ("rabbit@B", "B:25672"));
+    assert_eq!(config.amqp.cluster_name, "rabbit@B");
+    let mut config = read("[node]\nname = 'rabbit@A'\n[cluster]\nadvertise = 'outside:99'\n").unwrap();
+    config.rename_node("rabbit@B");
+    assert_eq!((config.node_name.as_str(), config.cluster.advertised.as_str()), ("rabbit@B", "outside:99"));
+}
+
+#[test]
 fn variables_of_the_container_image() {
     let with = |watermark: &str| {
         let environment = Environment {

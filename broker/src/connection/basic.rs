@@ -4,11 +4,11 @@
 use super::Connection;
 use super::channel::{Channel, ChannelConsumer, settle, settle_with};
 use super::frames::unimplemented_method;
-use super::outbox::ConsumerHandle;
+use super::outbox::{ConsumerHandle, Output};
 use super::reply_to::REPLY_TO;
 use crate::counters::ChannelInfo;
 use crate::firehose::Sighting;
-use crate::shard::{LocalQueue, Turn};
+use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use amqp::frame;
 use amqp::method::{Method, access, basic, channel, confirm, tx};
 use amqp::reply_code;
@@ -25,11 +25,19 @@ use broker_core::queue::consumers::NewConsumer;
 use std::sync::Arc;
 
 /// A queue to read from.
-struct Found {
-    id: QueueId,
+pub(super) struct Found {
+    pub(super) id: QueueId,
     /// Its name in error texts.
-    title: String,
+    pub(super) title: String,
     quorum: bool,
+}
+
+/// A consumer that may begin.
+pub(super) struct Consuming {
+    pub(super) queue: QueueId,
+    /// The queue's name in error texts.
+    pub(super) title: String,
+    pub(super) new: NewConsumer<ConsumerHandle>,
 }
 
 impl Connection {
@@ -166,7 +174,12 @@ impl Connection {
     }
 
     /// Finds a queue and checks that the user may read it.
-    fn readable_queue(&mut self, turn: &mut Turn<'_>, number: u16, name: &str) -> Result<Found, Exception> {
+    pub(super) fn readable_queue(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        name: &str,
+    ) -> Result<Found, Exception> {
         let name = self.queue_name(number, name)?;
         turn.close();
         let sm = self.node.metadata.read();
@@ -195,7 +208,7 @@ impl Connection {
         Ok(())
     }
 
-    fn consume(
+    pub(super) fn consume(
         &mut self,
         turn: &mut Turn<'_>,
         number: u16,
@@ -205,6 +218,46 @@ impl Connection {
         if consume.queue == REPLY_TO && !open.consumers.contains_key(consume.consumer_tag) {
             return self.consume_replies(turn, number, consume);
         }
+        let Consuming { queue, title, new } = self.check_consume(turn, number, consume)?;
+        let tag = Arc::clone(&new.tag);
+        let outbox = Arc::clone(&self.outbox);
+        let reply = (!consume.nowait).then_some(&*tag);
+        let started = turn.queue(queue, |queue, now, fx| {
+            if is_taken(queue, new.exclusive) {
+                return Err(in_use(&title));
+            }
+            // The answer goes first: deliveries follow at once.
+            let first = reply.is_some_and(|consumer_tag| {
+                outbox.write(|buf| frame::write_fields(buf, number, &basic::ConsumeOk { consumer_tag }))
+            });
+            Ok((first, queue.consume(now, new, fx)))
+        });
+        let (first, reference) = started.unwrap_or_else(|| Err(gone(&title)))?;
+        turn.touch(&self.outbox, first);
+        self.add_consumer(number, tag, ChannelConsumer { queue, reference })
+    }
+
+    /// The channel has one more consumer.
+    pub(super) fn add_consumer(
+        &mut self,
+        number: u16,
+        tag: Arc<str>,
+        consumer: ChannelConsumer,
+    ) -> Result<(), Exception> {
+        let open = self.channel(number)?;
+        open.consumers.insert(tag, consumer);
+        open.info.consumers.set(open.consumers.len() as u64);
+        Ok(())
+    }
+
+    /// The checks of `basic.consume`, in RabbitMQ's order.
+    pub(super) fn check_consume(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        consume: &basic::Consume<'_>,
+    ) -> Result<Consuming, Exception> {
+        let open = self.channel(number)?;
         if open.has_tag(consume.consumer_tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
             return Err(Exception::connection(reply_code::NOT_ALLOWED, text));
@@ -223,55 +276,33 @@ impl Connection {
         };
         let no_ack = consume.no_ack;
         let handle = ConsumerHandle {
-            outbox: Arc::clone(&self.outbox),
+            output: Output::Here(Arc::clone(&self.outbox)),
             channel: number,
             tag: Arc::clone(&tag),
             no_ack,
             arguments: (!consume.arguments.is_empty()).then(|| Arc::new(consume.arguments.to_owned())),
         };
-        let new = NewConsumer {
-            handle,
-            tag: Arc::clone(&tag),
-            no_ack,
-            prefetch,
-            priority,
-            exclusive: consume.exclusive,
-        };
-        let outbox = Arc::clone(&self.outbox);
-        let reply = (!consume.nowait).then_some(&*tag);
-        let started = turn.queue(queue, |queue, now, fx| {
-            let others = queue.consumers();
-            // RabbitMQ: quorum queues have no exclusive consumers.
-            let taken = others.has_exclusive()
-                || (new.exclusive && (!others.is_empty() || others.is_single_active()));
-            if taken && !quorum {
-                return Err(Exception::channel(
-                    reply_code::ACCESS_REFUSED,
-                    format!("{title} in exclusive use"),
-                ));
-            }
-            // The answer goes first: deliveries follow at once.
-            let first = reply.is_some_and(|consumer_tag| {
-                outbox.write(|buf| frame::write_fields(buf, number, &basic::ConsumeOk { consumer_tag }))
-            });
-            Ok((first, queue.consume(now, new, fx)))
-        });
-        let (first, reference) = started.unwrap_or_else(|| Err(gone(&title)))?;
-        turn.touch(&self.outbox, first);
-        let open = self.channel(number)?;
-        open.consumers.insert(tag, ChannelConsumer { queue, reference });
-        open.info.consumers.set(open.consumers.len() as u64);
-        Ok(())
+        let exclusive = consume.exclusive;
+        let new = NewConsumer { handle, tag, no_ack, prefetch, priority, exclusive };
+        Ok(Consuming { queue, title, new })
     }
 
-    fn cancel(&mut self, turn: &mut Turn<'_>, number: u16, cancel: &basic::Cancel<'_>) {
+    pub(super) fn cancel(&mut self, turn: &mut Turn<'_>, number: u16, cancel: &basic::Cancel<'_>) {
         let consumer =
             self.channels.get_mut(&number).and_then(|open| open.consumers.remove(cancel.consumer_tag));
         if let Some(consumer) = consumer {
             if let Some(open) = self.channels.get(&number) {
                 open.info.consumers.set(open.consumers.len() as u64);
             }
-            turn.queue(consumer.queue, |queue, now, fx| queue.cancel(now, consumer.reference, fx));
+            match consumer.reference.as_far() {
+                Some(number) => turn.forward_withdraw(number),
+                None => {
+                    let cancel = |queue: &mut LocalQueue, now, fx: &mut TurnBuffers| {
+                        queue.cancel(now, consumer.reference, fx);
+                    };
+                    turn.queue(consumer.queue, cancel);
+                }
+            }
         } else {
             self.cancel_replies(number, cancel.consumer_tag);
         }
@@ -280,20 +311,22 @@ impl Connection {
         }
     }
 
-    fn get(&mut self, turn: &mut Turn<'_>, number: u16, get: &basic::Get<'_>) -> Result<(), Exception> {
+    pub(super) fn get(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u16,
+        get: &basic::Get<'_>,
+    ) -> Result<(), Exception> {
         let Found { id, title, quorum } = self.readable_queue(turn, number, get.queue)?;
         let outbox = Arc::clone(&self.outbox);
         let counted = Arc::clone(&self.channel(number)?.info);
         let counters = &counted.messages;
         let single_active = |queue: &mut LocalQueue, _: u64, _: &mut _| queue.consumers().is_single_active();
         if quorum && turn.queue(id, single_active) == Some(true) {
-            let text = format!(
-                "cannot obtain access to locked {title}. basic.get operations are not supported by quorum queues \
-                 with single active consumer"
-            );
-            return Err(Exception::channel(reply_code::RESOURCE_LOCKED, text));
+            return Err(locked(&title));
         }
         let first = turn.queue(id, |queue, now, fx| {
+            let life = queue.life();
             let Some(got) = queue.get(now, get.no_ack, fx) else {
                 counters.get_empty.bump(1);
                 return outbox.write(|buf| frame::write_fields(buf, number, &basic::GetEmpty));
@@ -310,7 +343,7 @@ impl Connection {
             outbox.write_content(number, &view, Some(&got.message), |buf, deliveries| {
                 let delivery_tag = match get.no_ack {
                     true => deliveries.tag_no_ack(),
-                    false => deliveries.tag(Unacked { queue: id, qseq: got.qseq, consumer: None }),
+                    false => deliveries.tag(Unacked { queue: id, qseq: got.qseq, life, consumer: None }),
                 };
                 let ok = basic::GetOk {
                     delivery_tag,
@@ -391,7 +424,7 @@ impl Connection {
     pub(crate) fn resume_limited(&mut self, turn: &mut Turn<'_>, number: u16) {
         let mut waiting = self.outbox.take_stalled_by_limit(number).into_iter();
         while let Some((queue, consumer)) = waiting.next() {
-            turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
+            turn.resume(queue, consumer);
             if !self.outbox.has_credit(number) {
                 // The others need not try; they come before whoever took the room.
                 self.outbox.stall_by_limit(number, waiting);
@@ -448,6 +481,28 @@ pub(crate) fn precondition(text: impl Into<String>) -> Exception {
 /// The queue went between looking it up and acting on it.
 pub(crate) fn gone(title: &str) -> Exception {
     Exception::channel(reply_code::NOT_FOUND, format!("no {title}"))
+}
+
+/// Whether a queue has no place for one more consumer: another has it for itself, or this one wants that.
+pub(crate) fn is_taken(queue: &LocalQueue, exclusive: bool) -> bool {
+    let others = queue.consumers();
+    // RabbitMQ: quorum queues have no exclusive consumers.
+    !queue.config().quorum
+        && (others.has_exclusive() || (exclusive && (!others.is_empty() || others.is_single_active())))
+}
+
+/// The queue has a consumer for itself.
+pub(super) fn in_use(title: &str) -> Exception {
+    Exception::channel(reply_code::ACCESS_REFUSED, format!("{title} in exclusive use"))
+}
+
+/// The queue can not be fetched from.
+pub(super) fn locked(title: &str) -> Exception {
+    let text = format!(
+        "cannot obtain access to locked {title}. basic.get operations are not supported by quorum queues with \
+         single active consumer"
+    );
+    Exception::channel(reply_code::RESOURCE_LOCKED, text)
 }
 
 /// Arguments of a consumer that its queue knows nothing of. Others that nobody knows are ignored.

@@ -2,7 +2,7 @@
 
 use super::outbox::{Outbox, ReplyConsumer};
 use crate::counters::{ChannelInfo, NodeCounters};
-use crate::shard::Turn;
+use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use broker_core::channel::confirm::{Confirm, Confirms};
 use broker_core::channel::content::Assembly;
 use broker_core::channel::deliveries::Unacked;
@@ -94,7 +94,15 @@ impl Channel {
         self.replies = None;
         let mut left = Vec::with_capacity(self.consumers.len());
         for (_, consumer) in self.consumers.drain() {
-            turn.queue(consumer.queue, |queue, now, fx| queue.withdraw(now, consumer.reference, fx));
+            match consumer.reference.as_far() {
+                Some(number) => turn.forward_withdraw(number),
+                None => {
+                    let withdraw = |queue: &mut LocalQueue, now, fx: &mut TurnBuffers| {
+                        queue.withdraw(now, consumer.reference, fx);
+                    };
+                    turn.queue(consumer.queue, withdraw);
+                }
+            }
             left.push(consumer.queue);
         }
         let mut unsettled = outbox.close_channel(number);
@@ -104,7 +112,9 @@ impl Channel {
         }
         settle(turn, Settle::Release, &mut unsettled);
         for queue in left {
-            turn.queue(queue, broker_core::queue::Queue::drain);
+            if turn.queue(queue, broker_core::queue::Queue::drain).is_none() {
+                turn.forward_drain(queue);
+            }
         }
     }
 }
@@ -121,11 +131,21 @@ pub(crate) fn settle_with(
     deliveries: &mut [(u64, Unacked)],
     positions: &mut Vec<u64>,
 ) {
-    deliveries.sort_unstable_by_key(|(tag, unacked)| (unacked.queue, *tag));
-    for group in deliveries.chunk_by(|(_, one), (_, other)| one.queue == other.queue) {
+    deliveries.sort_unstable_by_key(|(tag, unacked)| (unacked.queue, unacked.life, *tag));
+    for group in
+        deliveries.chunk_by(|(_, one), (_, other)| (one.queue, one.life) == (other.queue, other.life))
+    {
+        let Unacked { queue, life, .. } = group[0].1;
         positions.clear();
         positions.extend(group.iter().map(|(_, unacked)| unacked.qseq));
-        turn.queue(group[0].1.queue, |queue, now, fx| queue.settle(now, how, positions, fx));
+        let settled = turn.queue(queue, |queue, now, fx| {
+            if queue.life() == life {
+                queue.settle(now, how, positions, fx);
+            }
+        });
+        if settled.is_none() {
+            turn.forward_settle(queue, life, how, positions);
+        }
     }
 }
 

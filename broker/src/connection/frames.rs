@@ -125,16 +125,17 @@ impl Connection {
             return self.connection_frame(frame, size);
         }
         let fail = |error: Exception| (size, error);
-        let Some(channel) = self.channels.get_mut(&frame.channel) else {
+        let Some(channel) = self.channels.get(&frame.channel) else {
             return self.unopened(turn, frame).map(|()| Step::Used(size)).map_err(fail);
         };
         if channel.closing {
             return self.closing_frame(turn, frame).map(|()| Step::Used(size)).map_err(fail);
         }
-        match (frame.kind, &mut channel.assembly) {
+        match (frame.kind, &channel.assembly) {
             (FrameKind::Heartbeat, _) => Err(fail(unexpected(frame.unexpected_explanation()))),
             (FrameKind::Method, Some(assembly)) => Err(fail(interrupted(assembly))),
             (FrameKind::Method, None) if is_slow(frame.payload) => Ok(Step::Slow),
+            (FrameKind::Method, None) if self.may_be_far(frame.payload) => Ok(Step::Slow),
             (FrameKind::Method, None) => self.method_frame(turn, frame, size, data),
             (_, None) => {
                 Err(fail(unexpected("expected method frame, got non method frame instead".to_owned())))

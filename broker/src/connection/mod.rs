@@ -8,15 +8,16 @@
 
 #[cfg(test)]
 mod allocations;
-mod basic;
+pub(crate) mod basic;
 pub(crate) mod channel;
+mod far;
 mod frames;
 pub(crate) mod handshake;
 pub(crate) mod info;
 pub(crate) mod outbox;
 mod patience;
 mod publish;
-mod reply_to;
+pub(crate) mod reply_to;
 mod routes;
 mod slow;
 pub(crate) mod socket;
@@ -27,6 +28,7 @@ use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use crate::tls::TlsInfo;
 use amqp::frame;
 use amqp::method::{MethodFields, basic as basic_methods, channel as channel_methods, connection as methods};
+use broker_core::channel::confirm::Pass;
 use broker_core::channel::deliveries::Unacked;
 use broker_core::exception::{Exception, Scope};
 use broker_core::ids::QueueId;
@@ -62,6 +64,8 @@ const PACE: Duration = Duration::from_millis(1);
 const PACE_IDLE: u32 = 5;
 /// How many looks end it in any case: a slow consumer slows publishers down, it does not stop them.
 const PACE_LOOKS: u32 = 50;
+/// How long a publisher waits for copies on other nodes: longer than it takes to give one up.
+const COPIES_WAIT: Duration = Duration::from_secs(5);
 /// How long a publisher waits for the consumers of a large queue, and for how long without any progress.
 const CONSUMED_WAIT: Duration = Duration::from_millis(100);
 const CONSUMED_IDLE: Duration = Duration::from_millis(10);
@@ -125,8 +129,11 @@ pub(crate) struct Connection {
     tags: Vec<u64>,
     buffers: TurnBuffers,
     durable: watch::Receiver<Lsn>,
+    gates: watch::Receiver<u64>,
     /// Some channel published with confirms in this turn, or waits for the log.
     confirming: bool,
+    /// Some confirm waits for more than the log.
+    gated: bool,
     current_channel: u16,
     input: Vec<u8>,
     deadline: Option<Instant>,
@@ -168,7 +175,7 @@ pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
     let id = node.next_connection_id();
     let info = Arc::new(ConnectionInfo::new(id, ends, tls, node.now_ms(), Arc::clone(&outbox)));
     node.connections.insert(Arc::clone(&info));
-    let durable = node.durable();
+    let (durable, gates) = (node.durable(), node.gates.subscribe());
     let mut connection = Connection {
         info,
         stream,
@@ -193,7 +200,9 @@ pub(crate) async fn serve(node: Arc<Node>, arrived: Arrived) {
         tags: Vec::new(),
         buffers: TurnBuffers::default(),
         durable,
+        gates,
         confirming: false,
+        gated: false,
         current_channel: 0,
         input: Vec::new(),
         deadline: Some(Instant::now() + HANDSHAKE_TIMEOUT),
@@ -231,6 +240,7 @@ impl Connection {
         let stream = Arc::clone(&self.stream);
         let outbox = Arc::clone(&self.outbox);
         let mut durable = self.durable.clone();
+        let mut gates = self.gates.clone();
         let mut blocked = self.node.blocked();
         let mut next_tick = Instant::now() + Duration::from_secs(3600);
         let mut next_check = Instant::now() + self.check_interval();
@@ -252,11 +262,15 @@ impl Connection {
                 sleep.as_mut().reset(timer);
             }
             let congested = self.node.wal.is_congested();
+            let far = self.far_hold();
+            // Alarms are for publishers.
+            let alarm = if self.publishes { blocked.borrow().clone().or(far.alarm) } else { None };
             let stopped =
-                self.publishes && self.phase == Phase::Running && (congested || blocked.borrow().is_some());
-            if stopped && !self.told_blocked {
-                self.tell_blocked(blocked.borrow().as_deref());
+                self.publishes && self.phase == Phase::Running && (congested || far.full || alarm.is_some());
+            if stopped && !self.told_blocked || self.told_blocked && alarm.is_none() {
+                self.tell_blocked(alarm.as_deref());
             }
+            let follows_gates = self.gated || !self.buffers.far_used().is_empty();
             self.info.set_held(stopped);
             let reads = !stopped && !self.held_back;
             self.reading = reads;
@@ -284,7 +298,8 @@ impl Connection {
                     Ok(()) => self.confirm(),
                     Err(_) => self.phase = Phase::Done,
                 },
-                _ = blocked.changed() => self.tell_blocked(blocked.borrow().as_deref()),
+                _ = gates.changed(), if follows_gates => self.confirm(),
+                _ = blocked.changed() => {}
                 () = sleep.as_mut() => {
                     if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                         self.phase = Phase::Done;
@@ -415,6 +430,9 @@ impl Connection {
         {
             self.wait_in_crowd(queue, crowd).await;
         }
+        if self.publishes && self.node.replicate.is_behind() {
+            self.wait_for_copies().await;
+        }
         let Some((consumer, owed)) = self.buffers.take_behind(READ_SIZE) else { return };
         let mut sent = consumer.sent();
         let enough = sent + owed as u64;
@@ -425,6 +443,16 @@ impl Connection {
             let now = consumer.sent();
             idle = if now == sent { idle + 1 } else { 0 };
             sent = now;
+        }
+    }
+
+    /// Waits until copies elsewhere have got most of what was published, or are given up.
+    #[cold]
+    async fn wait_for_copies(&self) {
+        let start = Instant::now();
+        while self.node.replicate.is_behind() && start.elapsed() < COPIES_WAIT {
+            tokio::time::sleep(5 * PACE).await;
+            self.node.look_behind();
         }
     }
 
@@ -505,10 +533,11 @@ impl Connection {
                 Request::ConsumerGone { channel, tag, queue } => {
                     self.consumer_gone(&mut turn, channel, &tag, queue);
                 }
+                Request::Attach(moved) => self.attach_again(&mut turn, *moved),
             }
         }
         for (queue, consumer) in self.outbox.take_stalled() {
-            turn.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
+            turn.resume(queue, consumer);
         }
         self.end_turn(turn);
     }
@@ -536,12 +565,27 @@ impl Connection {
 
     /// Confirms what may be confirmed; at the end of a turn also what was published in it.
     fn write_confirms(&mut self, turn: &mut Turn<'_>, ends_batch: bool) {
+        if ends_batch {
+            turn.send_forwarded();
+        }
         if !self.confirming {
             return;
         }
         let position = turn.position();
         let durable = self.node.wal.durable_lsn();
+        // A node alone has no gates to look at.
+        let look = (self.gated || !turn.marks().is_empty()).then(|| self.node.gates.look());
+        let refused = turn.outgoing().take_refused();
+        let refused_there = look.as_ref().map(|_| self.outbox.take_refused());
+        for (number, tag) in refused.into_iter().chain(refused_there.into_iter().flatten()) {
+            let open = self.channels.get_mut(&number);
+            if let Some(confirms) = open.and_then(|open| open.confirms.as_mut()) {
+                confirms.refuse(tag);
+            }
+        }
+        let pass = |mark| look.as_ref().map_or(Pass::Failed, |look| look.pass(mark));
         let mut waiting = false;
+        let mut gated = false;
         let mut first = false;
         let outbox = Arc::clone(&self.outbox);
         let now = std::time::Instant::now();
@@ -553,11 +597,12 @@ impl Connection {
             let unconfirmed = confirms.unconfirmed();
             let mut found = Vec::new();
             if ends_batch {
-                confirms.end_batch(position, durable, |confirm| found.push(confirm));
+                confirms.end_batch(position, turn.marks(), durable, pass, |confirm| found.push(confirm));
             } else {
-                confirms.durable(durable, |confirm| found.push(confirm));
+                confirms.durable(durable, pass, |confirm| found.push(confirm));
             }
             waiting |= confirms.is_waiting();
+            gated |= confirms.is_marked();
             let confirmed = unconfirmed - confirms.unconfirmed();
             if confirmed > 0 {
                 open.confirmed(confirmed, now, &self.node.counters);
@@ -568,6 +613,7 @@ impl Connection {
             }
         }
         self.confirming = waiting;
+        self.gated = gated;
         turn.touch(&self.outbox, first);
     }
 

@@ -8,6 +8,8 @@
 use super::socket::Socket;
 use crate::counters::ChannelInfo;
 use crate::firehose::Client;
+use crate::forward::consumer::Moved;
+use crate::forward::served::FarOutput;
 use amqp::frame;
 use amqp::table::FieldTable;
 use broker_core::channel::deliveries::{Deliveries, Unacked, UnknownTag};
@@ -40,11 +42,20 @@ const MAX_SLICES: usize = 64;
 /// Class of message content (AMQP 0-9-1 section 1.8).
 const CLASS_BASIC: u16 = 60;
 
+/// Where deliveries go.
+#[derive(Clone, Debug)]
+pub(crate) enum Output {
+    /// To a connection of this node.
+    Here(Arc<Outbox>),
+    /// To another node.
+    Far(Arc<FarOutput>),
+}
+
 /// Where a queue sends deliveries for one consumer.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerHandle {
-    /// Outbox of the consumer's connection.
-    pub(crate) outbox: Arc<Outbox>,
+    /// The consumer's connection, or its node.
+    pub(crate) output: Output,
     /// Channel of the consumer.
     pub(crate) channel: u16,
     /// Consumer tag.
@@ -53,6 +64,16 @@ pub(crate) struct ConsumerHandle {
     pub(crate) no_ack: bool,
     /// Arguments of `basic.consume`, if there were any.
     pub(crate) arguments: Option<Arc<FieldTable>>,
+}
+
+impl ConsumerHandle {
+    /// Outbox of the consumer's connection, if that is one of this node.
+    pub(crate) fn outbox(&self) -> Option<&Arc<Outbox>> {
+        match &self.output {
+            Output::Here(outbox) => Some(outbox),
+            Output::Far(_) => None,
+        }
+    }
 }
 
 /// Output of one connection.
@@ -84,6 +105,8 @@ struct State {
     channels: FxHashMap<u16, ChannelOut>,
     stalled: Vec<(QueueId, ConsumerRef)>,
     requests: Vec<Request>,
+    /// Publishes that a queue on another node refused, by channel and number.
+    refused: Vec<(u16, u64)>,
     /// The connection's task waits until less waits here.
     wants_room: bool,
 }
@@ -102,6 +125,8 @@ pub(crate) enum Request {
         /// The queue.
         queue: QueueId,
     },
+    /// The queue of a consumer is led elsewhere now.
+    Attach(Box<Moved>),
 }
 
 #[derive(Debug)]
@@ -254,29 +279,54 @@ impl Outbox {
         std::mem::take(&mut self.state.lock().requests)
     }
 
+    /// A queue on another node refused a publish. The task that writes the confirms looks here when the gate that
+    /// it waits for opens.
+    pub(crate) fn refuse(&self, channel: u16, tag: u64) {
+        self.state.lock().refused.push((channel, tag));
+    }
+
+    /// Publishes that queues on other nodes refused, by channel and number.
+    pub(crate) fn take_refused(&self) -> Vec<(u16, u64)> {
+        std::mem::take(&mut self.state.lock().refused)
+    }
+
     /// Encodes a delivery. The first output of a turn returns `true` in the second place: the caller
     /// flushes at the end of its turn.
     pub(crate) fn deliver(&self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> (Delivered, bool) {
+        self.deliver_unless_full(to, delivery, false)
+    }
+
+    /// The same for what has to go out before the consumer is gone, whether there is room or not.
+    pub(crate) fn deliver_forced(&self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> (Delivered, bool) {
+        self.deliver_unless_full(to, delivery, true)
+    }
+
+    fn deliver_unless_full(
+        &self,
+        to: &ConsumerHandle,
+        delivery: &Delivery<'_>,
+        force: bool,
+    ) -> (Delivered, bool) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.dead {
             return (Delivered::Full, false);
         }
-        if state.bytes > HIGH_WATER {
+        if state.bytes > HIGH_WATER && !force {
             state.stalled.push((delivery.queue, delivery.consumer));
             return (Delivered::Full, false);
         }
         let Some(channel) = state.channels.get_mut(&to.channel) else { return (Delivered::Full, false) };
         // RabbitMQ: a consumer that needs no acknowledgement waits for the channel-wide limit too, without counting.
-        if !channel.deliveries.has_credit() {
+        if !channel.deliveries.has_credit() && !force {
             channel.stalled.push((delivery.queue, delivery.consumer));
             return (Delivered::Full, false);
         }
         let tag = if to.no_ack {
             channel.deliveries.tag_no_ack()
         } else {
-            let consumer = Some(delivery.consumer);
-            channel.deliveries.tag(Unacked { queue: delivery.queue, qseq: delivery.qseq, consumer })
+            let (consumer, life) = (Some(delivery.consumer), delivery.life);
+            channel.deliveries.tag(Unacked { queue: delivery.queue, qseq: delivery.qseq, life, consumer })
         };
         let counters = &channel.info.messages;
         if to.no_ack { &counters.deliver_no_ack } else { &counters.deliver }.bump(1);

@@ -4,6 +4,7 @@ use super::Connection;
 use super::reply_to;
 use super::routes::Route;
 use crate::firehose::Sighting;
+use crate::forward::outgoing::{FarTarget, Waiter};
 use crate::shard::Turn;
 use amqp::content::{PERSISTENT, Properties};
 use amqp::frame;
@@ -291,14 +292,25 @@ impl Connection {
         let mut rejected = false;
         let mut taken = 0;
         for queue in targets {
+            if turn.has_detours() && !turn.is_pinned() && turn.goes_behind_detours(*queue) {
+                taken += 1;
+                continue;
+            }
             match turn.queue(*queue, |queue, now, fx| queue.publish(now, publish, fx)) {
                 Some(Published::Accepted { .. }) => taken += 1,
                 Some(Published::Rejected) => {
                     taken += 1;
                     rejected = true;
                 }
-                None => {}
+                None => {
+                    let far = turn.far_target(*queue);
+                    taken += u32::from(far != FarTarget::Unknown);
+                    rejected |= far == FarTarget::NoLeader;
+                }
             }
+        }
+        if turn.has_far_targets() {
+            self.forward(turn, channel, publish);
         }
         if taken == 0 {
             if mandatory {
@@ -310,6 +322,17 @@ impl Connection {
             }
         }
         rejected
+    }
+
+    /// Sends a message to the nodes that lead its other queues.
+    #[cold]
+    fn forward(&self, turn: &mut Turn<'_>, channel: u16, publish: &Publish<'_>) {
+        let confirms = self.channels.get(&channel).and_then(|open| open.confirms.as_ref());
+        let waiter = confirms.map_or(Waiter::Nobody, |confirms| {
+            let tag = confirms.next_number();
+            Waiter::Publisher { connection: self.info.id, channel, tag }
+        });
+        turn.forward(publish, &waiter);
     }
 
     #[cold]

@@ -45,6 +45,7 @@ fn parse_address(address: &str) -> Option<(ConnectionId, u16)> {
 pub(crate) fn exists(node: &Node, name: &str) -> bool {
     name == REPLY_TO
         || parse_address(name).is_some_and(|(connection, channel)| {
+            // Of another node: asked elsewhere.
             let requester = node.connections.get(connection);
             requester.is_some_and(|requester| requester.outbox.expects_reply(channel, name))
         })
@@ -111,15 +112,32 @@ impl Connection {
         }
     }
 
-    /// Sends a direct reply to its requester. Returns whether there is one.
+    /// Sends a direct reply to its requester. Returns whether there is one; one of another node is taken to be
+    /// there.
     pub(crate) fn deliver_reply(&self, turn: &mut Turn<'_>, view: &MessageView<'_>) -> bool {
-        let Some((connection, channel)) = parse_address(view.routing_key) else { return false };
-        let Some(requester) = self.node.connections.get(connection) else { return false };
-        let outbox: &Arc<Outbox> = &requester.outbox;
-        let Some(first) = outbox.deliver_reply(channel, view) else { return false };
-        turn.touch(outbox, first);
-        true
+        match slot_of(view.routing_key) {
+            Some(slot) if slot != self.node.forward.slot() => {
+                turn.close();
+                turn.forward_reply(slot, view)
+            }
+            _ => deliver_here(&self.node, turn, view),
+        }
     }
+}
+
+/// The node's number in a requester's address.
+pub(crate) fn slot_of(address: &str) -> Option<u16> {
+    parse_address(address).map(|(connection, _)| (connection.0 >> 48) as u16)
+}
+
+/// Sends a direct reply to a requester of this node. Returns whether it is there.
+pub(crate) fn deliver_here(node: &Node, turn: &mut Turn<'_>, view: &MessageView<'_>) -> bool {
+    let Some((connection, channel)) = parse_address(view.routing_key) else { return false };
+    let Some(requester) = node.connections.get(connection) else { return false };
+    let outbox: &Arc<Outbox> = &requester.outbox;
+    let Some(first) = outbox.deliver_reply(channel, view) else { return false };
+    turn.touch(outbox, first);
+    true
 }
 
 /// A missing requester, as a declare of its address sees it.

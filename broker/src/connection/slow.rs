@@ -6,10 +6,12 @@
 use super::basic::{gone, precondition};
 use super::frames::{decode, unimplemented_method};
 use super::{Connection, Phase, reply_to};
+use crate::forward::ask::{Ask, Asked};
 use crate::shard::{Turn, TurnBuffers};
 use amqp::frame;
 use amqp::method::{Method, MethodFields, exchange, queue, tx};
 use amqp::reply_code;
+use broker_core::channel::confirm::Mark;
 use broker_core::exception::Exception;
 use broker_core::ids::QueueId;
 use broker_core::message::Publish;
@@ -19,7 +21,20 @@ use broker_core::meta::{BindingRequest, DestinationName, MetaCommand, MetaError,
 use broker_core::queue::Settle;
 use broker_store::Lsn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch::error::RecvError;
+
+/// What the answer to a commit waits for.
+struct Committed {
+    /// The log position that has to become durable.
+    position: Lsn,
+    /// What has to be passed beside it.
+    marks: Vec<Mark>,
+    /// A queue refused a message.
+    rejected: bool,
+    /// Set when another node refused its part, at the latest when the marks are passed.
+    far: Option<Arc<AtomicBool>>,
+}
 
 impl Connection {
     /// Carries out one method frame. Errors are answered here.
@@ -70,7 +85,7 @@ impl Connection {
                 self.answer(number, false, &queue::UnbindOk);
                 Ok(())
             }
-            Method::QueuePurge(purge) => self.queue_purge(number, purge),
+            Method::QueuePurge(purge) => self.queue_purge(number, purge).await,
             Method::QueueDelete(delete) => self.queue_delete(number, delete).await,
             Method::ExchangeDeclare(declare) => self.exchange_declare(number, declare).await,
             Method::ExchangeDelete(delete) => {
@@ -97,6 +112,9 @@ impl Connection {
                 Ok(())
             }
             Method::TxCommit(_) => self.commit(number).await,
+            Method::BasicConsume(_) | Method::BasicCancel(_) | Method::BasicGet(_) => {
+                self.far_method(number, method).await
+            }
             _ => Err(unimplemented_method()),
         }
     }
@@ -104,7 +122,7 @@ impl Connection {
     async fn queue_declare(&mut self, number: u16, declare: &queue::Declare<'_>) -> Result<(), Exception> {
         let connection = self.info.id;
         if declare.queue.starts_with(reply_to::REPLY_TO) {
-            return self.declare_reply_to(number, declare);
+            return self.declare_reply_to(number, declare).await;
         }
         if declare.passive {
             // RabbitMQ: an empty name does not stand for the queue declared last here.
@@ -113,7 +131,7 @@ impl Connection {
                     (queue.id, Arc::clone(&queue.name), sm.queue_title(queue.vhost, &queue.name))
                 })
             })?;
-            let found = self.declared(number, id, name, declare.nowait)?;
+            let found = self.declared(number, id, name, declare.nowait).await?;
             return if found { Ok(()) } else { Err(gone(&title)) };
         }
         self.node.counters.churn.queues_declared.add(1);
@@ -139,7 +157,7 @@ impl Connection {
                 };
             let name = self.node.metadata.read().queue(id).map(|queue| Arc::clone(&queue.name));
             let name = name.unwrap_or_else(|| Arc::from(name_of(&request)));
-            if self.declared(number, id, Arc::clone(&name), declare.nowait)? {
+            if self.declared(number, id, Arc::clone(&name), declare.nowait).await? {
                 return Ok(());
             }
             if new {
@@ -154,8 +172,14 @@ impl Connection {
     }
 
     /// A declare of the pseudo queue, or of a requester's address, asks whether it is there.
-    fn declare_reply_to(&self, number: u16, declare: &queue::Declare<'_>) -> Result<(), Exception> {
-        if !reply_to::exists(&self.node, declare.queue) {
+    async fn declare_reply_to(&mut self, number: u16, declare: &queue::Declare<'_>) -> Result<(), Exception> {
+        let mut exists = reply_to::exists(&self.node, declare.queue);
+        if !exists && let Some(slot) = reply_to::slot_of(declare.queue) {
+            let (node, address) = (Arc::clone(&self.node), declare.queue.to_owned());
+            let asked = self.wait_for(async move { node.expects_reply_elsewhere(slot, &address).await });
+            exists = asked.await?;
+        }
+        if !exists {
             return Err(reply_to::no_requester(declare.queue, &self.info.details().vhost));
         }
         let ok = queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 };
@@ -164,43 +188,36 @@ impl Connection {
     }
 
     /// Answers a declare with the queue's counters, unless the queue is about to go.
-    fn declared(
+    async fn declared(
         &mut self,
         number: u16,
         id: QueueId,
         name: Arc<str>,
         nowait: bool,
     ) -> Result<bool, Exception> {
-        let node = Arc::clone(&self.node);
-        let mut turn = Turn::new(&node, std::mem::take(&mut self.buffers), node.now_ms());
-        let counts = turn.queue(id, |queue, now, fx| {
-            queue.touch(now, fx);
-            (queue.ready_count(), queue.consumers().len())
-        });
-        let Some((messages, consumers)) = counts else {
-            self.end_turn(turn);
-            return Ok(false);
-        };
+        let Some((messages, consumers)) = self.counts(id, true).await? else { return Ok(false) };
         self.channel(number)?.last_queue = Some(Arc::clone(&name));
-        if !nowait {
-            let ok = queue::DeclareOk {
-                queue: &name,
-                message_count: u32::try_from(messages).unwrap_or(u32::MAX),
-                consumer_count: consumers as u32,
-            };
-            self.send(&mut turn, number, &ok);
-        }
-        self.end_turn(turn);
+        let ok = queue::DeclareOk {
+            queue: &name,
+            message_count: u32::try_from(messages).unwrap_or(u32::MAX),
+            consumer_count: u32::try_from(consumers).unwrap_or(u32::MAX),
+        };
+        self.answer(number, nowait, &ok);
         Ok(true)
     }
 
-    fn queue_purge(&mut self, number: u16, purge: &queue::Purge<'_>) -> Result<(), Exception> {
+    async fn queue_purge(&mut self, number: u16, purge: &queue::Purge<'_>) -> Result<(), Exception> {
         let name = self.queue_name(number, purge.queue)?;
         let connection = self.info.id;
         let id = self.with_access(|sm, access| {
             checks::queue_for(sm, access, Permission::Read, &name, connection).map(|queue| queue.id)
         })?;
-        let purged = self.at_queue(id, |queue, _, fx| queue.purge(fx)).unwrap_or(0);
+        let asked = if self.node.is_far(id) { self.ask(id, Ask::Purge).await? } else { Asked::Here };
+        let purged = match asked {
+            Asked::Here => self.at_queue(id, |queue, _, fx| queue.purge(fx)).unwrap_or(0),
+            Asked::Counted { messages, .. } => messages,
+            _ => 0,
+        };
         let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
         self.answer(number, purge.nowait, &queue::PurgeOk { message_count });
         Ok(())
@@ -230,16 +247,18 @@ impl Connection {
             );
             return Err(Exception::connection(reply_code::NOT_IMPLEMENTED, text));
         }
-        let counted = self.at_queue(id, |queue, _, _| {
-            if if_unused && !queue.consumers().is_empty() {
-                return Err(precondition(format!("{title} in use")));
-            }
-            if if_empty && queue.ready_count() > 0 {
-                return Err(precondition(format!("{title} not empty")));
-            }
-            Ok(queue.ready_count())
-        });
-        let count = counted.unwrap_or(Ok(0))?;
+        let (count, consumers) = match self.counts(id, false).await {
+            Ok(counted) => counted.unwrap_or((0, 0)),
+            // RabbitMQ: a queue whose node is down can be deleted.
+            Err(error) if error.code == reply_code::NOT_FOUND && !if_unused && !if_empty => (0, 0),
+            Err(error) => return Err(error),
+        };
+        if if_unused && consumers > 0 {
+            return Err(precondition(format!("{title} in use")));
+        }
+        if if_empty && count > 0 {
+            return Err(precondition(format!("{title} not empty")));
+        }
         self.propose(MetaCommand::DeleteQueues { ids: vec![id] }).await?;
         let message_count = u32::try_from(count).unwrap_or(u32::MAX);
         self.answer(number, delete.nowait, &queue::DeleteOk { message_count });
@@ -301,18 +320,19 @@ impl Connection {
     /// `tx.commit`: routes, then does everything in one go at all shards concerned, so that the log has it in
     /// one piece; answers when that is durable.
     async fn commit(&mut self, number: u16) -> Result<(), Exception> {
-        let (position, rejected) = self.commit_at_shards(number)?;
+        let Committed { position, marks, rejected, far } = self.commit_at_shards(number)?;
         let (node, mut durable) = (Arc::clone(&self.node), self.durable.clone());
         let written = self.wait_for(async move {
             while node.wal.durable_lsn() < position {
                 durable.changed().await?;
             }
-            Ok::<_, RecvError>(())
+            Ok::<_, RecvError>(marks.is_empty() || node.gates.passed(&marks).await)
         });
-        if written.await?.is_err() {
+        let Ok(passed) = written.await? else {
             return Err(Exception::connection(reply_code::INTERNAL_ERROR, "the log has failed"));
-        }
-        if rejected {
+        };
+        let refused = far.is_some_and(|far| far.load(Ordering::Acquire));
+        if rejected || refused || !passed {
             // RabbitMQ: what the other queues took stays there.
             return Err(precondition("partial tx completion"));
         }
@@ -320,9 +340,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Does what the transaction holds. Returns the log position that has to become durable, and whether a queue
-    /// refused a message.
-    fn commit_at_shards(&mut self, number: u16) -> Result<(Lsn, bool), Exception> {
+    /// Does what the transaction holds.
+    fn commit_at_shards(&mut self, number: u16) -> Result<Committed, Exception> {
         let open = self.channel(number)?;
         let Some(transaction) = open.transaction.as_mut() else {
             return Err(precondition("channel is not transactional"));
@@ -335,6 +354,7 @@ impl Connection {
         let targets = transaction.publishes.iter().flat_map(|publish| &publish.targets);
         let settled = transaction.settlements.iter().flat_map(|(_, settled)| settled);
         let touched = targets.copied().chain(settled.map(|(_, unacked)| unacked.queue));
+        turn.begin_commit(touched.clone());
         turn.pin(touched);
         let mut rejected = false;
         for publish in &transaction.publishes {
@@ -348,11 +368,13 @@ impl Connection {
             super::channel::settle(&mut turn, how, &mut settled);
         }
         turn.close();
+        let far = turn.end_commit();
         self.resume_limited(&mut turn, number);
         turn.close();
-        let position = turn.position();
+        turn.send_forwarded();
+        let (position, marks) = (turn.position(), turn.marks().to_vec());
         self.end_turn(turn);
-        Ok((position, rejected))
+        Ok(Committed { position, marks, rejected, far })
     }
 
     /// Reads the metadata with the user's permissions.
@@ -372,7 +394,7 @@ impl Connection {
     }
 
     /// Works on one queue in a turn of its own.
-    fn at_queue<R>(
+    pub(super) fn at_queue<R>(
         &mut self,
         id: QueueId,
         work: impl FnOnce(&mut crate::shard::LocalQueue, u64, &mut TurnBuffers) -> R,

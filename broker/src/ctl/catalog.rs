@@ -83,6 +83,26 @@ impl Command {
     pub(super) fn is_of(&self, tool: Tool) -> bool {
         self.tools & tool.mask() != 0
     }
+
+    /// Whether only a node that runs can carry it out. RabbitMQ: the same, asked before anything is said.
+    pub(super) fn needs_running(&self) -> bool {
+        const OF_WHAT_RUNS: [&str; 11] = [
+            "Access Control",
+            "Definitions",
+            "Feature flags",
+            "Parameters",
+            "Policies",
+            "Queues",
+            "Replication",
+            "Upgrade",
+            "Users",
+            "Virtual hosts",
+            "Operations",
+        ];
+        OF_WHAT_RUNS.contains(&self.group)
+            || self.name.starts_with("list_") && self.group != "Diagnostics"
+            || ["await_online_nodes", "cluster_status", "forget_cluster_node"].contains(&self.name)
+    }
 }
 
 /// The commands of a tool. `rabbitmqctl` has those of rabbitmq-diagnostics too, behind its own.
@@ -158,7 +178,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { group: "Cluster", name: "join_cluster", tools: CTL, usage: "[--disc|--ram] <existing_cluster_member>", arguments: (1, 1), switches: &["disc", "ram"], needs_node: true, act: membership::join_cluster, about: "Makes a stopped node a member of another one's cluster" },
     Command { group: "Cluster", name: "forget_cluster_node", tools: CTL, usage: "[--offline] [--accept-loss] <existing_cluster_member>", arguments: (1, 1), switches: &["offline", "accept-loss"], needs_node: true, act: membership::forget_cluster_node, about: "Removes a node that does not come back" },
     Command { group: "Cluster", name: "change_cluster_node_type", tools: CTL, usage: "<disc | ram>", arguments: (1, 1), switches: &[], needs_node: true, act: membership::change_cluster_node_type, about: "Changes nothing: nodes keep their data on disk" },
-    Command { group: "Cluster", name: "rename_cluster_node", tools: CTL, usage: "<oldnode1> <newnode1> [oldnode2] [newnode2] ...", arguments: (2, usize::MAX), switches: &[], needs_node: false, act: membership::rename_cluster_node, about: "Not needed: a node keeps its name when its host is renamed" },
+    Command { group: "Cluster", name: "rename_cluster_node", tools: CTL, usage: "<oldnode1> <newnode1> [oldnode2] [newnode2] ...", arguments: (2, usize::MAX), switches: &[], needs_node: true, act: membership::rename_cluster_node, about: "Gives a stopped node another name, and tells the other nodes" },
     Command { group: "Cluster", name: "update_cluster_nodes", tools: CTL, usage: "<existing_cluster_member_to_seed_from>", arguments: (1, 1), switches: &[], needs_node: true, act: membership::update_cluster_nodes, about: "Changes nothing: nodes know the addresses of all members" },
     Command { group: "Cluster", name: "force_boot", tools: CTL, usage: "", arguments: (0, 0), switches: &[], needs_node: true, act: membership::force_boot, about: "Lets a stopped node start without those that were there when it stopped" },
     Command { group: "Cluster", name: "join", tools: BROKER, usage: "<address>|<token>", arguments: (1, 1), switches: &[], needs_node: true, act: membership::join, about: "Stops, joins the cluster of that node, and starts: three lines of rabbitmqctl in one" },

@@ -85,6 +85,10 @@ pub(super) struct Client {
     pub(super) timeout: Duration,
     /// Through the control socket.
     pub(super) local: bool,
+    /// That socket.
+    socket: Option<PathBuf>,
+    /// The node there is stopped.
+    pub(super) stopped: bool,
     /// The node of the cluster that is meant, where it is not the one that is connected to.
     pub(super) other: Option<HeaderValue>,
 }
@@ -141,8 +145,19 @@ impl Client {
             authorization: None,
             timeout: Duration::from_secs(60),
             local: true,
+            socket: Some(path.to_owned()),
+            stopped: false,
             other: None,
         })
+    }
+
+    /// Connects to the control socket anew: who answers there is another one after an order to start or stop.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        let Some(path) = &self.socket else { return Ok(()) };
+        let stream = place::connect(path)?;
+        stream.set_nonblocking(true)?;
+        self.sender = self.runtime.block_on(async { handshake(UnixStream::from_std(stream)?).await })?;
+        Ok(())
     }
 
     /// Connects to a node on the network. `authorities` is a file with certificates to trust.
@@ -167,6 +182,8 @@ impl Client {
             authorization,
             timeout: Duration::from_secs(60),
             local: false,
+            socket: None,
+            stopped: false,
             other: None,
         })
     }

@@ -95,7 +95,7 @@ pub(super) fn must_be_stopped(run: &mut Run<'_>) -> Result<(), CtlError> {
 }
 
 /// What the node knows of the cluster. One that is asked over the network tells less.
-fn status(run: &mut Run<'_>) -> Result<ClusterStatus, CtlError> {
+pub(super) fn status(run: &mut Run<'_>) -> Result<ClusterStatus, CtlError> {
     if run.is_local() {
         let body = run.ask_local(hyper::Method::GET, "cluster", None)?;
         return serde_json::from_value(body).map_err(|error| {
@@ -192,8 +192,8 @@ pub(super) fn await_online_nodes(run: &mut Run<'_>) -> Result<(), CtlError> {
             return Ok(());
         }
         if since.elapsed() >= patience {
-            let text = format!("Error: {online} of {count} nodes are online");
-            return Err(CtlError::plain(Exit::TempFail, text));
+            let text = format!("Error: timed out while waiting. Not enough nodes joined {node}'s cluster.");
+            return Err(CtlError::refused(Exit::Software.code(), text));
         }
         std::thread::sleep(LOOK);
     }

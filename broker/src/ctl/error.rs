@@ -117,3 +117,39 @@ impl From<std::io::Error> for CtlError {
         CtlError::plain(Exit::Io, format!("Error: {error}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USAGE: &str = "rabbitmqctl [--node <node>] [--longnames] [--quiet] join_cluster [--disc|--ram] <existing_cluster_member>";
+
+    /// Recorded from RabbitMQ 3.10.8.
+    const RUNNING: &str = "Error: this command requires the 'rabbit' app to be stopped on the target node. Stop it with \
+        'rabbitmqctl stop_app'.\nArguments given:\n\tjoin_cluster rabbit@A\n\nUsage\n\nrabbitmqctl [--node <node>] \
+        [--longnames] [--quiet] join_cluster [--disc|--ram] <existing_cluster_member>";
+
+    #[test]
+    fn a_node_in_the_wrong_state_is_told_of_with_the_usage() {
+        let given = ["join_cluster", "rabbit@A"].map(str::to_owned);
+        let error = CtlError::from(Refused::new(RefusedKind::Running, "it runs"));
+        assert_eq!((error.code, error.render(&given, USAGE).as_str()), (64, RUNNING));
+        let error = CtlError::from(Refused::new(RefusedKind::Stopped, "it is stopped"));
+        let text = error.render(&given, USAGE);
+        assert!(error.code == 64 && text.contains("Start it with 'rabbitmqctl start_app'."), "{text}");
+    }
+
+    #[test]
+    fn reasons_of_a_cluster_have_exit_codes() {
+        for (kind, code) in [
+            (RefusedKind::Unreachable, 69),
+            (RefusedKind::Unknown, 69),
+            (RefusedKind::Loss, 70),
+            (RefusedKind::Failed, 70),
+            (RefusedKind::Invalid, 64),
+        ] {
+            let error = CtlError::from(Refused::new(kind, "a sentence"));
+            assert_eq!((error.code, error.render(&[], "").as_str()), (code, "Error:\na sentence"));
+        }
+    }
+}

@@ -166,7 +166,38 @@ pub(super) fn list_queues(run: &mut Run<'_>) -> Result<(), CtlError> {
     let timeout = run.timeout();
     run.say(&format!("Timeout: {timeout:.1} seconds ...\nListing queues for vhost {vhost} ..."))?;
     run.need_vhost(vhost)?;
-    show(run, &["queues", vhost], &columns)
+    let which = Which::of(run)?;
+    show_some(run, &["queues", vhost], &columns, &["node", "state"], |queue| which.has(queue))
+}
+
+/// Which queues of the cluster are listed.
+enum Which {
+    All,
+    /// Those of one node.
+    Of(String),
+    /// Those that run, or those whose node is down.
+    Running(bool),
+}
+
+impl Which {
+    fn of(run: &mut Run<'_>) -> Result<Which, CtlError> {
+        if run.parsed.has("local") {
+            return Ok(Which::Of(run.node()?));
+        }
+        Ok(match (run.parsed.has("online"), run.parsed.has("offline")) {
+            (true, false) => Which::Running(true),
+            (false, true) => Which::Running(false),
+            _ => Which::All,
+        })
+    }
+
+    fn has(&self, queue: &Value) -> bool {
+        match self {
+            Which::All => true,
+            Which::Of(node) => queue["node"] == **node,
+            Which::Running(running) => (queue["state"] != "down") == *running,
+        }
+    }
 }
 
 pub(super) fn list_exchanges(run: &mut Run<'_>) -> Result<(), CtlError> {
@@ -250,7 +281,18 @@ fn chosen(
 
 /// Asks for no more fields than the columns need.
 fn show(run: &mut Run<'_>, parts: &[&str], columns: &[(&'static str, Column)]) -> Result<(), CtlError> {
-    let mut fields: Vec<&str> = Vec::new();
+    show_some(run, parts, columns, &[], |_| true)
+}
+
+/// The same for some entries, which are chosen by `more` fields.
+fn show_some(
+    run: &mut Run<'_>,
+    parts: &[&str],
+    columns: &[(&'static str, Column)],
+    more: &[&'static str],
+    shown: impl Fn(&Value) -> bool,
+) -> Result<(), CtlError> {
+    let mut fields: Vec<&str> = more.to_vec();
     for (name, column) in columns {
         match column {
             Column::Same => fields.push(name),
@@ -265,7 +307,7 @@ fn show(run: &mut Run<'_>, parts: &[&str], columns: &[(&'static str, Column)]) -
     let row = |entry: &Value| columns.iter().map(|(name, column)| column.of(name, entry)).collect();
     let rows = Rows {
         columns: columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        rows: entries.iter().map(row).collect(),
+        rows: entries.iter().filter(|entry| shown(entry)).map(row).collect(),
     };
     run.rows(&rows)
 }
@@ -354,6 +396,17 @@ fn as_pids(nodes: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_are_chosen_by_their_node_and_by_whether_it_runs() {
+        let here = json!({"node": "rabbit@a", "state": "running"});
+        let gone = json!({"node": "rabbit@b", "state": "down"});
+        let chosen = |which: Which| [which.has(&here), which.has(&gone)];
+        assert_eq!(chosen(Which::All), [true, true]);
+        assert_eq!(chosen(Which::Of("rabbit@a".to_owned())), [true, false]);
+        assert_eq!(chosen(Which::Running(true)), [true, false]);
+        assert_eq!(chosen(Which::Running(false)), [false, true]);
+    }
 
     #[test]
     fn what_stands_for_a_process_id_has_no_space() {

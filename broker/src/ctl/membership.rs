@@ -134,21 +134,34 @@ pub(super) fn forget_cluster_node(run: &mut Run<'_>) -> Result<(), CtlError> {
         return Err(CtlError::unsupported(text));
     }
     run.say(&text)?;
+    let known = super::cluster::status(run)?.members;
+    match known.iter().find(|member| member.name == *target) {
+        None => {
+            let text = "{:not_a_cluster_node, 'The node selected is not in the cluster.'}";
+            return Err(CtlError::unavailable(text));
+        }
+        Some(member) if member.running => {
+            return Err(CtlError::unavailable(format!(
+                "RabbitMQ on node {target} must be stopped with 'rabbitmqctl -n {target} stop_app' before it can be removed"
+            )));
+        }
+        Some(_) => {}
+    }
     let order = Order::Forget { node: target.to_owned(), accept_loss: run.parsed.has("accept-loss") };
     give(run, &order).map(drop)
 }
 
 pub(super) fn change_cluster_node_type(run: &mut Run<'_>) -> Result<(), CtlError> {
     let (node, kind) = (run.node()?, run.argument(0));
-    must_be_stopped(run)?;
-    match kind {
-        "disc" | "disk" => run.say(&format!("Turning {node} into a {kind} node")),
-        "ram" => {
-            run.say(&format!("Turning {node} into a {kind} node"))?;
-            remark(run, "nodes here keep their data on disk: this one stays a disc node")
-        }
-        _ => Err(CtlError::bad_argument("The node type must be either disc or ram.")),
+    if !["disc", "disk", "ram"].contains(&kind) {
+        return Err(CtlError::bad_argument("The node type must be either disc or ram."));
     }
+    must_be_stopped(run)?;
+    run.say(&format!("Turning {node} into a {kind} node"))?;
+    if kind == "ram" {
+        return remark(run, "nodes here keep their data on disk: this one stays a disc node");
+    }
+    run.say("Node type is already disc")
 }
 
 pub(super) fn update_cluster_nodes(run: &mut Run<'_>) -> Result<(), CtlError> {
@@ -158,16 +171,22 @@ pub(super) fn update_cluster_nodes(run: &mut Run<'_>) -> Result<(), CtlError> {
     remark(run, "nodes here find each other by the addresses of all members: there is nothing to update")
 }
 
-/// RabbitMQ needs it when a host was renamed; here a node keeps the name that its data has.
+/// Pairs of an old name and a new one. A node renames itself; pairs of others are for those.
 pub(super) fn rename_cluster_node(run: &mut Run<'_>) -> Result<(), CtlError> {
     let names = run.arguments_from(0);
     if !names.len().is_multiple_of(2) {
         return Err(CtlError::bad_argument("Argument list should contain even number of nodes"));
     }
     names.iter().try_for_each(|name| member(name))?;
-    let text = "a node keeps the name in its data directory when its host is renamed, so there is nothing to rename: give the \
-                old name in [node] name, and the new host in [cluster] advertise";
-    Err(CtlError::unsupported(text))
+    if let Some(name) = names.iter().find(|name| !name.contains('@') || name.contains(':')) {
+        return Err(CtlError::bad_argument(format!("`{name}` is not a node's name; write rabbit@host")));
+    }
+    let names: Vec<(String, String)> =
+        names.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    must_be_stopped(run)?;
+    let pairs: Vec<String> = names.iter().map(|(old, new)| format!("{old} -> {new}")).collect();
+    run.say(&format!("Renaming cluster nodes: {}", pairs.join(", ")))?;
+    give(run, &Order::Rename { names }).map(drop)
 }
 
 /// Gives the node an order and passes on what it remarks.

@@ -166,6 +166,9 @@ fn prepare(command: &catalog::Command, parsed: &Parsed) -> Result<Option<Client>
     if let Some(timeout) = timeout {
         client.timeout = timeout;
     }
+    if client.stopped && command.needs_running() {
+        return Err(CtlError::must_run());
+    }
     Ok(Some(client))
 }
 
@@ -246,6 +249,7 @@ fn local(parsed: &Parsed, wanted: Option<&str>) -> Result<Client, CtlError> {
                 let name = answer["node"].as_str().unwrap_or_default();
                 let fits = |wanted: &str| name == wanted || name.split('@').next() == Some(wanted);
                 if wanted.is_none_or(fits) {
+                    client.stopped = answer["running"] == false;
                     return Ok(client);
                 }
                 // Another node of its cluster is reached through it.

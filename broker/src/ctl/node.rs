@@ -27,9 +27,18 @@ pub(super) fn ping(run: &mut Run<'_>) -> Result<(), CtlError> {
     run.print("Ping succeeded")
 }
 
-/// A node opens its control socket when it is ready, so there is nothing left to wait for here.
+/// Waits for a node that is on its way.
 pub(super) fn await_startup(run: &mut Run<'_>) -> Result<(), CtlError> {
-    run.node().map(drop)
+    run.node()?;
+    let (since, patience) = (Instant::now(), Duration::from_secs_f64(run.timeout()));
+    // Whoever answers may be on the way only.
+    while run.is_local() && run.ask_local(Method::GET, "identity", None)?["running"] == false {
+        if since.elapsed() >= patience {
+            return Err(CtlError::plain(Exit::TempFail, "Error: time is up: the node has not started"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 pub(super) fn wait(run: &mut Run<'_>) -> Result<(), CtlError> {
@@ -45,6 +54,7 @@ pub(super) fn wait(run: &mut Run<'_>) -> Result<(), CtlError> {
         }
         run.say(&format!("Waiting for pid file '{file}' to appear\npid is {pid}"))?;
     }
+    await_startup(run)?;
     run.say(&format!("Applications rabbit are running on node {node}"))
 }
 

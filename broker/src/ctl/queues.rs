@@ -40,7 +40,7 @@ pub(super) fn quorum_status(run: &mut Run<'_>) -> Result<(), CtlError> {
         json!({"Node Name": name, "Raft State": state})
     };
     let members: Vec<Value> = queue["members"].as_array().into_iter().flatten().map(member).collect();
-    run.rows(&Rows::pick(&MEMBER, &members))
+    run.pretty_rows(&Rows::pick(&MEMBER, &members))
 }
 
 pub(super) fn add_member(run: &mut Run<'_>) -> Result<(), CtlError> {

@@ -93,6 +93,12 @@ impl<'a> Run<'a> {
         Ok(rows.write(self.out, formatter, headers)?)
     }
 
+    /// Rows in the wanted form, or with lines around them where none was asked for.
+    pub(super) fn pretty_rows(&mut self, rows: &Rows) -> Result<(), CtlError> {
+        let headers = !self.parsed.hides_headers();
+        Ok(rows.write(self.out, self.formatter.unwrap_or(Formatter::Pretty), headers)?)
+    }
+
     /// One value in the wanted form; `text` is for people.
     pub(super) fn value(&mut self, value: &Value, text: &str) -> Result<(), CtlError> {
         match self.formatter() {
@@ -186,7 +192,9 @@ impl<'a> Run<'a> {
             let text = "this command works on the node's own machine only, not over HTTP";
             return Err(CtlError::unsupported(text));
         }
-        self.client()?.ask(method, &format!("/local/{what}"), body)
+        let client = self.client()?;
+        client.renew()?;
+        client.ask(method, &format!("/local/{what}"), body)
     }
 
     /// Gives the node an order that concerns its place in the cluster.

@@ -78,6 +78,9 @@ impl Asked {
         if vhost.is_some() {
             self.vhost(&self.api.node.metadata.read())?;
         }
+        if user.is_some_and(|user| !self.caller.is_monitor() && **user != *self.caller.name) {
+            return Err(Refusal::not_authorised("User not authorised to access object"));
+        }
         let wanted = |info: &Arc<ConnectionInfo>| {
             super::connections::shows(&self.caller, info)
                 && vhost.is_none_or(|vhost| *info.vhost() == **vhost)

@@ -12,15 +12,17 @@ use super::reply::Refusal;
 use super::secure::Local;
 pub(super) use super::secure::Peer;
 use super::session;
-use crate::auth::{Credentials, Refusal as LoginRefusal};
+use crate::auth::{Credentials, Refusal as LoginRefusal, is_loopback};
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use broker_core::ids::VhostId;
 use broker_core::meta::{Access, MetaSm};
-use std::sync::Arc;
+use nix::unistd::gethostname;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, LazyLock};
 
 /// Somebody who is logged in and may use the API.
 #[derive(Debug, Clone)]
@@ -35,6 +37,10 @@ impl FromRequestParts<Arc<Api>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Refusal> {
+        // Logged in before: on this node, or on the one that asks this one.
+        if let Some(caller) = parts.extensions.get::<Caller>() {
+            return Ok(caller.clone());
+        }
         if parts.extensions.get::<Local>().is_some() && !parts.headers.contains_key(header::AUTHORIZATION) {
             let tags = vec!["administrator".to_owned()];
             return Ok(Caller { name: Arc::from("local administrator"), tags, local: true });
@@ -45,18 +51,23 @@ impl FromRequestParts<Arc<Api>> for Caller {
             .map(|ConnectInfo(peer)| *peer)
             .ok_or_else(|| Refusal::internal("no peer address"))?;
         if let Some(credentials) = basic(parts) {
-            return Caller::log_in(api, credentials, peer).await;
+            return Caller::log_in(api, credentials, peer, &parts.headers).await;
         }
-        let name = session::user_of(api, &parts.headers).ok_or_else(Refusal::login_failed)?;
-        Caller::admit(api.node.authenticate_named(&name, peer.address.ip()), name, peer)
+        let name = session::user_of(api, parts).await.ok_or_else(Refusal::login_failed)?;
+        Caller::admit(api.node.authenticate_named(&name, source(peer, &parts.headers)), name, peer)
     }
 }
 
 impl Caller {
     /// Checks a user name and password, and that the user may use the API.
-    pub(super) async fn log_in(api: &Api, credentials: Credentials, peer: Peer) -> Result<Caller, Refusal> {
+    pub(super) async fn log_in(
+        api: &Api,
+        credentials: Credentials,
+        peer: Peer,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Refusal> {
         let name = Arc::from(credentials.user.as_str());
-        let tags = api.node.authenticate(credentials, peer.address.ip()).await;
+        let tags = api.node.authenticate(credentials, source(peer, headers)).await;
         api.node.counters.login(tags.is_ok());
         Caller::admit(tags, name, peer)
     }
@@ -172,6 +183,33 @@ impl Caller {
     }
 }
 
+/// Where a request counts as coming from. A browser of this host can be made to send requests of any page here: the
+/// page's site lets its own name point to this host (DNS rebinding). What was meant for a name that is not this host's
+/// counts as coming from elsewhere, for users who may log in from here only.
+fn source(peer: Peer, headers: &HeaderMap) -> IpAddr {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let address = peer.address.ip();
+    if is_loopback(address) && !names_this_host(host) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { address }
+}
+
+/// Whether a `Host` is an address, or a name that only this host gives itself.
+fn names_this_host(host: &str) -> bool {
+    static OWN: LazyLock<String> =
+        LazyLock::new(|| gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|it| it.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    let own = OWN.to_ascii_lowercase();
+    name.is_empty()
+        || name.parse::<IpAddr>().is_ok()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || name == own
+        || Some(name.as_str()) == own.split('.').next()
+}
+
 /// `Authorization: Basic …`.
 fn basic(parts: &Parts) -> Option<Credentials> {
     let text = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -183,4 +221,34 @@ fn basic(parts: &Parts) -> Option<Credentials> {
     let colon = decoded.iter().position(|octet| *octet == b':')?;
     let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
     Some(Credentials::new(user, &decoded[colon + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_name_for_this_host_makes_a_request_foreign() {
+        for host in [
+            "",
+            "localhost",
+            "LOCALHOST:15672",
+            "127.0.0.1:15672",
+            "[::1]:15672",
+            "10.1.2.3",
+            "app.localhost",
+        ] {
+            assert!(names_this_host(host), "{host}");
+        }
+        for host in [
+            "attacker.example",
+            "attacker.example:15672",
+            "127.0.0.1.attacker.example",
+            "localhost.attacker.example",
+        ] {
+            assert!(!names_this_host(host), "{host}");
+        }
+        let own = gethostname().unwrap().into_string().unwrap();
+        assert!(names_this_host(&format!("{own}:15672")), "{own}");
+    }
 }

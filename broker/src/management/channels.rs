@@ -137,7 +137,7 @@ impl Entry for ChannelEntry<'_> {
             fields.field("publishes", &json!([]));
             fields.field("deliveries", &json!([]));
         }
-        fields.field("garbage_collection", &erlang::garbage_collection());
-        erlang::reductions(fields, &past);
+        erlang::garbage_collection(fields);
+        erlang::reductions(fields, || past.details_of(|_| 0));
     }
 }

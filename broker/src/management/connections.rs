@@ -133,8 +133,8 @@ impl Entry for ConnectionEntry<'_> {
         fields.field("recv_cnt", &info.counters.reads.get());
         fields.field("send_cnt", &info.outbox.writes());
         fields.field("send_pend", &info.outbox.pending());
-        fields.field("garbage_collection", &erlang::garbage_collection());
-        erlang::reductions(fields, &past);
+        erlang::garbage_collection(fields);
+        erlang::reductions(fields, || past.details_of(|_| 0));
     }
 }
 

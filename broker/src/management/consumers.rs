@@ -4,6 +4,8 @@ use super::Api;
 use super::asked::Asked;
 use super::reply::Answer;
 use crate::connection::info::ConnectionInfo;
+use crate::connection::outbox::Output;
+use crate::forward::served::FarOutput;
 use crate::metadata::json::from_table;
 use broker_core::meta::{MetaSm, Queue};
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
         let consumers = live.consumers().iter().map(|consumer| {
             let handle = &consumer.handle;
             (
-                Arc::clone(&handle.outbox),
+                handle.output.clone(),
                 handle.channel,
                 Arc::clone(&consumer.tag),
                 consumer.no_ack,
@@ -46,12 +48,18 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
     found
         .into_iter()
         .flatten()
-        .map(|(outbox, channel, tag, no_ack, prefetch, exclusive, active, arguments)| {
-            let owner = connections.iter().find(|info| Arc::ptr_eq(&info.outbox, &outbox));
+        .map(|(output, channel, tag, no_ack, prefetch, exclusive, active, arguments)| {
+            let channel_details = match &output {
+                Output::Here(outbox) => {
+                    let owner = connections.iter().find(|info| Arc::ptr_eq(&info.outbox, outbox));
+                    owner.map_or(Value::Null, |info| channel_details(api, info, channel))
+                }
+                Output::Far(far) => far_channel(api, far, channel),
+            };
             json!({
                 "consumer_tag": &*tag,
                 "queue": {"name": &*queue.name, "vhost": sm.vhost_name(queue.vhost)},
-                "channel_details": owner.map_or(Value::Null, |info| channel_details(api, info, channel)),
+                "channel_details": channel_details,
                 "ack_required": !no_ack,
                 "prefetch_count": prefetch,
                 "exclusive": exclusive,
@@ -67,6 +75,19 @@ pub(super) fn consumers_of(api: &Api, sm: &MetaSm, queue: &Queue) -> Vec<Value> 
             })
         })
         .collect()
+}
+
+/// The channel of a consumer that is connected to another node.
+fn far_channel(api: &Api, far: &FarOutput, channel: u16) -> Value {
+    let name = &*far.connection;
+    let (peer_host, peer_port) =
+        name.split_once(" -> ").and_then(|(peer, _)| peer.rsplit_once(':')).unwrap_or_default();
+    json!({
+        "connection_name": name, "name": format!("{name} ({channel})"),
+        "node": api.node.forward.name(far.origin()), "number": channel,
+        "peer_host": peer_host.trim_matches(['[', ']']), "peer_port": peer_port.parse::<u16>().unwrap_or(0),
+        "user": &*far.user,
+    })
 }
 
 fn channel_details(api: &Api, info: &ConnectionInfo, channel: u16) -> Value {

@@ -2,27 +2,30 @@
 //! pages of RabbitMQ read them.
 
 use super::fields::Fields;
-use super::rates::Past;
-use serde_json::{Value, json};
+use super::rates::Details;
+use serde_json::{Map, Value, json};
 
 /// `garbage_collection` of a process.
-pub(super) fn garbage_collection() -> Value {
-    json!({
-        "fullsweep_after": 0, "max_heap_size": 0, "min_bin_vheap_size": 0, "min_heap_size": 0, "minor_gcs": 0,
-    })
+pub(super) fn garbage_collection(fields: &mut Fields<'_>) {
+    fields.object("garbage_collection", |counts| {
+        for name in ["fullsweep_after", "max_heap_size", "min_bin_vheap_size", "min_heap_size", "minor_gcs"] {
+            counts.field(name, &0);
+        }
+    });
 }
 
 /// Steps of Erlang's machine, and their past at the times at which something else is known.
-pub(super) fn reductions<const N: usize>(fields: &mut Fields<'_>, past: &Past<N>) {
-    fields.rated("reductions", 0, || past.details_of(|_| 0));
+pub(super) fn reductions(fields: &mut Fields<'_>, details: impl FnOnce() -> Details) {
+    fields.rated("reductions", 0, details);
 }
 
 /// What a quorum queue has beside: the nodes that hold it.
-pub(super) fn quorum(fields: &mut Fields<'_>, node: &str) {
-    fields.field("leader", node);
-    fields.field("members", &[node]);
-    fields.field("online", &[node]);
-    fields.field("open_files", &json!({node: 0}));
+pub(super) fn quorum(fields: &mut Fields<'_>, leader: &str, members: &[String], online: &[String]) {
+    fields.field("leader", leader);
+    fields.field("members", members);
+    fields.field("online", online);
+    let files: Map<String, Value> = online.iter().map(|node| (node.clone(), Value::from(0))).collect();
+    fields.field("open_files", &files);
     // Dead letters that still wait for a place to go: they go at once.
     fields.field("messages_dlx", &0);
     fields.field("message_bytes_dlx", &0);
@@ -38,13 +41,29 @@ pub(super) fn metrics_gc_queue_length() -> Value {
 
 /// `backing_queue_status` of a queue with so many ready messages, and the rates at which they come, go and are
 /// acknowledged.
-pub(super) fn backing_queue_status(len: u64, next: u64, ingress: f64, egress: f64, acks: f64) -> Value {
-    json!({
-        "avg_ack_egress_rate": acks, "avg_ack_ingress_rate": egress, "avg_egress_rate": egress,
-        "avg_ingress_rate": ingress, "delta": ["delta", "undefined", 0, 0, "undefined"], "len": len,
-        "mode": "default", "next_deliver_seq_id": next.saturating_sub(len), "next_seq_id": next, "q1": 0, "q2": 0,
-        "q3": 0, "q4": len, "target_ram_count": "infinity", "version": 1,
-    })
+pub(super) fn backing_queue_status(
+    fields: &mut Fields<'_>,
+    len: u64,
+    next: u64,
+    ingress: f64,
+    egress: f64,
+    acks: f64,
+) {
+    fields.field("avg_ack_egress_rate", &acks);
+    fields.field("avg_ack_ingress_rate", &egress);
+    fields.field("avg_egress_rate", &egress);
+    fields.field("avg_ingress_rate", &ingress);
+    fields.field("delta", &("delta", "undefined", 0, 0, "undefined"));
+    fields.field("len", &len);
+    fields.field("mode", "default");
+    fields.field("next_deliver_seq_id", &next.saturating_sub(len));
+    fields.field("next_seq_id", &next);
+    for name in ["q1", "q2", "q3"] {
+        fields.field(name, &0);
+    }
+    fields.field("q4", &len);
+    fields.field("target_ram_count", "infinity");
+    fields.field("version", &1);
 }
 
 /// `memory` of a node: what is known is the process as a whole and the messages in it.

@@ -5,6 +5,7 @@ use super::caller::Caller;
 use super::fields::write_object;
 use super::listing::Entry as _;
 use super::overview::Overview;
+use super::peers::add_overviews;
 use super::rates::Windows;
 use axum::extract::{Query, State};
 use axum::response::Sse;
@@ -109,6 +110,7 @@ async fn next(mut watching: Watching) -> Option<(Result<Event, Infallible>, Watc
     let mut text = Vec::new();
     let overview = Overview::new(api, caller, Windows::default());
     write_object(&mut text, None, |fields| overview.write(fields));
+    let text = add_overviews(api, caller, text).await;
     let event = Event::default().event("overview").data(String::from_utf8_lossy(&text));
     Some((Ok(event), watching))
 }

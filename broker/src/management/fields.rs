@@ -4,33 +4,43 @@
 use super::rates::Details;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+
+/// Parts that the name of a column may have. Nothing that is shown is deeper.
+const DEEPEST: usize = 64;
 
 /// What of an entry is wanted: `name,message_stats.publish` is a name, and one field of an object.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Columns(BTreeMap<String, Option<Columns>>);
+pub(super) struct Columns(Vec<(String, Option<Columns>)>);
 
 impl Columns {
     /// Columns as a query names them.
     pub(super) fn parse(text: &str) -> Columns {
         let mut columns = Columns::default();
-        text.split(',').filter(|column| !column.is_empty()).for_each(|column| columns.add(column));
+        let fits = |column: &&str| !column.is_empty() && column.split('.').nth(DEEPEST).is_none();
+        text.split(',').filter(fits).for_each(|column| columns.add(column));
         columns
     }
 
     fn add(&mut self, column: &str) {
-        match column.split_once('.') {
-            None => {
-                self.0.insert(column.to_owned(), None);
-            }
-            Some((head, rest)) => {
-                let inner = self.0.entry(head.to_owned()).or_insert_with(|| Some(Columns::default()));
-                // Who wants all of it wants this, too.
-                if let Some(inner) = inner {
-                    inner.add(rest);
-                }
-            }
+        let (head, rest) = column.split_once('.').map_or((column, None), |(head, rest)| (head, Some(rest)));
+        let known = self.0.iter().position(|(known, _)| known == head);
+        let at = known.unwrap_or_else(|| {
+            self.0.push((head.to_owned(), Some(Columns::default())));
+            self.0.len() - 1
+        });
+        match (rest, &mut self.0[at].1) {
+            (None, all) => *all = None,
+            (Some(rest), Some(inner)) => inner.add(rest),
+            // Who wants all of it wants this, too.
+            (Some(_), None) => {}
         }
+    }
+
+    /// What of the field `name` is wanted: nothing, all (`None`), or some fields of it.
+    ///
+    /// There are few columns, and nearly all names differ in length: looking at each is the quickest.
+    fn get(&self, name: &str) -> Option<&Option<Columns>> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, inner)| inner)
     }
 }
 
@@ -55,12 +65,12 @@ pub(super) fn write_object(
 impl Fields<'_> {
     /// Whether a field is wanted, if it takes work to find out.
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.columns.is_none_or(|columns| columns.0.contains_key(name))
+        self.columns.is_none_or(|columns| columns.get(name).is_some())
     }
 
     /// Writes a field.
     pub(super) fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        match self.columns.map(|columns| columns.0.get(name)) {
+        match self.columns.map(|columns| columns.get(name)) {
             None | Some(Some(None)) => {
                 self.key(name);
                 let before = self.out.len();
@@ -84,7 +94,7 @@ impl Fields<'_> {
 
     /// Writes an object.
     pub(super) fn object(&mut self, name: &str, write: impl FnOnce(&mut Fields<'_>)) {
-        let inner = match self.columns.map(|columns| columns.0.get(name)) {
+        let inner = match self.columns.map(|columns| columns.get(name)) {
             None | Some(Some(None)) => None,
             Some(Some(Some(inner))) => Some(inner),
             Some(None) => return,
@@ -96,9 +106,11 @@ impl Fields<'_> {
     /// Writes a number and its details.
     pub(super) fn rated(&mut self, name: &str, value: u64, details: impl FnOnce() -> Details) {
         self.field(name, &value);
-        let name = format!("{name}_details");
-        if self.wants(&name) {
-            self.field(&name, &details());
+        let is_wanted = |columns: &Columns| {
+            columns.0.iter().any(|(known, _)| known.strip_suffix("_details") == Some(name))
+        };
+        if self.columns.is_none_or(is_wanted) {
+            self.field(&format!("{name}_details"), &details());
         }
     }
 
@@ -106,8 +118,14 @@ impl Fields<'_> {
         if !std::mem::replace(&mut self.empty, false) {
             self.out.push(b',');
         }
-        // Names are ours, or keys of tables: those may need escaping.
-        let _ = serde_json::to_writer(&mut *self.out, name);
+        if name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_') {
+            self.out.push(b'"');
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.push(b'"');
+        } else {
+            // A key of a table may need escaping.
+            let _ = serde_json::to_writer(&mut *self.out, name);
+        }
         self.out.push(b':');
     }
 }
@@ -147,5 +165,12 @@ mod tests {
             json!({"stats": {"ack": 5, "ack_details": {"rate": 0.0}, "get": 7}})
         );
         assert_eq!(written(Some("")), json!({}));
+    }
+
+    #[test]
+    fn a_column_as_deep_as_an_address_is_long_is_none() {
+        let deep = format!("name,{}a", "a.".repeat(100_000));
+        assert_eq!(Columns::parse(&deep), Columns::parse("name"));
+        assert_ne!(Columns::parse(&format!("{}a", "a.".repeat(DEEPEST - 1))), Columns::default());
     }
 }

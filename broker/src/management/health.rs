@@ -7,14 +7,16 @@ use crate::shard::{Turn, TurnBuffers};
 use crate::tls::certificate::Moment;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use broker_core::ids::NodeId;
 use broker_core::message::{MessageView, Publish};
 use broker_core::meta::checks::{self, Declared, QueueDeclare};
-use broker_core::meta::{MetaReply, Permission};
-use serde_json::json as object;
+use broker_core::meta::options::QueueType;
+use broker_core::meta::{Member, MetaReply, MetaSm, Permission, Queue};
+use serde_json::{Value, json as object};
 use std::sync::Arc;
 
 /// The queue of the aliveness test, RabbitMQ's name.
-const ALIVENESS_QUEUE: &str = "aliveness-test";
+pub(super) const ALIVENESS_QUEUE: &str = "aliveness-test";
 
 /// Who answers is fine.
 pub(super) async fn fine(_caller: Caller) -> Answer {
@@ -30,9 +32,54 @@ pub(super) async fn fine_node(
     if node == api.node.settings.node { json(&object!({"status": "ok"})) } else { Err(Refusal::missing()) }
 }
 
-/// Checks that can not fail on a single node.
-pub(super) async fn single(_caller: Caller) -> Answer {
-    json(&object!({"status": "ok", "reason": "single node cluster"}))
+/// Whether mirrored queues led here have nobody who could take over.
+pub(super) async fn mirrors(_caller: Caller, State(api): State<Arc<Api>>) -> Answer {
+    let reason = "There are classic mirrored queues without online synchronised mirrors";
+    critical(&api, reason, |sm, me, queue| {
+        let placement = &queue.placement;
+        queue.options.queue_type == QueueType::Classic
+            && queue.options.mirroring.is_some()
+            && placement.leader == Some(me)
+            && !placement.isr.iter().any(|id| *id != me && serves(sm, *id))
+    })
+}
+
+/// Whether quorum queues would lose their majority with this node.
+pub(super) async fn quorums(_caller: Caller, State(api): State<Arc<Api>>) -> Answer {
+    let reason = "There are quorum queues that would lose their quorum if the target node is shut down";
+    critical(&api, reason, |sm, me, queue| {
+        let placement = &queue.placement;
+        let others = placement.isr.iter().filter(|id| **id != me && serves(sm, **id)).count();
+        queue.options.queue_type == QueueType::Quorum
+            && placement.isr.contains(&me)
+            && others < queue.options.min_in_sync(placement.replicas.len())
+    })
+}
+
+fn serves(sm: &MetaSm, id: NodeId) -> bool {
+    sm.member(id).is_some_and(Member::serves)
+}
+
+/// Fails when there are queues for which this node matters so much.
+fn critical(api: &Api, reason: &str, matters: impl Fn(&MetaSm, NodeId, &Queue) -> bool) -> Answer {
+    let Some(me) = api.peers.get().filter(|peers| !peers.is_alone()).map(|peers| peers.me()) else {
+        return json(&object!({"status": "ok", "reason": "single node cluster"}));
+    };
+    let sm = api.node.metadata.read();
+    let queues: Vec<Value> = sm
+        .queues()
+        .filter(|queue| queue.durable && matters(&sm, me, queue))
+        .map(|queue| {
+            object!({
+                "name": &*queue.name, "virtual_host": sm.vhost_name(queue.vhost),
+                "readable_name": sm.queue_title(queue.vhost, &queue.name), "type": queue.options.queue_type.name(),
+            })
+        })
+        .collect();
+    if queues.is_empty() {
+        return json(&object!({"status": "ok"}));
+    }
+    Err(Refusal::unhealthy(object!({"status": "failed", "reason": reason, "queues": queues})))
 }
 
 /// Alarms anywhere in the cluster.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::io::Write as _;
+use std::ops::Range;
 
 /// Entries a page has unless told otherwise, and at most.
 const PAGE_SIZE: usize = 100;
@@ -27,6 +28,8 @@ pub(super) struct ListQuery {
     use_regex: Option<String>,
     #[serde(rename = "where")]
     conditions: Option<String>,
+    /// Only so many rows, with the counts of a page: what nodes ask each other.
+    first: Option<String>,
 }
 
 /// An entry of a list that writes itself.
@@ -51,16 +54,17 @@ impl Entry for Value {
 }
 
 /// A page of a list.
-struct Page {
-    number: usize,
-    size: usize,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    pub(super) number: usize,
+    pub(super) size: usize,
 }
 
 impl ListQuery {
     /// Answers with the entries as the query wants them.
     pub(super) fn answer<E: Entry>(&self, mut entries: Vec<E>) -> Answer {
         let total = entries.len();
-        let columns = self.columns.as_deref().map(Columns::parse);
+        let columns = self.columns();
         let page = self.page()?;
         if page.is_some() {
             self.filter(&mut entries)?;
@@ -70,49 +74,57 @@ impl ListQuery {
             entries.retain(|entry| conditions.hold(entry));
         }
         let mut order: Vec<usize> = (0..entries.len()).collect();
-        if let Some(key) = self.sort.as_deref().filter(|key| !key.is_empty()) {
-            let keys: Vec<Option<Value>> = entries.iter().map(|entry| column(entry, key)).collect();
+        if let Some((key, reverse)) = self.sort() {
+            let keys = column(&entries, key);
             order.sort_by(|a, b| compare(keys[*a].as_ref(), keys[*b].as_ref()));
-            if self.sort_reverse.as_deref() == Some("true") {
+            if reverse {
                 order.reverse();
             }
         }
-        let Some(Page { number, size }) = page else {
+        let Some(page) = page else {
             let mut out = Vec::with_capacity(entries.len() * 64);
             write_list(&mut out, order.iter().map(|at| &entries[*at]), columns.as_ref());
             return raw_json(out);
         };
-        let pages = entries.len().div_ceil(size).max(1);
-        if number > pages {
-            return Err(Refusal::bad_request(format!(
-                "page_out_of_range, page: {number} size: {size} len: {}",
-                entries.len()
-            )));
-        }
-        let shown = &order[(number - 1) * size..entries.len().min(number.saturating_mul(size))];
-        let mut out = Vec::new();
-        // Writing to memory does not fail.
-        let _ = write!(
-            out,
-            "{{\"total_count\":{total},\"item_count\":{},\"filtered_count\":{},\"page\":{number},\"page_size\":{size},\
-             \"page_count\":{pages},\"items\":",
-            shown.len(),
-            entries.len()
-        );
-        write_list(&mut out, shown.iter().map(|at| &entries[*at]), columns.as_ref());
-        out.push(b'}');
-        raw_json(out)
+        write_page(&page, total, entries.len(), columns.as_ref(), |range| {
+            order.get(range).unwrap_or_default().iter().map(|at| &entries[*at])
+        })
     }
 
     /// Answers with one entry, with the wanted columns.
     pub(super) fn answer_one<E: Entry>(&self, entry: &E) -> Answer {
-        let columns = self.columns.as_deref().map(Columns::parse);
+        let columns = self.columns();
         let mut out = Vec::new();
         write_object(&mut out, columns.as_ref(), |fields| entry.write(fields));
         raw_json(out)
     }
 
-    fn page(&self) -> Result<Option<Page>, Refusal> {
+    /// The wanted columns; `None` means all.
+    pub(super) fn columns(&self) -> Option<Columns> {
+        self.columns.as_deref().map(Columns::parse)
+    }
+
+    /// The columns that are shown or sorted by; `None` means any.
+    pub(super) fn named(&self) -> Option<Vec<&str>> {
+        let columns = self.columns.as_deref()?;
+        if self.conditions.as_deref().is_some_and(|conditions| !conditions.is_empty()) {
+            return None;
+        }
+        let all = columns.split(',').chain(self.sort().map(|(key, _)| key));
+        Some(all.filter_map(|column| column.split('.').next()).collect())
+    }
+
+    /// By which column rows are sorted, and whether backwards.
+    pub(super) fn sort(&self) -> Option<(&str, bool)> {
+        let key = self.sort.as_deref().filter(|key| !key.is_empty())?;
+        Some((key, self.sort_reverse.as_deref() == Some("true")))
+    }
+
+    /// The wanted page; `None` means everything.
+    pub(super) fn page(&self) -> Result<Option<Page>, Refusal> {
+        if let Some(first) = &self.first {
+            return Ok(Some(Page { number: 1, size: number(first, "first")? }));
+        }
         let Some(page) = &self.page else { return Ok(None) };
         let size = match &self.page_size {
             Some(size) => number(size, "page_size")?.min(MAX_PAGE_SIZE),
@@ -135,7 +147,37 @@ impl ListQuery {
     }
 }
 
-fn write_list<'e, E: Entry + 'e>(
+/// Answers with a page of rows that were counted; `shown` gives those in a range.
+pub(super) fn write_page<'e, E: Entry + 'e, I: ExactSizeIterator<Item = &'e E>>(
+    page: &Page,
+    total: usize,
+    filtered: usize,
+    columns: Option<&Columns>,
+    shown: impl FnOnce(Range<usize>) -> I,
+) -> Answer {
+    let Page { number, size } = *page;
+    let pages = filtered.div_ceil(size).max(1);
+    if number > pages {
+        return Err(Refusal::bad_request(format!(
+            "page_out_of_range, page: {number} size: {size} len: {filtered}"
+        )));
+    }
+    let shown = shown((number - 1) * size..filtered.min(number.saturating_mul(size)));
+    let mut out = Vec::new();
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "{{\"total_count\":{total},\"item_count\":{},\"filtered_count\":{filtered},\"page\":{number},\
+         \"page_size\":{size},\"page_count\":{pages},\"items\":",
+        shown.len(),
+    );
+    write_list(&mut out, shown, columns);
+    out.push(b'}');
+    raw_json(out)
+}
+
+/// Writes rows as a list.
+pub(super) fn write_list<'e, E: Entry + 'e>(
     out: &mut Vec<u8>,
     entries: impl Iterator<Item = &'e E>,
     columns: Option<&Columns>,
@@ -150,18 +192,29 @@ fn write_list<'e, E: Entry + 'e>(
     out.push(b']');
 }
 
-/// One column of an entry, to sort by.
-fn column<E: Entry>(entry: &E, path: &str) -> Option<Value> {
+/// One column of each entry, to sort by.
+fn column<E: Entry>(entries: &[E], path: &str) -> Vec<Option<Value>> {
+    let columns = Columns::parse(path);
     let mut out = Vec::new();
-    write_object(&mut out, Some(&Columns::parse(path)), |fields| entry.write(fields));
-    let mut found: Value = serde_json::from_slice(&out).ok()?;
-    for key in path.split('.') {
-        found = found.get_mut(key)?.take();
-    }
-    Some(found)
+    let of = |entry: &E| {
+        out.clear();
+        write_object(&mut out, Some(&columns), |fields| entry.write(fields));
+        // Nothing but the column was written, and the objects in which it is.
+        let mut found = out.as_slice();
+        for key in path.split('.') {
+            found = found
+                .strip_prefix(b"{\"")?
+                .strip_prefix(key.as_bytes())?
+                .strip_prefix(b"\":")?
+                .strip_suffix(b"}")?;
+        }
+        serde_json::from_slice(found).ok()
+    };
+    entries.iter().map(of).collect()
 }
 
-fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+/// How two values of a column are ordered.
+pub(super) fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     match (a, b) {
         (Some(Value::Number(a)), Some(Value::Number(b))) => {
             a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)

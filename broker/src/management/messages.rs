@@ -3,8 +3,8 @@
 use super::Api;
 use super::caller::Caller;
 use super::exchanges::exchange_name;
-use super::queues::NO_CONNECTION;
 use super::reply::{Answer, Refusal, json, parse_body, required};
+use crate::forward::outgoing::{FarTarget, Waiter};
 use crate::metadata::json::{from_table, to_table};
 use crate::shard::{Turn, TurnBuffers};
 use amqp::BasicProperties;
@@ -13,6 +13,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use broker_core::channel::confirm::Mark;
 use broker_core::ids::QueueId;
 use broker_core::message::{Message, MessageView, Publish};
 use broker_core::meta::{Permission, RouteScratch, checks};
@@ -48,6 +49,7 @@ pub(super) async fn publish(
         Some(Ok(text)) => Some(text.parse().map_err(|_| Refusal::bad_request("invalid expiration"))?),
         Some(Err(_)) => return Err(Refusal::bad_request("invalid expiration")),
     };
+    may_claim(&caller, properties.user_id.as_deref())?;
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     let mut queues = Vec::new();
@@ -69,7 +71,7 @@ pub(super) async fn publish(
     let view = MessageView { exchange, routing_key, properties: &encoded, body: &payload };
     let counters = &api.node.counters;
     counters.exchange(counted).count(queues.len() as u64);
-    let (routed, position) = enqueue(&api, &queues, &view, &properties, expiration);
+    let Enqueued { routed, position, marks } = enqueue(&api, &queues, &view, &properties, expiration);
     counters.count_for(&vhost_name, |count| {
         count.publish.set(1);
         count.drop_unroutable.set(u64::from(!routed));
@@ -80,29 +82,61 @@ pub(super) async fn publish(
         let reached = durable.wait_for(|durable| *durable >= position).await;
         reached.map_err(|_| Refusal::internal("the log failed"))?;
     }
+    if !marks.is_empty() && !api.node.gates.passed(&marks).await {
+        return Err(Refusal::internal("the queue's node has gone"));
+    }
     json(&object!({"routed": routed}))
 }
 
-/// Puts a message into queues. Says whether one took it, and up to where the log must be durable.
+/// RabbitMQ: `user_id` is the publisher's own name, unless it has the tag `impersonator`.
+fn may_claim(caller: &Caller, user_id: Option<&[u8]>) -> Result<(), Refusal> {
+    let Some(claimed) = user_id else { return Ok(()) };
+    if claimed == caller.name.as_bytes()
+        || caller.local
+        || caller.tags.iter().any(|tag| tag == "impersonator")
+    {
+        return Ok(());
+    }
+    let (claimed, user) = (String::from_utf8_lossy(claimed), &caller.name);
+    let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+    Err(Refusal::bad_request(text))
+}
+
+/// What became of a message that was put into queues.
+struct Enqueued {
+    /// One took it.
+    routed: bool,
+    /// Up to where the log must be durable.
+    position: Lsn,
+    /// What must be passed beside it.
+    marks: Vec<Mark>,
+}
+
+/// Puts a message into queues.
 fn enqueue(
     api: &Api,
     queues: &[QueueId],
     view: &MessageView<'_>,
     properties: &BasicProperties,
     expiration: Option<u64>,
-) -> (bool, Lsn) {
+) -> Enqueued {
     let (persistent, priority) = (properties.delivery_mode == Some(2), properties.priority.unwrap_or(0));
     let mut turn = Turn::new(&api.node, TurnBuffers::default(), api.node.now_ms());
     let mut routed = false;
+    let mut publish = Publish::borrowed(*view, persistent, expiration, priority);
     for queue in queues {
-        let mut publish = Publish::borrowed(*view, persistent, expiration, priority);
         let outcome = turn.queue(*queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
-        routed |= matches!(outcome, Some(Published::Accepted { .. }));
+        routed |= match outcome {
+            Some(published) => matches!(published, Published::Accepted { .. }),
+            None => turn.far_target(*queue) == FarTarget::Noted,
+        };
     }
+    turn.forward(&publish, &Waiter::Nobody);
     turn.close();
-    let position = turn.position();
+    turn.send_forwarded();
+    let (position, marks) = (turn.position(), turn.marks().to_vec());
     turn.finish();
-    (routed, position)
+    Enqueued { routed, position, marks }
 }
 
 /// What happens to fetched messages.
@@ -134,12 +168,7 @@ pub(super) async fn get(
     let base64_only = wants_base64(&request["encoding"])?;
     let truncate =
         request.get("truncate").and_then(Value::as_u64).and_then(|octets| usize::try_from(octets).ok());
-    let id = {
-        let sm = api.node.metadata.read();
-        let vhost = caller.own_vhost(&sm, &vhost_name)?;
-        sm.queue_named(vhost, &name).ok_or_else(Refusal::missing)?;
-        checks::queue_for(&sm, &mut caller.access(&api, vhost), Permission::Read, &name, NO_CONNECTION)?.id
-    };
+    let (id, _) = super::queues::find(&api, &caller, &vhost_name, &name, Permission::Read)?;
     let fetched = fetch(&api, id, count, &mode);
     api.node.counters.count_for(&vhost_name, |counts| {
         let got = fetched.len() as u64;

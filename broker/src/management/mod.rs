@@ -21,11 +21,13 @@ mod health;
 mod listing;
 mod messages;
 mod metrics;
+mod mirrors;
 mod nodes;
 mod operate;
 mod overview;
 mod parameters;
 mod paths;
+pub(crate) mod peers;
 mod permissions;
 mod policies;
 mod policy_check;
@@ -33,6 +35,7 @@ mod queues;
 mod rates;
 mod reply;
 mod secure;
+mod server;
 mod session;
 mod system;
 #[cfg(test)]
@@ -49,15 +52,18 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use broker_core::meta::Placement;
 pub(crate) use metrics::serve as serve_metrics;
 use paths::{ApiPath, at};
+use peers::Peers;
 use rates::Rates;
 use reply::Refusal;
 use secure::{Local, Peer, TlsListener};
 use session::Sessions;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::{TcpListener, UnixListener};
 
 /// Octets a request may have; definitions are the largest.
@@ -73,6 +79,8 @@ pub(crate) struct Api {
     /// Open streams of server-sent events.
     streams: Arc<events::Streams>,
     files: Files,
+    /// The other nodes of the cluster, once there can be any.
+    peers: OnceLock<Arc<dyn Peers>>,
     /// Where AMQP clients and HTTP clients are listened for.
     listeners: Vec<Listening>,
 }
@@ -99,6 +107,22 @@ pub(crate) struct Listening {
     pub(crate) tls: Option<Arc<TlsServer>>,
 }
 
+impl Api {
+    /// Requests that concern other nodes are asked of them by `peers` from now on.
+    pub(crate) fn set_peers(&self, peers: Arc<dyn Peers>) {
+        let first = self.peers.set(peers).is_ok();
+        debug_assert!(first, "one way to the others");
+    }
+}
+
+impl Api {
+    /// Whether this node runs the queue with this placement; a copy that follows another node's is not counted.
+    fn runs(&self, placement: &Placement) -> bool {
+        let peers = self.peers.get().filter(|peers| !peers.is_alone());
+        peers.is_none_or(|peers| placement.leader == Some(peers.me()))
+    }
+}
+
 /// The API of a node. `listeners` are all listeners of the node, for the overview and the health checks.
 pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> Arc<Api> {
     let api = Arc::new(Api {
@@ -108,24 +132,20 @@ pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> 
         sessions: Sessions::default(),
         streams: Arc::default(),
         files,
+        peers: OnceLock::new(),
         listeners,
     });
     tokio::spawn(rates::sample(Arc::downgrade(&api)));
     api
 }
 
-/// Serves the API on one listener until the node ends.
-pub(crate) async fn serve(
-    api: Arc<Api>,
-    listener: TcpListener,
-    tls: Option<Arc<TlsServer>>,
-) -> std::io::Result<()> {
+/// Serves the API on one listener, for as long as the future is kept.
+pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener, tls: Option<Arc<TlsServer>>) {
     // The path is looked at before it is routed, hence the router around the router.
-    let outer = Router::new().fallback_service(router(api)).layer(middleware::map_request(trim_slash));
-    let service = outer.into_make_service_with_connect_info::<Peer>();
+    let outer = Router::new().fallback_service(router(api)).layer(middleware::map_request(usual_path));
     match tls {
-        Some(tls) => axum::serve(TlsListener::new(listener, tls), service).await,
-        None => axum::serve(listener, service).await,
+        Some(tls) => server::serve(TlsListener::new(listener, tls), outer, true).await,
+        None => server::serve(listener, outer, false).await,
     }
 }
 
@@ -137,7 +157,7 @@ pub(crate) async fn serve_local(
     with: impl FnOnce(Router) -> Router,
 ) -> std::io::Result<()> {
     let routes = with(router(api)).layer(Extension(Local));
-    let outer = Router::new().fallback_service(routes).layer(middleware::map_request(trim_slash));
+    let outer = Router::new().fallback_service(routes).layer(middleware::map_request(usual_path));
     axum::serve(listener, outer.into_make_service_with_connect_info::<Peer>()).await
 }
 
@@ -150,6 +170,7 @@ fn router(api: Arc<Api>) -> Router {
     paths::router(all_paths())
         .merge(ui::routes())
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), peers::spread))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(own_pages_only))
         .layer(middleware::from_fn(common_headers))
@@ -219,6 +240,7 @@ fn whole() -> Vec<ApiPath> {
 fn messaging() -> Vec<ApiPath> {
     vec![
         at("/api/queues").get(queues::list, "All queues"),
+        at("/api/queues/detailed").get(queues::list, "All queues, as newer versions of RabbitMQ are asked"),
         at("/api/queues/{vhost}").get(queues::list, "The queues of a vhost"),
         at("/api/queues/{vhost}/{name}")
             .get(queues::one, "A queue")
@@ -399,9 +421,9 @@ fn health_checks() -> Vec<ApiPath> {
         at("/api/health/checks/local-alarms").get(health::local_alarms, "Whether no alarm is on at the node"),
         at("/api/health/checks/virtual-hosts").get(health::fine, "Whether all vhosts run"),
         at("/api/health/checks/node-is-mirror-sync-critical")
-            .get(health::single, "Whether no mirror would be lost with the node"),
+            .get(health::mirrors, "Whether no mirror would be lost with the node"),
         at("/api/health/checks/node-is-quorum-critical")
-            .get(health::single, "Whether no quorum would be lost with the node"),
+            .get(health::quorums, "Whether no quorum would be lost with the node"),
         at("/api/health/checks/certificate-expiration/{within}/{unit}")
             .get(health::certificates, "Whether no certificate ends within a time"),
         at("/api/health/checks/port-listener/{port}").get(health::port, "Whether a port is listened on"),
@@ -410,16 +432,24 @@ fn health_checks() -> Vec<ApiPath> {
     ]
 }
 
-/// RabbitMQ takes a path with a slash at its end for the one without; clients use both.
-async fn trim_slash(mut request: axum::extract::Request) -> axum::extract::Request {
+/// RabbitMQ takes a path with a slash at its end for the one without, and nothing between two slashes for the name of
+/// the default exchange; clients use both.
+async fn usual_path(mut request: axum::extract::Request) -> axum::extract::Request {
     let uri = request.uri();
-    if let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.is_empty()) {
-        let trimmed = match uri.query() {
+    let given = uri.path();
+    let mut path = Cow::Borrowed(given.strip_suffix('/').unwrap_or(given));
+    if ["/api/exchanges/", "/api/bindings/"].iter().any(|start| path.starts_with(start))
+        && path.contains("//")
+    {
+        path = path.replace("//", "/amq.default/").into();
+    }
+    if *path != *given && !path.is_empty() {
+        let usual = match uri.query() {
             Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
+            None => path.into_owned(),
         };
-        if let Ok(trimmed) = trimmed.parse() {
-            *request.uri_mut() = trimmed;
+        if let Ok(usual) = usual.parse() {
+            *request.uri_mut() = usual;
         }
     }
     request

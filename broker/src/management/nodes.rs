@@ -9,6 +9,7 @@ use super::reply::{Answer, Refusal, json, no_content};
 use super::{Api, erlang, system};
 use crate::shard::LocalQueue;
 use axum::extract::{Path, Query, State};
+use broker_core::meta::{Member, NodeState};
 use serde_json::json as object;
 use std::sync::Arc;
 
@@ -109,7 +110,9 @@ impl Entry for NodeEntry<'_> {
         fields.field("name", &node.settings.node);
         fields.field("type", "disc");
         fields.field("running", &true);
-        fields.field("being_drained", &false);
+        let drained = |member: &Member| member.state == NodeState::Drain;
+        let drained = node.metadata.read().member_named(&node.settings.node).is_some_and(drained);
+        fields.field("being_drained", &drained);
         fields.field("partitions", &object!([]));
         fields.field("os_pid", &std::process::id().to_string());
         fields.field("uptime", &node.monotonic_ms());

@@ -6,6 +6,8 @@ use super::caller::Caller;
 use super::messages::{message_entry, wants_base64};
 use super::queues::NO_CONNECTION;
 use super::reply::{Answer, Refusal, count_of, json, no_content, parse_body, required};
+use crate::forward::Home;
+use crate::forward::outgoing::{FarTarget, Waiter};
 use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use amqp::BasicProperties;
 use amqp::content::Properties;
@@ -19,6 +21,7 @@ use broker_core::queue::{PeekLimit, Peeked, Published};
 use serde_json::{Map, Value, json as object};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Messages that one look shows unless told otherwise, and at most.
 const PEEK: u64 = 50;
@@ -229,9 +232,14 @@ impl<'a> Mover<'a> {
                 (peeked, place)
             })
             .collect();
-        let went = self.hand_over(&placed);
+        let forward = &self.api.node.forward;
+        let is_far = |place: &Place| matches!(forward.home(place.queue), Some(Home::At { .. }));
+        let (far, near): (Vec<_>, Vec<_>) =
+            placed.into_iter().partition(|(_, place)| place.as_ref().is_some_and(is_far));
+        let count = (far.len() + near.len()) as u64;
+        let went = self.hand_over(&near) + self.send_away(&far);
         self.done.moved += went;
-        self.done.skipped += placed.len() as u64 - went;
+        self.done.skipped += count - went;
         more
     }
 
@@ -276,6 +284,50 @@ impl<'a> Mover<'a> {
         turn.close();
         turn.finish();
         self.done.left = api.node.with_queue(self.source, LocalQueue::ready_count).unwrap_or(0);
+        went
+    }
+}
+
+impl Mover<'_> {
+    /// The same to queues of other nodes: a message leaves here when the other node has it. One that a consumer got
+    /// meanwhile, or whose arrival was not heard of, may be there twice, but never nowhere.
+    fn send_away(&mut self, placed: &[(Peeked, Option<Place>)]) -> u64 {
+        if placed.is_empty() {
+            return 0;
+        }
+        let node = &self.api.node;
+        let mut turn = Turn::new(node, TurnBuffers::default(), node.now_ms());
+        let mut sent = Vec::new();
+        for (peeked, place) in placed {
+            let Some(place) = place else { continue };
+            if turn.far_target(place.queue) != FarTarget::Noted {
+                continue;
+            }
+            let message = place.message.as_ref().unwrap_or(&peeked.message);
+            let refused = Arc::new(AtomicBool::new(false));
+            turn.forward(&publish_of(message), &Waiter::Commit(Arc::clone(&refused)));
+            sent.push((peeked.qseq, place.queue, refused));
+        }
+        turn.close();
+        turn.send_forwarded();
+        let marks = turn.marks().to_vec();
+        turn.finish();
+        if !node.runtime.block_on(node.gates.passed(&marks)) {
+            return 0;
+        }
+        let mut turn = Turn::new(node, TurnBuffers::default(), node.now_ms());
+        let mut went = 0;
+        for (qseq, queue, refused) in sent {
+            if !refused.load(Ordering::Acquire)
+                && turn.queue(self.source, |source, now, fx| source.take(now, qseq, fx)) == Some(true)
+            {
+                *self.done.arrived.entry(queue).or_default() += 1;
+                went += 1;
+            }
+        }
+        turn.close();
+        turn.finish();
+        self.done.left = node.with_queue(self.source, LocalQueue::ready_count).unwrap_or(0);
         went
     }
 }

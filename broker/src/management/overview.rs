@@ -13,7 +13,7 @@ use crate::tls::{TlsServer, Verify, version_name};
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use broker_core::exchange::ExchangeType;
-use broker_core::meta::{MetaCommand, VhostState};
+use broker_core::meta::{MetaCommand, VhostState, cluster};
 use serde_json::{Value, json as object};
 use std::sync::Arc;
 
@@ -127,8 +127,11 @@ pub(super) async fn set_cluster_name(caller: Caller, State(api): State<Arc<Api>>
 }
 
 /// Spreads the leaders of queues over the nodes; with one node they are.
-pub(super) async fn rebalance(caller: Caller) -> Answer {
+pub(super) async fn rebalance(caller: Caller, State(api): State<Arc<Api>>) -> Answer {
     caller.administrator()?;
+    let moves = cluster::rebalance(&api.node.metadata.read(), |_| true);
+    // One that is refused changed meanwhile.
+    api.node.metadata.propose_all(moves).await?;
     no_content()
 }
 

@@ -124,6 +124,12 @@ impl ApiPath {
         allowed.join(", ")
     }
 
+    /// The path, with names of its parts in braces.
+    #[cfg(test)]
+    pub(super) fn template(&self) -> &str {
+        &self.path
+    }
+
     fn tag(&self) -> &str {
         self.path.trim_start_matches("/api/").split('/').next().unwrap_or_default()
     }

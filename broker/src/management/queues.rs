@@ -6,11 +6,13 @@ use super::caller::Caller;
 use super::erlang;
 use super::fields::Fields;
 use super::listing::Entry;
+use super::peers::Share;
 use super::rates::{QUEUE_COUNTERS, Snapshot};
 use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
 use crate::metadata::json::{from_table, to_table};
 use crate::shard::{Turn, TurnBuffers};
 use amqp::content::Properties;
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use broker_core::ids::{ConnectionId, QueueId};
@@ -21,6 +23,7 @@ use broker_core::meta::{Destination, MetaCommand, MetaReply, Permission, Queue};
 use broker_core::queue::Amount;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 /// The API acts for nobody's connection, so it may not touch exclusive queues.
@@ -49,10 +52,11 @@ struct Live {
 }
 
 /// `/api/queues` and `/api/queues/{vhost}`
-pub(super) async fn list(asked: Asked) -> Answer {
+pub(super) async fn list(asked: Asked, share: Option<Extension<Share>>) -> Answer {
+    let shown = |queue: &&Queue| share.as_ref().is_none_or(|Extension(share)| share.shows(queue));
     asked.look(|view| {
         let vhosts = asked.vhosts(view.sm)?;
-        let queues = vhosts.iter().flat_map(|id| view.sm.queues_in(*id));
+        let queues = vhosts.iter().flat_map(|id| view.sm.queues_in(*id)).filter(shown);
         asked.query.answer(queues.map(|queue| QueueEntry { view, queue, whole: false }).collect())
     })
 }
@@ -113,9 +117,12 @@ pub(super) async fn delete(
     Path((vhost, name)): Path<(String, String)>,
     Query(query): Query<DeleteQuery>,
 ) -> Answer {
-    let (id, title) = find(&api, &caller, &vhost, &name, Permission::Configure)?;
+    let (id, title) = find_anywhere(&api, &caller, &vhost, &name, Permission::Configure)?;
     let state = api.node.with_queue(id, live);
     let wanted = |flag: &Option<String>| flag.as_deref() == Some("true");
+    if state.is_none() && (wanted(&query.if_unused) || wanted(&query.if_empty)) {
+        return Err(Refusal::unavailable(format!("nobody can say now whether {title} is empty or unused")));
+    }
     if wanted(&query.if_unused) && state.as_ref().is_some_and(|live| live.consumers > 0) {
         return Err(Refusal::bad_request(format!("{title} in use")));
     }
@@ -138,7 +145,7 @@ pub(super) async fn purge(
     if purged.is_some() { no_content() } else { Err(Refusal::missing()) }
 }
 
-/// `sync` and `cancel_sync` of mirrors: a queue with one copy is always synchronised.
+/// `sync` and `cancel_sync` of mirrors.
 pub(super) async fn act(
     caller: Caller,
     State(api): State<Arc<Api>>,
@@ -146,15 +153,32 @@ pub(super) async fn act(
     body: Bytes,
 ) -> Answer {
     let body = parse_body(&body)?;
-    find(&api, &caller, &vhost, &name, Permission::Configure)?;
-    match required(&body, "action")? {
-        "sync" | "cancel_sync" => no_content(),
-        other => Err(Refusal::bad_request(format!("unknown action {other}"))),
-    }
+    let (id, _) = find(&api, &caller, &vhost, &name, Permission::Configure)?;
+    let on = match required(&body, "action")? {
+        "sync" => true,
+        "cancel_sync" => false,
+        other => return Err(Refusal::bad_request(format!("unknown action {other}"))),
+    };
+    api.node.sync_queue(id, on).map_err(Refusal::bad_request)?;
+    no_content()
 }
 
-/// A queue the caller may do something with, and its title.
+/// A queue that runs here and that the caller may do something with, and its title.
 pub(super) fn find(
+    api: &Api,
+    caller: &Caller,
+    vhost: &str,
+    name: &str,
+    permission: Permission,
+) -> Result<(QueueId, String), Refusal> {
+    let (id, title) = find_anywhere(api, caller, vhost, name, permission)?;
+    let sm = api.node.metadata.read();
+    let queue = sm.queue(id).ok_or_else(Refusal::missing)?;
+    if api.node.runs(queue) { Ok((id, title)) } else { Err(sm.home_is_down(queue).into()) }
+}
+
+/// The same wherever it runs, if it does.
+fn find_anywhere(
     api: &Api,
     caller: &Caller,
     vhost: &str,
@@ -209,7 +233,8 @@ impl Entry for QueueEntry<'_> {
 
     fn write(&self, fields: &mut Fields<'_>) {
         let queue = self.queue;
-        let live = self.view.api.node.with_queue(queue.id, live);
+        let api = self.view.api;
+        let live = api.runs(&queue.placement).then(|| api.node.with_queue(queue.id, live)).flatten();
         fields.field("name", &*queue.name);
         fields.field("vhost", self.view.sm.vhost_name(queue.vhost));
         fields.field("durable", &queue.durable);
@@ -218,7 +243,8 @@ impl Entry for QueueEntry<'_> {
         if fields.wants("arguments") {
             fields.field("arguments", &from_table(&queue.arguments));
         }
-        fields.field("node", &self.view.api.node.settings.node);
+        let own = &api.node.settings.node;
+        fields.field("node", super::mirrors::home(self.view.sm, queue, own));
         fields.field("type", queue.options.queue_type.name());
         fields.field("state", if live.is_some() { "running" } else { "down" });
         fields.field("policy", &queue.policies.policy.as_deref());
@@ -227,11 +253,7 @@ impl Entry for QueueEntry<'_> {
             let definition = self.view.book.effective_definition(self.view.sm, Destination::Queue(queue.id));
             fields.field("effective_policy_definition", &definition);
         }
-        if queue.options.queue_type == QueueType::Quorum {
-            erlang::quorum(fields, &self.view.api.node.settings.node);
-        } else {
-            fields.field("recoverable_slaves", &Value::Null);
-        }
+        super::mirrors::write(fields, self.view.sm, queue, own);
         if let Some(owner) = queue.owner
             && let Some(info) = self.view.api.node.connections.get(owner)
         {
@@ -281,10 +303,10 @@ impl QueueEntry<'_> {
         fields.field("messages_unacknowledged_ram", &unacked);
         fields.field("messages_persistent", &live.persistent.messages);
         fields.field("messages_paged_out", &live.paged_out.messages);
-        fields.field("garbage_collection", &erlang::garbage_collection());
-        let past = self.view.rates.queue(self.queue.id, self.view.windows.messages());
-        erlang::reductions(fields, &past);
-        let lengths = self.view.rates.queue(self.queue.id, self.view.windows.lengths());
+        erlang::garbage_collection(fields);
+        let past = LazyCell::new(|| self.view.rates.queue(self.queue.id, self.view.windows.messages()));
+        erlang::reductions(fields, || past.details_of(|_| 0));
+        let lengths = LazyCell::new(|| self.view.rates.queue(self.queue.id, self.view.windows.lengths()));
         let at = QUEUE_COUNTERS.len();
         fields.rated("messages", ready + unacked, || {
             lengths.details_of(|numbers| numbers[at] + numbers[at + 1])
@@ -296,20 +318,19 @@ impl QueueEntry<'_> {
                 stats.rated(name, count, || past.details(at));
             }
         });
-        if fields.wants("backing_queue_status") {
+        fields.object("backing_queue_status", |status| {
             let rate = |name: &str| {
                 QUEUE_COUNTERS.iter().position(|known| *known == name).map_or(0.0, |at| past.rate(at))
             };
             let (ingress, egress, acks) = (rate("publish"), rate("deliver_get"), rate("ack"));
-            let mut status = erlang::backing_queue_status(ready, live.ever, ingress, egress, acks);
+            erlang::backing_queue_status(status, ready, live.ever, ingress, egress, acks);
             if let Some(max) = self.queue.options.max_priority {
                 let length =
                     |level: u8| live.priorities.iter().find(|(it, _)| *it == level).map_or(0, |it| it.1);
                 let lengths: serde_json::Map<_, _> =
                     (0..=max).map(|level| (level.to_string(), length(level).into())).collect();
-                status["priority_lengths"] = lengths.into();
+                status.field("priority_lengths", &lengths);
             }
-            fields.field("backing_queue_status", &status);
-        }
+        });
     }
 }

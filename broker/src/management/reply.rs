@@ -59,6 +59,11 @@ impl Refusal {
         Refusal { status: StatusCode::SERVICE_UNAVAILABLE, body, challenge: false }
     }
 
+    /// 503: the node that it concerns does not answer.
+    pub(super) fn unavailable(reason: impl Into<Value>) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "node_unavailable", reason)
+    }
+
     /// 500.
     pub(super) fn internal(reason: &str) -> Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", reason)

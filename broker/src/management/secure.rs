@@ -27,18 +27,6 @@ pub(super) struct Peer {
     pub(super) tls: bool,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
-        Peer { address: *stream.remote_addr(), tls: false }
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Peer {
-        Peer { address: *stream.remote_addr(), tls: true }
-    }
-}
-
 /// A client of the control socket is on this machine.
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(_: IncomingStream<'_, UnixListener>) -> Peer {

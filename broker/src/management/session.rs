@@ -2,12 +2,19 @@
 //!
 //! The cookie is a random number that only this process knows, out of reach of scripts (`HttpOnly`) and not sent along
 //! with requests of other sites (`SameSite=Strict`). A session ends with the user's password, tags or account.
+//!
+//! In a cluster it counts on every node, because a balancer may choose another one for each request: a node that does
+//! not know a cookie asks the others, and believes them for a while.
 
 use super::Api;
 use super::caller::{Caller, Peer};
+use super::peers::{self, Share};
 use super::reply::{Answer, Refusal, json};
 use crate::auth::Credentials;
-use axum::extract::{ConnectInfo, Form, State};
+use axum::Extension;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Form, FromRequest, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use base64::Engine as _;
@@ -27,6 +34,12 @@ const COOKIE: &str = "broker_session";
 const LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// How long it lasts without being used.
 const IDLE: Duration = Duration::from_secs(3600);
+/// How long a node believes another one that a session counts.
+const BELIEVED: Duration = Duration::from_secs(30);
+/// Octets of a cookie, as it is written.
+const WRITTEN: usize = 43;
+/// Octets of a login.
+const MAX_LOGIN: usize = 16 << 10;
 /// Sessions at the same time, and those of one user. A new one ends the one that was not used for the longest time: of
 /// the same user, so that nobody logs others out by logging in again and again.
 const MOST: usize = 1000;
@@ -46,6 +59,8 @@ struct Session {
     password: Option<PasswordHash>,
     began: Instant,
     used: Instant,
+    /// Another node says that it counts.
+    elsewhere: bool,
 }
 
 /// The sessions of this node, by the hash of their cookie.
@@ -56,16 +71,22 @@ impl Sessions {
     /// Begins a session and returns its cookie.
     fn begin(&self, user: Arc<str>, password: Option<PasswordHash>, now: Instant) -> String {
         let cookie = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let session = Session { user, password, began: now, used: now, elsewhere: false };
+        self.keep(&cookie, session, now);
+        cookie
+    }
+
+    fn keep(&self, cookie: &str, session: Session, now: Instant) {
+        let user = &session.user;
         let mut sessions = self.0.lock();
         sessions.retain(|_, session| session.lasts(now));
-        let own = |session: &Session| session.user == user;
+        let own = |session: &Session| session.user == *user;
         if sessions.values().filter(|session| own(session)).count() >= MOST_OF_A_USER {
             remove_oldest(&mut sessions, own);
         } else if sessions.len() >= MOST {
             remove_oldest(&mut sessions, |_| true);
         }
-        sessions.insert(key(&cookie), Session { user, password, began: now, used: now });
-        cookie
+        sessions.insert(key(cookie), session);
     }
 
     /// The user of a session, if it still counts.
@@ -97,6 +118,9 @@ fn remove_oldest(sessions: &mut HashMap<[u8; 32], Session>, meant: impl Fn(&Sess
 
 impl Session {
     fn lasts(&self, now: Instant) -> bool {
+        if self.elsewhere {
+            return now.duration_since(self.began) < BELIEVED;
+        }
         now.duration_since(self.began) < LIFETIME && now.duration_since(self.used) < IDLE
     }
 }
@@ -107,9 +131,28 @@ fn key(cookie: &str) -> [u8; 32] {
 }
 
 /// The user that a request's cookie stands for.
-pub(super) fn user_of(api: &Api, headers: &HeaderMap) -> Option<Arc<str>> {
-    let cookie = cookie(headers)?;
-    api.sessions.user(cookie, &api.node.metadata.read(), Instant::now())
+pub(super) async fn user_of(api: &Api, parts: &Parts) -> Option<Arc<str>> {
+    let cookie = cookie(&parts.headers)?;
+    let known = api.sessions.user(cookie, &api.node.metadata.read(), Instant::now());
+    // Another node that asks wants to know of our own.
+    if known.is_some() || parts.extensions.get::<Share>().is_some() || !is_written_well(cookie) {
+        return known;
+    }
+    let user: Arc<str> = peers::session_user(api, cookie).await?.into();
+    let password = api.node.metadata.read().user(&user)?.password.clone();
+    let now = Instant::now();
+    let session = Session { user: Arc::clone(&user), password, began: now, used: now, elsewhere: true };
+    api.sessions.keep(cookie, session, now);
+    Some(user)
+}
+
+fn is_written_well(cookie: &str) -> bool {
+    cookie.len() == WRITTEN && cookie.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it))
+}
+
+/// How a client sends its cookie.
+pub(super) fn written(cookie: &str) -> String {
+    format!("{COOKIE}={cookie}")
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
@@ -118,14 +161,21 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
         .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
-/// `POST /api/login`
+/// `POST /api/login`. Anybody can send one: no more is read than a login needs.
 pub(super) async fn login(
     State(api): State<Arc<Api>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Form(Login { username, password }): Form<Login>,
+    request: Request,
 ) -> Answer {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.clone();
+    let body = to_bytes(body, MAX_LOGIN).await.map_err(|_| Refusal::bad_request("the login is too long"))?;
+    let form = Form::from_request(Request::from_parts(parts, Body::from(body)), &()).await;
+    let Form(Login { username, password }) =
+        form.map_err(|rejection| Refusal::bad_request(rejection.body_text()))?;
     let credentials = Credentials::new(username, password.as_bytes());
-    let caller = Caller::log_in(&api, credentials, peer).await.map_err(Refusal::without_challenge)?;
+    let caller =
+        Caller::log_in(&api, credentials, peer, &headers).await.map_err(Refusal::without_challenge)?;
     let password = api.node.metadata.read().user(&caller.name).and_then(|user| user.password.clone());
     let cookie = api.sessions.begin(Arc::clone(&caller.name), password, Instant::now());
     let mut response = json(&object!({"name": &*caller.name, "tags": caller.tags}))?;
@@ -137,10 +187,14 @@ pub(super) async fn login(
 pub(super) async fn logout(
     State(api): State<Arc<Api>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    share: Option<Extension<Share>>,
     headers: HeaderMap,
 ) -> Answer {
     if let Some(cookie) = cookie(&headers) {
         api.sessions.end(cookie);
+        if share.is_none() && is_written_well(cookie) {
+            peers::end_session(&api, cookie).await;
+        }
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookie(&mut response, "", Duration::ZERO, peer)?;
@@ -196,6 +250,20 @@ mod tests {
         set_password(&mut sm, 2, "two");
         assert_eq!(sessions.user(&changed, &sm, now), None);
         assert_eq!(sessions.user("", &sm, now), None);
+    }
+
+    #[test]
+    fn another_node_is_believed_for_a_moment() {
+        let (sessions, now, mut sm) = (Sessions::default(), Instant::now(), MetaSm::new());
+        set_password(&mut sm, 1, "one");
+        let password = sm.user("ann").unwrap().password.clone();
+        let session = Session { user: "ann".into(), password, began: now, used: now, elsewhere: true };
+        sessions.keep("cookie", session, now);
+        assert!(sessions.user("cookie", &sm, now + BELIEVED / 2).is_some());
+        assert!(sessions.user("cookie", &sm, now + BELIEVED).is_none(), "however much it is used");
+        let cookie = sessions.begin("ann".into(), None, now);
+        assert!(is_written_well(&cookie));
+        assert!(!is_written_well(&cookie.replace(|_| true, ";")) && !is_written_well(&cookie[1..]));
     }
 
     #[test]

@@ -146,6 +146,9 @@ fn messages_are_published_and_fetched() {
     let publish = json!({"properties": {"delivery_mode": 2, "headers": {"h": 1}}, "routing_key": "msgs",
                          "payload": "aGk=", "payload_encoding": "base64"});
     expect("POST", "/api/exchanges/%2F/amq.default/publish", publish, 200, json!({"routed": true}));
+    let again =
+        json!({"properties": {}, "routing_key": "nobody", "payload": "x", "payload_encoding": "string"});
+    expect("POST", "/api/exchanges/%2F//publish", again, 200, json!({"routed": false}));
     let nowhere =
         json!({"properties": {}, "routing_key": "zz", "payload": "x", "payload_encoding": "string"});
     expect("POST", "/api/exchanges/%2F/amq.direct/publish", nowhere, 200, json!({"routed": false}));

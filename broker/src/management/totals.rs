@@ -43,11 +43,17 @@ impl Api {
             return Arc::clone(totals);
         }
         let mut totals = Totals::new();
+        let alone = self.peers.get().is_none_or(|peers| peers.is_alone());
+        let sm = (!alone).then(|| self.node.metadata.read());
         for shard in 0..self.node.shard_count() {
             for queue in self.node.lock_shard(shard).queues() {
                 let (ready, unacked) = (queue.ready_count(), queue.unacked_count());
                 let consumers = queue.consumers().len() as u64;
-                if ready + unacked + consumers > 0 {
+                let counts = |id| {
+                    let placement = sm.as_ref().and_then(|sm| sm.placement(id));
+                    placement.is_none_or(|placement| self.runs(placement))
+                };
+                if ready + unacked + consumers > 0 && counts(queue.id()) {
                     let held = totals.entry(Arc::clone(queue.vhost())).or_default();
                     held.ready += ready;
                     held.unacked += unacked;
@@ -55,6 +61,7 @@ impl Api {
                 }
             }
         }
+        drop(sm);
         let (totals, took) = (Arc::new(totals), began.elapsed());
         *cached = (took > CHEAP).then(|| (began + took * KEEP, Arc::clone(&totals)));
         totals

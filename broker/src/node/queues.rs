@@ -4,13 +4,14 @@ use crate::shard::LocalQueue;
 use broker_core::exchange::{ExchangeType, delayed};
 use broker_core::ids::VhostId;
 use broker_core::meta::options::QueueType;
-use broker_core::meta::{Exchange, MetaSm, Queue as MetaQueue, QueueOptions};
+use broker_core::meta::{Exchange, MetaSm, Queue as MetaQueue};
 use broker_core::queue::dead_letter::DeadLetterTarget;
 use broker_core::queue::{Overflow, Queue, QueueConfig};
 use std::sync::Arc;
 
-/// Behaviour of a queue from its arguments and policies.
-pub(super) fn queue_config(options: &QueueOptions) -> QueueConfig {
+/// Behaviour of a queue from its arguments and policies, and from where it is.
+pub(super) fn queue_config(known: &MetaQueue) -> QueueConfig {
+    let options = &known.options;
     let quorum = options.queue_type == QueueType::Quorum;
     let limit = options.delivery_limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
     QueueConfig {
@@ -30,13 +31,14 @@ pub(super) fn queue_config(options: &QueueOptions) -> QueueConfig {
         max_priority: options.max_priority,
         single_active_consumer: options.single_active_consumer,
         quorum,
+        mirrored: known.placement.replicas.len() > 1,
         delivery_limit: limit.filter(|_| quorum),
     }
 }
 
 pub(super) fn new_queue(sm: &MetaSm, known: &MetaQueue, now: u64) -> LocalQueue {
     let vhost = vhost_name(sm, known.vhost);
-    let config = queue_config(&known.options);
+    let config = queue_config(known);
     Queue::new(known.id, vhost, Arc::clone(&known.name), known.durable, config, now)
         .auto_delete(known.auto_delete)
 }

@@ -5,7 +5,6 @@
 
 pub(crate) mod certificate;
 mod files;
-#[allow(dead_code, reason = "what of it nobody uses yet")]
 pub(crate) mod nodes;
 #[cfg(test)]
 pub(crate) mod testing;

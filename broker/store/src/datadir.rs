@@ -235,6 +235,17 @@ impl DataDir {
         Ok(())
     }
 
+    /// Gives the node another name, durably.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn rename(&mut self, node: &str) -> Result<(), DataDirError> {
+        let identity = Identity { node: node.to_owned(), ..self.identity.clone() };
+        identity.save(&RealDisk, &self.path)?;
+        self.identity = identity;
+        Ok(())
+    }
+
     /// Notes, durably, that the directory has the layout of [`FORMAT_VERSION`] now, and moves what only an
     /// older one knew to the trash. Does nothing on a directory without such things.
     ///

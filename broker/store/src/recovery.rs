@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use broker_core::message::{self, MessageView};
 use broker_core::queue::Queue;
+use broker_core::queue::origins::Origins;
 use broker_core::queue::paged::RestoredSegment;
 pub use broker_core::record::QseqSet;
 use broker_core::record::{At, Enq, Message, PubRef, QseqRange, Record, SegmentRecords, Target};
+use broker_core::repl::EpochTable;
 use bytes::Bytes;
 
 use crate::Lsn;
@@ -92,6 +94,8 @@ pub struct QueueImage {
     pub messages: BTreeMap<u64, LiveMessage>,
     /// Segment files by their first `qseq`.
     pub segments: BTreeMap<u64, SegmentNote>,
+    /// Which publishes of other nodes it took, as far as the log still says so.
+    pub origins: Origins,
 }
 
 /// A segment file, as [`Record::SegAdd`] described it, and what happened to its messages since.
@@ -105,6 +109,8 @@ pub struct SegmentNote {
     pub dropped: QseqSet,
     /// Messages that were returned after it was added, and how often, where that is counted.
     pub requeued: BTreeMap<u64, u32>,
+    /// The epoch in which its messages were published.
+    pub epoch: u32,
 }
 
 impl SegmentNote {
@@ -119,6 +125,7 @@ impl SegmentNote {
             meta: self.meta,
             dropped: self.dropped,
             requeued: self.requeued,
+            epoch: self.epoch,
         }
     }
 }
@@ -137,9 +144,9 @@ impl QueueImage {
 
     /// The records that keep this queue's segments when older records are released.
     pub fn segment_records(&self, mut visitor: impl FnMut(Record<'_>)) {
-        let at = At { queue_id: self.queue_id, epoch: self.epoch, off: self.next_off };
         for (&first_qseq, note) in &self.segments {
-            let SegmentNote { last_qseq, meta, dropped, requeued } = note;
+            let SegmentNote { last_qseq, meta, dropped, requeued, epoch } = note;
+            let at = At { queue_id: self.queue_id, epoch: *epoch, off: self.next_off };
             let (last_qseq, gone) = (*last_qseq, &[dropped]);
             SegmentRecords { at, first_qseq, last_qseq, meta, gone, requeued }.visit(&mut visitor);
         }
@@ -149,6 +156,33 @@ impl QueueImage {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.messages.values().map(|message| (message.properties.len() + message.body.len()) as u64).sum()
+    }
+
+    /// Which positions were given out in which epoch, as far as something is left of it; the epoch that is known last
+    /// goes on from the next position.
+    #[must_use]
+    pub fn epochs(&self) -> EpochTable {
+        let mut last = None;
+        let messages = self.messages.values().map(|message| (message.qseq, message.epoch));
+        let messages = messages.filter(|(_, epoch)| last.replace(*epoch) != Some(*epoch));
+        let segments = self.segments.iter().map(|(first, note)| (*first, note.epoch));
+        let mut all: Vec<(u64, u32)> = messages.chain(segments).collect();
+        all.sort_unstable();
+        let mut table = EpochTable::default();
+        for (qseq, epoch) in all {
+            if table.is_empty() {
+                table = EpochTable::starting(epoch);
+            } else if epoch > table.of(qseq) {
+                table.begin(qseq, epoch);
+            }
+        }
+        let epoch = self.epoch.max(1);
+        if table.is_empty() {
+            table = EpochTable::starting(epoch);
+        } else if epoch > table.of(u64::MAX) {
+            table.begin(self.next_qseq, epoch);
+        }
+        table
     }
 
     fn see_epoch(&mut self, epoch: u32, next_off: u64) {
@@ -178,7 +212,7 @@ impl QueueImage {
     }
 
     /// The live messages of this range are in a segment now.
-    fn page_out(&mut self, first_qseq: u64, last_qseq: u64, meta: &[u8]) {
+    fn page_out(&mut self, epoch: u32, first_qseq: u64, last_qseq: u64, meta: &[u8]) {
         if first_qseq > last_qseq {
             return;
         }
@@ -191,6 +225,7 @@ impl QueueImage {
                     meta: meta.into(),
                     dropped: QseqSet::default(),
                     requeued: BTreeMap::new(),
+                    epoch,
                 };
                 self.segments.insert(first_qseq, note);
             }
@@ -308,7 +343,7 @@ impl LiveSet {
             Record::SegAdd { at, first_qseq, last_qseq, meta } => {
                 if let Some(queue) = self.queue(at.queue_id) {
                     queue.see(&at);
-                    queue.page_out(first_qseq, last_qseq, meta);
+                    queue.page_out(at.epoch, first_qseq, last_qseq, meta);
                 }
             }
             Record::SegDel { at, first_qseq } => {
@@ -357,6 +392,9 @@ impl LiveSet {
         queue.see(&At { queue_id, epoch, off });
         let is_new = qseq >= queue.next_qseq;
         queue.next_qseq = queue.next_qseq.max(qseq.saturating_add(1));
+        if let Some(reference) = message.pub_ref {
+            queue.origins.note(reference);
+        }
         match if is_new { None } else { queue.messages.get_mut(&qseq) } {
             Some(known) if known.epoch == epoch => {
                 known.lsn = lsn;

@@ -55,11 +55,21 @@ export function policyFacts(it) {
   ]);
 }
 
-/** How far a queue is copied: "2 of 3", in red when a copy is missing. */
+/** The nodes of a queue: all that hold a copy or shall, those that run, and those that have every message. */
+export function copiesOf(it) {
+  if (it.members) return { all: it.members, running: it.online ?? it.members, fine: it.online ?? it.members };
+  if (!it.slave_nodes) return null;
+  const leader = it.state === "down" ? [] : [it.node];
+  return {
+    all: [it.node, ...(it.recoverable_slaves ?? it.slave_nodes)], running: [...leader, ...it.slave_nodes],
+    fine: [...leader, ...(it.synchronised_slave_nodes ?? it.slave_nodes)],
+  };
+}
+
+/** How far a queue is copied: "+2" for two mirrors that have every message, in red when a copy is missing. */
 export function copies(it) {
-  const all = it.members ?? (it.slave_nodes ? [it.node, ...it.slave_nodes] : null);
-  if (!all || all.length < 2) return null;
-  const fine = it.online ?? (it.synchronised_slave_nodes ? [it.node, ...it.synchronised_slave_nodes] : all);
+  const { all, fine } = copiesOf(it) ?? { all: [] };
+  if (all.length < 2) return null;
   const missing = all.filter((name) => !fine.includes(name));
-  return badge(`+${fine.length - 1}`, missing.length > 0 ? `Not synchronised: ${missing.join(", ")}` : `Copies on ${all.join(", ")}`, missing.length > 0 ? "bad" : "good");
+  return badge(`+${Math.max(0, fine.length - 1)}`, missing.length > 0 ? `Not synchronised: ${missing.join(", ")}` : `Copies on ${all.join(", ")}`, missing.length > 0 ? "bad" : "good");
 }

@@ -12,7 +12,7 @@ import { load, save } from "./store.js";
 const SIZES = [20, 50, 100, 200, 500];
 
 /**
- * `columns`: [{ id, label, group, sort, cell(row), kind, off }]; `key(row)` names a row. `path()` is asked for the rows;
+ * `columns`: [{ id, label, group, sort, cell(row), kind, off or off(rows) }]; `key(row)` names a row. `path()` is asked for the rows;
  * with `here` all of them come at once. `chips`: [{ id, label, title, where | test(row) }]: the node picks from all rows by
  * `where`, and this page from those it shows by `test`. `actions`: [{ label, run(rows), danger }].
  */
@@ -72,7 +72,8 @@ export class List {
   /** The columns that are shown. */
   get columns() {
     const chosen = load(`${this.options.id}.columns`, {});
-    return this.options.columns.filter((column) => chosen[column.id] ?? !column.off);
+    const off = (column) => (typeof column.off === "function" ? column.off(this.rows) : column.off);
+    return this.options.columns.filter((column) => chosen[column.id] ?? !off(column));
   }
 
   columnChooser() {
@@ -110,8 +111,10 @@ export class List {
     if (asked !== this.asked) return;
     this.refuse("");
     this.answer = answer;
+    const before = this.columns.length;
     this.rows = answer.items;
     this.options.onTotal?.(answer.total_count, answer);
+    if (this.columns.length !== before) this.drawHead();
     this.drawBody();
     this.drawPages();
   }
@@ -248,6 +251,13 @@ export class List {
       await this.refresh();
     }, { class: action.danger ? "danger" : "" })), button("Clear", () => this.selectAll(false), { class: "plain" }));
   }
+}
+
+let several = false;
+/** Whether all that was ever listed is of one node: then nobody needs its name. */
+export function ofOneNode(rows) {
+  several ||= rows.some((row) => row.node !== rows[0].node);
+  return !several;
 }
 
 /** Whether a name fits what is searched for. */

@@ -21,6 +21,7 @@ pub mod exit;
 pub mod http;
 pub mod listen;
 pub mod logging;
+pub mod manual;
 pub mod notify;
 pub mod privilege;
 pub mod run;

@@ -110,22 +110,29 @@ impl Context<'_> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
+    /// The process.
     #[serde(default)]
     global: RawGlobal,
+    /// What holds for every section below.
     #[serde(default)]
     defaults: RawSection,
+    /// Accepts connections and hands them to its servers.
     #[serde(default)]
     listen: Ordered<RawSection>,
+    /// Accepts connections and hands them to a backend.
     #[serde(default)]
     frontend: Ordered<RawSection>,
+    /// Servers for frontends.
     #[serde(default)]
     backend: Ordered<RawSection>,
+    /// A statistics page.
     #[serde(default)]
     stats: Ordered<RawStats>,
-    /// Its keys are taken out before.
+    /// Name servers, with the words of haproxy.cfg as keys. They are taken out before.
     #[serde(default)]
     #[expect(dead_code, reason = "only so that the tables are known")]
     resolvers: Ordered<Empty>,
+    /// Users of a statistics page, with the words of haproxy.cfg as keys.
     #[serde(default)]
     #[expect(dead_code, reason = "only so that the tables are known")]
     userlist: Ordered<Empty>,
@@ -138,21 +145,37 @@ struct Empty {}
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawGlobal {
+    /// Most connections of the process; 0 for what the limit of open files allows.
     maxconn: Option<u32>,
+    /// Threads; one for each core.
     threads: Option<usize>,
+    /// Limit of open files to ask for.
     open_files: Option<u64>,
+    /// Becomes this user after the start.
     user: Option<String>,
+    /// Becomes this group.
     group: Option<String>,
+    /// The user as a number, for hosts without the name.
     uid: Option<u32>,
+    /// The group as a number.
     gid: Option<u32>,
+    /// Enters this directory for good.
     chroot: Option<std::path::PathBuf>,
+    /// Runs in the background.
     background: bool,
+    /// File for the process id.
     pidfile: Option<std::path::PathBuf>,
+    /// Receivers of log lines.
     log: Vec<Sink>,
+    /// Name of the program in log lines; `proxy`.
     log_tag: Option<String>,
+    /// Name of this host on the statistics page; the host's.
     node: Option<String>,
+    /// What is written there beside it.
     description: Option<String>,
+    /// Percent, 0 to 50, by which intervals of checks vary.
     spread_checks: Option<u32>,
+    /// A soft stop waits no longer for connections.
     hard_stop_after: Option<Time>,
 }
 
@@ -180,30 +203,55 @@ impl RawGlobal {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawSection {
+    /// Where clients connect; options of a bind line may follow.
     bind: Option<Spanned<BindList>>,
+    /// Only connections that come in at this interface.
     interface: Option<String>,
+    /// Connections that may wait to be accepted.
     backlog: Option<u32>,
+    /// How a server is chosen; `roundrobin`.
     balance: Option<Balance>,
+    /// The servers.
     servers: Ordered<Spanned<RawServer>>,
+    /// What holds for each of them.
     server_defaults: Option<RawServerOptions>,
+    /// How servers are checked; every 2 s by a connection.
     check: Option<RawCheck>,
+    /// Silence after which a connection is closed: `timeout.client` and `timeout.server` in one; 1h.
     idle: Option<Spanned<Time>>,
+    /// Times after which something is given up.
     timeout: RawTimeouts,
+    /// How often a failed attempt to connect is repeated; 3.
     retries: Option<u32>,
+    /// Whether it is repeated on another server; on every retry.
     redispatch: Option<Redispatch>,
+    /// Most connections of the section; those above wait to be accepted.
     maxconn: Option<u32>,
+    /// Load at which `minconn` of servers ends.
     fullconn: Option<u32>,
+    /// Receivers of its log lines; those of `global`.
     log: Option<Vec<SinkOrGlobal>>,
+    /// A full line (HAProxy's tcplog) at the end of each connection; true.
     log_connections: Option<bool>,
+    /// A line also for connections on which nothing was sent; true.
     log_empty: Option<bool>,
+    /// A line for every check that changes something; false.
     log_checks: Option<bool>,
+    /// TCP keep-alive towards clients and servers; true.
     keepalive: Option<bool>,
+    /// Moves bulk data inside the kernel.
     splice: Option<bool>,
+    /// Uses all backup servers at once instead of the first.
     all_backups: Option<bool>,
+    /// The backend of a frontend.
     default_backend: Option<Spanned<String>>,
+    /// Only clients from there.
     allow: Vec<Net>,
+    /// No clients from there, whatever `allow` says.
     deny: Vec<Net>,
+    /// What the statistics page says about it.
     description: Option<String>,
+    /// The section is not used.
     disabled: Option<bool>,
 }
 
@@ -363,13 +411,21 @@ fn binds(
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawTimeouts {
+    /// Silence of a client; 1h.
     client: Option<Time>,
+    /// Silence of a server; 1h.
     server: Option<Spanned<Time>>,
+    /// Until a server has accepted; 5s.
     connect: Option<Time>,
+    /// Until a check has its answer.
     check: Option<Time>,
+    /// Until a connection that waits has a server; as `connect`.
     queue: Option<Time>,
+    /// Silence of both once data has flowed.
     tunnel: Option<Time>,
+    /// Silence of a client that has closed its side.
     client_fin: Option<Time>,
+    /// Silence of a server that has closed its side.
     server_fin: Option<Time>,
 }
 
@@ -397,12 +453,19 @@ struct RawCheck(Result<RawCheckTable, bool>);
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawCheckTable {
+    /// What is asked.
     kind: Option<RawCheckKind>,
+    /// Time between checks; 2s.
     inter: Option<Time>,
+    /// The same while the state changes.
     fastinter: Option<Time>,
+    /// The same while the server is down.
     downinter: Option<Time>,
+    /// Good checks that bring a server up; 2.
     rise: Option<u32>,
+    /// Bad checks that take it down; 3.
     fall: Option<u32>,
+    /// Until a check has its answer.
     timeout: Option<Time>,
 }
 
@@ -444,31 +507,48 @@ struct RawServer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawServerTable {
+    /// Where it is.
     address: Address,
     /// `"1-3"`: one server for each number, named after it.
     template: Option<Numbers>,
-    /// Start from `server_defaults` (the default).
+    /// Starts from `server_defaults`; true.
     inherit: Option<bool>,
+    /// Checks of this server.
     check: Option<RawCheck>,
+    /// Its share of connections; 1.
     weight: Option<Weight>,
+    /// Used only when all others are down.
     backup: Option<bool>,
+    /// Most connections at once; those above wait.
     maxconn: Option<u32>,
+    /// Most that wait for it.
     maxqueue: Option<u32>,
+    /// It starts in maintenance.
     disabled: Option<bool>,
+    /// Where it is checked, when not where it serves.
     check_address: Option<Address>,
+    /// Says who the client is, in the form of this version.
     proxy_protocol: Option<RawProxyProtocol>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawServerOptions {
+    /// Checks of this server.
     check: Option<RawCheck>,
+    /// Its share of connections; 1.
     weight: Option<Weight>,
+    /// Used only when all others are down.
     backup: Option<bool>,
+    /// Most connections at once; those above wait.
     maxconn: Option<u32>,
+    /// Most that wait for it.
     maxqueue: Option<u32>,
+    /// It starts in maintenance.
     disabled: Option<bool>,
+    /// Where it is checked, when not where it serves.
     check_address: Option<Address>,
+    /// Says who the client is, in the form of this version.
     proxy_protocol: Option<RawProxyProtocol>,
 }
 
@@ -515,14 +595,23 @@ impl RawServerOptions {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawStats {
+    /// Where the page is.
     bind: Option<Spanned<BindList>>,
+    /// Only connections that come in at this interface.
     interface: Option<String>,
+    /// Its path; `/haproxy?stats`.
     uri: Option<String>,
+    /// The browser loads it again after this time.
     refresh: Option<Time>,
+    /// Who may see it, `"user:password"`; everybody when empty.
     auth: Vec<Pair>,
+    /// What the browser asks for the password with.
     realm: Option<String>,
+    /// Does not tell the version.
     hide_version: bool,
+    /// Who may set servers to ready, drain and maint; `"never"`.
     admin: Option<RawAdmin>,
+    /// Most connections of the page.
     maxconn: Option<u32>,
 }
 

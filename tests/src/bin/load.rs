@@ -1,7 +1,10 @@
 //! The load generator as a program, for `cargo xtask bench`. Prints one line of `name=value` words.
 //!
 //! ```text
-//! load messages ADDRESS PID USER PASSWORD VHOST [WORD…]       the words are those of Plan::parse
+//! load messages ADDRESS[,ADDRESS…] PID[,PID…] USER PASSWORD VHOST [WORD…]     the words are those of Plan::parse;
+//!      of several nodes the first has the queues, the second is published to, the third consumed from
+//! load resume ADDRESS,ADDRESS PID,PID… USER PASSWORD VHOST kill|freeze classic|quorum
+//!      what is done to the process of the first node, and the wait until the second confirms again
 //! load churn ADDRESS PID USER PASSWORD VHOST CLIENTS SECONDS
 //! load connections ADDRESS PID USER PASSWORD VHOST COUNT
 //! load queues ADDRESS PID USER PASSWORD VHOST transient|durable SECONDS
@@ -19,7 +22,7 @@
 use anyhow::{Context, Result, bail};
 use harness::load::figures::Line;
 use harness::load::plan::Plan;
-use harness::load::{Target, backlog, messages, pages, population, relay, tcp};
+use harness::load::{Target, backlog, messages, pages, population, relay, resume, tcp};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -53,12 +56,14 @@ fn main() -> Result<()> {
             println!("{}", tcp::storm(address, count(number)?, pid.parse().context("PID")?, false)?);
         }
         [mode, address, pid, user, password, vhost, rest @ ..] => {
+            let mut addresses = address.split(',').map(str::to_owned);
             let target = Target {
-                address: (*address).to_owned(),
+                address: addresses.next().context("ADDRESS")?,
+                others: addresses.collect(),
                 user: (*user).to_owned(),
                 password: (*password).to_owned(),
                 vhost: (*vhost).to_owned(),
-                pid: pid.parse().context("PID")?,
+                pids: pid.split(',').map(str::parse).collect::<Result<_, _>>().context("PID")?,
             };
             println!("{}", broker(mode, &target, rest)?);
         }
@@ -74,6 +79,7 @@ fn broker(mode: &str, target: &Target, words: &[&str]) -> Result<Line> {
         ("connections", [number]) => population::connections(target, count(number)?),
         ("queues", [kind, time]) => population::queues(target, *kind == "durable", seconds(time)?),
         ("fill", [number]) => backlog::fill(target, count(number)? as u64),
+        ("resume", [strike, kind]) => resume::run(target, strike.parse()?, *kind == "quorum"),
         ("first", []) => backlog::first(target),
         ("drain", [number]) => backlog::drain(target, count(number)? as u64),
         ("pages", [number, time]) => pages::pages(target, count(number)?, seconds(time)?),

@@ -32,7 +32,7 @@ pub fn fill(target: &Target, messages: u64) -> Result<Line> {
     plan.declare(&mut Connection::open(target)?)?;
     let clock = Clock::start();
     let publisher = Publisher::open(&plan, target, clock, 0)?;
-    let (cpu, start) = (cpu_seconds(&[target.pid]), clock.nanos());
+    let (cpu, start) = (cpu_seconds(&target.pids), clock.nanos());
     let (count, last, _) = publisher.run()?;
     Ok(line(target, count, last - start, cpu))
 }
@@ -59,7 +59,7 @@ pub fn first(target: &Target) -> Result<Line> {
     }
     let mut line = Line::default();
     line.add("first_s", start.elapsed().as_secs_f64());
-    line.add("resident_mib", resident_kib(&[target.pid]) / 1024.0);
+    line.add("resident_mib", resident_kib(&target.pids) / 1024.0);
     connection.close()?;
     Ok(line)
 }
@@ -72,7 +72,7 @@ pub fn drain(target: &Target, messages: u64) -> Result<Line> {
     let plan = plan(messages);
     let clock = Clock::start();
     let consumer = Consumer::open(&plan, target, clock, 0)?;
-    let (cpu, start) = (cpu_seconds(&[target.pid]), clock.nanos());
+    let (cpu, start) = (cpu_seconds(&target.pids), clock.nanos());
     let (count, last, _) = consumer.run(|| Some(messages))?;
     ensure!(count == messages, "{count} of {messages} messages came");
     let line = line(target, count, last - start, cpu);
@@ -83,7 +83,7 @@ pub fn drain(target: &Target, messages: u64) -> Result<Line> {
 fn line(target: &Target, count: u64, nanos: u64, cpu: f64) -> Line {
     let mut line = Line::default();
     line.add("rate", count as f64 / nanos as f64 * 1e9);
-    line.add("cpu_per_million", (cpu_seconds(&[target.pid]) - cpu) / count as f64 * 1e6);
-    line.add("resident_mib", resident_kib(&[target.pid]) / 1024.0);
+    line.add("cpu_per_million", (cpu_seconds(&target.pids) - cpu) / count as f64 * 1e6);
+    line.add("resident_mib", resident_kib(&target.pids) / 1024.0);
     line
 }

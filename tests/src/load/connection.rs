@@ -42,14 +42,25 @@ pub(super) struct Connection {
 pub struct Target {
     /// `host:port`.
     pub address: String,
+    /// The other nodes, where there are several.
+    pub others: Vec<String>,
     /// User name.
     pub user: String,
     /// Its password.
     pub password: String,
     /// Virtual host.
     pub vhost: String,
-    /// The server's process, for its processor time and memory; its descendants count with it.
-    pub pid: u32,
+    /// The server's processes, for their processor time and memory; their descendants count with them.
+    pub pids: Vec<u32>,
+}
+
+impl Target {
+    /// The same server through another of its nodes, or through the last one if there are not so many.
+    #[must_use]
+    pub fn through(&self, index: usize) -> Self {
+        let node = index.min(self.others.len()).checked_sub(1).and_then(|index| self.others.get(index));
+        Self { address: node.unwrap_or(&self.address).clone(), ..self.clone() }
+    }
 }
 
 impl Connection {

@@ -18,20 +18,22 @@ const PUBLISHING: u64 = u64::MAX;
 /// # Errors
 /// A connection fails, or a message is lost, doubled or out of order.
 pub fn run(target: &Target, plan: &Plan) -> Result<Line> {
+    // Where there are several nodes, the queues are on the first.
     let mut admin = Connection::open(target)?;
+    let (publishing, consuming) = (target.through(1), target.through(2));
     plan.declare(&mut admin)?;
     let clock = Clock::start();
     // The consumers are there before any message is.
     let consumed = if plan.consuming == Consuming::Nobody { 0 } else { plan.queues };
     let consumers = (0..consumed)
-        .map(|index| Consumer::open(plan, target, clock, index))
+        .map(|index| Consumer::open(plan, &consuming, clock, index))
         .collect::<Result<Vec<Consumer>>>()?;
     let publishers = (0..plan.publishers())
-        .map(|index| Publisher::open(plan, target, clock, index))
+        .map(|index| Publisher::open(plan, &publishing, clock, index))
         .collect::<Result<Vec<Publisher<'_>>>>()?;
     let totals: Vec<AtomicU64> = publishers.iter().map(|_| AtomicU64::new(PUBLISHING)).collect();
 
-    let (cpu, start) = (cpu_seconds(&[target.pid]), clock.nanos());
+    let (cpu, start) = (cpu_seconds(&target.pids), clock.nanos());
     let (published, consumed) = std::thread::scope(|scope| {
         let consumers: Vec<_> = consumers
             .into_iter()
@@ -60,7 +62,7 @@ pub fn run(target: &Target, plan: &Plan) -> Result<Line> {
         (Part::join(publishers), Part::join(consumers))
     });
     let (mut published, mut consumed) = (published?, consumed?);
-    let cpu = cpu_seconds(&[target.pid]) - cpu;
+    let cpu = cpu_seconds(&target.pids) - cpu;
     plan.delete(&mut admin)?;
 
     let counted = if plan.consuming == Consuming::Nobody { &published } else { &consumed };
@@ -112,8 +114,9 @@ mod tests {
         let path = journal.clone();
         std::thread::spawn(move || relay::serve(&listener, &path).unwrap());
         let guest = || "guest".to_owned();
-        let pid = std::process::id();
-        let target = Target { address, user: guest(), password: guest(), vhost: "/".to_owned(), pid };
+        let (pids, others) = (vec![std::process::id()], Vec::new());
+        let target =
+            Target { address, others, user: guest(), password: guest(), vhost: "/".to_owned(), pids };
         for words in [
             &["seconds=0.1"][..],
             &["seconds=0.1", "queues=2", "persistent", "window=10", "ack"],

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod population;
 mod publisher;
 pub mod relay;
+pub mod resume;
 pub mod tcp;
 
 pub use connection::Target;

@@ -54,14 +54,14 @@ pub fn pages(target: &Target, count: usize, time: Duration) -> Result<Line> {
         }
         line.add(name, f64::from(latencies.at(0.5)) / 1e3);
     }
-    let pids = [target.pid];
-    let (before, began) = (cpu_seconds(&pids), Instant::now());
+    let pids = &target.pids;
+    let (before, began) = (cpu_seconds(pids), Instant::now());
     let mut next = began;
     while began.elapsed() < time {
         ROUND.iter().try_for_each(|path| asked(path).map(drop))?;
         next += Duration::from_secs(1);
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    line.add("polling_percent", (cpu_seconds(&pids) - before) / began.elapsed().as_secs_f64() * 100.0);
+    line.add("polling_percent", (cpu_seconds(pids) - before) / began.elapsed().as_secs_f64() * 100.0);
     Ok(line)
 }

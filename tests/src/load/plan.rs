@@ -1,6 +1,7 @@
 //! What a run of messages does: queues, routing, the shape of messages, confirms, the pace.
 
 use super::connection::{CHANNEL, Connection};
+use crate::args;
 use amqp::Method;
 use amqp::method::{exchange, queue};
 use anyhow::{Context, Result, bail, ensure};
@@ -63,6 +64,8 @@ pub struct Plan {
     pub rate: f64,
     /// How long publishers publish, unless they reach `most`.
     pub time: Duration,
+    /// The queues are quorum queues.
+    pub quorum: bool,
     /// Most messages of each publisher. Where that is a number, time does not count.
     pub most: u64,
 }
@@ -78,6 +81,7 @@ impl Default for Plan {
             consuming: Consuming::Automatic,
             rate: 0.0,
             time: Duration::from_secs(3),
+            quorum: false,
             most: u64::MAX,
         }
     }
@@ -113,11 +117,12 @@ impl Plan {
             "window" => self.receipt = Receipt::Confirm(value.parse()?),
             "tx" => self.receipt = Receipt::Transaction,
             "publish" => self.consuming = Consuming::Nobody,
+            "quorum" => self.quorum = true,
             "ack" => self.consuming = Consuming::Each,
             "rate" => self.rate = value.parse()?,
             "seconds" => self.time = Duration::from_secs_f64(value.parse()?),
             _ => bail!(
-                "it is none of queues, fanout, topic, size, persistent, window, tx, publish, ack, rate, seconds"
+                "it is none of queues, fanout, topic, size, persistent, quorum, window, tx, publish, ack, rate, seconds"
             ),
         }
         Ok(())
@@ -155,7 +160,12 @@ impl Plan {
     /// Declares queues, exchange and bindings.
     pub(super) fn declare(&self, connection: &mut Connection) -> Result<()> {
         for index in 0..self.queues {
-            declare_queue(connection, &self.queue(index), self.persistent)?;
+            let name = self.queue(index);
+            if self.quorum {
+                declare_quorum_queue(connection, &name)?;
+            } else {
+                declare_queue(connection, &name, self.persistent)?;
+            }
         }
         let kind = match self.routing {
             Routing::Pairs => return Ok(()),
@@ -196,6 +206,13 @@ impl Plan {
 
 pub(super) fn declare_queue(connection: &mut Connection, name: &str, durable: bool) -> Result<()> {
     let declare = queue::Declare { queue: name, durable, ..Default::default() };
+    connection.call(CHANNEL, &declare.into(), |method| matches!(method, Method::QueueDeclareOk(_)))
+}
+
+pub(super) fn declare_quorum_queue(connection: &mut Connection, name: &str) -> Result<()> {
+    let arguments = args! { "x-queue-type" => "quorum" };
+    let declare =
+        queue::Declare { queue: name, durable: true, arguments: arguments.table(), ..Default::default() };
     connection.call(CHANNEL, &declare.into(), |method| matches!(method, Method::QueueDeclareOk(_)))
 }
 

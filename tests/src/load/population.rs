@@ -19,8 +19,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// # Errors
 /// A connection fails.
 pub fn churn(target: &Target, clients: usize, time: Duration) -> Result<Line> {
-    let pids = [target.pid];
-    let (cpu, start) = (cpu_seconds(&pids), Instant::now());
+    let pids = target.pids.as_slice();
+    let (cpu, start) = (cpu_seconds(pids), Instant::now());
     let client = || -> Result<Latencies> {
         let mut latencies = Latencies::default();
         while start.elapsed() < time {
@@ -37,7 +37,7 @@ pub fn churn(target: &Target, clients: usize, time: Duration) -> Result<Line> {
     let (seconds, count) = (start.elapsed().as_secs_f64(), latencies.count() as f64);
     let mut line = Line::default();
     line.add("rate", count / seconds);
-    line.add("cpu_per_thousand", (cpu_seconds(&pids) - cpu) / count * 1e3);
+    line.add("cpu_per_thousand", (cpu_seconds(pids) - cpu) / count * 1e3);
     line.add_latencies("latency_p50_ms", "latency_p99_ms", &mut latencies);
     Ok(line)
 }
@@ -49,12 +49,12 @@ pub fn churn(target: &Target, clients: usize, time: Duration) -> Result<Line> {
 pub fn connections(target: &Target, count: usize) -> Result<Line> {
     let first = Connection::open(target)?;
     std::thread::sleep(SETTLE);
-    let before = resident_kib(&[target.pid]);
+    let before = resident_kib(&target.pids);
     let held = in_threads(OPENERS, |index| {
         (index..count).step_by(OPENERS).map(|_| Connection::open(target)).collect::<Result<Vec<_>>>()
     })?;
     std::thread::sleep(SETTLE);
-    let growth = resident_kib(&[target.pid]) - before;
+    let growth = resident_kib(&target.pids) - before;
     drop((first, held));
     let mut line = Line::default();
     line.add("kib_each", growth / count as f64);
@@ -67,7 +67,7 @@ pub fn connections(target: &Target, count: usize) -> Result<Line> {
 /// The connection fails.
 pub fn queues(target: &Target, durable: bool, time: Duration) -> Result<Line> {
     let mut connection = Connection::open(target)?;
-    let (cpu, start) = (cpu_seconds(&[target.pid]), Instant::now());
+    let (cpu, start) = (cpu_seconds(&target.pids), Instant::now());
     let mut count = 0.0;
     while start.elapsed() < time {
         declare_queue(&mut connection, "load", durable)?;
@@ -77,7 +77,7 @@ pub fn queues(target: &Target, durable: bool, time: Duration) -> Result<Line> {
     let seconds = start.elapsed().as_secs_f64();
     let mut line = Line::default();
     line.add("rate", count / seconds);
-    line.add("cpu_per_thousand", (cpu_seconds(&[target.pid]) - cpu) / count * 1e3);
+    line.add("cpu_per_thousand", (cpu_seconds(&target.pids) - cpu) / count * 1e3);
     connection.close()?;
     Ok(line)
 }
@@ -89,10 +89,10 @@ pub fn queues(target: &Target, durable: bool, time: Duration) -> Result<Line> {
 pub fn idle_queues(target: &Target, count: usize) -> Result<Line> {
     let mut connection = Connection::open(target)?;
     std::thread::sleep(SETTLE);
-    let before = resident_kib(&[target.pid]);
+    let before = resident_kib(&target.pids);
     (0..count).try_for_each(|index| declare_queue(&mut connection, &format!("load-{index}"), true))?;
     std::thread::sleep(SETTLE);
-    let resident = resident_kib(&[target.pid]);
+    let resident = resident_kib(&target.pids);
     let mut line = Line::default();
     line.add("kib_each", (resident - before) / count as f64);
     line.add("resident_mib", resident / 1024.0);

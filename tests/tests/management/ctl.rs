@@ -18,7 +18,7 @@ const USERS: &str = include_str!("ctl/users.transcript");
 const QUEUES: &str = include_str!("ctl/queues.transcript");
 
 /// Runs a tool against the node whose data is in `folder`.
-fn tool(folder: &Path, name: &str, arguments: &[String]) -> Output {
+pub(super) fn tool(folder: &Path, name: &str, arguments: &[String]) -> Output {
     let mut command = Command::new(harness::programs::folder().join("broker"));
     command.arg0(name).args(arguments);
     command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);

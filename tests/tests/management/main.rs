@@ -12,8 +12,10 @@
 )]
 
 mod browser;
+mod cluster;
 mod ctl;
 mod http;
+mod intruders;
 mod metrics;
 mod operations;
 mod rabbitmqadmin;

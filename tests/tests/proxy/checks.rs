@@ -59,7 +59,10 @@ fn a_flapping_server_goes_through_haproxys_states_at_haproxys_pace() {
 /// Whether all checks have passed (`DOWN 1/1`) and the server is about to be called up: `HAProxy` counts the
 /// check and changes the state a moment later, and the statistics may be read in between.
 fn is_between(state: &str) -> bool {
-    state.split_once(' ').and_then(|(_, count)| count.split_once('/')).is_some_and(|(passed, rise)| passed == rise)
+    state
+        .split_once(' ')
+        .and_then(|(_, count)| count.split_once('/'))
+        .is_some_and(|(passed, rise)| passed == rise)
 }
 
 /// Equal states in order; and inside a run of checks (the server's own state changes in between, at a time

@@ -6,6 +6,8 @@
 )]
 
 mod configs;
+mod documents;
+mod packages;
 
 use harness::world::World;
 use harness::{Needs, ready};
@@ -94,4 +96,15 @@ fn the_other_broker_serves_while_one_has_no_power() {
     }
     let world = World::start("broker-off", Cast::from_environment()).unwrap();
     world.survives("broker B lost power", |stack| stack.power_off("B"), |stack| stack.power_on("B")).unwrap();
+}
+
+#[test]
+fn no_confirmed_message_is_lost_when_a_host_of_the_cluster_behind_the_balancers_loses_power() {
+    if !ready("a host of the cluster loses power", NEEDS) {
+        return;
+    }
+    let world = World::start_joined("cluster-host-off", Cast::from_environment()).unwrap();
+    world
+        .survives("A of the cluster lost power", |stack| stack.power_off("A"), |stack| stack.power_on("A"))
+        .unwrap();
 }

@@ -1,10 +1,11 @@
 //! What happens when the holder stops, dies or is cut off: each better than keepalived, or as good with it as peer.
 
+use crate::hosts::guards;
 use crate::{ours, pair};
 use harness::pair::{Pair, Settings};
 use std::time::Duration;
 use xtask::lab::Network;
-use xtask::lab::process::{self, read_lossy};
+use xtask::lab::process;
 use xtask::lab::wait::until_true;
 use xtask::stack::{Cast, Maker, Place};
 
@@ -15,12 +16,6 @@ const D: &str = "192.168.204.144";
 fn network(pair: &Pair) -> &Network {
     let Place::Network(network) = pair.stack.place() else { panic!("these tests have hosts") };
     network
-}
-
-/// The process ids of the guard on a host.
-fn guards(pair: &Pair, host: &str) -> Vec<u32> {
-    let name = |pid: &u32| read_lossy(format!("/proc/{pid}/comm").as_ref()).trim() == "vip-guard";
-    network(pair).pids(host).into_iter().filter(name).collect()
 }
 
 /// The address arrives at the successor before it leaves the stopping host: that is what makes the outage small,
@@ -82,7 +77,7 @@ fn lease() -> Settings {
 #[test]
 fn an_address_without_agent_and_guard_expires() {
     let Some(pair) = ours().and_then(|cast| pair("expire", cast, lease())) else { return };
-    let guards = guards(&pair, "C");
+    let guards = guards(network(&pair), "C");
     assert_eq!(guards.len(), 1, "one guard for one agent");
     process::kill_tree(&guards);
     let outage =

@@ -8,13 +8,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use xtask::lab::process::run;
+use xtask::lab::process::{self, read_lossy, run};
 use xtask::lab::wait::until_true;
 use xtask::lab::{Network, Process};
 use xtask::stack::{Cast, Maker};
 
 /// Time for anything that will happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The process ids of the guards on a host.
+pub(crate) fn guards(network: &Network, host: &str) -> Vec<u32> {
+    let name = |pid: &u32| read_lossy(format!("/proc/{pid}/comm").as_ref()).trim() == "vip-guard";
+    network.pids(host).into_iter().filter(name).collect()
+}
 
 /// Hosts on one bridge, each with an agent at most.
 pub(crate) struct Hosts {
@@ -103,6 +109,13 @@ impl Hosts {
     pub(crate) fn stop(&self, host: &str) {
         let mut process = self.lock().remove(host).unwrap();
         process.terminate();
+        process.wait(SOON).unwrap();
+    }
+
+    /// SIGKILL, and the wait for the end.
+    pub(crate) fn kill(&self, host: &str) {
+        let mut process = self.lock().remove(host).unwrap();
+        process::signal(process.pid(), nix::sys::signal::Signal::SIGKILL);
         process.wait(SOON).unwrap();
     }
 

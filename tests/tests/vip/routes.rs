@@ -1,6 +1,6 @@
 //! Routes that move with the address, and addresses and routes that are there as long as the agent runs.
 
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, guards};
 use harness::scratch::Scratch;
 use harness::{Needs, programs, ready};
 use std::time::Duration;
@@ -54,10 +54,9 @@ fn rules_come_and_go_with_the_address_and_are_keepaliveds() {
     assert!(path.exists());
     process::signal(hosts.pid("C"), nix::sys::signal::Signal::SIGHUP);
     hosts.wait("the changed rule", || rules("C") == theirs.replace("10.9.0.0", "10.8.0.0"));
-    process::signal(hosts.pid("C"), nix::sys::signal::Signal::SIGKILL);
-    hosts.wait("the agent to be gone", || {
-        !process::exists(hosts.pid("C")) || hosts.has("C", "192.168.204.143")
-    });
+    // Agent and guard are killed: nobody is left to take the rules away.
+    process::kill_tree(&guards(&hosts.network, "C"));
+    hosts.kill("C");
     assert!(!rules("C").is_empty(), "a killed agent cannot take its rules along");
     // The next one is no master yet, and somebody else's rule stays.
     hosts.network.ip("C", "rule add from 10.77.0.0/16 table 100 priority 90").unwrap();
@@ -68,6 +67,33 @@ fn rules_come_and_go_with_the_address_and_are_keepaliveds() {
     hosts.wait("D to be master", || hosts.has("D", "192.168.204.66"));
     hosts.ours("C", "keepalived.conf", &lower);
     hosts.wait("the sweep", || rules("C").lines().count() == 1 && rules("C").contains("10.77.0.0"));
+    hosts.passed();
+}
+
+/// The agent is killed and its host lives on: what led to the address goes with it, what is somebody else's stays.
+#[test]
+fn the_guard_takes_routes_and_rules_of_a_killed_agent_away() {
+    let Some(hosts) = Hosts::new("guarded-routes") else { return };
+    let config = config(100, "10.10.0.0/16 via 192.168.204.2 metric 7").replace(
+        "  virtual_routes",
+        "  virtual_rules {\n    from 10.12.0.0/16 table 100 priority 50\n  }\n  virtual_routes",
+    );
+    let ip = |args: &str| hosts.network.ip("C", args).unwrap();
+    ip("rule add from 10.77.0.0/16 table 100 priority 90");
+    hosts.ours("C", "keepalived.conf", &config);
+    let there = || {
+        let (routes, rules) = (ip("route show"), ip("rule show"));
+        ["10.9.0.0/16", "10.10.0.0/16"]
+            .map(|route| routes.contains(route))
+            .into_iter()
+            .chain([rules.contains("10.12.0.0/16")])
+            .filter(|there| *there)
+            .count()
+    };
+    hosts.wait("routes and rules of a master", || there() == 3);
+    hosts.kill("C");
+    hosts.wait("the guard", || there() == 0 && !hosts.has("C", "192.168.204.66"));
+    assert!(ip("rule show").contains("10.77.0.0/16"), "{}", ip("rule show"));
     hosts.passed();
 }
 

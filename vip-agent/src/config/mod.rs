@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::diagnostic::{Diagnostics, Severity};
+use serde::{Deserialize, Serialize};
 use vrrp::InstanceConfig;
 
 use crate::tracker::builtin::Probe;
@@ -134,7 +135,7 @@ pub(crate) struct VirtualAddress {
 }
 
 /// A route that is there while the addresses are (`virtual_routes`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VirtualRoute {
     /// 0.0.0.0/0 or ::/0 for the default route.
     pub(crate) destination: IpAddr,
@@ -162,7 +163,7 @@ impl std::fmt::Display for VirtualRoute {
 }
 
 /// A rule of policy routing that is there while the addresses are (`virtual_rules`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VirtualRule {
     /// For IPv6.
     pub(crate) six: bool,
@@ -183,7 +184,7 @@ pub(crate) struct VirtualRule {
 }
 
 /// What a rule leads to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RuleAction {
     /// This table of routes.
     Table(u32),

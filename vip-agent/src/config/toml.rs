@@ -66,14 +66,19 @@ use super::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// The agent itself.
     #[serde(default)]
     agent: Agent,
+    /// Checks that move priorities.
     #[serde(default)]
     script: Vec<Script>,
+    /// Virtual routers.
     #[serde(default)]
     instance: Vec<Instance>,
+    /// Instances that move together.
     #[serde(default)]
     group: Vec<Group>,
+    /// Servers behind an address, balanced by the kernel.
     #[serde(default)]
     virtual_server: Vec<servers::Server>,
 }
@@ -81,63 +86,102 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Agent {
+    /// Name of this host in logs; its host name.
     router_id: Option<String>,
+    /// Whom scripts run as; the agent's own user.
     script_user: Option<String>,
+    /// Their group; the user's.
     script_group: Option<String>,
+    /// Refuses scripts that others than root can change.
     script_security: Option<bool>,
+    /// How long the kernel keeps an address without hearing of the agent, `"0s"` for ever; 20s.
     address_lease: Option<Span>,
+    /// A second process gives the addresses up when the agent is killed; true.
     guard: Option<bool>,
+    /// Real-time priority and locked memory, when allowed; true.
     realtime: Option<bool>,
+    /// A pipe that gets a line for each transition.
     notify_fifo: Option<PathBuf>,
+    /// A program that reads it.
     notify_fifo_script: Option<Program>,
+    /// Pause between gratuitous ARP packets; none.
     garp_interval: Option<Span>,
+    /// Group of the adverts; 224.0.0.18.
     multicast_v4: Option<Ipv4Addr>,
+    /// Group of the adverts over IPv6; ff02::12.
     multicast_v6: Option<Ipv6Addr>,
+    /// Where the status page and `/metrics` are; nowhere unless given.
     http: Option<SocketAddr>,
+    /// Addresses that are there as long as the agent runs.
     static_addresses: Vec<Address>,
+    /// Routes that are there as long as the agent runs.
     static_routes: Vec<routes::Route>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Script {
+    /// By which instances track it.
     name: String,
+    /// A program with its arguments; 0 is good. One of this and the following.
     #[serde(default)]
     command: Vec<String>,
+    /// A port that accepts connections.
     tcp: Option<SocketAddr>,
+    /// An AMQP broker that greets.
     amqp: Option<SocketAddr>,
+    /// A page that is answered with 200 to 399.
     http: Option<String>,
+    /// The statistics (`…;csv`) of a balancer that has a server that is UP.
     proxy: Option<String>,
+    /// A process of this name that runs.
     process: Option<String>,
+    /// A file with a number, which counts times the weight.
     file: Option<PathBuf>,
+    /// So many processes; 1.
     #[serde(default = "one")]
     at_least: u32,
+    /// Time between two runs; 1s.
     #[serde(default = "one_second")]
     interval: Span,
+    /// When a run has failed; the interval.
     timeout: Option<Span>,
+    /// Good runs after which it is good; 1.
     #[serde(default = "one")]
     rise: u32,
+    /// Bad runs after which it has failed; 1.
     #[serde(default = "one")]
     fall: u32,
+    /// What is added to the priority, when good if positive, when failed if negative; 0: a failure is a fault.
     #[serde(default)]
     weight: Weight,
+    /// Good and failed the other way round.
     #[serde(default)]
     reverse: bool,
+    /// Counts as failed until its first run.
     #[serde(default)]
     init_fail: bool,
+    /// Whom it runs as.
     user: Option<String>,
+    /// Its group.
     group: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Instance {
+    /// Its name in logs.
     name: String,
+    /// Where adverts are sent, and addresses put.
     interface: String,
+    /// The same on all hosts of the address.
     virtual_router_id: Number,
+    /// The highest holds the address; 100.
     #[serde(default = "hundred")]
     priority: Number,
+    /// The virtual addresses, with their prefixes.
     addresses: Vec<Address>,
+    /// Addresses that come along without being in adverts.
     #[serde(default)]
     unadvertised_addresses: Vec<Address>,
     /// Routes that come and go with the addresses.
@@ -146,41 +190,62 @@ struct Instance {
     /// Rules of policy routing that come and go with the addresses.
     #[serde(default)]
     rules: Vec<rules::Rule>,
+    /// Of VRRP, 2 or 3; 2 for IPv4, 3 for IPv6.
     version: Option<u8>,
+    /// How it starts; `"backup"`.
     #[serde(default)]
     state: InitialStateWord,
+    /// Time between adverts; 1s.
     #[serde(default = "one_second")]
     advert_interval: Span,
+    /// Password in adverts of version 2, up to 8 octets: a label against mistakes, no protection.
     auth_pass: Option<String>,
+    /// Takes the address back from a lower priority; true.
     #[serde(default = "yes")]
     preempt: bool,
+    /// Waits so long before.
     #[serde(default)]
     preempt_delay: Span,
+    /// Address of adverts; the interface's first.
     source: Option<IpAddr>,
+    /// Name of an interface with the virtual MAC address to make and use.
     vmac: Option<String>,
+    /// A key that adverts of our own agents are signed with.
     hmac_key: Option<String>,
+    /// Sends adverts to these instead of by multicast.
     #[serde(default)]
     unicast_peers: Vec<IpAddr>,
+    /// Scripts that move its priority.
     #[serde(default)]
     track_scripts: Vec<Track>,
+    /// Interfaces whose loss moves its priority, or is a fault.
     #[serde(default)]
     track_interfaces: Vec<Track>,
+    /// The loss of its own interface is a fault; true.
     #[serde(default = "yes")]
     track_link: bool,
+    /// Programs that are told of transitions.
     #[serde(default)]
     notify: Notify,
+    /// How neighbours are told where the address is.
     #[serde(default)]
     garp: Garp,
+    /// A degraded master hands over at once; true.
     #[serde(default = "yes")]
     fast_handover: bool,
+    /// A stopping master keeps the address until its successor has it; true.
     #[serde(default = "yes")]
     graceful_release: bool,
+    /// Answers the advert of a lower priority at once; true.
     #[serde(default = "yes")]
     answer_lower_priority: bool,
+    /// Tells a higher priority of itself before it yields, so that neighbours are renewed; true.
     #[serde(default = "yes")]
     advert_before_yielding: bool,
+    /// Adverts that may be missed; 3.
     #[serde(default = "three")]
     down_timer_adverts: u32,
+    /// The checksum of version 3 covers the packet alone, as some implementations have it.
     #[serde(default)]
     v3_checksum_as_v2: bool,
 }
@@ -193,24 +258,38 @@ enum InitialStateWord {
     Backup,
 }
 
+/// `"192.0.2.1/24"`, or a table.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Address {
     Plain(String),
     Full {
+        /// With its prefix.
         address: String,
+        /// On which interface; the instance's.
         dev: Option<String>,
+        /// Label of the address, such as `eth0:1`.
         label: Option<String>,
+        /// Broadcast address; none.
         broadcast: Option<Ipv4Addr>,
+        /// Kernel's number of the scope: 0 global, 253 link, 254 host.
         scope: Option<u8>,
     },
 }
 
+/// A name, or a table.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Track {
     Plain(String),
-    Full { name: String, weight: Option<Weight>, reverse: Option<bool> },
+    Full {
+        /// Of the script or interface.
+        name: String,
+        /// Instead of the script's own; of an interface 0, for a fault.
+        weight: Option<Weight>,
+        /// Instead of the script's own.
+        reverse: Option<bool>,
+    },
 }
 
 impl Track {
@@ -236,34 +315,49 @@ impl Track {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Notify {
+    /// At every transition, with kind, name, state and priority.
     any: Option<Program>,
+    /// When it becomes master.
     master: Option<Program>,
+    /// When it becomes backup.
     backup: Option<Program>,
+    /// When it has a fault.
     fault: Option<Program>,
+    /// When the agent stops.
     stop: Option<Program>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Garp {
+    /// Packets when it becomes master; 5.
     repeat: Option<u32>,
+    /// Time after which they are sent again; 5s.
     delay: Option<Span>,
+    /// Time after which a master sends them again; never.
     refresh: Option<Span>,
+    /// So many then; 1.
     refresh_repeat: Option<u32>,
+    /// Packets after the advert of a lower priority; 5.
     lower_priority_repeat: Option<u32>,
+    /// Time after which these are sent again; 5s.
     lower_priority_delay: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Group {
+    /// Its name in logs and for programs.
     name: String,
+    /// Names of its instances.
     members: Vec<String>,
+    /// Programs that are told of its transitions.
     #[serde(default)]
     notify: Notify,
     /// What every member tracks.
     #[serde(default)]
     track_scripts: Vec<Track>,
+    /// What every member tracks.
     #[serde(default)]
     track_interfaces: Vec<Track>,
 }

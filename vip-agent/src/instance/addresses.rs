@@ -170,16 +170,20 @@ impl Router {
     }
 
     fn route_message(&self, route: &VirtualRoute, host: &Host) -> Result<RouteMessage, String> {
+        routes::message(route, self.route_interface(route, host)?)
+    }
+
+    /// The interface that a route names; `None` when its gateway says where it is.
+    pub(crate) fn route_interface(&self, route: &VirtualRoute, host: &Host) -> Result<Option<u32>, String> {
         let dev = match (&route.dev, route.gateway) {
             (Some(dev), _) => Some(dev.as_str()),
-            // A gateway says by itself where it is.
             (None, Some(_)) => None,
             (None, None) => Some(self.main_device()),
         };
-        let index = match dev {
-            Some(dev) => Some(host.link(dev).ok_or_else(|| format!("there is no interface {dev}"))?.index),
-            None => None,
-        };
-        routes::message(route, index)
+        dev.map(|dev| match host.link(dev) {
+            Some(link) => Ok(link.index),
+            None => Err(format!("there is no interface {dev}")),
+        })
+        .transpose()
     }
 }

@@ -18,12 +18,14 @@ pub(super) struct Figure {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) most: Option<f64>,
+    /// The least that ours should have.
+    pub(super) least: Option<f64>,
     /// The most that ours divided by theirs should be.
     pub(super) most_ratio: Option<f64>,
 }
 
 const fn figure(name: &'static str, title: &'static str) -> Figure {
-    Figure { name, title, most: None, most_ratio: None }
+    Figure { name, title, most: None, least: None, most_ratio: None }
 }
 
 const fn cpu(most: f64) -> Figure {
@@ -156,6 +158,43 @@ const fn backlog(
     figures: &'static [Figure],
 ) -> Load {
     Load { heading, mode, arguments, figures, rounds: [1, 0, 0], fresh: false }
+}
+
+/// A queue on three nodes; its clients are on the node that leads it.
+pub(super) const MIRRORED: Load = cluster(
+    "mirrored on three nodes, persistent, 1 KiB, at most 1000 unconfirmed, each acknowledged",
+    "messages",
+    &["persistent", "window=1000", "ack"],
+    &[Figure { least: Some(40_000.0), ..RATE }, cpu(20.0)],
+    [3, 3, 3],
+);
+/// A queue on one node; its clients are on another.
+pub(super) const REMOTE: Load = cluster(
+    "a queue on another node, persistent, 1 KiB, at most 1000 unconfirmed, each acknowledged",
+    "messages",
+    &["persistent", "window=1000", "ack"],
+    &[RATE, cpu(8.0)],
+    [3, 3, 0],
+);
+/// The leader's process goes.
+pub(super) const KILLED: Load =
+    cluster("the leader's process is killed", "resume", &["kill"], &[resume(0.2)], [3, 3, 3]);
+/// The leader's host is silent.
+pub(super) const FROZEN: Load =
+    cluster("the leader's process is frozen (SIGSTOP)", "resume", &["freeze"], &[resume(4.0)], [3, 1, 1]);
+
+const fn resume(most: f64) -> Figure {
+    Figure { most: Some(most), ..figure("resume_s", "until confirms resume, s") }
+}
+
+const fn cluster(
+    heading: &'static str,
+    mode: &'static str,
+    arguments: &'static [&'static str],
+    figures: &'static [Figure],
+    rounds: [usize; 3],
+) -> Load {
+    Load { heading, mode, arguments, figures, rounds, fresh: false }
 }
 
 /// What ours may cost beside HAProxy.

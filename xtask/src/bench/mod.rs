@@ -4,6 +4,7 @@
 //! side by side, and only one is under load at a time. Of each figure the median over the rounds is shown.
 
 mod backlog;
+mod cluster;
 mod loads;
 mod management;
 mod report;
@@ -14,7 +15,9 @@ use anyhow::{Context, Result, bail, ensure};
 use loads::Load;
 use report::Report;
 use rivals::{Rival, Scratch};
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use xtask::lab::process;
 use xtask::{install, root, target};
 
@@ -23,13 +26,23 @@ pub(crate) fn soak(words: &[&str]) -> Result<()> {
     soak::run(words)
 }
 
-/// `cargo xtask bench [broker|proxy|backlog|management] [--rounds=N] [--write]`.
+/// Programs that are not optimised play: the benchmark itself is tried, and its figures mean nothing.
+static TRIED: AtomicBool = AtomicBool::new(false);
+
+/// The folder of the programs that play.
+fn programs() -> PathBuf {
+    target().join(if TRIED.load(Ordering::Relaxed) { "debug" } else { "release" })
+}
+
+/// `cargo xtask bench [broker|proxy|backlog|management|cluster] [--rounds=N] [--write|--try]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
-    let known = |word: &&&str| **word == "--write" || word.starts_with("--rounds=");
+    let known = |word: &&&str| ["--write", "--try"].contains(*word) || word.starts_with("--rounds=");
     if let Some(other) = words.iter().filter(|word| word.starts_with('-')).find(|word| !known(word)) {
-        bail!("`bench` takes --write and --rounds=N, not `{other}`");
+        bail!("`bench` takes --write, --try and --rounds=N, not `{other}`");
     }
+    TRIED.store(words.contains(&"--try"), Ordering::Relaxed);
     let write = words.contains(&"--write");
+    ensure!(!write || !words.contains(&"--try"), "what was only tried is not written down");
     let rounds = words.iter().find_map(|word| word.strip_prefix("--rounds="));
     let rounds = rounds.map(|word| word.parse().context("read the number of --rounds=N")).transpose()?;
     let subjects: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with("--")).collect();
@@ -42,7 +55,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             "proxy" => proxy(rounds)?,
             "backlog" => backlog::run()?,
             "management" => management::run()?,
-            _ => bail!("`bench` takes `broker`, `proxy`, `backlog` or `management`, not `{subject}`"),
+            "cluster" => cluster::run(rounds)?,
+            _ => bail!(
+                "`bench` takes `broker`, `proxy`, `backlog`, `management` or `cluster`, not `{subject}`"
+            ),
         });
     }
     if write {
@@ -88,13 +104,15 @@ fn proxy(rounds: Option<usize>) -> Result<Report> {
 }
 
 fn build(programs: &[&str]) -> Result<()> {
-    println!("building, release");
+    let profile = if TRIED.load(Ordering::Relaxed) { "dev" } else { "release" };
+    println!("building, {profile}");
+    let build = ["build", "--profile", profile, "--quiet", "-p"];
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--quiet", "-p", "tests", "--bin", "load"]).current_dir(root());
+    cargo.args(build).args(["tests", "--bin", "load"]).current_dir(root());
     ensure!(cargo.status()?.success(), "the load generator does not build");
     for program in programs {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--release", "--quiet", "-p", program]).current_dir(root());
+        cargo.args(build).arg(program).current_dir(root());
         ensure!(cargo.status()?.success(), "{program} does not build");
     }
     Ok(())
@@ -138,7 +156,7 @@ fn measure(
 }
 
 fn one(rival: &Rival, load: &Load) -> Result<String> {
-    let mut command = Command::new(target().join("release/load"));
+    let mut command = Command::new(programs().join("load"));
     let spliced = load.arguments.contains(&loads::SPLICED);
     let address = if spliced { &rival.other } else { &rival.address };
     command.args([load.mode, address, &rival.process.pid().to_string()]);

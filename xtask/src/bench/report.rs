@@ -20,6 +20,7 @@ struct Row {
     title: &'static str,
     values: Vec<f64>,
     most: Option<f64>,
+    least: Option<f64>,
     most_ratio: Option<f64>,
 }
 
@@ -39,6 +40,7 @@ impl Report {
                 title: figure.title,
                 values,
                 most: figure.most,
+                least: figure.least,
                 most_ratio: figure.most_ratio,
             });
         }
@@ -49,13 +51,21 @@ impl Report {
         let find = |(load, title): Key| self.rows.iter().find(|row| row.load == load && row.title == title);
         if let (Some(above), Some(below)) = (find(above), find(below)) {
             let values = above.values.iter().zip(&below.values).map(|(above, below)| above / below).collect();
-            self.rows.push(Row { load: heading, title: "ratio", values, most: Some(most), most_ratio: None });
+            self.rows.push(Row {
+                load: heading,
+                title: "ratio",
+                values,
+                most: Some(most),
+                least: None,
+                most_ratio: None,
+            });
         }
     }
 
     /// The table as Markdown.
     pub(super) fn text(&self) -> String {
-        let bounded = self.rows.iter().any(|row| row.most.is_some() || row.most_ratio.is_some());
+        let has_bound = |row: &Row| row.most.is_some() || row.least.is_some() || row.most_ratio.is_some();
+        let bounded = self.rows.iter().any(has_bound);
         let (head, line) = if bounded { (" ours at most |", " ---: |") } else { ("", "") };
         let columns = self.sides.join(" | ");
         let theirs = self.sides.get(1).unwrap_or(&"-");
@@ -72,6 +82,8 @@ impl Report {
             let verdict = |met: bool| if met { "met" } else { "**missed**" };
             if let Some(most) = row.most {
                 let _ = write!(text, " {} {} |", number(most), verdict(row.values[0] <= most));
+            } else if let Some(least) = row.least {
+                let _ = write!(text, " at least {} {} |", number(least), verdict(row.values[0] >= least));
             } else if let Some(most) = row.most_ratio {
                 // As shown, so that the verdict agrees with what is read.
                 let met = (ratio * 100.0).round() / 100.0 <= most;

@@ -1,5 +1,6 @@
 //! The servers that are measured, each on its own loopback port with its own data.
 
+use super::programs;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +27,7 @@ set after a first one.";
 
 const PORTS: [u16; 6] = [15_901, 15_902, 15_903, 15_904, 15_905, 15_908];
 /// User, password and virtual host of every broker.
-const LOGIN: &[&str] = &["guest", "guest", "/"];
+pub(super) const LOGIN: &[&str] = &["guest", "guest", "/"];
 const ECHO_PORT: u16 = 15_906;
 /// How far from a balancer's port that with splicing is.
 const SPLICED: u16 = 20;
@@ -67,7 +68,7 @@ impl Scratch {
     }
 
     /// An empty folder in it.
-    fn folder(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path)?;
@@ -87,13 +88,8 @@ pub(super) fn guarded(program: impl AsRef<Path>) -> Command {
     command
 }
 
-fn start(
-    name: &'static str,
-    command: Command,
-    port: u16,
-    login: &'static [&'static str],
-    log: &Path,
-) -> Result<Rival> {
+/// Starts a program and waits until it listens.
+pub(super) fn listening(name: &str, command: Command, port: u16, log: &Path) -> Result<Process> {
     let mut process = Process::spawn(name, command, log)?;
     let mut alive = true;
     until_true(Duration::from_secs(60), &format!("{name} to listen"), || {
@@ -102,6 +98,17 @@ fn start(
         !alive || listens.is_ok_and(|text| !text.trim().is_empty())
     })?;
     ensure!(alive, "{name} ended:\n{}", process.log());
+    Ok(process)
+}
+
+fn start(
+    name: &'static str,
+    command: Command,
+    port: u16,
+    login: &'static [&'static str],
+    log: &Path,
+) -> Result<Rival> {
+    let process = listening(name, command, port, log)?;
     let address = format!("127.0.0.1:{port}");
     let (other, flapping) = (address.clone(), address.clone());
     Ok(Rival { name, process, other, flapping, address, login, _helper: None })
@@ -120,7 +127,7 @@ pub(super) fn broker_pages(scratch: &Scratch) -> Result<Rival> {
 /// Our broker on the data that it left.
 pub(super) fn broker_again(scratch: &Scratch) -> Result<Rival> {
     let folder = scratch.0.join("ours");
-    let mut command = guarded(target().join("release/broker"));
+    let mut command = guarded(programs().join("broker"));
     command.arg("--data").arg(folder.join("data")).args(["--bind", "127.0.0.1", "--node", "rabbit@bench"]);
     command.args(["--port", &PORTS[0].to_string(), "--management-port", &PORTS[1].to_string()]);
     start("ours", command, PORTS[0], LOGIN, &folder.join("server.log"))
@@ -143,7 +150,7 @@ pub(super) fn rabbitmq(scratch: &Scratch) -> Result<Rival> {
 /// The bound: see the load generator's `relay`.
 pub(super) fn relay(scratch: &Scratch) -> Result<Rival> {
     let folder = scratch.folder("relay")?;
-    let mut command = guarded(target().join("release/load"));
+    let mut command = guarded(programs().join("load"));
     command.args(["relay", &PORTS[5].to_string()]).arg(folder.join("journal"));
     start("relay", command, PORTS[5], LOGIN, &folder.join("server.log"))
 }
@@ -168,7 +175,7 @@ fn balancer_config(scratch: &Scratch, name: &str, port: u16) -> Result<PathBuf> 
 
 pub(super) fn proxy(scratch: &Scratch) -> Result<Rival> {
     let config = balancer_config(scratch, "ours", PORTS[0])?;
-    let mut command = guarded(target().join("release/proxy"));
+    let mut command = guarded(programs().join("proxy"));
     command.arg("-f").arg(&config);
     balancer("ours", command, PORTS[0], &config)
 }
@@ -197,7 +204,7 @@ pub(super) fn flapping(scratch: &Scratch) -> Result<Rival> {
 }
 
 fn echo_at(name: &'static str, port: u16, scratch: &Scratch) -> Result<Rival> {
-    let mut command = guarded(target().join("release/load"));
+    let mut command = guarded(programs().join("load"));
     command.args(["echo", &port.to_string()]);
     start(name, command, port, &[], &scratch.folder(name)?.join("server.log"))
 }

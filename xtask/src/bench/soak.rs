@@ -4,12 +4,12 @@
 //! again every second, bulk data, storms. Fails when a session that has nothing to do with the flapping server
 //! is lost, or when the resident memory grows.
 
+use super::programs;
 use super::rivals::{self, Rival, Scratch};
 use anyhow::{Context, Result, bail, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use xtask::lab::Process;
-use xtask::target;
 
 /// The balancer's memory is read this often.
 const SAMPLE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ fn soak(scratch: &Scratch, balancer: &Rival, time: Duration) -> Result<()> {
     let pid = balancer.process.pid();
     let seconds = time.as_secs_f64().to_string();
     let load = |name: &str, address: &str, words: &[&str]| -> Result<Process> {
-        let mut command = rivals::guarded(target().join("release/load"));
+        let mut command = rivals::guarded(programs().join("load"));
         command.args(["tcp", address, &pid.to_string()]).args(words);
         Process::spawn(name, command, &scratch.log(name))
     };
@@ -54,7 +54,7 @@ fn soak(scratch: &Scratch, balancer: &Rival, time: Duration) -> Result<()> {
         let turn = start.elapsed();
         let bulk = ["pour", "2", "0.3"];
         let other = if samples.len() % 2 == 0 { &bulk[..] } else { &["storm", "500"] };
-        let mut command = Command::new(target().join("release/load"));
+        let mut command = Command::new(programs().join("load"));
         command.args(["tcp", &balancer.other, &pid.to_string()]).args(other);
         xtask::lab::process::run(&mut command)?;
         flapping = if flapping.take().is_none() { Some(rivals::flapping(scratch)?) } else { None };

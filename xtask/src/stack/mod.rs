@@ -1,4 +1,5 @@
-//! The whole stack on one machine: brokers on A and B, balancer and agent on C and D.
+//! The whole stack on one machine: brokers on A and B, balancer and agent on C and D. A and B may be one cluster,
+//! with a witness on C.
 //!
 //! ```text
 //!   CL .200 ──► 192.168.204.66:5672 ──► C .143 or D .144 ──► A .141 or B .142
@@ -7,9 +8,11 @@
 //!
 //! Each role can be played by our program or by the one it replaces, on the same configuration file.
 
+mod cluster;
 mod place;
 mod render;
 
+pub use cluster::WITNESS;
 pub use place::{Place, VIP};
 pub use render::rabbitmq_environment;
 
@@ -164,11 +167,13 @@ impl Stack {
         let mut command;
         match self.cast.broker {
             Maker::Ours => {
-                let config = self.write(host, "broker.toml", &render::config("broker.toml")?)?;
+                let config = render::config("broker.toml")? + &self.cluster_table(host);
+                let config = self.write(host, "broker.toml", &config)?;
                 command = self.place.command(host, self.programs.join("broker"));
                 command.arg("-c").arg(config).arg("--data").arg(folder.join("data"));
                 command.args(["--node", &format!("rabbit@{host}")]);
                 command.args(["--bind", &self.place.bind(host)]);
+                self.with_cookie(&mut command);
             }
             Maker::Theirs => {
                 self.write(host, "rabbitmq.conf", render::RABBITMQ)?;
@@ -284,7 +289,7 @@ impl Stack {
         match &self.place {
             Place::Network(network) => network.power_off(host)?,
             Place::Loopback => {
-                for role in ["broker", "proxy"] {
+                for role in ["broker", "proxy", "witness"] {
                     let _ = self.kill(host, role);
                 }
             }
@@ -307,6 +312,9 @@ impl Stack {
         }
         if !BALANCERS.contains(&host) {
             bail!("there is no host {host}: A, B, C and D can be switched");
+        }
+        if host == WITNESS && self.was_started(host, "witness") {
+            self.start_witness()?;
         }
         self.start_proxy(host)?;
         self.wait_listening(host, 5672)?;
@@ -371,7 +379,7 @@ impl Stack {
     /// Stops everything with SIGTERM, agents first, so that each leaves in order.
     pub fn stop(&self) {
         let mut processes = self.lock();
-        for role in ["vip-agent", "proxy", "broker"] {
+        for role in ["vip-agent", "proxy", "broker", "witness"] {
             let names: Vec<String> = processes.keys().filter(|it| it.ends_with(role)).cloned().collect();
             for name in &names {
                 processes[name].terminate();
@@ -388,6 +396,10 @@ impl Stack {
         let process = Process::spawn(&format!("{role} on {host}"), command, &self.log_path(host, role))?;
         self.lock().insert(key(host, role), process);
         Ok(())
+    }
+
+    fn was_started(&self, host: &str, role: &str) -> bool {
+        self.lock().contains_key(&key(host, role))
     }
 
     fn child_runs(&self, host: &str, role: &str) -> bool {

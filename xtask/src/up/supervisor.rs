@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use xtask::lab::network;
-use xtask::stack::{BALANCERS, BROKERS, CLIENT, Cast, Place, Stack, VIP};
+use xtask::stack::{BALANCERS, BROKERS, CLIENT, Cast, Maker, Place, Stack, VIP, WITNESS};
 use xtask::{root, target};
 
 /// Between two looks at logs and requests.
@@ -34,6 +34,8 @@ struct Supervisor {
     /// What to know about the place: whether the machine is on the network, or why there is no address.
     remarks: Vec<String>,
     reachable: bool,
+    /// A and B are one cluster.
+    clustered: bool,
 }
 
 /// Runs the stack until a signal or a `down` request.
@@ -87,6 +89,7 @@ impl Supervisor {
         };
         let stack = Stack::new(place, Cast::theirs(theirs), &target().join("release"), &folder())?;
         let mut follow = Follow::new();
+        follow.add(WITNESS, stack.log_path(WITNESS, "witness"));
         for (hosts, roles) in [(BROKERS, &["broker"][..]), (BALANCERS, &["proxy", "vip-agent", "check"][..])]
         {
             for host in hosts {
@@ -104,12 +107,13 @@ impl Supervisor {
             looked: false,
             remarks,
             reachable,
+            clustered: Cast::theirs(theirs).broker == Maker::Ours,
         })
     }
 
     fn serve(&mut self, stop: &AtomicBool) -> Result<()> {
         let started = Instant::now();
-        if let Err(error) = self.stack.start() {
+        if let Err(error) = self.stack.start().and_then(|()| self.stack.join()) {
             self.show();
             return Err(error);
         }
@@ -183,11 +187,8 @@ impl Supervisor {
 
     /// Tells of programs that ended without being asked to, and of those that came back.
     fn look_at_processes(&mut self) {
-        let roles: &[&'static str] =
-            if self.stack.place().has_vip() { &["proxy", "vip-agent"] } else { &["proxy"] };
-        let all = BROKERS.into_iter().map(|host| (host, &["broker"][..]));
-        for (host, roles) in all.chain(BALANCERS.into_iter().map(|host| (host, roles))) {
-            for role in roles {
+        for host in BROKERS.into_iter().chain(BALANCERS) {
+            for role in self.roles(host) {
                 let now = if self.off.contains(host) { None } else { self.stack.pid(host, role) };
                 let before = match now {
                     Some(pid) => self.pids.insert((host, role), pid),
@@ -219,15 +220,20 @@ impl Supervisor {
             let _ = writeln!(text, "  address     {VIP} on {}", names(&self.holders));
         }
         for host in BROKERS {
-            let state = self.state(host, &["broker"]);
+            let state = self.state(host);
             let management = format!("http://{}:15672/", place.address(host));
             let _ = writeln!(text, "  {host}  broker    {:15}  {management:40} {state}", place.address(host));
         }
         for host in BALANCERS {
-            let roles: &[&str] = if vip { &["proxy", "vip-agent"] } else { &["proxy"] };
-            let state = self.state(host, roles);
+            let state = self.state(host);
             let monitor = format!("http://{}:8100/monitor", place.address(host));
             let _ = writeln!(text, "  {host}  balancer  {:15}  {monitor:40} {state}", place.address(host));
+        }
+        if self.clustered {
+            let _ = writeln!(
+                text,
+                "  cluster     A and B, a witness on C; queues of /lagou are on both (ha-mode all)"
+            );
         }
         text.push('\n');
         for remark in &self.remarks {
@@ -248,10 +254,21 @@ impl Supervisor {
         text
     }
 
-    fn state(&self, host: &str, roles: &[&str]) -> String {
+    /// What runs on a host.
+    fn roles(&self, host: &str) -> Vec<&'static str> {
+        if BROKERS.contains(&host) {
+            return vec!["broker"];
+        }
+        let agent = self.stack.place().has_vip().then_some("vip-agent");
+        let witness = (host == WITNESS && self.clustered).then_some("witness");
+        ["proxy"].into_iter().chain(agent).chain(witness).collect()
+    }
+
+    fn state(&self, host: &str) -> String {
         if self.off.contains(host) {
             return "no power".to_owned();
         }
+        let roles = self.roles(host);
         let each = roles.iter().map(|role| match self.stack.pid(host, role) {
             Some(pid) => format!("{role} {pid}"),
             None => format!("{role} down"),

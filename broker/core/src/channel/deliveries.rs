@@ -6,6 +6,34 @@
 use crate::ids::QueueId;
 use crate::queue::consumers::ConsumerRef;
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
+
+/// The life of a queue, as its clients' node sees it: it ends when the queue is led anew, here or elsewhere, and when
+/// the session with the node that leads it ends. What was delivered in a life that is over has gone back to its
+/// place; settling it later means nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Life(NonZeroU32);
+
+impl Life {
+    /// Bits for the epoch; the others are for the session.
+    const EPOCH_BITS: u32 = 12;
+    const EPOCH: u32 = (1 << Life::EPOCH_BITS) - 1;
+
+    /// Never 0, so that an empty slot of a channel takes no room for saying so.
+    fn new(bits: u32) -> Life {
+        Life(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MAX))
+    }
+
+    /// Led by this node in this epoch.
+    pub fn here(epoch: u32) -> Life {
+        Life::new(epoch & Life::EPOCH)
+    }
+
+    /// Led by another node. `session` is a number of this process for the session with that node, from 1 on.
+    pub fn far(session: u32, epoch: u32) -> Life {
+        Life::new(session << Life::EPOCH_BITS | epoch & Life::EPOCH)
+    }
+}
 
 /// A delivery that the client has not settled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +42,8 @@ pub struct Unacked {
     pub queue: QueueId,
     /// Its place there.
     pub qseq: u64,
+    /// The life of the queue in which it was sent.
+    pub life: Life,
     /// The consumer that got it; none for `basic.get`.
     pub consumer: Option<ConsumerRef>,
 }
@@ -55,6 +85,11 @@ impl Default for Deliveries {
 }
 
 impl Deliveries {
+    /// How many deliveries to consumers the channel-wide limit leaves room for, if there is one.
+    pub fn room(&self) -> Option<u32> {
+        (self.limit > 0).then(|| self.limit.saturating_sub(self.consumer_count))
+    }
+
     /// Whether the channel-wide limit leaves room for another delivery to a consumer.
     pub fn has_credit(&self) -> bool {
         self.limit == 0 || self.consumer_count < self.limit
@@ -188,7 +223,7 @@ mod tests {
     use super::*;
 
     fn unacked(qseq: u64) -> Unacked {
-        Unacked { queue: QueueId(1), qseq, consumer: None }
+        Unacked { queue: QueueId(1), qseq, life: Life::here(1), consumer: None }
     }
 
     fn taken(deliveries: &mut Deliveries, tag: u64, multiple: bool) -> Result<Vec<u64>, UnknownTag> {
@@ -208,6 +243,15 @@ mod tests {
         assert_eq!(taken(&mut deliveries, 3, true), Err(UnknownTag(3)));
         assert_eq!(taken(&mut deliveries, 4, true), Ok(vec![2, 4]));
         assert_eq!(taken(&mut deliveries, 4, false), Err(UnknownTag(4)));
+    }
+
+    #[test]
+    fn lives_differ_by_epoch_and_by_session_and_take_no_room() {
+        let lives = [Life::here(1), Life::here(2), Life::far(1, 1), Life::far(1, 2), Life::far(2, 1)];
+        for (at, life) in lives.iter().enumerate() {
+            assert_eq!(lives.iter().position(|other| other == life), Some(at));
+        }
+        assert!(size_of::<(u64, Option<Unacked>)>() <= 48, "one for each delivery that is not settled");
     }
 
     #[test]

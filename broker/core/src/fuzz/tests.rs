@@ -285,9 +285,42 @@ fn link_greet_seeds() -> Vec<Seed> {
     ]
 }
 
+fn forward_ops_seeds() -> Vec<Seed> {
+    let ops = crate::forward::tests::all_ops();
+    let mut all = Vec::new();
+    ops.for_each(|op| op.encode(&mut all));
+    let mut seeds = vec![("all".to_owned(), all.clone()), ("unknown".to_owned(), vec![99, 1])];
+    let mut commit = Vec::new();
+    Op::Commit { ops: Ops(&all) }.encode(&mut commit);
+    seeds.push(("commit".to_owned(), commit));
+    let each = crate::forward::tests::all_ops().enumerate().map(|(at, op)| {
+        let mut octets = Vec::new();
+        op.encode(&mut octets);
+        (format!("op-{at}"), octets)
+    });
+    seeds.extend(each);
+    seeds
+}
+
+fn forward_answers_seeds() -> Vec<Seed> {
+    let mut all = Vec::new();
+    let mut seeds = Vec::new();
+    for (at, answer) in crate::forward::tests::all_answers().enumerate() {
+        let mut octets = Vec::new();
+        answer.encode(&mut octets);
+        all.extend_from_slice(&octets);
+        seeds.push((format!("answer-{at}"), octets));
+    }
+    seeds.push(("all".to_owned(), all));
+    seeds.push(("unknown".to_owned(), vec![99, 1]));
+    seeds
+}
+
 #[test]
 fn the_stored_corpus_has_all_seeds() {
     for (target, seeds) in [
+        ("core_forward_ops", forward_ops_seeds()),
+        ("core_forward_answers", forward_answers_seeds()),
         ("core_record", record_seeds()),
         ("core_meta_snapshot", meta_snapshot_seeds()),
         ("core_meta_change", meta_change_seeds()),
@@ -298,6 +331,16 @@ fn the_stored_corpus_has_all_seeds() {
     ] {
         mutants::check_seeds(target, &seeds);
     }
+}
+
+#[test]
+fn operations_from_other_nodes_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_forward_ops", 30_000, TELLING, forward_ops);
+}
+
+#[test]
+fn answers_from_other_nodes_survive_the_corpus_and_its_mutations() {
+    mutants::run("core_forward_answers", 30_000, TELLING, forward_answers);
 }
 
 #[test]

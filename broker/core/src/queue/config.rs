@@ -25,6 +25,8 @@ pub struct QueueConfig {
     pub single_active_consumer: bool,
     /// `x-queue-type` is `quorum`.
     pub quorum: bool,
+    /// It has copies on other nodes.
+    pub mirrored: bool,
     /// `x-delivery-limit` of a quorum queue: redeliveries before a message is dead lettered.
     pub delivery_limit: Option<u32>,
 }

@@ -4,13 +4,29 @@
 //! messages. With a single active consumer only the oldest one is in the round.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// Points at one consumer of one queue; stays valid (and then misses) after the consumer left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConsumerRef {
     slot: u32,
-    key: u64,
+    key: NonZeroU64,
+}
+
+/// Slot of consumers that are not at a queue of this process.
+const FAR: u32 = u32::MAX;
+
+impl ConsumerRef {
+    /// Points at a consumer of a queue on another node, by the number it has here; 0 counts as 1.
+    pub fn far(number: u64) -> ConsumerRef {
+        ConsumerRef { slot: FAR, key: NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN) }
+    }
+
+    /// The number of a consumer of a queue on another node.
+    pub fn as_far(self) -> Option<u64> {
+        (self.slot == FAR).then_some(self.key.get())
+    }
 }
 
 /// What a consumer brings along.
@@ -80,7 +96,7 @@ pub struct Consumers<H> {
     stalled: usize,
     /// How many want the queue for themselves: one at most, unless rules changed.
     exclusive: usize,
-    next_key: u64,
+    next_key: NonZeroU64,
     single_active: bool,
     active: Option<ConsumerRef>,
 }
@@ -94,7 +110,7 @@ impl<H> Consumers<H> {
             rounds: Vec::new(),
             count: 0,
             stalled: 0,
-            next_key: 1,
+            next_key: NonZeroU64::MIN,
             single_active,
             active: None,
         }
@@ -144,7 +160,7 @@ impl<H> Consumers<H> {
             self.slots.len() as u32 - 1
         });
         let reference = ConsumerRef { slot, key: self.next_key };
-        self.next_key += 1;
+        self.next_key = self.next_key.saturating_add(1);
         self.exclusive += usize::from(new.exclusive);
         self.slots[slot as usize] = Some(Consumer {
             handle: new.handle,

@@ -89,7 +89,7 @@ impl<H> Queue<H> {
         let logged = self.durable && publish.persistent;
         let log_floor = fx.log_floor();
         if logged {
-            self.log_enqueue(now, qseq, due, publish.priority, publish.view, fx);
+            self.log_enqueue(now, qseq, due, publish.priority, publish, fx);
         }
         let entry = Entry {
             qseq,

@@ -4,6 +4,7 @@ use super::consumers::ConsumerRef;
 use super::dead_letter::DeadLetter;
 use super::delayed::Due;
 use super::paged::{PageOut, Window, WindowRead};
+use crate::channel::deliveries::Life;
 use crate::ids::QueueId;
 use crate::message::{Message, MessageView};
 use crate::record::Record;
@@ -76,6 +77,8 @@ pub struct Delivery<'a> {
     pub qseq: u64,
     /// The consumer.
     pub consumer: ConsumerRef,
+    /// The life of the queue in which it was sent.
+    pub life: Life,
     /// Whether a consumer may have seen it before.
     pub redelivered: bool,
     /// The message.

@@ -6,6 +6,7 @@ use super::paged::{Stored, Window};
 use super::{Amount, Effects, Entry, Queue};
 use crate::message::Message;
 use crate::record::DropReason;
+use crate::repl::MidSet;
 use std::sync::Arc;
 
 /// Messages asked of a segment at a time.
@@ -127,6 +128,41 @@ impl<H> Queue<H> {
                 from = last.saturating_add(1);
             }
         }
+    }
+
+    /// Visits these messages, as far as they lie in segments only; they stay there. `false` when some can not be read.
+    pub(super) fn read_stored<E: Effects<Handle = H>>(
+        &self,
+        wanted: &MidSet,
+        fx: &mut E,
+        mut visitor: impl FnMut(&Stored),
+    ) -> bool {
+        for range in wanted.ranges() {
+            let mut from = range.first;
+            while from <= range.last {
+                let around = self.files.range(..=from).next_back().filter(|(_, file)| file.last_qseq >= from);
+                let Some((&segment, file)) = around.or_else(|| self.files.range(from..=range.last).next())
+                else {
+                    break;
+                };
+                from = from.max(segment);
+                let (messages, bytes, queue) = (WINDOW_MESSAGES, WINDOW_BYTES, self.id);
+                let window = Window { queue, segment, from, messages, bytes, durable: self.durable };
+                let Some(read) = fx.read_now(&window) else { return false };
+                let last = read.messages.last().map(|stored| stored.qseq);
+                let inside = |stored: &&Stored| stored.qseq >= from && stored.qseq <= range.last;
+                read.messages
+                    .iter()
+                    .filter(inside)
+                    .filter(|stored| self.is_live(segment, stored.qseq))
+                    .for_each(&mut visitor);
+                from = match last {
+                    Some(last) if !read.at_end => last.saturating_add(1),
+                    _ => file.last_qseq.saturating_add(1),
+                };
+            }
+        }
+        true
     }
 
     fn is_live(&self, segment: u64, qseq: u64) -> bool {

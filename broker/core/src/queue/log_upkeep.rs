@@ -13,7 +13,8 @@ impl<H> Queue<H> {
     /// Appends again what lies in the log below `floor`, ready or held, so that old log files become free. One
     /// call is a step of bounded size; call until it returns 0. Returns the number of messages.
     pub fn relocate<E: Effects<Handle = H>>(&mut self, now: u64, floor: u64, fx: &mut E) -> usize {
-        let (queue_id, epoch, mut off) = (self.id.0, self.epoch, self.next_off);
+        let (queue_id, current, mut off) = (self.id.0, self.epoch, self.next_off);
+        let mirror = self.mirror.as_deref();
         let waiting = self.waiting.iter_mut().flat_map(|waiting| waiting.iter_mut());
         let held = self.held.values_mut().map(|held| &mut held.entry);
         let entries = self.ready.iter_mut().chain(held).chain(waiting);
@@ -24,6 +25,8 @@ impl<H> Queue<H> {
         {
             entry.log_floor = fx.log_floor();
             off = off.saturating_add(1);
+            // With its position, the epoch is what a message is known by.
+            let epoch = mirror.map_or(current, |mirror| mirror.epoch_of(entry.qseq));
             let at = At { queue_id, epoch, off };
             let view = entry.message.view();
             fx.log(&enqueue_record(

@@ -10,8 +10,11 @@ pub mod dead_letter;
 pub mod delayed;
 mod effects;
 mod inspect;
+mod leaving;
 mod log;
 mod log_upkeep;
+mod mirror;
+pub mod origins;
 mod pace;
 pub mod paged;
 mod paging;
@@ -19,17 +22,21 @@ mod quorum;
 mod ready;
 #[cfg(test)]
 mod tests;
+mod unused;
 
+use crate::channel::deliveries::Life;
 use crate::ids::QueueId;
-use crate::message::{Message, MessageView, Publish};
-use crate::record::{At, DropReason, QseqRange, Record};
+use crate::message::Publish;
+use crate::record::{At, DropReason, PubRef, QseqRange, Record};
 pub use config::{Overflow, QueueConfig};
 use consumers::{ConsumerRef, Consumers};
-use dead_letter::{DeadLetter, Reason};
+use dead_letter::Reason;
 use delayed::Waiting;
 pub use effects::{Crowd, Delivered, Delivery, Effects, Got};
 pub use inspect::{PeekLimit, Peeked};
 use log::{Ranges, enqueue_record};
+use mirror::Mirror;
+use origins::{Origins, Sight};
 use pace::Pace;
 use paged::Files;
 pub use paging::{CROWDED_ABOVE, PAGE_ABOVE, PAGE_ABOVE_SHORT, PAGE_BEHIND};
@@ -110,6 +117,10 @@ pub struct Queue<H> {
     /// Consumers get nothing.
     paused: bool,
     epoch: u32,
+    /// The epoch in which this node began to lead it.
+    led_since: u32,
+    /// Too few copies are in sync: publishes are refused.
+    short_of_copies: bool,
     next_off: u64,
     config: Arc<QueueConfig>,
     next_qseq: u64,
@@ -130,10 +141,16 @@ pub struct Queue<H> {
     held_logged_bytes: u64,
     held_persistent: Amount,
     consumers: Consumers<H>,
+    /// Set where the queue has been led in more than one epoch, or is a copy.
+    mirror: Option<Box<Mirror>>,
+    /// Set where other nodes publish: what they may send again.
+    origins: Option<Box<Origins>>,
     /// Set where the messages wait for a time instead of a consumer.
     waiting: Option<Box<Waiting>>,
     timer_at: u64,
     last_used_ms: u64,
+    /// Not before then it goes for not being used: consumers that were lost may come back.
+    spared_until_ms: u64,
     stats: Stats,
 }
 
@@ -156,6 +173,8 @@ impl<H> Queue<H> {
             closing: false,
             paused: false,
             epoch: 1,
+            led_since: 1,
+            short_of_copies: false,
             next_off: 0,
             consumers: Consumers::new(config.single_active_consumer),
             ready: Ready::default(),
@@ -172,9 +191,12 @@ impl<H> Queue<H> {
             held_bytes: 0,
             held_logged_bytes: 0,
             held_persistent: Amount::default(),
+            mirror: None,
+            origins: None,
             waiting: None,
             timer_at: u64::MAX,
             last_used_ms: now,
+            spared_until_ms: 0,
             stats: Stats::default(),
         }
     }
@@ -189,6 +211,14 @@ impl<H> Queue<H> {
     /// Identity of the queue.
     pub fn id(&self) -> QueueId {
         self.id
+    }
+    /// Epoch in which it is led here.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+    /// The life that deliveries belong to: since this node leads the queue.
+    pub fn life(&self) -> Life {
+        Life::here(self.led_since)
     }
     /// Vhost it lives in.
     pub fn vhost(&self) -> &Arc<str> {
@@ -251,6 +281,9 @@ impl<H> Queue<H> {
         if self.waiting.is_some() {
             return self.delay(now, publish, fx);
         }
+        if self.short_of_copies {
+            return Published::Rejected;
+        }
         if self.config.overflow != Overflow::DropHead && self.would_overflow(publish.view.body.len()) {
             if self.config.overflow == Overflow::RejectPublishDlx {
                 let message = publish.share();
@@ -259,14 +292,17 @@ impl<H> Queue<H> {
             return Published::Rejected;
         }
         self.stats.published += 1;
+        if let Some(reference) = publish.reference {
+            self.note_origin(reference);
+        }
         let qseq = self.next_qseq;
         self.next_qseq += 1;
         let expires_ms = self.expiry(now, publish.expiration_ms);
         let priority = self.config.max_priority.map_or(0, |max| publish.priority.min(max));
-        // RabbitMQ: quorum queues keep everything.
-        let durable = self.durable && (publish.persistent || self.config.quorum);
+        // RabbitMQ: quorum queues keep everything. What is not in the log reaches no mirror, so mirrored ones do too.
+        let durable = self.durable && (publish.persistent || self.config.quorum || self.config.mirrored);
 
-        if self.ready.is_empty() && !self.paused {
+        if self.ready.is_empty() && !self.paused && !self.is_copy() {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
                 Direct::Consumed => return Published::Accepted { logged: false },
                 Direct::Held => return Published::Accepted { logged: durable },
@@ -275,7 +311,7 @@ impl<H> Queue<H> {
         }
         let log_floor = fx.log_floor();
         if durable {
-            self.log_enqueue(now, qseq, expires_ms, priority, publish.view, fx);
+            self.log_enqueue(now, qseq, expires_ms, priority, publish, fx);
         }
         let entry = Entry {
             qseq,
@@ -301,6 +337,20 @@ impl<H> Queue<H> {
         Published::Accepted { logged: durable }
     }
 
+    /// Whether a publish of another node was taken before.
+    pub fn sight(&self, reference: PubRef) -> Sight {
+        self.origins.as_ref().map_or(Sight::New, |origins| origins.look(reference))
+    }
+
+    /// Sets which publishes of other nodes recovery found.
+    pub fn restore_origins(&mut self, origins: Origins) {
+        self.origins = (!origins.is_empty()).then(|| Box::new(origins));
+    }
+
+    fn note_origin(&mut self, reference: PubRef) {
+        self.origins.get_or_insert_default().note(reference);
+    }
+
     /// Offers a message that finds the queue empty straight to a consumer, without copying it when the
     /// consumer does not acknowledge.
     #[allow(clippy::too_many_arguments, reason = "the parts of one entry that does not exist yet")]
@@ -322,6 +372,7 @@ impl<H> Queue<H> {
                 queue: self.id,
                 qseq,
                 consumer: reference,
+                life: self.life(),
                 redelivered: false,
                 view: publish.view,
                 shared: publish.shared(),
@@ -338,7 +389,7 @@ impl<H> Queue<H> {
             self.consumers.delivered(reference, true);
             self.stats.delivered += 1;
             if durable {
-                self.log_enqueue(now, qseq, expires_ms, priority, publish.view, fx);
+                self.log_enqueue(now, qseq, expires_ms, priority, publish, fx);
                 self.reserve_hwm(qseq, fx);
             }
             let entry = Entry {
@@ -367,7 +418,7 @@ impl<H> Queue<H> {
     fn hand_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         loop {
             self.expire_head(now, fx);
-            if self.paused {
+            if self.paused || self.is_copy() {
                 return;
             }
             let Some(entry) = self.ready.front() else { return };
@@ -381,6 +432,7 @@ impl<H> Queue<H> {
                 queue: self.id,
                 qseq: entry.qseq,
                 consumer: reference,
+                life: self.life(),
                 redelivered: entry.redelivered,
                 view: message.view(),
                 shared: Some(message),
@@ -507,6 +559,7 @@ impl<H> Queue<H> {
         fx: &mut E,
     ) -> ConsumerRef {
         let reference = self.consumers.add(consumer);
+        self.spared_until_ms = 0;
         self.drain(now, fx);
         reference
     }
@@ -549,70 +602,6 @@ impl<H> Queue<H> {
         self.drain(now, fx);
     }
 
-    /// `queue.purge`: drops what is ready. Returns how many messages that were.
-    pub fn purge<E: Effects<Handle = H>>(&mut self, fx: &mut E) -> u64 {
-        let mut gone = Ranges::default();
-        let count = self.ready.len() as u64;
-        let (entries, unread) = self.ready.drain();
-        let entries: Vec<(u64, bool, bool)> =
-            entries.map(|entry| (entry.qseq, entry.logged, entry.stored)).collect();
-        let mut positions: Vec<u64> =
-            entries.iter().filter(|(_, logged, _)| *logged).map(|(qseq, ..)| *qseq).collect();
-        positions.sort_unstable();
-        positions.into_iter().for_each(|qseq| gone.add(qseq));
-        if self.durable {
-            gone.0.extend(unread.iter().map(|unread| unread.range));
-        }
-        if !gone.0.is_empty() {
-            self.log_drop(DropReason::Purged, &gone.0, fx);
-        }
-        for (qseq, ..) in entries.iter().filter(|(.., stored)| *stored) {
-            self.stored_gone(*qseq, fx);
-        }
-        for unread in unread {
-            self.unread_gone(&unread, fx);
-        }
-        count
-    }
-
-    /// Timer work: expires the head, and the queue itself when it was not used for `x-expires`.
-    pub fn tick<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        if now >= self.timer_at {
-            self.timer_at = u64::MAX;
-        }
-        if self.waiting.is_some() {
-            return self.release_due(now, fx);
-        }
-        self.sweep(fx);
-        self.expire_head(now, fx);
-        self.read_ahead(fx);
-        if let Some(expires) = self.config.expires_ms
-            && self.consumers.is_empty()
-        {
-            if now >= self.last_used_ms.saturating_add(expires) {
-                self.close_unused(fx);
-            } else {
-                self.arm_idle_timer(fx);
-            }
-        }
-    }
-
-    /// Whether the queue has decided to go and only waits for its deletion: whoever comes now has come too late.
-    pub fn is_closing(&self) -> bool {
-        self.closing
-    }
-
-    fn close_unused<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        self.closing = true;
-        fx.unused(self.id);
-    }
-
-    /// Marks the queue as used now (declare and get postpone `x-expires`).
-    pub fn touch<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        self.last_used_ms = now;
-        self.arm_idle_timer(fx);
-    }
-
     /// Changes the behaviour: a policy came, changed or went.
     pub fn configure<E: Effects<Handle = H>>(&mut self, now: u64, config: QueueConfig, fx: &mut E) {
         self.config = config.shared();
@@ -647,11 +636,15 @@ impl<H> Queue<H> {
         qseq: u64,
         expires_ms: u64,
         priority: u8,
-        view: MessageView<'_>,
+        publish: &Publish<'_>,
         fx: &mut E,
     ) {
         let at = self.at();
-        fx.log(&enqueue_record(at, now, qseq, expires_ms, priority, 0, view));
+        let mut record = enqueue_record(at, now, qseq, expires_ms, priority, 0, publish.view);
+        if let Record::Enq(enq) = &mut record {
+            enq.message.pub_ref = publish.reference;
+        }
+        fx.log(&record);
     }
 
     fn log_drop<E: Effects<Handle = H>>(&mut self, reason: DropReason, ranges: &[QseqRange], fx: &mut E) {
@@ -666,112 +659,6 @@ impl<H> Queue<H> {
             self.hwm_step = (self.hwm_step * 2).min(HWM_STEP);
             let (at, hwm) = (self.at(), self.hwm);
             fx.log(&Record::Hwm { at, hwm });
-        }
-    }
-
-    /// Absolute expiry: the lower of the queue's and the message's time to live; 0 for never.
-    fn expiry(&self, now: u64, expiration_ms: Option<u64>) -> u64 {
-        match (self.config.message_ttl_ms, expiration_ms) {
-            (None, None) => 0,
-            (Some(ttl), None) | (None, Some(ttl)) => now.saturating_add(ttl).max(1),
-            (Some(one), Some(other)) => now.saturating_add(one.min(other)).max(1),
-        }
-    }
-
-    /// RabbitMQ expires at the head only: a message that has expired behind one that has not waits for it.
-    fn expire_head<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
-        while let Some(entry) = self.ready.front() {
-            if entry.expires_ms == 0 {
-                return;
-            }
-            if entry.expires_ms > now {
-                let at = entry.expires_ms;
-                self.arm(at, fx);
-                return;
-            }
-            let entry = self.ready.pop_front().expect("the head was just looked at");
-            self.discard(entry, Reason::Expired, fx);
-        }
-    }
-
-    fn would_overflow(&self, body_len: usize) -> bool {
-        self.config.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
-            || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() + body_len as u64 > max)
-    }
-
-    /// Drops from the head what is over the limit.
-    fn trim<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        if self.config.max_length.is_none() && self.config.max_length_bytes.is_none() {
-            return;
-        }
-        while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)
-            || self.config.max_length_bytes.is_some_and(|max| self.ready.bytes() > max)
-        {
-            let Some(entry) = self.ready.pop_front() else {
-                // It goes on when they are there.
-                return self.read_ahead(fx);
-            };
-            self.discard(entry, Reason::MaxLength, fx);
-        }
-    }
-
-    /// RabbitMQ counts failed deliveries: a message is dropped when it comes back once more than the limit.
-    fn over_delivery_limit(&self, entry: &Entry) -> bool {
-        self.config.delivery_limit.is_some_and(|limit| entry.returns >= limit)
-    }
-
-    /// The message leaves the queue for a reason that dead letters it where a target is configured.
-    fn discard<E: Effects<Handle = H>>(&mut self, entry: Entry, reason: Reason, fx: &mut E) {
-        if self.config.dead_letter.is_some() {
-            let qseq = entry.logged.then_some(entry.qseq);
-            let stored = entry.stored.then_some(entry.qseq);
-            self.dead_letter(qseq, stored, &entry.message, reason, fx);
-        } else {
-            let reason = match reason {
-                Reason::Expired => DropReason::Expired,
-                Reason::MaxLength => DropReason::MaxLen,
-                Reason::Rejected | Reason::DeliveryLimit => DropReason::Ack,
-            };
-            self.log_gone(&entry, reason, fx);
-        }
-    }
-
-    fn dead_letter<E: Effects<Handle = H>>(
-        &self,
-        logged_qseq: Option<u64>,
-        stored_qseq: Option<u64>,
-        message: &Arc<Message>,
-        reason: Reason,
-        fx: &mut E,
-    ) {
-        let Some(target) = &self.config.dead_letter else { return };
-        fx.dead_letter(DeadLetter {
-            queue: self.id,
-            epoch: self.epoch,
-            vhost: Arc::clone(&self.vhost),
-            queue_name: Arc::clone(&self.name),
-            target: target.clone(),
-            reason,
-            message: Arc::clone(message),
-            logged_qseq,
-            stored_qseq,
-        });
-    }
-
-    fn log_gone<E: Effects<Handle = H>>(&mut self, entry: &Entry, reason: DropReason, fx: &mut E) {
-        if entry.logged {
-            self.log_drop(reason, &[QseqRange::one(entry.qseq)], fx);
-        }
-        if entry.stored {
-            self.stored_gone(entry.qseq, fx);
-        }
-    }
-
-    fn arm_idle_timer<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        if let Some(expires) = self.config.expires_ms
-            && self.consumers.is_empty()
-        {
-            self.arm(self.last_used_ms.saturating_add(expires), fx);
         }
     }
 

@@ -15,6 +15,7 @@
 //! Only queues without priorities are paged, so that a segment holds every live message of its range. The messages
 //! that were returned to a quorum queue wait apart, in memory.
 
+use super::mirror::Mirror;
 use super::ready::{Amount, Entry};
 use crate::ids::QueueId;
 use crate::message::Message;
@@ -79,7 +80,7 @@ pub struct WindowRead {
 pub struct PageOut {
     /// Whose.
     pub queue: QueueId,
-    /// The epoch in which the queue writes.
+    /// The epoch in which its messages were published.
     pub epoch: u32,
     /// Has to survive a power loss.
     pub durable: bool,
@@ -91,6 +92,21 @@ impl PageOut {
     /// The segment's name.
     pub fn first_qseq(&self) -> u64 {
         self.messages.first().map_or(0, |message| message.qseq)
+    }
+}
+
+/// Which messages may share a segment.
+#[derive(Debug)]
+pub(super) struct Pages<'m> {
+    /// The epoch of the queue.
+    pub(super) epoch: u32,
+    pub(super) mirror: Option<&'m Mirror>,
+}
+
+impl Pages<'_> {
+    /// The epoch of the message at this position, and the last position that may follow it in one segment.
+    fn of(&self, qseq: u64) -> (u32, u64) {
+        self.mirror.map_or((self.epoch, u64::MAX), |mirror| mirror.page(qseq))
     }
 }
 
@@ -111,6 +127,8 @@ pub struct RestoredSegment {
     pub dropped: QseqSet,
     /// What was returned since it was written, and how often.
     pub requeued: BTreeMap<u64, u32>,
+    /// The epoch in which its messages were published.
+    pub epoch: u32,
 }
 
 /// A segment file that exists.
@@ -126,6 +144,8 @@ pub(super) struct SegmentFile {
     pub(super) redelivered: QseqSet,
     pub(super) requeued: BTreeMap<u64, u32>,
     pub(super) meta: Box<[u8]>,
+    /// All its messages were published in one epoch.
+    pub(super) epoch: u32,
 }
 
 /// The files of a queue by their first message.
@@ -267,6 +287,22 @@ impl Paged {
         self.back.remove(at)
     }
 
+    /// What is being written is not wanted any more if this message, which leaves, may be in it.
+    pub(super) fn stop_writing(&mut self, qseq: u64) {
+        self.writing &= self.back.binary_search_by_key(&qseq, |entry| entry.qseq).is_err();
+    }
+
+    /// A message that was never read is settled. Returns the octets it was counted with; `None` when it is not in a
+    /// segment, or was read.
+    pub(super) fn unread_gone(&mut self, qseq: u64) -> Option<u64> {
+        let reaches = |unread: &&mut Unread| (unread.next_qseq..=unread.last_qseq).contains(&qseq);
+        let unread = self.segments.iter_mut().find(reaches)?;
+        let octets = unread.body_bytes / unread.messages.max(1);
+        unread.messages = unread.messages.saturating_sub(1);
+        unread.body_bytes -= octets;
+        Some(octets)
+    }
+
     /// The messages in memory behind the segments: those that wait for a place among them, too.
     pub(super) fn back(&self) -> impl Iterator<Item = &Entry> {
         self.loose.values().chain(&self.back)
@@ -372,13 +408,14 @@ impl Paged {
     pub(super) fn page_out(
         &mut self,
         queue: QueueId,
-        epoch: u32,
+        pages: &Pages<'_>,
         durable: bool,
         held: u64,
     ) -> Option<PageOut> {
         // A message that is held has a place among those that follow it: they stay until it is settled.
         let first = self.back.front()?;
-        if self.writing || first.qseq <= held || first.stored {
+        let (epoch, last) = pages.of(first.qseq);
+        if self.writing || first.qseq <= held || first.stored || first.qseq > last {
             return None;
         }
         let mut octets = 0;
@@ -387,7 +424,8 @@ impl Paged {
             octets <= SEGMENT_BYTES
         };
         // What is in a segment already stays in memory until it is settled.
-        let fresh = self.back.iter().take(SEGMENT_MESSAGES).take_while(|entry| !entry.stored);
+        let fresh =
+            self.back.iter().take(SEGMENT_MESSAGES).take_while(|entry| !entry.stored && entry.qseq <= last);
         let count = fresh.take_while(fits).count().max(1);
         let messages: Vec<Stored> = self.back.iter().take(count).map(Stored::from).collect();
         self.writing = true;

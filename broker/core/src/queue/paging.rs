@@ -1,10 +1,10 @@
 //! A queue that does not fit into memory: when it writes segments, when it reads them back, when their files go.
 
-use super::paged::{PageOut, RestoredSegment, SegmentFile, UnreadRange, Window, WindowRead};
+use super::paged::{PageOut, Pages, RestoredSegment, SegmentFile, UnreadRange, Window, WindowRead};
 use super::ready::Entry;
 use super::{Crowd, Effects, Queue};
 use crate::message::Message;
-use crate::record::{QseqRange, QseqSet, Record, SegmentRecords};
+use crate::record::{At, QseqRange, QseqSet, Record, SegmentRecords};
 use std::sync::Arc;
 
 /// Octets of ready messages in memory above which publishers wait for consumers that are about to empty the queue:
@@ -23,7 +23,7 @@ impl<H> Queue<H> {
     /// Sets what recovery knows about positions: the next one to hand out and the delivered mark. Call
     /// before anything else is restored.
     pub fn restore_positions(&mut self, epoch: u32, next_off: u64, next_qseq: u64, hwm: u64) {
-        self.epoch = epoch;
+        (self.epoch, self.led_since) = (epoch, epoch);
         self.next_off = next_off;
         self.next_qseq = next_qseq.max(1);
         self.hwm = hwm;
@@ -34,7 +34,7 @@ impl<H> Queue<H> {
     /// Puts back a segment that recovery found. Call in ascending order, after [`Queue::restore_positions`] and
     /// before [`Queue::restore`]. `live` of its messages are not settled.
     pub fn restore_segment(&mut self, segment: RestoredSegment, live: u64) {
-        let RestoredSegment { first_qseq, last_qseq, messages, body_bytes, meta, dropped, requeued } =
+        let RestoredSegment { first_qseq, last_qseq, messages, body_bytes, meta, dropped, requeued, epoch } =
             segment;
         self.next_qseq = self.next_qseq.max(last_qseq.saturating_add(1));
         if live > 0 {
@@ -44,7 +44,7 @@ impl<H> Queue<H> {
             self.ready.restore_segment(first_qseq, last_qseq, live, body_bytes);
         }
         let (transient, redelivered) = (QseqSet::default(), QseqSet::default());
-        let file = SegmentFile { last_qseq, live, dropped, transient, redelivered, requeued, meta };
+        let file = SegmentFile { last_qseq, live, dropped, transient, redelivered, requeued, meta, epoch };
         self.files.insert(first_qseq, file);
     }
 
@@ -111,14 +111,20 @@ impl<H> Queue<H> {
         for entry in entries.iter().filter(|entry| entry.redelivered) {
             redelivered.insert(QseqRange::one(entry.qseq));
         }
+        // What is not in it is gone, so that the positions alone tell what is.
+        let mut dropped = QseqSet::default();
+        for pair in entries.windows(2).filter(|pair| pair[0].qseq + 1 < pair[1].qseq) {
+            dropped.insert(QseqRange { first: pair[0].qseq + 1, last: pair[1].qseq - 1 });
+        }
         let file = SegmentFile {
             last_qseq,
             live: entries.len() as u64,
-            dropped: QseqSet::default(),
+            dropped,
             transient,
             redelivered,
             requeued: Default::default(),
             meta: meta.into(),
+            epoch: page_out.epoch,
         };
         self.files.insert(first_qseq, file);
         if self.durable {
@@ -195,7 +201,8 @@ impl<H> Queue<H> {
             return;
         }
         let held = self.held.keys().copied().max().unwrap_or(0);
-        match self.ready.page_out(self.id, self.epoch, self.durable, held) {
+        let pages = Pages { epoch: self.epoch, mirror: self.mirror.as_deref() };
+        match self.ready.page_out(self.id, &pages, self.durable, held) {
             Some(page_out) => {
                 self.paging_out = true;
                 fx.page_out(page_out);
@@ -287,6 +294,7 @@ impl<H> Queue<H> {
     fn log_segment<E: Effects<Handle = H>>(&mut self, first_qseq: u64, fx: &mut E) {
         let at = self.at();
         let Some(file) = self.files.get(&first_qseq) else { return };
+        let at = At { epoch: file.epoch, ..at };
         let records = SegmentRecords {
             at,
             first_qseq,

@@ -2,7 +2,7 @@
 //!
 //! Of a long queue only the oldest and the newest are in memory ([`super::paged`]); the counts are of all.
 
-use super::paged::{Arrived, PageOut, Paged, UnreadRange, Window};
+use super::paged::{Arrived, PageOut, Paged, Pages, UnreadRange, Window};
 use crate::ids::QueueId;
 use crate::message::Message;
 use std::collections::VecDeque;
@@ -274,6 +274,25 @@ impl Ready {
         Some(entry)
     }
 
+    /// The same for a copy, whose messages may leave from anywhere in memory: a segment that is being written with the
+    /// message is not wanted any more.
+    pub(super) fn remove_anywhere(&mut self, qseq: u64) -> Option<Entry> {
+        if let Some(paged) = self.paged.as_deref_mut() {
+            paged.stop_writing(qseq);
+        }
+        self.remove(qseq)
+    }
+
+    /// A message of a copy left that is in a segment only.
+    pub(super) fn unread_gone(&mut self, qseq: u64) {
+        if let Some(octets) = self.paged.as_deref_mut().and_then(|paged| paged.unread_gone(qseq)) {
+            self.len = self.len.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(octets);
+            self.persistent.messages = self.persistent.messages.saturating_sub(1);
+            self.persistent.bytes = self.persistent.bytes.saturating_sub(octets);
+        }
+    }
+
     fn remove_front(&mut self, qseq: u64) -> Option<Entry> {
         let (at, level) = self.levels.iter_mut().find_map(|level| {
             // Only the messages that were returned to a quorum queue are not in order, and they are few.
@@ -348,7 +367,7 @@ impl Ready {
     pub(super) fn page_out(
         &mut self,
         queue: QueueId,
-        epoch: u32,
+        pages: &Pages<'_>,
         durable: bool,
         held: u64,
     ) -> Option<PageOut> {
@@ -360,7 +379,7 @@ impl Ready {
             }
             self.paged = Some(Box::new(paged));
         }
-        self.paged.as_deref_mut()?.page_out(queue, epoch, durable, held)
+        self.paged.as_deref_mut()?.page_out(queue, pages, durable, held)
     }
 
     /// A segment was written: its messages leave memory. They are given back, to be freed elsewhere; `None` when they

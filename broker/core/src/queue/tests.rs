@@ -1,10 +1,11 @@
 //! What a queue promises, against recorded effects, and a long random walk against a naive model.
 
 use super::consumers::NewConsumer;
-use super::dead_letter::DeadLetterTarget;
+use super::dead_letter::{DeadLetter, DeadLetterTarget};
 use super::delayed::Due;
 use super::paged::{PageOut, Stored, Window, WindowRead};
 use super::*;
+use crate::message::{Message, MessageView};
 use amqp::content::{BasicProperties, Properties};
 use amqp::table::{FieldTable, FieldValue};
 use proptest::prelude::*;
@@ -19,6 +20,7 @@ struct Recorder {
     requeued: Vec<(u64, u64)>,
     consumer: Vec<ConsumerRef>,
     enqueued: Vec<u64>,
+    references: Vec<Option<PubRef>>,
     dropped: Vec<(u64, u64)>,
     letters: Vec<(u64, Reason)>,
     due: Vec<u64>,
@@ -62,7 +64,10 @@ impl Effects for Recorder {
 
     fn log(&mut self, record: &Record<'_>) {
         match record {
-            Record::Enq(enq) => self.enqueued.push(enq.qseq),
+            Record::Enq(enq) => {
+                self.enqueued.push(enq.qseq);
+                self.references.push(enq.message.pub_ref);
+            }
             Record::Drop { ranges, .. } => {
                 self.dropped.extend(ranges.iter().map(|range| (range.first, range.last)));
             }
@@ -347,6 +352,52 @@ fn auto_delete_asks_when_the_last_consumer_left_and_not_before_the_first() {
     assert_eq!(fx.unused, 0);
     queue.cancel(0, two, &mut fx);
     assert_eq!(fx.unused, 1);
+}
+
+#[test]
+fn a_queue_that_lost_its_consumers_waits_for_them_for_a_while() {
+    let config = QueueConfig { expires_ms: Some(3000), ..QueueConfig::default() };
+    for (mut queue, wakes) in [
+        (queue(QueueConfig::default()).auto_delete(true), [10_000, 31_000]),
+        (queue(config), [10_000, 31_000]),
+    ] {
+        let mut fx = Recorder::default();
+        let one = queue.consume(0, consumer(1, false, 0, 0), &mut fx);
+        assert_eq!(queue.lose(0, one, &mut fx), Some(1));
+        assert_eq!(fx.wakes, [wakes[0]]);
+        queue.tick(9_999, &mut fx);
+        assert_eq!(fx.unused, 0);
+        let again = queue.consume(9_999, consumer(2, false, 0, 0), &mut fx);
+        queue.tick(10_000, &mut fx);
+        assert_eq!(fx.unused, 0, "it came back");
+        queue.lose(21_000, again, &mut fx);
+        assert_eq!(fx.wakes.last(), Some(&wakes[1]));
+        queue.tick(31_000, &mut fx);
+        assert_eq!((fx.unused, queue.is_closing()), (1, true));
+    }
+}
+
+#[test]
+fn a_publish_of_another_node_is_known_to_the_queue_its_log_and_its_copies() {
+    let reference = PubRef { origin: origins::life(crate::ids::NodeId(2), 5), seq: 1 };
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"body" };
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    assert_eq!(queue.sight(reference), Sight::New);
+    let mut incoming = Publish::borrowed(view, true, None, 0);
+    incoming.reference = Some(reference);
+    queue.publish(0, &mut incoming, &mut fx);
+    assert_eq!(queue.sight(reference), Sight::Known);
+    assert_eq!(fx.references, [Some(reference)]);
+    publish(&mut queue, 0, true, None, &mut fx);
+    assert_eq!(fx.references, [Some(reference), None]);
+    let mut copy = self::queue(QueueConfig::default());
+    copy.follow(2, 1, &mut fx);
+    let mut record = enqueue_record(copy.at(), 0, 1, 0, 0, 0, view);
+    if let Record::Enq(enq) = &mut record {
+        enq.message.pub_ref = Some(reference);
+    }
+    copy.apply(0, &record, &mut fx);
+    assert_eq!(copy.sight(reference), Sight::Known);
 }
 
 #[test]
@@ -957,6 +1008,7 @@ fn octets_add_up_although_a_restart_knows_them_only_about() {
         meta: Box::default(),
         dropped,
         requeued: BTreeMap::new(),
+        epoch: 1,
     };
     queue.restore_segment(segment, 2);
     assert_eq!((queue.ready_count(), queue.ready_bytes()), (2, 5010));

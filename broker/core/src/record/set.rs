@@ -25,6 +25,38 @@ impl QseqSet {
         self.0.insert(first, last);
     }
 
+    /// Takes a range out.
+    pub fn remove(&mut self, range: QseqRange) {
+        let QseqRange { first, last } = range;
+        // What reaches into the range from before keeps its beginning, and its end where it reaches beyond.
+        let before = self.0.range(..first).next_back().map(|(&start, &end)| (start, end));
+        if let Some((start, end)) = before.filter(|(_, end)| *end >= first) {
+            self.0.insert(start, first - 1);
+            if end > last {
+                self.0.insert(last + 1, end);
+            }
+        }
+        while let Some((&start, &end)) = self.0.range(first..=last).next() {
+            self.0.remove(&start);
+            if end > last {
+                self.0.insert(last + 1, end);
+            }
+        }
+    }
+
+    /// How many positions are in it.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        let spans = self.0.iter().map(|(&first, &last)| last - first);
+        spans.fold(0, |sum: u64, span| sum.saturating_add(span).saturating_add(1))
+    }
+
+    /// The lowest position.
+    #[must_use]
+    pub fn first(&self) -> Option<u64> {
+        self.0.first_key_value().map(|(&first, _)| first)
+    }
+
     /// Whether a position is in it.
     #[must_use]
     pub fn contains(&self, qseq: u64) -> bool {
@@ -65,6 +97,25 @@ impl QseqSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_out_leaves_both_sides() {
+        let mut set = QseqSet::default();
+        let range = |first, last| QseqRange { first, last };
+        set.insert(range(1, 10));
+        set.insert(range(20, 30));
+        set.remove(range(4, 5));
+        assert_eq!(set.ranges().collect::<Vec<_>>(), [range(1, 3), range(6, 10), range(20, 30)]);
+        set.remove(range(8, 22));
+        assert_eq!(set.ranges().collect::<Vec<_>>(), [range(1, 3), range(6, 7), range(23, 30)]);
+        set.remove(range(0, 1));
+        set.remove(range(30, u64::MAX));
+        assert_eq!(set.ranges().collect::<Vec<_>>(), [range(2, 3), range(6, 7), range(23, 29)]);
+        assert_eq!((set.len(), set.first()), (11, Some(2)));
+        set.insert(range(u64::MAX, u64::MAX));
+        set.remove(range(0, u64::MAX));
+        assert!(set.is_empty() && set.first().is_none());
+    }
 
     #[test]
     fn ranges_join_and_what_is_missing_is_counted() {

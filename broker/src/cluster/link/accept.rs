@@ -70,6 +70,22 @@ impl Accepted {
         }
     }
 
+    /// Ends those of these lanes.
+    pub(super) fn end_lanes(&self, lanes: &[Lane], why: &str) {
+        let all = self.lanes.lock();
+        let places: Vec<Arc<Place>> = all
+            .iter()
+            .filter(|((_, lane), _)| lanes.contains(lane))
+            .map(|(_, place)| Arc::clone(place))
+            .collect();
+        drop(all);
+        for place in places {
+            if let Some(connection) = place.current.lock().clone() {
+                connection.end(why);
+            }
+        }
+    }
+
     /// Whether a node has this lane to us, and how many octets came on it.
     pub(super) fn of(&self, node: NodeId, lane: Lane) -> (bool, u64) {
         let place = self.lanes.lock().get(&(node, lane)).cloned();

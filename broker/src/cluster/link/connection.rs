@@ -45,6 +45,7 @@ pub(super) enum Side {
 /// A connection.
 pub(super) struct Connection {
     pub(super) session: Session,
+    #[allow(dead_code, reason = "for Debug")]
     pub(super) lane: Lane,
     pub(super) who: Who,
     pub(super) address: Option<SocketAddr>,

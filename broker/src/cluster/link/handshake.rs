@@ -29,6 +29,7 @@ pub(crate) struct Greeting {
     /// Itself.
     pub(crate) who: Who,
     /// The version of the protocol that both speak.
+    #[allow(dead_code, reason = "for Debug")]
     pub(crate) protocol: u16,
     /// By how many milliseconds its clock is ahead of ours, about.
     pub(crate) clock_ahead_ms: i64,

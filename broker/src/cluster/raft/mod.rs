@@ -10,7 +10,10 @@ mod links;
 
 use super::rpc::{self, Answer, Request};
 use super::writer::Writer;
-use super::{BYTES_PER_SNAPSHOT, ENTRIES_PER_SNAPSHOT, Machine, Seat, Standing, StartError, WriteError};
+use super::{
+    BYTES_BEHIND_SNAPSHOT, BYTES_PER_SNAPSHOT, ENTRIES_BEHIND_SNAPSHOT, ENTRIES_PER_SNAPSHOT, Machine, Seat,
+    Standing, StartError, WriteError,
+};
 use broker_core::ids::NodeId;
 use broker_store::raft_log::{self as store, RaftLog, SnapshotHead};
 use bytes::Bytes;
@@ -115,7 +118,7 @@ impl Consensus {
         let links = Links { network: seat.network.clone(), log: Arc::clone(&log) };
         let raft =
             Raft::new(me, Arc::new(config), links, store, state).await.map_err(|error| refused(&error))?;
-        let standing = follow(&raft, me);
+        let standing = follow(&raft, me, Arc::clone(&log));
         let council =
             Council { me, raft, log, standing, applied, incoming: Arc::new(Mutex::new(Incoming::default())) };
         council.begin(seat).await.map_err(|error| refused(&error))?;
@@ -136,17 +139,32 @@ impl Consensus {
     }
 }
 
-/// Follows who leads, and has time pass only while there are other nodes.
-fn follow(raft: &Raft<Types, StateMachine>, me: u64) -> watch::Receiver<Standing> {
+/// Follows who leads, has time pass only while there are other nodes, and forgets what of the log a snapshot
+/// includes: on a node alone all, in a cluster what lies so far back that a node that was away is sent a snapshot.
+fn follow(raft: &Raft<Types, StateMachine>, me: u64, log: Arc<RaftLog>) -> watch::Receiver<Standing> {
     let mut metrics = raft.metrics();
     let (sender, follower) = watch::channel(standing(&metrics.borrow_watched(), me));
     // It must not keep consensus alive; the task ends when the sender of the metrics is gone.
     let handle = raft.clone();
     tokio::spawn(async move {
+        let mut looked = (None, true);
         loop {
-            let now = standing(&metrics.borrow_watched(), me);
+            let (now, snapshot) = {
+                let metrics = metrics.borrow_watched();
+                (standing(&metrics, me), metrics.snapshot.as_ref().map(|id| id.index))
+            };
             handle.runtime_config().tick(now.nodes > 1);
             sender.send_if_modified(|known| std::mem::replace(known, now) != now);
+            let alone = now.nodes <= 1;
+            if std::mem::replace(&mut looked, (snapshot, alone)) != (snapshot, alone) {
+                let kept = if alone { (0, 0) } else { (ENTRIES_BEHIND_SNAPSHOT, BYTES_BEHIND_SNAPSHOT) };
+                let last = snapshot.and_then(|last| log.forgettable(last, kept));
+                if let Some(last) = last
+                    && handle.trigger().purge_log(last).await.is_err()
+                {
+                    return;
+                }
+            }
             if metrics.changed().await.is_err() {
                 return;
             }
@@ -268,16 +286,25 @@ impl Council {
         Ok(())
     }
 
-    /// Takes a snapshot with everything that is carried out by now, and waits for it.
+    /// Takes a snapshot with everything that is carried out by now, and waits for it. From then on it is the only
+    /// way to know what was before.
     pub(crate) async fn snapshot_now(&self, patience: Duration) -> Result<(), String> {
+        let index = self.take_snapshot(patience).await?;
+        self.raft.trigger().purge_log(index).await.map_err(|error| error.to_string())?;
+        let forgot =
+            |metrics: &RaftMetrics<Types>| metrics.purged.as_ref().is_some_and(|id| id.index >= index);
+        let waited = self.raft.wait(Some(patience)).metrics(forgot, "only the snapshot has it").await;
+        waited.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Takes a snapshot with everything that is carried out by now, and waits for it; returns the place of that.
+    pub(super) async fn take_snapshot(&self, patience: Duration) -> Result<u64, String> {
         let index = self.applied.borrow().index;
         self.raft.trigger().snapshot().await.map_err(|error| error.to_string())?;
-        let has = |metrics: &RaftMetrics<Types>| {
-            metrics.snapshot.as_ref().is_some_and(|id| id.index >= index)
-                && metrics.purged.as_ref().is_some_and(|id| id.index >= index)
-        };
+        let has =
+            |metrics: &RaftMetrics<Types>| metrics.snapshot.as_ref().is_some_and(|id| id.index >= index);
         let waited = self.raft.wait(Some(patience)).metrics(has, "snapshot").await;
-        waited.map(drop).map_err(|error| error.to_string())
+        waited.map(|_| index).map_err(|error| error.to_string())
     }
 
     /// Adds a node that gets everything and votes not yet.
@@ -460,8 +487,8 @@ fn config() -> Config {
         // What of the log was carried out is not on disk, so nobody leads by what it was before.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
-        // No other node needs what a snapshot includes.
-        max_in_snapshot_log_to_keep: 0,
+        // What of the log a snapshot includes is forgotten as [`follow`] says.
+        max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
     }
 }

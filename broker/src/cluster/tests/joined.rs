@@ -11,6 +11,7 @@ use crate::cluster::stopped::StoppedNode;
 use crate::metadata::Metadata;
 use broker_core::meta::{DeclareQueue, MetaCommand, MetaReply, NodeState};
 use broker_store::datadir::DataDir;
+use broker_store::wal::DiskWatch;
 use std::time::Instant;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -114,6 +115,7 @@ impl Node {
             addresses: vec![self.address()],
             version: "0.1.0".to_owned(),
             serves_local: false,
+            disk: Some(DiskWatch::default()),
         };
         let running = Running::new(facts, Arc::clone(&metadata), Some(links.clone()), papers);
         self.live.insert(Live { running, metadata, links, _directory: directory })
@@ -263,6 +265,28 @@ async fn a_queue_of_a_dead_node_has_no_leader_and_gets_it_back_in_a_new_epoch() 
         panic!("B is back")
     };
     assert!(after > epoch, "{after} after {epoch}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_hangs_leads_nothing_until_the_disk_answers() {
+    let nodes = cluster(["A", "B", "C"]).await;
+    until("all three vote", || (nodes[0].voters() == 3).then_some(())).await;
+    let watch = nodes[0].running().facts.disk.clone().unwrap();
+    let (answer, hangs) = std::sync::mpsc::channel::<()>();
+    let disk = std::thread::spawn(move || watch.during(|| hangs.recv().is_err()));
+    until("the others lead its queues", || {
+        (nodes[1].state_of("rabbit@A") == Some(NodeState::Down)).then_some(())
+    })
+    .await;
+    let why = until("it serves nobody", || nodes[0].running().view().paused()).await;
+    assert!(why.contains("disk"), "{why}");
+    drop(answer);
+    assert!(disk.join().unwrap());
+    until("it is back", || {
+        let up = nodes[1].state_of("rabbit@A") == Some(NodeState::Up);
+        (up && nodes[0].running().view().paused().is_none()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

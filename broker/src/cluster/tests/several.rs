@@ -220,6 +220,20 @@ async fn a_node_that_lacks_much_gets_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lacks_little_gets_no_more_than_that_though_there_is_a_snapshot() {
+    let mut group = three().await;
+    group.stop(C).await;
+    group.write("two").await;
+    let leader = group.leader().await;
+    group.council(leader).take_snapshot(PATIENCE).await.unwrap();
+    group.write("three").await;
+    let before = *group.hub.snapshots.lock();
+    group.start(C).await;
+    group.all_have(&[A, B, C], &["one", "two", "three"]).await;
+    assert_eq!(*group.hub.snapshots.lock(), before, "the log was enough");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_leader_is_gone_for_sure_nobody_waits_for_its_lease() {
     let mut group = three().await;
     let old = group.leader().await;

@@ -29,8 +29,8 @@ use tokio::net::TcpListener;
 /// Content type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Serves metrics until the node ends.
-pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener) -> std::io::Result<()> {
+/// Serves metrics, for as long as the future is kept.
+pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener) {
     let router = Router::new()
         .route("/metrics", get(aggregated))
         .route("/metrics/per-object", get(per_object))
@@ -38,7 +38,7 @@ pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener) -> std::io::Resu
         .route("/metrics/memory-breakdown", get(aggregated))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(api);
-    axum::serve(listener, router).await
+    super::server::serve(listener, router, false).await;
 }
 
 async fn aggregated(State(api): State<Arc<Api>>) -> Response {

@@ -31,6 +31,19 @@ fn the_identity_stays_and_another_node_is_refused() {
 }
 
 #[test]
+fn a_renamed_directory_belongs_to_the_new_name_and_is_the_same_data() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut dir = DataDir::open(temporary.path(), "rabbit@A").unwrap();
+    dir.mark_in_use().unwrap();
+    let before = dir.identity().clone();
+    dir.rename("rabbit@A2").unwrap();
+    drop(dir);
+    DataDir::open(temporary.path(), "rabbit@A").map(drop).unwrap_err();
+    let again = DataDir::open(temporary.path(), "rabbit@A2").unwrap();
+    assert_eq!(*again.identity(), Identity { node: "rabbit@A2".to_owned(), ..before });
+}
+
+#[test]
 fn a_newer_format_is_refused_even_if_it_has_other_keys() {
     let temporary = tempfile::tempdir().unwrap();
     fs::write(temporary.path().join(NODE), "format_version = 9\nwhatever = 1\n").unwrap();

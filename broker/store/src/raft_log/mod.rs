@@ -239,6 +239,24 @@ impl RaftLog {
         self.memory.lock().written
     }
 
+    /// Up to where entries can be forgotten that a snapshot with the entry `last` includes, when so many of them, and
+    /// octets of them, are to stay. `None`: there are no more.
+    #[must_use]
+    pub fn forgettable(&self, last: u64, kept: (usize, usize)) -> Option<u64> {
+        let memory = self.memory.lock();
+        let first = memory.entries.front()?.id.index;
+        let included = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let (mut entries, mut octets) = (0, 0);
+        for entry in memory.entries.range(..included.min(memory.entries.len())).rev() {
+            entries += 1;
+            octets += entry.payload.len();
+            if entries > kept.0 || octets > kept.1 {
+                return Some(entry.id.index);
+            }
+        }
+        None
+    }
+
     /// The newest snapshot, if there is one.
     #[must_use]
     pub fn snapshot_head(&self) -> Option<SnapshotHead> {

@@ -97,6 +97,27 @@ fn a_snapshot_keeps_the_vote_and_the_entries_behind_it() {
 }
 
 #[test]
+fn of_what_a_snapshot_includes_so_much_can_be_forgotten_as_is_not_to_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    assert_eq!(log.forgettable(7, (0, 0)), None);
+    // Eleven octets each.
+    (0..10).for_each(|index| log.append(command(1, index)).unwrap());
+    for (last, kept, expected) in [
+        (7, (0, 0), Some(7)),
+        (7, (3, 1_000), Some(4)),
+        (7, (100, 22), Some(5)),
+        (7, (100, 1_000), None),
+        (99, (0, 0), Some(9)),
+    ] {
+        assert_eq!(log.forgettable(last, kept), expected, "{last} {kept:?}");
+    }
+    log.purge(id(1, 5));
+    assert_eq!(log.forgettable(5, (0, 0)), None);
+    assert_eq!(log.forgettable(7, (1, 1_000)), Some(6));
+}
+
+#[test]
 fn a_log_can_begin_with_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let head = SnapshotHead { last: Some(id(0, 0)), members: Bytes::from_static(b"me") };

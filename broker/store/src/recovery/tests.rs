@@ -1,5 +1,6 @@
 //! Folding records.
 
+use broker_core::queue::origins::Sight;
 use broker_core::record::{DropReason, QseqRange, Target};
 
 use super::*;
@@ -48,6 +49,19 @@ fn a_message_written_again_moves_and_is_not_doubled() {
     assert_eq!(qseqs(image), [1, 2]);
     assert_eq!(image.messages[&1].lsn, 3);
     assert_eq!(image.messages[&1].delivery_count, 2);
+}
+
+#[test]
+fn publishes_of_other_nodes_are_known_after_their_messages_are_gone() {
+    let reference = PubRef { origin: 5, seq: 9 };
+    let mut sent = enq(1);
+    if let Record::Enq(enq) = &mut sent {
+        enq.message.pub_ref = Some(reference);
+    }
+    let image = &fold(&[sent, drop_record(1, 1)])[0];
+    assert!(image.messages.is_empty());
+    assert_eq!(image.origins.look(reference), Sight::Known);
+    assert_eq!(image.origins.look(PubRef { seq: 8, ..reference }), Sight::New);
 }
 
 #[test]

@@ -43,7 +43,9 @@ impl RecordBuffer {
         }
     }
 
-    pub(super) fn encoded(&self) -> &[u8] {
+    /// The records, one after the other.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
         self.bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default()
     }
 

@@ -27,6 +27,7 @@ pub(crate) mod fuzz;
 mod open;
 mod repair;
 mod scan;
+mod watch;
 mod writer;
 
 use std::io;
@@ -45,6 +46,7 @@ use self::files::Files;
 pub use self::format::HeaderError;
 pub use self::repair::{RepairError, accept_loss};
 pub use self::scan::{Corruption, OpenError, RecoveryReport};
+pub use self::watch::DiskWatch;
 use self::writer::{Chunk, Writer};
 use crate::Lsn;
 use crate::disk::Disk;
@@ -197,6 +199,7 @@ struct Inner {
     closed_bytes: AtomicU64,
     current_bytes: AtomicU64,
     full: AtomicU8,
+    at_work: DiskWatch,
     failure: OnceLock<WalFailure>,
     callbacks: RwLock<Callbacks>,
     frames: AtomicU64,
@@ -446,6 +449,12 @@ impl Wal {
     /// what makes the old records dispensable (messages written again further on).
     pub fn release_before(&self, lsn: Lsn) {
         self.handle.inner.request_release(lsn);
+    }
+
+    /// Tells how long the disk takes.
+    #[must_use]
+    pub fn disk_watch(&self) -> DiskWatch {
+        self.handle.inner.at_work.clone()
     }
 
     /// Counters since the log was opened.

@@ -15,7 +15,7 @@ use super::files::{self, ClosedFile, Files, ReadyFile};
 use super::format::{self, HEADER_BYTES};
 use super::scan::{OpenError, RecoveryReport, Scan, Scanned, ScannedFile, path_of, seq_of};
 use super::writer::Writer;
-use super::{Callbacks, Handle, Inner, Pending, Wal, WalOptions};
+use super::{Callbacks, DiskWatch, Handle, Inner, Pending, Wal, WalOptions};
 use crate::Lsn;
 use crate::disk::Disk;
 
@@ -209,6 +209,7 @@ fn assemble(
         release_when_durable: AtomicU64::new(0),
         closed_bytes: AtomicU64::new(closed_bytes),
         full: AtomicU8::new(0),
+        at_work: DiskWatch::default(),
         failure: OnceLock::new(),
         callbacks: RwLock::new(Callbacks::default()),
         frames: AtomicU64::new(0),

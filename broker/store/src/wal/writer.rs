@@ -92,7 +92,7 @@ impl Writer {
         let head =
             FrameHead { first_lsn: chunk.first_lsn, synced_lsn: self.synced, n_records: chunk.n_records };
         format::seal(&mut chunk.bytes, self.seed, self.seq, head);
-        if let Err(error) = self.file.write_at(&chunk.bytes, self.at) {
+        if let Err(error) = inner.at_work.during(|| self.file.write_at(&chunk.bytes, self.at)) {
             format::unseal(&mut chunk.bytes, payload_len);
             return Err(blocked(inner, "write the log", &error));
         }
@@ -146,7 +146,8 @@ impl Writer {
         }
         // Never repeated after an error: the kernel may have dropped what it could not write, and a
         // second sync would then report success.
-        self.file.sync_data().map_err(|error| WalFailure::new("sync the log", &error))?;
+        let synced = inner.at_work.during(|| self.file.sync_data());
+        synced.map_err(|error| WalFailure::new("sync the log", &error))?;
         self.synced = self.written;
         inner.syncs.fetch_add(1, Ordering::Relaxed);
         inner.publish(self.synced, std::mem::take(&mut self.unsynced_bytes));

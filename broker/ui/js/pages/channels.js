@@ -4,7 +4,7 @@ import { get, path } from "../api.js";
 import { fill, h, link } from "../dom.js";
 import { chart, samplesQuery } from "../chart.js";
 import { cellRate, count, shortConnection } from "../format.js";
-import { List } from "../list.js";
+import { List, ofOneNode } from "../list.js";
 import { badge, facts, section, state } from "../parts.js";
 import { CHANNEL } from "../rates.js";
 import { to } from "../router.js";
@@ -16,7 +16,7 @@ const prefetch = (it) => [it.prefetch_count > 0 ? h("div", {}, count(it.prefetch
 
 export const channelColumns = [
   { id: "name", label: "Channel", group: "Overview", sort: "name", cell: (it) => link(to("channels", it.name), shortConnection(it.name)) },
-  { id: "node", label: "Node", group: "Overview", sort: "node", cell: (it) => it.node, off: true },
+  { id: "node", label: "Node", group: "Overview", sort: "node", cell: (it) => it.node, off: ofOneNode },
   { id: "vhost", label: "Virtual host", group: "Overview", sort: "vhost", cell: (it) => it.vhost },
   { id: "user", label: "User name", group: "Overview", sort: "user", cell: (it) => it.user },
   { id: "mode", label: "Mode", group: "Overview", cell: mode },

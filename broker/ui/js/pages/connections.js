@@ -5,7 +5,7 @@ import { fill, h, link } from "../dom.js";
 import { chart, samplesQuery } from "../chart.js";
 import { bytes, bytesRate, count, detailRate, duration, shortConnection, time } from "../format.js";
 import { field, form, text } from "../forms.js";
-import { List } from "../list.js";
+import { List, ofOneNode } from "../list.js";
 import { attempt, confirm, definition, facts, section, state, yesNo } from "../parts.js";
 import { TRAFFIC } from "../rates.js";
 import { go, to } from "../router.js";
@@ -16,7 +16,7 @@ const nameOf = (it) => [link(to("connections", it.name), shortConnection(it.name
 export const connectionColumns = [
   { id: "vhost", label: "Virtual host", group: "Overview", sort: "vhost", cell: (it) => it.vhost ?? "" },
   { id: "name", label: "Name", group: "Overview", sort: "name", cell: nameOf },
-  { id: "node", label: "Node", group: "Overview", sort: "node", cell: (it) => it.node, off: true },
+  { id: "node", label: "Node", group: "Overview", sort: "node", cell: (it) => it.node, off: ofOneNode },
   { id: "user", label: "User name", group: "Overview", sort: "user", cell: (it) => it.user },
   { id: "state", label: "State", group: "Overview", sort: "state", cell: (it) => state(it.state) },
   { id: "ssl", label: "SSL / TLS", group: "Details", sort: "ssl", cell: (it) => yesNo(it.ssl), kind: "center" },

@@ -14,6 +14,8 @@ const CHARTS = [
   ["Disk space", [["disk_free", "Free"]], "bytes", "disk_free_limit"],
 ];
 
+const kind = (told) => (told.type === "disc" ? "Disc" : told.type);
+
 export function node(root, { name }, app) {
   const about = h("div");
   const plugins = h("div");
@@ -29,10 +31,10 @@ export function node(root, { name }, app) {
   return {
     async refresh() {
       const told = await get(path("nodes", name), samplesQuery("node_stats"));
-      fill(about, facts([
-        ["State", told.running === false ? state("down") : state("running")],
+      fill(about, told.running === false ? facts([["State", state("down")], ["Type", kind(told)]]) : facts([
+        ["State", state("running")],
         ["Uptime", duration(told.uptime)],
-        ["Type", told.type === "disc" ? "Disc" : told.type],
+        ["Type", kind(told)],
         ["Process", told.os_pid],
         ["Processors", told.processors],
         ["Config file", (told.config_files ?? []).join(", ") || "none"],

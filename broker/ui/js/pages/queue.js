@@ -1,11 +1,11 @@
 // One queue: charts, details, consumers, bindings, and everything that can be done with its messages.
 
-import { del, get, path, put } from "../api.js";
+import { del, get, path, post, put } from "../api.js";
 import { button, fill, h, link } from "../dom.js";
 import { chart, samplesQuery } from "../chart.js";
 import { bytes, count, percent, plural, shortConnection } from "../format.js";
 import { form, check } from "../forms.js";
-import { featureList, policyFacts } from "../features.js";
+import { copiesOf, featureList, policyFacts } from "../features.js";
 import { attempt, badge, confirm, facts, scroll, section } from "../parts.js";
 import { LENGTHS, QUEUE } from "../rates.js";
 import { go, to } from "../router.js";
@@ -30,7 +30,8 @@ export function queue(root, { vhost, name }, app) {
   const consuming = section("queue-consumers", "Consumers", consumers);
   const bound = section("queue-bindings", "Bindings", [bindings.element, arrow("This queue"), bindToQueue(vhost, name, refresh)]);
   const copies = h("div");
-  const mirrored = section("queue-copies", "Copies", copies);
+  const mirrored = section("queue-copies", "Mirrors", copies);
+  const act = async (action, done) => { await attempt(() => post(`${target}/actions`, { action }), done); refresh(); };
   let it = null;
   pause.addEventListener("click", async () => {
     const paused = it?.paused === true;
@@ -77,7 +78,7 @@ export function queue(root, { vhost, name }, app) {
       fill(consumers, consumerTable(found, "channel"));
       bound.setTitle(`Bindings (${count(all.length)})`);
       bindings.update(all);
-      drawCopies(mirrored, copies, told);
+      drawCopies(mirrored, copies, told, act);
       const words = adviceFor(told);
       advice.hidden = words === "";
       if (advice.textContent !== words) advice.textContent = words;
@@ -108,12 +109,18 @@ function sizes(it) {
 }
 
 /** Leader and followers of a quorum queue, or the mirrors of a classic one. */
-function drawCopies(shown, body, it) {
-  const all = it.members ?? (it.slave_nodes ? [it.node, ...it.slave_nodes] : []);
-  shown.element.hidden = all.length === 0;
-  if (all.length === 0) return;
-  const fine = it.online ?? [it.node, ...(it.synchronised_slave_nodes ?? [])];
+function drawCopies(shown, body, it, act) {
+  const copied = copiesOf(it);
+  shown.element.hidden = copied === null;
+  if (copied === null) return;
+  const { all, running, fine } = copied;
   const leader = it.leader ?? it.node;
-  shown.setTitle(`Copies (${count(fine.length)} of ${count(all.length)})`);
-  fill(body, h("ul", { class: "plain-list" }, all.map((name) => h("li", {}, link(to("nodes", name), name), " ", name === leader ? badge("leader", "Takes publishes and serves consumers") : null, fine.includes(name) ? badge("in sync", "Has every message", "good") : badge("missing", "Not reachable, or not yet caught up", "bad")))));
+  shown.setTitle(`Mirrors (${count(fine.length)} of ${count(all.length)} in sync)`);
+  const kind = (name) => {
+    if (fine.includes(name)) return badge("in sync", "Has every message", "good");
+    return running.includes(name) ? badge("catching up", "Does not have every message yet", "warn") : badge("down", "The node does not run", "bad");
+  };
+  const behind = it.slave_nodes && running.some((name) => !fine.includes(name));
+  fill(body, h("ul", { class: "plain-list" }, all.map((name) => h("li", {}, link(to("nodes", name), name), " ", name === leader ? badge("leader", "Takes publishes and serves consumers") : null, kind(name)))),
+    behind ? h("p", {}, button("Synchronise", () => act("sync", "Mirrors are being filled.")), " ", button("Cancel", () => act("cancel_sync", "Mirrors get new messages only."))) : null);
 }

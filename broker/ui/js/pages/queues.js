@@ -5,8 +5,8 @@ import { del, path, post, put } from "../api.js";
 import { h, link } from "../dom.js";
 import { bytes, cellRate, count, detailRate, plural, rate } from "../format.js";
 import { argumentsEditor, field, select, text } from "../forms.js";
-import { copies, features } from "../features.js";
-import { List } from "../list.js";
+import { copies, copiesOf, features } from "../features.js";
+import { List, ofOneNode } from "../list.js";
 import { attempt, confirm, dialog, section, state } from "../parts.js";
 import { to } from "../router.js";
 
@@ -15,9 +15,9 @@ const published = (it) => it.message_stats;
 const columns = [
   { id: "vhost", label: "Virtual host", group: "Overview", sort: "vhost", cell: (it) => it.vhost },
   { id: "name", label: "Name", group: "Overview", sort: "name", cell: (it) => link(to("queues", it.vhost, it.name), it.name) },
-  { id: "node", label: "Node", group: "Overview", sort: "node", cell: (it) => [it.node, " ", copies(it)], off: true },
+  { id: "node", label: "Node", group: "Overview", sort: "node", cell: (it) => [it.node, " ", copies(it)], off: ofOneNode },
   { id: "type", label: "Type", group: "Overview", sort: "type", cell: (it) => it.type },
-  { id: "features", label: "Features", group: "Overview", cell: (it) => [features(it), copies(it)] },
+  { id: "features", label: "Features", group: "Overview", cell: (it) => [features(it), ofOneNode([]) ? copies(it) : null] },
   { id: "consumers", label: "Consumers", group: "Overview", sort: "consumers", cell: (it) => count(it.consumers), kind: "number", off: true },
   { id: "capacity", label: "Consumer capacity", group: "Overview", sort: "consumer_capacity", cell: (it) => (typeof it.consumer_capacity === "number" ? `${Math.round(it.consumer_capacity * 100)}%` : ""), kind: "number", off: true },
   { id: "state", label: "State", group: "Overview", sort: "state", cell: (it) => queueState(it) },
@@ -33,7 +33,7 @@ const columns = [
 ];
 
 /** What the columns above read: the node sends nothing else. */
-const FIELDS = ["name", "vhost", "node", "type", "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy", "effective_policy_definition", "state", "idle_since", "paused", "consumers", "consumer_capacity", "messages", "messages_details", "messages_ready", "messages_unacknowledged", "message_bytes", "members", "online", "slave_nodes", "synchronised_slave_nodes",
+const FIELDS = ["name", "vhost", "node", "type", "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy", "effective_policy_definition", "state", "idle_since", "paused", "consumers", "consumer_capacity", "messages", "messages_details", "messages_ready", "messages_unacknowledged", "message_bytes", "members", "online", "slave_nodes", "synchronised_slave_nodes", "recoverable_slaves",
   ...["publish", "deliver_get", "redeliver", "ack"].map((it) => `message_stats.${it}_details.rate`)];
 
 export function queueState(it) {
@@ -44,7 +44,10 @@ export function queueState(it) {
 
 const growth = (value) => (value ? `${value > 0 ? "+" : ""}${rate(value)}` : "");
 
-export const unsynchronised = (it) => Boolean(it.members && it.online && it.online.length < it.members.length) || Boolean(it.slave_nodes && it.synchronised_slave_nodes && it.synchronised_slave_nodes.length < it.slave_nodes.length);
+export function unsynchronised(it) {
+  const copied = copiesOf(it);
+  return copied !== null && copied.fine.length < copied.all.length;
+}
 
 const CHIPS = [
   { id: "messages", label: "has messages", title: "Queues with messages", where: "messages>0" },

@@ -63,7 +63,7 @@ pub struct LogOptions {
     pub level: String,
     /// Where lines go.
     pub target: LogTarget,
-    /// Libraries of which only warnings and errors are wanted, unless `level` names them.
+    /// Libraries of which only errors are wanted, unless `level` names them.
     pub quiet: &'static [&'static str],
     /// Lines below a warning may wait a moment (20 ms) and are written together. Not for a program that goes to
     /// the background by itself: the thread that writes them would stay behind. Off on a terminal.
@@ -194,7 +194,7 @@ fn filter(level: &str, quiet: &[&str]) -> Result<EnvFilter, LogError> {
     let mut filter = EnvFilter::try_new(level).map_err(wrong)?;
     for library in quiet.iter().filter(|_| !["error", "off"].contains(&level)) {
         if !level.contains(library) {
-            filter = filter.add_directive(format!("{library}=warn").parse().map_err(wrong)?);
+            filter = filter.add_directive(format!("{library}=error").parse().map_err(wrong)?);
         }
     }
     Ok(filter)

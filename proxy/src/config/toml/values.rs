@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Redispatch {
     }
 }
 
-/// One address, or a list.
+/// An address such as `":5672"`, or a list.
 pub(super) struct BindList(pub(super) Vec<String>);
 
 /// Looks at the addresses before any option, so that their mistakes come with those of other keys.

@@ -10,7 +10,14 @@ use crate::config::Command;
 #[serde(untagged)]
 pub(super) enum Program {
     Plain(Vec<String>),
-    Full { command: Vec<String>, user: Option<String>, group: Option<String> },
+    Full {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Whom it runs as.
+        user: Option<String>,
+        /// Its group.
+        group: Option<String>,
+    },
 }
 
 /// The checked form; an empty list is no program.

@@ -14,13 +14,21 @@ use crate::config::keepalived_conf::address_with_prefix;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
+    /// Where to; `0.0.0.0/0` is the default route.
     to: String,
+    /// Through which gateway.
     via: Option<IpAddr>,
+    /// Through which interface; the gateway's.
     dev: Option<String>,
+    /// Address to send from.
     source: Option<IpAddr>,
+    /// The lowest is used.
     metric: Option<u32>,
+    /// Number of the table; main.
     table: Option<u32>,
+    /// Kernel's number of the scope: 0 global, 253 link, 254 host.
     scope: Option<u8>,
+    /// The gateway is on the interface, whatever its address.
     #[serde(default)]
     onlink: bool,
 }

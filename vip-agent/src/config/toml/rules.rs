@@ -12,21 +12,35 @@ use crate::config::{RuleAction, VirtualRule};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rule {
+    /// Packets from there.
     from: Option<String>,
+    /// Packets to there.
     to: Option<String>,
+    /// That come in there.
     iif: Option<String>,
+    /// That go out there.
     oif: Option<String>,
+    /// With this mark.
     mark: Option<u32>,
+    /// Which bits of it count.
     mask: Option<u32>,
+    /// With this type of service.
     tos: Option<u8>,
+    /// The lowest is looked at first; before all that are there.
     priority: Option<u32>,
+    /// Routes of no longer prefixes than this do not count.
     suppress_prefix: Option<u32>,
+    /// What does not match is meant.
     #[serde(default)]
     not: bool,
+    /// The rule is for IPv6, when no address says so.
     #[serde(default)]
     ipv6: bool,
+    /// Leads to this table. One of this and the following.
     table: Option<u32>,
+    /// Leads to the rule of this priority.
     goto: Option<u32>,
+    /// What is done with the packet.
     action: Option<Word>,
 }
 

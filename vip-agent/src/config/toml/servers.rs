@@ -35,37 +35,61 @@ use crate::config::virtual_server::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
+    /// Where clients connect: `"192.0.2.1:80"`, `"192.0.2.1-192.0.2.9:80"`, `"192.0.2.8/29:80"`.
     #[serde(default)]
     addresses: Vec<String>,
+    /// Or packets that something else has marked.
     #[serde(default)]
     marks: Vec<u32>,
+    /// `"tcp"`, `"udp"` or `"sctp"`.
     protocol: Option<String>,
+    /// `"rr"`, `"wrr"`, `"random"`, `"sh"` or `"fo"`; with IPVS in the kernel also its own.
     algorithm: Option<String>,
+    /// `sh` looks at the port of the client too.
     #[serde(default)]
     hash_port: bool,
+    /// `"nat"` or `"dr"`.
     method: Option<String>,
+    /// When servers see the balancer as the client: `"hairpin"`, where answers would not come back through it; `"always"`, `"never"`.
     masquerade: Option<String>,
+    /// A client stays with its server for this time.
     persistence: Option<Span>,
+    /// Clients of one network count as one.
     persistence_prefix: Option<u8>,
+    /// Weight of servers that must be up; 1.
     quorum: Option<u32>,
+    /// How much more it takes to be up again, and less to be down.
     #[serde(default)]
     hysteresis: u32,
+    /// A program that is told that there is a quorum.
     quorum_up: Option<Program>,
+    /// A program that is told that there is none.
     quorum_down: Option<Program>,
+    /// Serves while there is no quorum.
     sorry_server: Option<Address>,
+    /// `quorum_down` and `notify_down` run when the agent stops, too.
     #[serde(default)]
     omega: bool,
+    /// No checks while the address is elsewhere.
     #[serde(default)]
     ha_suspend: bool,
+    /// A server that fails keeps its place with weight 0.
     #[serde(default)]
     inhibit_on_failure: bool,
+    /// Servers count as down until their first check.
     #[serde(default)]
     alpha: bool,
+    /// Time between checks; 60s.
     delay_loop: Option<Span>,
+    /// Until a check has a connection; 5s.
     connect_timeout: Option<Span>,
+    /// Failed attempts before a check has failed.
     retry: Option<u32>,
+    /// Pause before such an attempt.
     delay_before_retry: Option<Span>,
+    /// Checks begin within this time, at random.
     warmup: Option<Span>,
+    /// The servers.
     #[serde(default)]
     real_server: Vec<Real>,
 }
@@ -94,12 +118,19 @@ impl TryFrom<String> for Address {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Real {
+    /// Where it is.
     address: Address,
+    /// Its share of connections; 1.
     weight: Option<u32>,
+    /// A failure leaves it in its place with weight 0.
     inhibit_on_failure: Option<bool>,
+    /// It counts as down until its first check.
     alpha: Option<bool>,
+    /// A program that is told that it is up.
     notify_up: Option<Program>,
+    /// A program that is told that it is down.
     notify_down: Option<Program>,
+    /// All must be good.
     #[serde(default)]
     checks: Vec<Check>,
 }
@@ -120,36 +151,53 @@ enum Kind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Check {
+    /// What is asked.
     r#type: Kind,
+    /// Another address than the server's.
     connect_ip: Option<IpAddr>,
+    /// Another port than the server's.
     connect_port: Option<u16>,
+    /// Address to ask from.
     bind: Option<IpAddr>,
+    /// Until there is a connection.
     connect_timeout: Option<Span>,
+    /// Time between checks.
     delay_loop: Option<Span>,
+    /// Failed attempts before it has failed.
     retry: Option<u32>,
+    /// Pause before such an attempt.
     delay_before_retry: Option<Span>,
+    /// It begins within this time, at random.
     warmup: Option<Span>,
-    /// http, https
+    /// For `http`, `https`: pages that must be good.
     #[serde(default)]
     pages: Vec<Page>,
+    /// For `http`, `https`: `"1.0"`, `"1.0c"` or `"1.1"`.
     http_version: Option<String>,
+    /// For `https`: the name of the page is told in the TLS hello.
     #[serde(default)]
     sni: bool,
-    /// command
+    /// For `command`: a program; 0 is good.
     #[serde(default)]
     command: Vec<String>,
+    /// For `command`: whom it runs as.
     user: Option<String>,
+    /// For `command`: its group.
     group: Option<String>,
+    /// For `command`: when it has failed.
     timeout: Option<Span>,
+    /// For `command`: its exit code is the weight.
     #[serde(default)]
     dynamic: bool,
-    /// smtp
+    /// For `smtp`: the name that is told.
     helo: Option<String>,
-    /// dns
+    /// For `dns`: the type of record.
     record: Option<String>,
+    /// For `dns`: the name that is asked for.
     name: Option<String>,
-    /// udp
+    /// For `udp`: what is sent, in hexadecimal digits.
     payload: Option<String>,
+    /// For `udp`: an answer is required.
     #[serde(default)]
     reply: bool,
 }
@@ -157,10 +205,14 @@ struct Check {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Page {
+    /// Its path.
     path: String,
+    /// Good codes and ranges, such as `"200-299"`.
     #[serde(default)]
     status: Vec<String>,
+    /// MD5 of the page.
     digest: Option<String>,
+    /// Name of the host that is asked for.
     virtualhost: Option<String>,
 }
 

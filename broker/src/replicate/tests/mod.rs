@@ -1,0 +1,248 @@
+//! Mirrored queues of three nodes in one process.
+
+mod trio;
+
+use crate::shard::LocalQueue;
+use amqp::Method;
+use amqp::method::{basic, queue};
+use amqp::table::FieldTable;
+use broker_core::ids::QueueId;
+use broker_core::meta::MetaCommand;
+use std::sync::atomic::Ordering;
+use trio::Trio;
+
+const NONE: [u64; 0] = [];
+
+fn bodies(numbers: std::ops::Range<u32>, octets: usize) -> Vec<Vec<u8>> {
+    numbers.map(|number| format!("{number:0octets$}").into_bytes()).collect()
+}
+
+fn refs(bodies: &[Vec<u8>]) -> Vec<&[u8]> {
+    bodies.iter().map(Vec::as_slice).collect()
+}
+
+/// Everything in a queue, in the order in which a consumer gets it.
+fn drain(trio: &Trio, index: usize, name: &str, messages: usize) -> Vec<u32> {
+    let mut client = trio.client(index);
+    client.consume(name, "c", false);
+    let mut numbers = Vec::new();
+    for _ in 0..messages {
+        let (tag, _, body) = client.delivery();
+        numbers.push(String::from_utf8(body).unwrap().parse().unwrap());
+        client.ack(tag, false);
+    }
+    assert!(client.is_silent(), "there are no more");
+    numbers
+}
+
+fn ready(trio: &Trio, index: usize, queue: QueueId) -> usize {
+    trio.held(index, queue, |queue| queue.ready_count() as usize).unwrap()
+}
+
+/// Waits until two nodes have the same messages.
+fn wait_equal(trio: &Trio, one: usize, other: usize, queue: QueueId) {
+    trio.wait("both have the same", |trio| {
+        let live = |index| trio.held(index, queue, LocalQueue::live);
+        live(one).is_some() && live(one) == live(other)
+    });
+}
+
+#[test]
+fn what_was_confirmed_survives_its_leader_in_order() {
+    let mut trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    for batch in 0..10 {
+        client.publish("q", &refs(&bodies(batch * 50..batch * 50 + 50, 100)));
+    }
+    assert_eq!(client.confirms(500), NONE);
+    for index in 1..3 {
+        assert_eq!(ready(&trio, index, queue), 500, "what is confirmed is everywhere");
+        assert!(trio.held(index, queue, LocalQueue::is_copy).unwrap());
+    }
+    // A transient message is safe too, and one that was taken away does not come back.
+    client.publish_to("", "q", &[&bodies(500..501, 100)[0]], &[0, 0]);
+    assert_eq!(client.confirms(501), NONE);
+    let mut taker = trio.client(1);
+    taker.send(&basic::Get { queue: "q", no_ack: false });
+    let (tag, _, body) = taker.delivery();
+    assert_eq!(body, bodies(0..1, 100)[0]);
+    taker.ack(tag, false);
+    trio.wait("the copies hear of it", |trio| (0..3).all(|index| ready(trio, index, queue) == 500));
+    // Nobody knows what becomes of these.
+    client.publish("q", &refs(&bodies(501..700, 100)));
+    trio.kill(0);
+    let leader = trio.leader_but(0, queue);
+    let messages = ready(&trio, leader, queue);
+    assert!(messages >= 500, "{messages}");
+    let expected: Vec<u32> = (1..=messages as u32).collect();
+    assert_eq!(drain(&trio, leader, "q", messages), expected);
+    // And when it returns it is a copy, of what there is now.
+    let mut client = trio.client(leader);
+    client.select_confirms();
+    client.publish("q", &refs(&bodies(1000..1010, 100)));
+    assert_eq!(client.confirms(10), NONE);
+    trio.start(0);
+    trio.wait_in_sync(leader, queue, 3);
+    wait_equal(&trio, 0, leader, queue);
+    assert!(trio.held(0, queue, LocalQueue::is_copy).unwrap());
+    assert_eq!(drain(&trio, 0, "q", 10), (1000..1010).collect::<Vec<u32>>());
+}
+
+#[test]
+fn a_mirror_that_was_away_gets_what_it_lacks_and_no_more() {
+    let mut trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    client.publish("q", &refs(&bodies(0..2000, 1024)));
+    assert_eq!(client.confirms(2000), NONE);
+    trio.kill(2);
+    client.publish("q", &refs(&bodies(2000..2100, 1024)));
+    // Confirmed as soon as the mirror that is gone does not count any more.
+    assert_eq!(client.confirms(2100), NONE);
+    for _ in 0..20 {
+        client.send(&basic::Get { queue: "q", no_ack: true });
+        client.delivery();
+    }
+    let before = trio.node(0).replicate.filled.load(Ordering::Relaxed);
+    trio.start(2);
+    trio.wait_in_sync(0, queue, 3);
+    wait_equal(&trio, 0, 2, queue);
+    let filled = trio.node(0).replicate.filled.load(Ordering::Relaxed) - before;
+    assert!((100 * 1024..120 * 1024).contains(&filled), "{filled} octets for 100 KiB");
+    // It leads as well as any other.
+    let (cfg_ver, to) = (trio.placement(0, queue).cfg_ver, trio.id(2));
+    trio.propose(0, MetaCommand::Transfer { queue, cfg_ver, to });
+    assert_eq!(trio.leader_but(0, queue), 2);
+    // Of two that are killed one returns, and finds the third.
+    trio.kill(0);
+    trio.kill(1);
+    trio.start(1);
+    let leader = trio.leader_but(0, queue);
+    assert_eq!(drain(&trio, leader, "q", 2080), (20..2100).collect::<Vec<u32>>());
+}
+
+#[test]
+fn manual_mirrors_are_filled_when_an_operator_says_so() {
+    let trio = Trio::new();
+    let mut client = trio.client(0);
+    client.declare("q", &FieldTable::new());
+    client.select_confirms();
+    client.publish("q", &refs(&bodies(0..300, 10)));
+    assert_eq!(client.confirms(300), NONE);
+    trio.policy(0, r#"{"ha-mode":"all"}"#);
+    let queue = trio.queue_id(0, "q");
+    let others = [trio.id(1), trio.id(2)];
+    trio.wait("the mirrors are there and lack everything", |trio| {
+        trio.node(0).mirrors(queue) == others.map(|node| (node, Some(300)))
+    });
+    client.publish("q", &refs(&bodies(300..310, 10)));
+    assert_eq!(client.confirms(310), NONE);
+    trio.wait("they take what is new", |trio| (1..3).all(|index| ready(trio, index, queue) == 10));
+    assert_eq!(trio.placement(0, queue).isr, [trio.id(0)]);
+    assert!(trio.node(1).sync_queue(queue, true).is_err(), "it is led elsewhere");
+    trio.node(0).sync_queue(queue, true).unwrap();
+    trio.wait_in_sync(0, queue, 3);
+    for index in 1..3 {
+        wait_equal(&trio, 0, index, queue);
+    }
+    // Mirrors that the policy does not want any more forget it.
+    trio.policy(0, r#"{"ha-mode":"exactly","ha-params":1}"#);
+    trio.wait("they are gone", |trio| (1..3).all(|index| trio.held(index, queue, |_| ()).is_none()));
+    trio.policy(0, r#"{"ha-mode":"all","ha-sync-mode":"automatic"}"#);
+    trio.wait_in_sync(0, queue, 3);
+    wait_equal(&trio, 0, 2, queue);
+    assert_eq!(drain(&trio, 0, "q", 310), (0..310).collect::<Vec<u32>>());
+}
+
+#[test]
+fn a_queue_that_is_deleted_while_a_mirror_is_away_is_gone_there_too() {
+    let mut trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    client.publish("q", &refs(&bodies(0..100, 10)));
+    assert_eq!(client.confirms(100), NONE);
+    trio.kill(2);
+    client.send(&queue::Delete { queue: "q", ..queue::Delete::default() });
+    assert!(matches!(client.event().method(), Method::QueueDeleteOk(ok) if ok.message_count == 100));
+    assert!(trio.held(1, queue, |_| ()).is_none());
+    trio.start(2);
+    assert!(trio.held(2, queue, |_| ()).is_none());
+    let again = trio.mirrored("q");
+    assert_ne!(again, queue);
+    assert_eq!(ready(&trio, 2, again), 0);
+    assert!(trio.node(0).mirrors(queue).is_empty());
+}
+
+#[test]
+fn a_mirror_that_nothing_reaches_is_given_up_and_comes_back() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    trio.freeze(2, true);
+    client.publish("q", &refs(&bodies(0..100, 10)));
+    assert_eq!(client.confirms(100), NONE);
+    trio.wait("the mirror does not count", |trio| !trio.placement(0, queue).isr.contains(&trio.id(2)));
+    assert_eq!(ready(&trio, 1, queue), 100);
+    trio.freeze(2, false);
+    trio.wait_in_sync(0, queue, 3);
+    wait_equal(&trio, 0, 2, queue);
+}
+
+#[test]
+fn a_leader_whose_mirrors_know_a_newer_one_confirms_nothing() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let placement = trio.placement(0, queue);
+    for index in 1..3 {
+        trio.node(index).raise_fence(queue, placement.epoch + 1);
+    }
+    let mut client = trio.client(0);
+    client.select_confirms();
+    client.publish("q", &refs(&bodies(0..10, 10)));
+    trio.wait("both refuse", |trio| trio.node(0).mirrors(queue).iter().all(|(_, lacks)| lacks.is_none()));
+    assert!(client.is_silent(), "nothing is confirmed");
+    let (cfg_ver, to) = (trio.placement(0, queue).cfg_ver, trio.id(1));
+    trio.propose(0, MetaCommand::Transfer { queue, cfg_ver, to });
+    assert_eq!(client.confirms(10).len(), 10, "nobody knows whether they are safe");
+    assert_eq!(trio.leader_but(0, queue), 1);
+    trio.wait_in_sync(1, queue, 3);
+    wait_equal(&trio, 0, 1, queue);
+    client.publish("q", &refs(&bodies(10..20, 10)));
+    assert_eq!(client.confirms(20), NONE);
+}
+
+#[test]
+fn with_too_few_mirrors_publishes_are_refused() {
+    let mut trio = Trio::new();
+    let mut arguments = FieldTable::new();
+    arguments.push("x-queue-type", "quorum");
+    let mut client = trio.client(0);
+    client.declare("q", &arguments);
+    let queue = trio.queue_id(0, "q");
+    trio.wait_in_sync(0, queue, 3);
+    client.select_confirms();
+    client.publish("q", &[b"one"]);
+    assert_eq!(client.confirms(1), NONE);
+    trio.policy(0, r#"{"ha-mode":"all","ha-min-in-sync":3,"ha-sync-mode":"automatic"}"#);
+    client.declare("q2", &FieldTable::new());
+    let other = trio.queue_id(0, "q2");
+    trio.wait_in_sync(0, other, 3);
+    client.publish("q2", &[b"one"]);
+    assert_eq!(client.confirms(2), NONE);
+    trio.kill(2);
+    trio.wait_in_sync(0, other, 2);
+    trio.wait_in_sync(0, queue, 2);
+    client.publish("q", &[b"two"]);
+    assert_eq!(client.confirms(3), NONE, "a majority is there");
+    client.publish("q2", &[b"two"]);
+    assert_eq!(client.confirms(4), [4]);
+    trio.start(2);
+    trio.wait_in_sync(0, other, 3);
+    client.publish("q2", &[b"three"]);
+    assert_eq!(client.confirms(5), NONE);
+}

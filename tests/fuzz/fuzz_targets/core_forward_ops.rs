@@ -1,0 +1,4 @@
+//! Operations that one node asks of another; the body is shared with the ordinary tests of `broker-core`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| broker_core::fuzz::forward_ops(octets));

@@ -1,0 +1,186 @@
+//! Publishers with confirms and consumers on a mirrored queue, and a fault in the middle: the account is right.
+
+use super::NEEDS;
+use anyhow::{Context as _, Result, ensure};
+use harness::account::{Balance, Published, Received, balance};
+use harness::clients::Client;
+use harness::cluster::{Cluster, HOSTS, LIMIT};
+use harness::ready;
+use std::time::Instant;
+use xtask::lab::wait::until_true;
+
+/// The queue.
+const QUEUE: &str = "account";
+
+/// A cluster with a mirrored queue and its clients.
+struct Traffic {
+    publishers: Vec<Client>,
+    consumer: Client,
+    cluster: Cluster,
+}
+
+impl Traffic {
+    fn start(name: &str) -> Result<Self> {
+        let cluster = Cluster::joined(name)?;
+        cluster.must("A", "set_policy xall ^ '{\"ha-mode\":\"all\",\"ha-sync-mode\":\"automatic\"}'")?;
+        // Made on A, which leads it.
+        cluster.client("fill", &[&cluster.url("A"), QUEUE, "0"])?;
+        let queue = ["--queue", QUEUE];
+        let consumer = cluster.start_client("consume", "consumer", &HOSTS, &queue)?;
+        let publishers = ["p0", "p1"].map(|name| {
+            cluster.start_client(
+                "publish",
+                name,
+                &HOSTS,
+                &[&queue[..], &["--name", name, "--rate", "100"]].concat(),
+            )
+        });
+        let publishers = publishers.into_iter().collect::<Result<Vec<_>>>()?;
+        let traffic = Self { publishers, consumer, cluster };
+        traffic.flows(100, "before the fault")?;
+        Ok(traffic)
+    }
+
+    fn balance(&self) -> Balance {
+        // In this order: what is published later is not missed.
+        let mut published = Published::default();
+        self.publishers.iter().for_each(|it| published.merge(Published::read(&it.record())));
+        balance(&published, &Received::read(&self.consumer.record()))
+    }
+
+    fn flows(&self, more: usize, when: &str) -> Result<()> {
+        let confirms = |client: &Client| Published::read(&client.record()).confirmed.len();
+        let before: Vec<usize> = self.publishers.iter().map(confirms).collect();
+        let deliveries = || Received::read(&self.consumer.record()).deliveries.len();
+        let received = deliveries();
+        until_true(LIMIT, &format!("messages to flow {when}"), || {
+            self.publishers.iter().zip(&before).all(|(client, before)| confirms(client) >= before + more)
+                && deliveries() >= received + more
+        })
+        .with_context(|| {
+            format!("{:?}\n{}", self.balance(), HOSTS.map(|host| self.cluster.log_end(host)).join("\n"))
+        })
+    }
+
+    /// The host of the node that leads the queue.
+    fn leader(&self) -> Result<&'static str> {
+        let mut found = None;
+        until_true(LIMIT, "a leader", || {
+            let ask =
+                |host: &&&str| self.cluster.must(host, "-q list_queues --no-table-headers name pid").ok();
+            let text = HOSTS.iter().find_map(|host| ask(&host)).unwrap_or_default();
+            let row = text.lines().find_map(|line| line.strip_prefix(QUEUE)).unwrap_or_default().to_owned();
+            found = HOSTS.into_iter().find(|host| row.contains(&format!("rabbit@{host}")));
+            found.is_some()
+        })?;
+        found.context("no leader")
+    }
+
+    /// Strikes the leader under traffic, waits until messages flow again, and heals.
+    fn survives(
+        &self,
+        fault: &str,
+        strike: impl FnOnce(&Cluster, &str) -> Result<()>,
+        heal: impl FnOnce(&Cluster, &str) -> Result<()>,
+    ) -> Result<()> {
+        let leader = self.leader()?;
+        let confirms = |client: &Client| Published::read(&client.record()).confirmed;
+        let before: Vec<usize> =
+            self.publishers.iter().map(|it| confirms(it).len().saturating_sub(1)).collect();
+        let struck = Instant::now();
+        strike(&self.cluster, leader)?;
+        self.flows(200, "after the fault")?;
+        let flowing = struck.elapsed();
+        heal(&self.cluster, leader)?;
+        HOSTS.iter().try_for_each(|host| self.cluster.wait_running(host, &HOSTS))?;
+        self.flows(100, "after the repair")?;
+        let gaps = self.publishers.iter().zip(before).map(|(publisher, before)| {
+            let confirmed = confirms(publisher).split_off(before);
+            Published { confirmed, ..Published::default() }.longest_gap()
+        });
+        println!(
+            "{fault} ({leader}): outage {:.2} s for a publisher (200 messages later after {:.1} s)",
+            gaps.fold(0.0, f64::max),
+            flowing.as_secs_f64(),
+        );
+        Ok(())
+    }
+
+    /// Holds the account.
+    fn balances(mut self) -> Result<()> {
+        for publisher in &mut self.publishers {
+            publisher.finish()?;
+        }
+        until_true(LIMIT, "every confirmed message", || self.balance().lost.is_empty())
+            .with_context(|| format!("{:?}", self.balance()))?;
+        self.consumer.finish()?;
+        let balance = self.balance();
+        println!(
+            "{} confirmed, {} received, {} redelivered, {} lost",
+            balance.confirmed,
+            balance.received,
+            balance.redelivered,
+            balance.lost.len()
+        );
+        ensure!(balance.lost.is_empty(), "confirmed and lost: {:?}", balance.lost);
+        ensure!(balance.invented.is_empty(), "received and never sent: {:?}", balance.invented);
+        ensure!(balance.repeated.is_empty(), "repeated without a mark: {:?}", balance.repeated);
+        self.cluster.passed();
+        Ok(())
+    }
+}
+
+#[test]
+fn no_confirmed_message_is_lost_when_the_leaders_process_is_killed_and_when_it_freezes() {
+    if !ready("the leader is killed and freezes", NEEDS) {
+        return;
+    }
+    let traffic = Traffic::start("cluster-leader-killed").unwrap();
+    traffic.survives("leader killed with -9", Cluster::kill, Cluster::start).unwrap();
+    traffic
+        .survives("leader frozen", |it, host| it.freeze(host, true), |it, host| it.freeze(host, false))
+        .unwrap();
+    traffic.balances().unwrap();
+}
+
+#[test]
+fn no_confirmed_message_is_lost_when_cables_are_cut_and_when_all_hosts_lose_power() {
+    if !ready("cables are cut and the power fails", NEEDS) {
+        return;
+    }
+    let traffic = Traffic::start("cluster-cables").unwrap();
+    traffic
+        .survives(
+            "leader cut off",
+            |it, host| {
+                it.unplug(host, true)?;
+                // So that balancers turn away.
+                it.wait_closed(host)
+            },
+            |it, host| {
+                it.unplug(host, false)?;
+                it.wait_serving(host)
+            },
+        )
+        .unwrap();
+    let other = |host: &str| if host == "A" { "B" } else { "A" };
+    traffic
+        .survives("leader hears nothing of another", |it, host| it.deafen(host, other(host)), Cluster::hear)
+        .unwrap();
+    traffic
+        .survives(
+            "power of all hosts",
+            |it, _| {
+                HOSTS.iter().try_for_each(|host| it.power_off(host))?;
+                // The last to go comes first.
+                HOSTS.iter().rev().try_for_each(|host| {
+                    it.power_on(host)?;
+                    it.launch(host)
+                })?;
+                HOSTS.iter().try_for_each(|host| it.wait_serving(host))
+            },
+            |_, _| Ok(()),
+        )
+        .unwrap();
+    traffic.balances().unwrap();
+}
