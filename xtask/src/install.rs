@@ -197,8 +197,10 @@ fn cargo_tool(name: &str, version: &str) -> Result<()> {
     let tool = format!("cargo-{name}@{version}");
     println!("installing {tool} (a few minutes, once)");
     let status = Command::new("cargo")
-        .args(["install", "--locked", "--quiet", &tool])
+        .args(["install", "--locked", "--quiet", "--debug", &tool])
         .env_remove("CARGO_TARGET_DIR")
+        // Building it takes longer than all it will do here, so it is optimised a little only.
+        .envs([("CARGO_PROFILE_DEV_OPT_LEVEL", "1"), ("CARGO_PROFILE_DEV_DEBUG", "0")])
         .status()
         .context("start cargo install")?;
     if status.success() { Ok(()) } else { bail!("`cargo install --locked {tool}` failed") }

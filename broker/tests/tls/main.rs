@@ -73,7 +73,7 @@ impl Secure {
     fn get(&self, path: &str) -> serde_json::Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.broker.http_port)).unwrap();
         let request = format!(
-            "GET /api/{path} HTTP/1.1\r\nhost: x\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
+            "GET /api/{path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
              connection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
