@@ -3,7 +3,7 @@
 use super::line;
 use crate::ctl::{Tool, as_clap};
 use clap::{Command, ValueEnum};
-use daemon::manual::{self, ManArgs};
+use daemon::manual::{self, ManArgs, Shell};
 use daemon::run::Failure;
 
 /// A program that completions are for.
@@ -20,8 +20,8 @@ enum Program {
 /// `broker completions`
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompletionArgs {
-    #[command(flatten)]
-    shell: manual::CompletionArgs,
+    /// For which shell
+    shell: Shell,
     /// For which program
     #[arg(long, value_enum, default_value = "broker")]
     program: Program,
@@ -37,7 +37,7 @@ pub(crate) fn completions(args: &CompletionArgs, broker: Command) -> Result<(), 
         Program::RabbitmqQueues => as_clap(Tool::Queues),
         Program::RabbitmqUpgrade => as_clap(Tool::Upgrade),
     };
-    line(&manual::completions(args.shell.shell, command))
+    line(&manual::completions(args.shell, command))
 }
 
 /// Writes a page for each program, and for each tool of `broker`.
