@@ -501,7 +501,7 @@ impl Cluster {
     /// nft refuses.
     pub fn deafen(&self, to: &str, from: &str) -> Result<()> {
         let rules = format!(
-            "table ip deaf {{ chain input {{ type filter hook input priority 0; ip saddr {} drop; }} }}",
+            "table ip deaf {{ chain input {{ type filter hook input priority 0; ip saddr {} drop; }}; }}",
             self.place.address(from)
         );
         self.nft(to, &rules)

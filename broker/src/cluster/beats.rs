@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 /// How often a node says that it lives.
 const PERIOD: Duration = Duration::from_millis(250);
 /// After so long without an answer a node pauses.
-const PAUSE_AFTER: Duration = Duration::from_millis(2_000);
+pub(super) const PAUSE_AFTER: Duration = Duration::from_millis(2_000);
 /// After so long without a heartbeat the leader takes a node for dead.
 pub(super) const DOWN_AFTER: Duration = Duration::from_millis(3_000);
 /// How long an answer may take.
@@ -84,6 +84,11 @@ impl Beats {
             }
         }
         dead
+    }
+
+    /// This node was stopped itself for a while: that it heard nothing says nothing of the others.
+    pub(super) fn was_away(&self) {
+        self.0.lock().heard.clear();
     }
 
     /// Nodes whose process is gone for sure.

@@ -9,7 +9,7 @@
 //! so, by whoever leads then.
 
 use super::asks::{Ask, Told};
-use super::beats::DOWN_AFTER;
+use super::beats::{DOWN_AFTER, PAUSE_AFTER};
 use super::link::Caller;
 use super::operator::RefusedKind;
 use super::papers::Peer;
@@ -19,11 +19,13 @@ use broker_core::meta::cluster::Controller;
 use broker_core::meta::{Member, MetaCommand, MetaError, MetaReply, NodeState, Role};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often it is looked whether all is as it should be.
 const PERIOD: Duration = Duration::from_millis(100);
+/// A node that slept for so long was stopped by somebody.
+const AWAY: Duration = Duration::from_millis(1_000);
 /// How long a snapshot for a new node may take.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
 /// Entries that a node may lack and still get a vote.
@@ -228,6 +230,10 @@ async fn bury(running: &Running, term: u64) {
         running.hand_over_lead().await;
         return;
     }
+    if running.council().majority_age().is_none_or(|age| age >= PAUSE_AFTER) {
+        // Whoever is not heard by the others is in no place to judge them: they may have another leader.
+        return;
+    }
     let serving = |it: &Member| it.state != NodeState::Down && it.id != running.me();
     let serving: Vec<(NodeId, u64)> =
         running.members().iter().filter(|it| serving(it)).map(|it| (it.id, it.incarnation)).collect();
@@ -241,11 +247,15 @@ async fn bury(running: &Running, term: u64) {
 pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>) {
     let mut controller = Controller::default();
     loop {
+        let since = Instant::now();
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             _ = ended.wait_for(|ended| *ended) => return,
         }
         let Some(running) = running.upgrade() else { return };
+        if since.elapsed() >= AWAY {
+            running.beats.was_away();
+        }
         if running.view.is_alone() && running.council().standing().borrow().nodes <= 1 {
             continue;
         }

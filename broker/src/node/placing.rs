@@ -69,6 +69,7 @@ impl Node {
     fn lead_here(self: &Arc<Self>, sm: &MetaSm, known: &MetaQueue, epoch: u32, is_newest: bool, now: u64) {
         let (id, me) = (known.id, self.cluster.me().0);
         let mut turn = Turn::new(self, TurnBuffers::default(), now);
+        let mut consumers = Vec::new();
         let opened = turn.shard(id, |shard, now, fx| {
             if shard.copies(id) && !is_newest {
                 return false;
@@ -77,6 +78,17 @@ impl Node {
             if is_new {
                 shard.insert(new_queue(sm, known, now));
             }
+            let has_clients = |queue: &LocalQueue| queue.unacked_count() > 0 || queue.consumers().len() > 0;
+            let goes_on = is_shared(known)
+                && shard.get(id).is_some_and(|queue| queue.epoch() < epoch && has_clients(queue));
+            if goes_on {
+                // For a moment nobody led it, and what other nodes said of their deliveries then is lost: all that was
+                // handed out is back in its place.
+                consumers = shard.make_copy(id).map(LocalQueue::remove_consumers).unwrap_or_default();
+                if let Some(queue) = shard.held_mut(id) {
+                    queue.follow(0, 0, fx);
+                }
+            }
             let was_copy = shard.make_led(id).is_some();
             let Some(queue) = shard.held_mut(id) else { return false };
             configure(queue, known, now, fx);
@@ -84,7 +96,7 @@ impl Node {
                 tracing::debug!(queue = %id, epoch, "a copy is led here from now on");
             }
             if was_copy || queue.epoch() < epoch {
-                queue.lead(now, epoch, me, true, fx);
+                queue.lead(now, epoch, me, !goes_on, fx);
             } else if is_new {
                 queue.touch(now, fx);
             }
@@ -103,6 +115,7 @@ impl Node {
         } else {
             turn.close();
         }
+        self.send_consumers_away(id, consumers);
     }
 
     fn copy_here(&self, sm: &MetaSm, known: &MetaQueue, leader: Option<NodeId>, is_newest: bool, now: u64) {
