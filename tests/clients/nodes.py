@@ -86,6 +86,8 @@ def remote(urls):
     method, _, body = through.basic_get(queue)
     assert method.redelivered and int(body) == 499, (method, body)
     through.basic_nack(method.delivery_tag, requeue=True)
+    # Nobody answers to that: another node may be asked first.
+    wait_for(through, queue, 501)
     method, _, body = home.basic_get(queue, auto_ack=True)
     assert method.redelivered and int(body) == 499, (method, body)
     left = through.queue_declare(queue, passive=True).method.message_count
