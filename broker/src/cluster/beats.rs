@@ -50,6 +50,8 @@ struct Inner {
     term: u64,
     /// When a majority last heard this node.
     contact: Option<Instant>,
+    /// Which leader answered last, and when.
+    answered: Option<(NodeId, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,15 +66,18 @@ impl Beats {
     pub(super) fn dead(&self, term: u64, serving: &[(NodeId, u64)]) -> Vec<(NodeId, u64)> {
         let mut inner = self.0.lock();
         let now = Instant::now();
+        let mut before = None;
         if std::mem::replace(&mut inner.term, term) != term {
-            // A new leader waits one full period for each node.
+            // A new leader waits one full period for each node, but knows itself how long the one before is silent.
             inner.heard.clear();
+            before = inner.answered;
         }
         inner.heard.retain(|id, _| serving.iter().any(|(node, _)| node == id));
         let mut dead = Vec::new();
         for (id, incarnation) in serving {
             let fresh = Heard { at: now, incarnation: *incarnation, stalled: false };
-            let heard = inner.heard.entry(*id).or_insert(fresh);
+            let at = before.filter(|(leader, _)| leader == id).map_or(now, |(_, at)| at);
+            let heard = inner.heard.entry(*id).or_insert(Heard { at, ..fresh });
             if heard.incarnation < *incarnation {
                 // It has started again since, and gets a full period.
                 *heard = fresh;
@@ -276,7 +281,9 @@ impl Running {
         }
         let links = self.links.as_ref()?;
         let octets = asks::encode(&beat).ok()?;
-        let answer = links.call(standing.leader?, Lane::Control, Kind::Beat, octets, PATIENCE).await.ok()?;
+        let leader = standing.leader?;
+        let answer = links.call(leader, Lane::Control, Kind::Beat, octets, PATIENCE).await.ok()?;
+        self.beats.0.lock().answered = Some((leader, Instant::now()));
         asks::decode(&answer).ok()
     }
 }

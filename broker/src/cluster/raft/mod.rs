@@ -479,9 +479,10 @@ impl Council {
 fn config() -> Config {
     Config {
         cluster_name: "metadata".to_owned(),
-        heartbeat_interval: 200,
-        election_timeout_min: 1_000,
-        election_timeout_max: 2_000,
+        // Somebody else leads before those that hear only a dead leader pause.
+        heartbeat_interval: 150,
+        election_timeout_min: 700,
+        election_timeout_max: 1_300,
         enable_pre_vote: Some(true),
         enable_tick: false,
         // What of the log was carried out is not on disk, so nobody leads by what it was before.
