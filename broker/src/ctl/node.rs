@@ -31,12 +31,16 @@ pub(super) fn ping(run: &mut Run<'_>) -> Result<(), CtlError> {
 pub(super) fn await_startup(run: &mut Run<'_>) -> Result<(), CtlError> {
     run.node()?;
     let (since, patience) = (Instant::now(), Duration::from_secs_f64(run.timeout()));
-    // Whoever answers may be on the way only.
-    while run.is_local() && run.ask_local(Method::GET, "identity", None)?["running"] == false {
-        if since.elapsed() >= patience {
-            return Err(CtlError::plain(Exit::TempFail, "Error: time is up: the node has not started"));
+    while run.is_local() {
+        // Whoever answers may be on the way only; who has answered before may have to start anew.
+        match run.ask_local(Method::GET, "identity", None) {
+            Ok(identity) if identity["running"] != false => break,
+            Err(error) if since.elapsed() >= patience => return Err(error),
+            Ok(_) if since.elapsed() >= patience => {
+                return Err(CtlError::plain(Exit::TempFail, "Error: time is up: the node has not started"));
+            }
+            _ => std::thread::sleep(LOOK),
         }
-        std::thread::sleep(LOOK);
     }
     Ok(())
 }
