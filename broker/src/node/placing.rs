@@ -78,7 +78,7 @@ impl Node {
             if is_new {
                 shard.insert(new_queue(sm, known, now));
             }
-            let has_clients = |queue: &LocalQueue| queue.unacked_count() > 0 || queue.consumers().len() > 0;
+            let has_clients = |queue: &LocalQueue| queue.unacked_count() > 0 || !queue.consumers().is_empty();
             let goes_on = is_shared(known)
                 && shard.get(id).is_some_and(|queue| queue.epoch() < epoch && has_clients(queue));
             if goes_on {
