@@ -1,7 +1,7 @@
 //! The API in a cluster: what other nodes know is asked of them, over the links between nodes.
 //!
 //! Lists are put together from all nodes' ([`merge`]), sums are added up, and what concerns one queue, node or
-//! connection is done by the node that has it ([`spread`]). A request travels as it is, with who asks; the other
+//! connection is done by the node that has it ([`mod@spread`]). A request travels as it is, with who asks; the other
 //! node answers it from what it has itself, and checks what its caller may, as if it had come to it.
 
 mod merge;
