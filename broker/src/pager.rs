@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use amqp::content::Properties;
 use broker_core::ids::QueueId;
-use broker_core::message::{Message, MessageView};
+use broker_core::message::Message;
 use broker_core::queue::paged::{PageOut, Stored, Window, WindowRead};
 use broker_core::record::{self, Enq};
 use broker_store::Lsn;
@@ -307,17 +307,11 @@ impl Pager {
 
 fn stored(enq: &Enq<'_>) -> Stored {
     let message = &enq.message;
-    let view = MessageView {
-        exchange: message.exchange,
-        routing_key: message.routing_key,
-        properties: message.properties,
-        body: message.body,
-    };
     let persistent =
         Properties::parse(message.properties).is_ok_and(|properties| properties.delivery_mode() == Some(2));
     Stored {
         qseq: enq.qseq,
-        message: Arc::new(Message::copy_from(&view, persistent)),
+        message: Arc::new(Message::copy_from(&message.view(), persistent)),
         expires_ms: message.expiry_ms.unwrap_or(0),
         returns: message.delivery_count,
     }

@@ -38,6 +38,7 @@ mod lists;
 mod segment;
 mod set;
 
+use crate::message::MessageView;
 pub use codec::DecodeError;
 pub use lists::{QseqRange, Ranges, RangesIter, Target, Targets, TargetsIter};
 pub use segment::SegmentRecords;
@@ -176,6 +177,19 @@ pub struct Message<'a> {
     pub properties: &'a [u8],
     /// The body.
     pub body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// What of it was published.
+    #[must_use]
+    pub fn view(&self) -> MessageView<'a> {
+        MessageView {
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            properties: self.properties,
+            body: self.body,
+        }
+    }
 }
 
 /// The node that a message was published at, when another one has the queue, and which publish to the queue it is there.

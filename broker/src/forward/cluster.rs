@@ -2,8 +2,8 @@
 
 use super::frames::Frames;
 use super::{Around, Home};
+use crate::cluster::ClusterView;
 use crate::cluster::link::{Kind, Lane};
-use crate::cluster::{self, ClusterView};
 use crate::node::Node;
 use broker_core::ids::{NodeId, QueueId};
 use bytes::Bytes;
@@ -23,11 +23,7 @@ impl Around for ClusterView {
     }
 
     fn home(&self, queue: QueueId) -> Option<Home> {
-        Some(match self.leader_of(queue)? {
-            cluster::Home::Here { epoch } => Home::Here { epoch },
-            cluster::Home::At { node, epoch } => Home::At { node, epoch },
-            cluster::Home::Nowhere { last } => Home::Nowhere { last },
-        })
+        self.leader_of(queue)
     }
 
     fn send(&self, to: NodeId, frame: Bytes) -> bool {

@@ -27,6 +27,7 @@ pub(crate) mod served;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use crate::cluster::Home;
 use crate::connection::outbox::Request;
 use crate::node::Node;
 use broker_core::ids::{NodeId, QueueId};
@@ -53,28 +54,6 @@ const THOROUGH_TICKS: u32 = 10;
 const NUMBERS: usize = 8192;
 /// How often it is looked for them, in ticks.
 const NUMBERS_TICKS: u32 = 600;
-
-/// Where a queue is run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Home {
-    /// Here.
-    Here {
-        /// In this epoch.
-        epoch: u32,
-    },
-    /// On another node.
-    At {
-        /// Which one.
-        node: NodeId,
-        /// In which epoch.
-        epoch: u32,
-    },
-    /// On none now.
-    Nowhere {
-        /// The node that would run it if it came back.
-        last: NodeId,
-    },
-}
 
 /// The cluster, as far as forwarding needs it.
 pub(crate) trait Around: Send + Sync + 'static {

@@ -1,7 +1,14 @@
 //! What a queue writes to the log.
 
+use super::ready::Entry;
 use crate::message::MessageView;
 use crate::record::{self, At, QseqRange, Record};
+
+/// The record of a message that is in a queue.
+pub(super) fn entry_record(at: At, now: u64, entry: &Entry) -> Record<'_> {
+    let Entry { qseq, expires_ms, priority, returns, .. } = *entry;
+    enqueue_record(at, now, qseq, expires_ms, priority, returns, entry.message.view())
+}
 
 /// The record of a message that enters a queue.
 pub(super) fn enqueue_record<'a>(

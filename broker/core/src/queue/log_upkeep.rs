@@ -1,6 +1,6 @@
 //! What a queue appends to the log for the log's own sake: so that old files can go, and when its life begins and ends.
 
-use super::log::enqueue_record;
+use super::log::entry_record;
 use super::{Effects, Queue};
 use crate::record::{At, Record};
 
@@ -28,16 +28,7 @@ impl<H> Queue<H> {
             // With its position, the epoch is what a message is known by.
             let epoch = mirror.map_or(current, |mirror| mirror.epoch_of(entry.qseq));
             let at = At { queue_id, epoch, off };
-            let view = entry.message.view();
-            fx.log(&enqueue_record(
-                at,
-                now,
-                entry.qseq,
-                entry.expires_ms,
-                entry.priority,
-                entry.returns,
-                view,
-            ));
+            fx.log(&entry_record(at, now, entry));
             moved += 1;
             octets += entry.message.memory();
             if octets >= RELOCATE_BYTES {

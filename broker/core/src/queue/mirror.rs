@@ -4,10 +4,10 @@
 //! messages from before it began. What makes messages leave (consumers, expiry, limits) happens at the leader; here they
 //! leave when it says so. With a new epoch a copy becomes the leader, or a leader a copy.
 
-use super::log::enqueue_record;
+use super::log::{enqueue_record, entry_record};
 use super::ready::Entry;
 use super::{Effects, Queue};
-use crate::message::{Message, MessageView};
+use crate::message::Message;
 use crate::record::{At, DropReason, Enq, QseqRange, QseqSet, Record};
 use crate::repl::{EpochTable, Fresh, MidSet};
 use std::collections::BTreeSet;
@@ -235,16 +235,7 @@ impl<H> Queue<H> {
         };
         for entry in in_memory.filter(is_wanted) {
             left.remove_positions(QseqRange::one(entry.qseq));
-            let (priority, view) = (entry.priority, entry.message.view());
-            visitor(&enqueue_record(
-                at(entry.qseq),
-                now,
-                entry.qseq,
-                entry.expires_ms,
-                priority,
-                entry.returns,
-                view,
-            ));
+            visitor(&entry_record(at(entry.qseq), now, entry));
         }
         self.read_stored(&left, fx, |stored| {
             let (returns, view) = (stored.returns, stored.message.view());
@@ -264,16 +255,7 @@ impl<H> Queue<H> {
             left.insert(entry.qseq);
             entry.log_floor = fx.log_floor();
             let at = At { queue_id, epoch: epochs.of(entry.qseq), off: 0 };
-            let view = entry.message.view();
-            fx.log(&enqueue_record(
-                at,
-                now,
-                entry.qseq,
-                entry.expires_ms,
-                entry.priority,
-                entry.returns,
-                view,
-            ));
+            fx.log(&entry_record(at, now, entry));
         }
         self.mirror().strays = left;
     }
@@ -305,15 +287,9 @@ impl<H> Queue<H> {
 
     fn entry<E: Effects<Handle = H>>(&self, enq: &Enq<'_>, fx: &E) -> Entry {
         let message = &enq.message;
-        let view = MessageView {
-            exchange: message.exchange,
-            routing_key: message.routing_key,
-            properties: message.properties,
-            body: message.body,
-        };
         Entry {
             qseq: enq.qseq,
-            message: Arc::new(Message::copy_from(&view, true)),
+            message: Arc::new(Message::copy_from(&message.view(), true)),
             expires_ms: message.expiry_ms.unwrap_or(0),
             log_floor: fx.log_floor(),
             returns: message.delivery_count,
