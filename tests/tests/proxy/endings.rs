@@ -337,7 +337,7 @@ fn servers_see_the_source_address_they_are_to_see() {
     };
     let header: fn(&mut Stage) = |stage| {
         let mut client = stage.connect();
-        client.write_all(b"PROXY TCP4 127.0.0.5 127.0.0.1 20003 80\r\n").unwrap();
+        client.write_all(b"PROXY TCP4 127.0.0.5 127.0.0.1 19003 80\r\n").unwrap();
         note_source(stage, &mut client);
     };
     let told = |name, settings| Scene { bind: "accept-proxy", ..scene(name, settings, header) };
@@ -346,7 +346,7 @@ fn servers_see_the_source_address_they_are_to_see() {
         &[
             scene("of the section", "source 127.0.0.7", plain),
             Scene { server: "source 127.0.0.8", ..scene("of the server", "source 127.0.0.7", plain) },
-            Scene { server: "source 127.0.0.7:20000-20010", ..scene("with a range of ports", "", plain) },
+            Scene { server: "source 127.0.0.7:19000-19010", ..scene("with a range of ports", "", plain) },
             told("the client's address", "source 0.0.0.0 usesrc clientip"),
             told("the client's address and port", "source 0.0.0.0 usesrc client"),
             scene("another address", "source 127.0.0.7 usesrc 127.0.0.9", plain),
