@@ -4,9 +4,11 @@ use super::message::Stream;
 use crate::ids::QueueId;
 use std::collections::VecDeque;
 
-/// Some records of a queue that went out, and where they end.
+/// Some records of a queue that went out one after the other, and where they end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
+    /// Link position before the first one that is not acknowledged.
+    from: u64,
     /// Link position of the last one.
     upto: u64,
     pub(super) queue: QueueId,
@@ -47,21 +49,35 @@ impl Link {
 
     /// So many records go out, or a plan.
     pub(super) fn send(&mut self, now: u64, queue: QueueId, epoch: u32, records: u64, position: u64) {
+        let from = self.position;
         self.position += records;
         self.expect(now);
         match self.sent.back_mut() {
-            Some(last) if last.queue == queue && last.epoch == epoch && !last.is_plan => {
+            // Nothing came between them, neither here nor in the queue: a part of the run can be acknowledged.
+            Some(last)
+                if (last.queue, last.epoch, last.upto) == (queue, epoch, from)
+                    && last.position + records == position
+                    && !last.is_plan =>
+            {
                 (last.upto, last.position) = (self.position, position);
             }
-            _ => self.sent.push_back(Sent { upto: self.position, queue, epoch, position, is_plan: false }),
+            _ => self.sent.push_back(Sent {
+                from,
+                upto: self.position,
+                queue,
+                epoch,
+                position,
+                is_plan: false,
+            }),
         }
     }
 
     /// The plan of a queue goes out.
     pub(super) fn send_plan(&mut self, now: u64, queue: QueueId, epoch: u32, position: u64) {
+        let from = self.position;
         self.position += 1;
         self.expect(now);
-        self.sent.push_back(Sent { upto: self.position, queue, epoch, position, is_plan: true });
+        self.sent.push_back(Sent { from, upto: self.position, queue, epoch, position, is_plan: true });
     }
 
     /// A message without consequences goes out: it counts as a position only.
@@ -69,10 +85,19 @@ impl Link {
         self.position += 1;
     }
 
-    /// The next of what went out, if the follower has all of it. Positions that were never sent mean nothing.
+    /// The next of what went out, as much of it as the follower has. Positions that were never sent mean nothing.
+    ///
+    /// A run that goes on and on is taken in parts: what is confirmed must not wait for what came after it.
     pub(super) fn take_acked(&mut self, upto: u64) -> Option<Sent> {
-        self.sent.front().filter(|sent| sent.upto <= upto)?;
-        self.sent.pop_front()
+        let next = self.sent.front_mut()?;
+        if next.upto <= upto {
+            return self.sent.pop_front();
+        }
+        if next.from >= upto {
+            return None;
+        }
+        next.from = upto;
+        Some(Sent { upto, position: next.position - (next.upto - upto), ..*next })
     }
 
     /// Something went out, and an answer should come.
@@ -95,5 +120,33 @@ impl Link {
     /// Octets and records on their way do not interest here; how many batches are.
     pub(super) fn unacknowledged(&self) -> usize {
         self.sent.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_run_is_acknowledged_before_the_rest_of_it() {
+        let (queue, other) = (QueueId(1), QueueId(2));
+        let mut link = Link::default();
+        let positions = |link: &mut Link, upto| -> Vec<(QueueId, u64)> {
+            std::iter::from_fn(|| link.take_acked(upto)).map(|sent| (sent.queue, sent.position)).collect()
+        };
+        link.send(0, queue, 1, 3, 103);
+        link.send(0, queue, 1, 2, 105);
+        assert_eq!(link.unacknowledged(), 1);
+        assert_eq!(positions(&mut link, 2), [(queue, 102)]);
+        assert_eq!(positions(&mut link, 2), []);
+        assert_eq!(positions(&mut link, 4), [(queue, 104)]);
+        // A message has a position on the link and none in the queue; other records have one in the queue only.
+        link.send_message();
+        link.send(0, queue, 1, 1, 106);
+        link.send(0, queue, 1, 1, 108);
+        link.send(0, other, 1, 1, 7);
+        assert_eq!(positions(&mut link, 6), [(queue, 105)]);
+        assert_eq!(positions(&mut link, 8), [(queue, 106), (queue, 108)]);
+        assert_eq!(positions(&mut link, 100), [(other, 7)]);
     }
 }
