@@ -220,6 +220,8 @@ impl Node {
         let Leading { core, asked, .. } = &mut *leading;
         core.link_up(now, peer, asked);
         self.carry_out(&mut leading);
+        // What is followed is locked before what is led.
+        drop(leading);
         self.lose_leader(peer);
     }
 
@@ -231,6 +233,7 @@ impl Node {
         let Leading { core, asked, .. } = &mut *leading;
         core.link_down(now, peer, asked);
         self.carry_out(&mut leading);
+        drop(leading);
         self.lose_leader(peer);
     }
 
@@ -255,6 +258,7 @@ impl Node {
             }
         }
         self.carry_out(&mut leading);
+        drop(leading);
         self.look_behind();
         let unsaid = std::mem::take(&mut self.replicate.following.lock().unsaid);
         unsaid.into_iter().for_each(|leader| self.lose_leader(leader));
