@@ -641,6 +641,7 @@ impl Hook for QueueHook {
                 Change::PutPlacement { queue, .. } => {
                     if let Some(known) = applied.sm.queue(*queue) {
                         node.place(applied.sm, known, now);
+                        node.forward.leaders_changed();
                     }
                 }
                 Change::PutExchange(spec) if spec.kind == ExchangeType::Delayed => {

@@ -8,6 +8,7 @@
 use super::asks::{self, Beat, Progress, Pulse};
 use super::link::{Kind, Lane};
 use super::running::Running;
+use super::Standing;
 use broker_core::ids::NodeId;
 use broker_core::meta::{MetaCommand, NodeState};
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 const TRY_PATIENCE: Duration = Duration::from_millis(100);
 /// Head start of each voter over the next one when the leader is gone.
 const HEAD_START: Duration = Duration::from_millis(120);
+/// Elections that each of them begins before time decides.
+const ELECTIONS: u32 = 3;
 
 /// What a node knows of the life of others.
 #[derive(Default)]
@@ -141,29 +144,46 @@ pub(super) fn peer_is_up(running: &Running, peer: NodeId) {
 /// A link to a node broke. If nobody listens there any more, its process is gone: nobody has to wait until it has
 /// been silent for long enough.
 pub(super) async fn peer_is_down(running: Arc<Running>, peer: NodeId) {
+    let council = running.council();
+    council.may_be_gone(peer);
     let addresses = running.members().into_iter().find(|it| it.id == peer).map(|it| it.addresses);
-    if !is_refused(&addresses.unwrap_or_default()).await {
-        return;
-    }
-    if running.links.as_ref().is_some_and(|links| links.is_up(peer)) {
+    let refused = is_refused(&addresses.unwrap_or_default()).await;
+    if !refused || running.links.as_ref().is_some_and(|links| links.is_up(peer)) {
+        council.is_back(peer);
         return;
     }
     tracing::info!(%peer, "nobody listens at a node any more: its process is gone");
     running.beats.0.lock().gone.insert(peer);
-    if !running.council().is_gone(peer) {
-        return;
+    let led = council.is_gone(peer);
+    running.wake_steward.notify_one();
+    if led {
+        replace_leader(&running, peer).await;
     }
-    // One after the other, so that their votes are not split.
-    let gone = running.beats.gone();
-    let (voters, _) = running.council().seats();
-    let rank = voters.iter().filter(|id| !gone.contains(id)).position(|id| *id == running.me());
-    let Some(rank) = rank.and_then(|rank| u32::try_from(rank).ok()) else { return };
-    sleep(HEAD_START * rank).await;
-    if running.council().standing().borrow().leader == Some(peer)
-        && running.beats.gone().contains(&peer)
-        && let Err(error) = running.council().elect().await
-    {
-        tracing::debug!(%error, "no election");
+}
+
+/// Sees that somebody leads instead of a node whose process is gone: one after the other, so that their votes are not
+/// split, and again, because the others may not know yet that it is.
+async fn replace_leader(running: &Running, gone: NodeId) {
+    let council = running.council();
+    let (voters, _) = council.seats();
+    let left = |all: &BTreeSet<NodeId>| -> Vec<NodeId> {
+        voters.iter().filter(|id| !all.contains(id)).copied().collect()
+    };
+    let left = left(&running.beats.gone());
+    let rank = left.iter().position(|id| *id == running.me()).and_then(|rank| u32::try_from(rank).ok());
+    let (Some(rank), Ok(count)) = (rank, u32::try_from(left.len())) else { return };
+    let mut standing = council.standing();
+    let mut wait = HEAD_START * rank;
+    for _ in 0..ELECTIONS {
+        let replaced = standing.wait_for(|now| now.leader.is_some_and(|leader| leader != gone));
+        // Whoever does not get a vote in this time is not told so by everybody.
+        if timeout(wait, replaced).await.is_ok() || !running.beats.gone().contains(&gone) {
+            return;
+        }
+        if let Err(error) = council.elect().await {
+            tracing::debug!(%error, "no election");
+        }
+        wait = HEAD_START * count;
     }
 }
 
@@ -194,14 +214,25 @@ async fn is_refused(addresses: &[String]) -> bool {
 
 /// Says each 250 ms that this node lives, and pauses it when nobody has answered for too long.
 pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>) {
+    let Some(mut standing) = running.upgrade().map(|running| running.council().standing()) else { return };
     loop {
         let Some(strong) = running.upgrade() else { return };
+        let leader = standing.borrow().leader;
         strong.look().await;
         drop(strong);
         tokio::select! {
             () = sleep(PERIOD) => {}
+            // A new leader is asked at once: the one before may have been silent for long.
+            () = change_from(leader, &mut standing) => {}
             _ = ended.wait_for(|ended| *ended) => return,
         }
+    }
+}
+
+/// Waits until not this node leads but another one, or none; for ever when consensus has ended.
+pub(super) async fn change_from(leader: Option<NodeId>, standing: &mut watch::Receiver<Standing>) {
+    if standing.wait_for(|now| now.leader != leader).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -282,7 +313,12 @@ impl Running {
         let links = self.links.as_ref()?;
         let octets = asks::encode(&beat).ok()?;
         let leader = standing.leader?;
-        let answer = links.call(leader, Lane::Control, Kind::Beat, octets, PATIENCE).await.ok()?;
+        let mut changes = self.council().standing();
+        let answer = tokio::select! {
+            answer = links.call(leader, Lane::Control, Kind::Beat, octets, PATIENCE) => answer.ok()?,
+            // It is another one's to answer.
+            () = change_from(Some(leader), &mut changes) => return None,
+        };
         self.beats.0.lock().answered = Some((leader, Instant::now()));
         asks::decode(&answer).ok()
     }

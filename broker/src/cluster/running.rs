@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How long another node may take over a question about membership.
 pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(90);
@@ -56,6 +56,8 @@ pub(crate) struct Running {
     pub(super) beats: Beats,
     /// Held by whoever changes the members.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// There is something to look at for the leader.
+    pub(super) wake_steward: Arc<Notify>,
     ended: watch::Sender<bool>,
 }
 
@@ -76,6 +78,7 @@ impl Running {
             papers: Mutex::new(papers),
             beats: Beats::default(),
             changing: tokio::sync::Mutex::new(()),
+            wake_steward: Arc::default(),
             ended: watch::Sender::new(false),
         });
         if let Some(links) = &running.links {

@@ -9,7 +9,7 @@
 //! so, by whoever leads then.
 
 use super::asks::{Ask, Told};
-use super::beats::{DOWN_AFTER, PAUSE_AFTER};
+use super::beats::{DOWN_AFTER, PAUSE_AFTER, change_from};
 use super::link::Caller;
 use super::operator::RefusedKind;
 use super::papers::Peer;
@@ -24,6 +24,8 @@ use tokio::sync::watch;
 
 /// How often it is looked whether all is as it should be.
 const PERIOD: Duration = Duration::from_millis(100);
+/// The same of a new leader until it can decide something.
+const BEGINNING: Duration = Duration::from_millis(10);
 /// A node that slept for so long was stopped by somebody.
 const AWAY: Duration = Duration::from_millis(1_000);
 /// How long a snapshot for a new node may take.
@@ -246,10 +248,22 @@ async fn bury(running: &Running, term: u64) {
 /// Looks again and again.
 pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>) {
     let mut controller = Controller::default();
+    let Some((mut standing, wake)) = running
+        .upgrade()
+        .map(|running| (running.council().standing(), Arc::clone(&running.wake_steward)))
+    else {
+        return;
+    };
     loop {
         let since = Instant::now();
+        let now = *standing.borrow();
+        // A leader that has not carried out what those before it had agreed has to soon.
+        let Some(decides) = running.upgrade().map(|running| running.council().leads().is_some()) else { return };
+        let period = if now.leads && !decides { BEGINNING } else { PERIOD };
         tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(period) => {}
+            () = wake.notified() => {}
+            () = change_from(now.leader, &mut standing) => {}
             _ = ended.wait_for(|ended| *ended) => return,
         }
         let Some(running) = running.upgrade() else { return };

@@ -196,6 +196,13 @@ impl Forward {
         self.served.read().values().cloned().collect()
     }
 
+    /// Some queue has another leader: what waits for that goes on.
+    pub(crate) fn leaders_changed(&self) {
+        if !self.is_alone() {
+            self.wake.notify_one();
+        }
+    }
+
     fn wake_confirms(&self) {
         self.confirms.notify_one();
     }

@@ -220,7 +220,13 @@ impl Proposer {
     async fn ask(&self, leader: NodeId, batch: &[Proposal]) -> Result<Answer, String> {
         let network = self.shared.seat.network.as_ref().ok_or("this node has no links")?;
         let request = forward::request(batch.iter().map(|proposal| &proposal.command))?;
-        let answer = network.call(leader, Service::Propose, request, ANSWER_PATIENCE).await?;
+        let mut standing = self.council.standing();
+        let replaced = standing.wait_for(|now| now.leader.is_some_and(|now| now != leader));
+        let answer = tokio::select! {
+            answer = network.call(leader, Service::Propose, request, ANSWER_PATIENCE) => answer?,
+            // What it may have carried out is proposed again, as when its answer is lost.
+            Ok(_) = replaced => return Err("another node leads".to_owned()),
+        };
         forward::answer(&answer)
     }
 

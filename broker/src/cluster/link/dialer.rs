@@ -232,8 +232,11 @@ async fn dial_on(inner: Arc<Inner>, peer: Arc<Peer>, lane: Lane) {
         loop {
             match connect(&inner, &peer, lane).await {
                 Ok((stream, greeting, session)) => {
+                    let since = Instant::now();
                     keep(&inner, &peer, lane, stream, greeting, session).await;
-                    backoff = inner.settings.backoff;
+                    if since.elapsed() >= inner.settings.longest_backoff {
+                        backoff = inner.settings.backoff;
+                    }
                 }
                 Err(error) => peer.has_gone(lane, &error.to_string()),
             }

@@ -39,7 +39,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Its name in the log of the daemon.
@@ -47,6 +47,11 @@ pub(crate) const LIBRARY: &str = "openraft";
 
 /// How long a start may take to carry out what is in the log.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long a vote may wait until it is known whether the leader's process is gone.
+const SUSPICION: Duration = Duration::from_millis(150);
+/// How often that is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 openraft::declare_raft_types!(
     /// The types that consensus works with.
@@ -96,6 +101,8 @@ struct Incoming {
     snapshot: Option<(rpc::Ballot, Option<rpc::Place>, Vec<u8>)>,
     /// Nodes whose process is gone for sure: what they lead is up for election at once.
     gone: BTreeSet<u64>,
+    /// Nodes of which it is being found out.
+    suspected: BTreeSet<u64>,
 }
 
 impl Consensus {
@@ -351,14 +358,24 @@ impl Council {
         self.raft.trigger().transfer_leader(to.0).await.map_err(|error| error.to_string())
     }
 
-    /// A node's process is there again.
+    /// A node's process is there, again or still.
     pub(crate) fn is_back(&self, id: NodeId) {
-        self.incoming.lock().gone.remove(&id.0);
+        let mut incoming = self.incoming.lock();
+        incoming.gone.remove(&id.0);
+        incoming.suspected.remove(&id.0);
+    }
+
+    /// Whether a node's process is gone is being found out: who asks for a vote meanwhile waits for that.
+    pub(crate) fn may_be_gone(&self, id: NodeId) {
+        self.incoming.lock().suspected.insert(id.0);
     }
 
     /// A node's process is gone for sure. Says whether it was the leader that a majority has to replace.
     pub(crate) fn is_gone(&self, id: NodeId) -> bool {
-        self.incoming.lock().gone.insert(id.0);
+        let mut incoming = self.incoming.lock();
+        incoming.gone.insert(id.0);
+        incoming.suspected.remove(&id.0);
+        drop(incoming);
         let standing = *self.standing.borrow();
         standing.votes && standing.leader == Some(id)
     }
@@ -399,10 +416,7 @@ impl Council {
                 }
             }
             Request::Vote { asks_first, vote, last, handed_over } => {
-                let gone = {
-                    let leader = self.standing.borrow().leader;
-                    leader.is_some_and(|leader| self.incoming.lock().gone.contains(&leader.0))
-                };
+                let gone = self.leader_is_gone().await;
                 let mut request = VoteRequest::new(their_vote(vote), last.map(their_place));
                 request.leadership_transfer = handed_over || gone;
                 let asked = if asks_first {
@@ -431,6 +445,25 @@ impl Council {
             }
         };
         rpc::answer(&answer)
+    }
+
+    /// Whether the process of the leader of now is gone for sure. Two nodes hear of it in the same moment, and one of
+    /// them may ask the other one for its vote before that one is sure, too.
+    async fn leader_is_gone(&self) -> bool {
+        let asked = Instant::now();
+        loop {
+            let Some(leader) = self.standing.borrow().leader else { return false };
+            {
+                let incoming = self.incoming.lock();
+                if incoming.gone.contains(&leader.0) {
+                    return true;
+                }
+                if !incoming.suspected.contains(&leader.0) || asked.elapsed() >= SUSPICION {
+                    return false;
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Adds a part of a snapshot to what is there of it; returns the whole once it is.
@@ -479,10 +512,11 @@ impl Council {
 fn config() -> Config {
     Config {
         cluster_name: "metadata".to_owned(),
-        // Somebody else leads before those that hear only a dead leader pause.
-        heartbeat_interval: 150,
-        election_timeout_min: 700,
-        election_timeout_max: 1_300,
+        // Somebody else leads before those that hear only a dead leader pause, also when the first election fails:
+        // one begins when the leader was silent for the longest timeout and a random one.
+        heartbeat_interval: 100,
+        election_timeout_min: 400,
+        election_timeout_max: 600,
         enable_pre_vote: Some(true),
         enable_tick: false,
         // What of the log was carried out is not on disk, so nobody leads by what it was before.
