@@ -16,6 +16,7 @@ use crate::management::peers::Answers;
 use crate::management::{self, Api, Files, Listening};
 use crate::metadata::{Metadata, bootstrap};
 use crate::node::Node;
+use crate::replicate::Giving;
 use crate::start::{Process, settings, storage_failure};
 use crate::storage::Storage;
 use crate::tls::nodes::{NodeTls, NodeTlsFiles};
@@ -194,6 +195,7 @@ impl Opened {
         let node = Node::start(settings(config), alarms, place, wal, images, segments);
         crate::forward::cluster::attach(&node);
         crate::replicate::attach(&node);
+        running.set_queues(Arc::new(Giving::of(&node)));
         bootstrap::bootstrap(&node.metadata, config)
             .await
             .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;

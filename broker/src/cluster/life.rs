@@ -10,7 +10,7 @@ use super::papers::Papers;
 use super::reach::Reach;
 use super::running::{ASK_PATIENCE, Running};
 use crate::ctl::relay::Relay;
-use broker_core::ids::NodeId;
+use broker_core::ids::{NodeId, QueueId};
 use broker_core::meta::cluster::drain;
 use broker_core::meta::{Member, MetaCommand, NodeState, Role};
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 const INBOX: usize = 16;
 /// How long the leadership of queues may take to go to others.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Queues that are handed over together: so long is none of them led.
+const TOGETHER: usize = 256;
 /// How often it is looked whether it has gone.
 const LOOK: Duration = Duration::from_millis(20);
 /// What clients are told then.
@@ -117,7 +119,7 @@ impl Life {
 
     async fn drain(&self) -> Result<Done, Refused> {
         let running = self.running()?;
-        let already = self.0.drained.send_replace(true);
+        let already = *self.0.drained.borrow();
         let mut remarks = Vec::new();
         if !running.view().is_alone() {
             self.set_state(&running, NodeState::Drain).await?;
@@ -127,6 +129,8 @@ impl Life {
             }
             running.hand_over_lead().await;
         }
+        // Now, so that what clients have published is confirmed to them first.
+        self.0.drained.send_replace(true);
         Ok(Done { already, remarks, ..Done::default() })
     }
 
@@ -214,13 +218,37 @@ async fn hand_over_queues(running: &Running) -> Result<(), usize> {
         if commands.is_empty() {
             return if led == 0 { Ok(()) } else { Err(led) };
         }
-        if let Err(error) = running.metadata.propose_all(commands).await {
-            tracing::warn!(%error, "queues are not handed over");
+        for some in commands.chunks(TOGETHER) {
+            give_away(running, some).await;
         }
         if tokio::time::Instant::now() >= deadline {
             return Err(led);
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Has other nodes lead some queues. What is published meanwhile waits, and is refused by nobody.
+async fn give_away(running: &Running, transfers: &[MetaCommand]) {
+    let queue = |command: &MetaCommand| match command {
+        MetaCommand::Transfer { queue, .. } => Some(*queue),
+        _ => None,
+    };
+    let queues: Vec<QueueId> = transfers.iter().filter_map(queue).collect();
+    if let Some(held) = running.queues() {
+        held.hold_back(queues.clone()).await;
+    }
+    match running.metadata.propose_all(transfers.to_vec()).await {
+        Ok(outcomes) => {
+            for error in outcomes.into_iter().filter_map(Result::err) {
+                // Copies come and go; what is left is tried again.
+                tracing::info!(%error, "a queue is not handed over yet");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "queues are not handed over"),
+    }
+    if let Some(held) = running.queues() {
+        held.go_on(&queues);
     }
 }
 

@@ -29,7 +29,7 @@ mod writer;
 pub(crate) use raft::{Consensus, Council, LIBRARY, first_head, head_of_one};
 pub(crate) use view::{ClusterView, Home};
 
-use broker_core::ids::NodeId;
+use broker_core::ids::{NodeId, QueueId};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -107,6 +107,16 @@ pub(crate) trait Network: Send + Sync + 'static {
         request: Bytes,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Bytes, String>>;
+}
+
+/// The queues that a node leads, for whoever gives them to other nodes.
+pub(crate) trait HandOver: Send + Sync + 'static {
+    /// Takes nothing more for these queues: what comes waits for their next leader. Returns when what they took is
+    /// safe, or has been waited for.
+    fn hold_back(&self, queues: Vec<QueueId>) -> BoxFuture<'static, ()>;
+
+    /// Leads again those that no other node leads.
+    fn go_on(&self, queues: &[QueueId]);
 }
 
 /// A node's place in its cluster.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -58,6 +58,8 @@ pub(crate) struct Running {
     pub(super) changing: tokio::sync::Mutex<()>,
     /// There is something to look at for the leader.
     pub(super) wake_steward: Arc<Notify>,
+    /// The node's queues; a witness has none.
+    queues: OnceLock<Arc<dyn HandOver>>,
     ended: watch::Sender<bool>,
 }
 
@@ -79,6 +81,7 @@ impl Running {
             beats: Beats::default(),
             changing: tokio::sync::Mutex::new(()),
             wake_steward: Arc::default(),
+            queues: OnceLock::new(),
             ended: watch::Sender::new(false),
         });
         if let Some(links) = &running.links {
@@ -101,6 +104,17 @@ impl Running {
     /// The cluster as the rest of the node sees it.
     pub(crate) fn view(&self) -> &ClusterView {
         &self.view
+    }
+
+    /// Makes the node's queues known, to be given to other nodes.
+    pub(crate) fn set_queues(&self, queues: Arc<dyn HandOver>) {
+        // There is one node.
+        let _ = self.queues.set(queues);
+    }
+
+    /// The node's queues.
+    pub(super) fn queues(&self) -> Option<&Arc<dyn HandOver>> {
+        self.queues.get()
     }
 
     /// The node's part in consensus.

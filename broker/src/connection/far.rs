@@ -147,7 +147,10 @@ impl Connection {
         if consumer.cancel_on_failover() {
             return self.consumer_gone(turn, channel, &tag, queue);
         }
-        if !matches!(turn.home_of(queue), Some(Home::Here { .. })) {
+        // It is led here, and here already.
+        let is_here = matches!(turn.home_of(queue), Some(Home::Here { .. }))
+            && turn.any_queue(queue, |_, _, _| ()).is_some();
+        if !is_here {
             let number = reference.as_far().unwrap_or_else(|| self.node.forward.next_consumer());
             known.reference = ConsumerRef::far(number);
             self.node.forward.detach(number, consumer, None);

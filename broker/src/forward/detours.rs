@@ -384,14 +384,18 @@ impl Node {
                 stay.push_back(Part { publish, op, targets: ways.stay, until_ms });
             }
         }
-        let sent = !batches.is_empty() || !here.is_empty();
+        let mut sent = !batches.is_empty();
         for mut batch in batches {
             // Nobody waits for the marks: they have those of before.
             let refused = self.send_batch(&mut batch, &mut |_| ());
             refused.iter().for_each(|waiter| self.refuse(waiter, true));
         }
         if !here.is_empty() {
-            stay.append(&mut self.take_detours_here(here, now));
+            let asked = here.len();
+            let mut left = self.take_detours_here(here, now);
+            // What its queue is not here for yet is tried again later, not at once.
+            sent |= left.len() < asked;
+            stay.append(&mut left);
         }
         // Only now: what is published from here on does not overtake what was sent.
         self.forward.detours.put_back(stay);

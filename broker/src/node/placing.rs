@@ -95,8 +95,11 @@ impl Node {
             if was_copy {
                 tracing::debug!(queue = %id, epoch, "a copy is led here from now on");
             }
-            if was_copy || queue.epoch() < epoch {
+            if was_copy && queue.is_copy() || queue.epoch() < epoch {
                 queue.lead(now, epoch, me, !goes_on, fx);
+            } else if was_copy {
+                // It was held back to be led by another node, and is led here all the same.
+                queue.drain(now, fx);
             } else if is_new {
                 queue.touch(now, fx);
             }
@@ -130,7 +133,11 @@ impl Node {
                     return consumers;
                 }
                 consumers = self.step_down(shard, id);
-            } else if !shard.copies(id) {
+            } else if shard.copies(id) {
+                if leader.is_some() && is_newest {
+                    consumers = self.end_hand_over(shard, id);
+                }
+            } else {
                 is_new = true;
                 let mut copy = new_queue(sm, known, now);
                 copy.follow(0, 0, fx);

@@ -14,12 +14,14 @@
 //! * [`leading`]: a turn hands over its records while their shard is locked, so that followers get each queue's in the
 //!   order of the log;
 //! * [`following`]: what leaders send becomes part of this node's log, and is acknowledged when it is on disk;
+//! * [`hand_over`]: a queue goes to another node in good order;
 //! * [`work`]: what takes its time: proposals, and messages that are read for a copy that lacks them.
 //!
 //! Lock order: metadata, what is followed, one shard, what is led, then gates and links.
 
 mod following;
 mod frames;
+mod hand_over;
 mod leading;
 pub(crate) mod shipping;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use broker_core::ids::NodeId;
 use broker_core::repl::{FollowerCore, LeaderCore};
 use frames::{Fills, Frames};
 use leading::Leading;
+pub(crate) use hand_over::Giving;
 pub(crate) use leading::Over;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
