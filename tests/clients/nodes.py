@@ -3,6 +3,7 @@
   shared URL…        declares on one node and uses at once what was declared on another
   remote URL…        a queue of the first node, used through the others: order, confirms, redelivery, get, purge, delete
   fill URL QUEUE N   publishes N persistent messages with confirms to a durable queue
+  quorum URL QUEUE N the same to a quorum queue
   count URL QUEUE    how many messages are ready there
   down URL QUEUE     what is answered about a queue whose node is down
   closed URL         stays connected until the broker ends it, and says with which words
@@ -110,9 +111,13 @@ def remote(urls):
     print("remote", total)
 
 
-def fill(url, queue, number):
+def quorum(url, queue, number):
+    fill(url, queue, number, {"x-queue-type": "quorum"})
+
+
+def fill(url, queue, number, options=None):
     channel = confirming(url)
-    channel.queue_declare(queue, durable=True)
+    channel.queue_declare(queue, durable=True, arguments=options)
     for index in range(int(number)):
         channel.basic_publish("", queue, str(index).encode(), PERSISTENT, mandatory=True)
     print("confirmed", number)
@@ -163,7 +168,7 @@ def main():
     act, *words = sys.argv[1:]
     if act in ("shared", "remote"):
         globals()[act](words)
-    elif act in ("fill", "count", "down", "closed"):
+    elif act in ("fill", "quorum", "count", "down", "closed"):
         globals()[act](*words)
     else:
         sys.exit(__doc__)

@@ -128,7 +128,11 @@ fn refused(error: MetaError) -> (RefusedKind, String) {
 }
 
 async fn goodbye(running: &Running, node: NodeId, incarnation: u64) -> Outcome {
-    running.metadata.propose(MetaCommand::NodeDown { id: node, incarnation }).await.map_err(refused)?;
+    // Who is told that goes on purpose (`ha-promote-on-shutdown`).
+    let orderly = MetaCommand::SetNodeState { id: node, state: NodeState::Drain };
+    let down = MetaCommand::NodeDown { id: node, incarnation };
+    let outcomes = running.metadata.propose_all(vec![orderly, down]).await.map_err(refused)?;
+    outcomes.into_iter().last().transpose().map_err(refused)?;
     Ok(Told::Done)
 }
 

@@ -15,8 +15,20 @@ const QUEUE: &str = "account";
 /// A cluster with a mirrored queue and its clients.
 struct Traffic {
     publishers: Vec<Client>,
+    /// Each published to one node that was not struck, during one fault.
+    bystanders: Vec<Client>,
     consumer: Client,
     cluster: Cluster,
+}
+
+/// What a fault meant for a publisher on a node that went on.
+struct Seen {
+    /// Seconds without a confirm.
+    outage: f64,
+    /// Messages that were refused.
+    refused: usize,
+    /// Connections that it lost.
+    lost: usize,
 }
 
 impl Traffic {
@@ -36,7 +48,7 @@ impl Traffic {
             )
         });
         let publishers = publishers.into_iter().collect::<Result<Vec<_>>>()?;
-        let traffic = Self { publishers, consumer, cluster };
+        let traffic = Self { publishers, bystanders: Vec::new(), consumer, cluster };
         traffic.flows(100, "before the fault")?;
         Ok(traffic)
     }
@@ -44,7 +56,8 @@ impl Traffic {
     fn balance(&self) -> Balance {
         // In this order: what is published later is not missed.
         let mut published = Published::default();
-        self.publishers.iter().for_each(|it| published.merge(Published::read(&it.record())));
+        let all = self.publishers.iter().chain(&self.bystanders);
+        all.for_each(|it| published.merge(Published::read(&it.record())));
         balance(&published, &Received::read(&self.consumer.record()))
     }
 
@@ -78,19 +91,27 @@ impl Traffic {
 
     /// Strikes the leader under traffic, waits until messages flow again, and heals.
     fn survives(
-        &self,
+        &mut self,
         fault: &str,
         strike: impl FnOnce(&Cluster, &str) -> Result<()>,
         heal: impl FnOnce(&Cluster, &str) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Seen> {
         let leader = self.leader()?;
         let confirms = |client: &Client| Published::read(&client.record()).confirmed;
+        let mut bystander = self.bystander(leader)?;
+        until_true(LIMIT, "a bystander's messages", || confirms(&bystander).len() >= 50)?;
         let before: Vec<usize> =
             self.publishers.iter().map(|it| confirms(it).len().saturating_sub(1)).collect();
         let struck = Instant::now();
         strike(&self.cluster, leader)?;
         self.flows(200, "after the fault")?;
         let flowing = struck.elapsed();
+        bystander.finish()?;
+        let record = bystander.record();
+        let count = |event: &str| record.lines().filter(|line| line.starts_with(event)).count();
+        let (refused, lost) = (count("return "), count("lost "));
+        let seen = Seen { outage: Published::read(&record).longest_gap(), refused, lost };
+        self.bystanders.push(bystander);
         heal(&self.cluster, leader)?;
         HOSTS.iter().try_for_each(|host| self.cluster.wait_running(host, &HOSTS))?;
         self.flows(100, "after the repair")?;
@@ -99,11 +120,23 @@ impl Traffic {
             Published { confirmed, ..Published::default() }.longest_gap()
         });
         println!(
-            "{fault} ({leader}): outage {:.2} s for a publisher (200 messages later after {:.1} s)",
+            "{fault} ({leader}): outage {:.2} s on another node ({} refused, {} connections lost), {:.2} s for any \
+             client (200 messages later after {:.1} s)",
+            seen.outage,
+            seen.refused,
+            seen.lost,
             gaps.fold(0.0, f64::max),
             flowing.as_secs_f64(),
         );
-        Ok(())
+        Ok(seen)
+    }
+
+    /// A publisher on a node that is not this one.
+    fn bystander(&self, leader: &str) -> Result<Client> {
+        let name = format!("b{}", self.bystanders.len());
+        let other = HOSTS.into_iter().find(|host| *host != leader).context("a cluster of one")?;
+        let words = ["--queue", QUEUE, "--name", &name, "--rate", "200"];
+        self.cluster.start_client("publish", &name, &[other], &words)
     }
 
     /// Holds the account.
@@ -131,11 +164,20 @@ impl Traffic {
 }
 
 #[test]
-fn no_confirmed_message_is_lost_when_the_leaders_process_is_killed_and_when_it_freezes() {
-    if !ready("the leader is killed and freezes", NEEDS) {
+fn no_confirmed_message_is_lost_when_the_leader_is_drained_is_killed_and_freezes() {
+    if !ready("the leader is drained, is killed and freezes", NEEDS) {
         return;
     }
-    let traffic = Traffic::start("cluster-leader-killed").unwrap();
+    let mut traffic = Traffic::start("cluster-leader-killed").unwrap();
+    let drained = traffic
+        .survives(
+            "leader drained",
+            |it, host| it.must(host, "rabbitmq-upgrade drain").map(drop),
+            |it, host| it.must(host, "rabbitmq-upgrade revive").map(drop),
+        )
+        .unwrap();
+    // What is under way waits for the next leader.
+    assert_eq!((drained.refused, drained.lost), (0, 0));
     traffic.survives("leader killed with -9", Cluster::kill, Cluster::start).unwrap();
     traffic
         .survives("leader frozen", |it, host| it.freeze(host, true), |it, host| it.freeze(host, false))
@@ -148,7 +190,7 @@ fn no_confirmed_message_is_lost_when_cables_are_cut_and_when_all_hosts_lose_powe
     if !ready("cables are cut and the power fails", NEEDS) {
         return;
     }
-    let traffic = Traffic::start("cluster-cables").unwrap();
+    let mut traffic = Traffic::start("cluster-cables").unwrap();
     traffic
         .survives(
             "leader cut off",
