@@ -345,3 +345,53 @@ pub(super) async fn report(running: Weak<Running>, mut ended: watch::Receiver<bo
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+    const SERVING: [(NodeId, u64); 2] = [(A, 1), (B, 1)];
+
+    fn ago(age: Duration) -> Instant {
+        Instant::now().checked_sub(age).unwrap()
+    }
+
+    /// A leader in its second look, that has heard A at this time.
+    fn led(at: Instant, stalled: bool) -> Beats {
+        let beats = Beats::default();
+        assert_eq!(beats.dead(1, &SERVING), [], "a new leader waits for everybody");
+        beats.0.lock().heard.insert(A, Heard { at, incarnation: 1, stalled });
+        beats
+    }
+
+    #[test]
+    fn whoever_is_silent_for_too_long_or_hangs_or_is_gone_is_dead() {
+        assert_eq!(led(Instant::now(), false).dead(1, &SERVING), []);
+        assert_eq!(led(ago(DOWN_AFTER - PERIOD), false).dead(1, &SERVING), []);
+        let beats = led(ago(DOWN_AFTER), false);
+        assert_eq!(beats.dead(1, &SERVING), [(A, 1)]);
+        assert_eq!(beats.dead(1, &[(A, 2), (B, 1)]), [], "it has started again since");
+        assert_eq!(led(Instant::now(), true).dead(1, &SERVING), [(A, 1)]);
+        let beats = led(Instant::now(), false);
+        beats.0.lock().gone.insert(B);
+        assert_eq!(beats.dead(1, &SERVING), [(B, 1)]);
+    }
+
+    #[test]
+    fn a_leader_that_was_away_itself_judges_nobody() {
+        let beats = led(ago(DOWN_AFTER), false);
+        beats.was_away();
+        assert_eq!(beats.dead(1, &SERVING), []);
+    }
+
+    #[test]
+    fn a_new_leader_knows_how_long_the_one_before_is_silent() {
+        let beats = led(ago(DOWN_AFTER), false);
+        assert_eq!(beats.dead(2, &SERVING), [], "of others it knows nothing");
+        beats.0.lock().answered = Some((A, ago(DOWN_AFTER)));
+        assert_eq!(beats.dead(2, &SERVING), [], "it waits for them by now");
+        assert_eq!(beats.dead(3, &SERVING), [(A, 1)]);
+    }
+}

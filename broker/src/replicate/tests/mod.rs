@@ -2,6 +2,9 @@
 
 mod trio;
 
+use super::hand_over::Giving;
+use crate::cluster::HandOver;
+use crate::cluster::link::Lane;
 use crate::shard::LocalQueue;
 use amqp::Method;
 use amqp::method::{basic, queue};
@@ -245,4 +248,75 @@ fn with_too_few_mirrors_publishes_are_refused() {
     trio.wait_in_sync(0, other, 3);
     client.publish("q2", &[b"three"]);
     assert_eq!(client.confirms(5), NONE);
+}
+
+#[test]
+fn a_queue_that_is_handed_over_refuses_nothing() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut clients = [trio.client(0), trio.client(1)];
+    for client in &mut clients {
+        client.select_confirms();
+        client.publish("q", &refs(&bodies(0..100, 100)));
+    }
+    let giving = Giving::of(trio.node(0));
+    trio.block_on(giving.hold_back(vec![queue]));
+    // Nobody leads it now: what comes waits.
+    clients.iter_mut().for_each(|client| client.publish("q", &refs(&bodies(100..200, 100))));
+    let (cfg_ver, to) = (trio.placement(0, queue).cfg_ver, trio.id(1));
+    trio.propose(0, MetaCommand::Transfer { queue, cfg_ver, to });
+    giving.go_on(&[queue]);
+    for client in &mut clients {
+        assert_eq!(client.confirms(200), NONE);
+    }
+    assert_eq!(trio.leader_but(0, queue), 1);
+    assert_eq!(ready(&trio, 1, queue), 400);
+    assert!(trio.held(0, queue, LocalQueue::is_copy).unwrap());
+    // The next time nobody takes it: it is led here as before, with all who consume.
+    trio.wait_in_sync(1, queue, 3);
+    let mut consumer = trio.client(1);
+    consumer.consume("q", "c", true);
+    for _ in 0..400 {
+        consumer.delivery();
+    }
+    let giving = Giving::of(trio.node(1));
+    trio.block_on(giving.hold_back(vec![queue]));
+    clients.iter_mut().for_each(|client| client.publish("q", &refs(&bodies(200..210, 100))));
+    giving.go_on(&[queue]);
+    for client in &mut clients {
+        assert_eq!(client.confirms(210), NONE);
+    }
+    for _ in 0..20 {
+        consumer.delivery();
+    }
+    assert!(consumer.is_silent());
+    wait_equal(&trio, 0, 1, queue);
+}
+
+#[test]
+fn what_waits_for_a_slow_mirror_is_bounded() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let (links, slow) = (trio.node(0).cluster.links().unwrap().clone(), trio.id(2));
+    let mut client = trio.client(0);
+    client.select_confirms();
+    trio.freeze(2, true);
+    let publishing = std::thread::spawn(move || {
+        let body = vec![b'x'; 512 << 10];
+        for _ in 0..128 {
+            client.publish("q", &[&body]);
+        }
+        assert_eq!(client.confirms(128), NONE);
+    });
+    let mut most = 0;
+    while !publishing.is_finished() {
+        most = most.max(links.pending(slow, Lane::Data));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    publishing.join().unwrap();
+    println!("at most {most} octets waited");
+    assert!(most < 32 << 20, "{most} of 64 MiB waited for a mirror that takes nothing");
+    trio.freeze(2, false);
+    trio.wait_in_sync(0, queue, 3);
+    wait_equal(&trio, 0, 2, queue);
 }

@@ -214,6 +214,10 @@ impl Trio {
         self.members[index].frozen.send_replace(frozen);
     }
 
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     pub(super) fn propose(&self, index: usize, command: MetaCommand) {
         self.runtime.block_on(self.node(index).metadata.propose(command)).unwrap();
     }
