@@ -6,7 +6,7 @@ use harness::account::{Balance, Published, Received, balance};
 use harness::clients::Client;
 use harness::cluster::{Cluster, HOSTS, LIMIT};
 use harness::ready;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use xtask::lab::wait::until_true;
 
 /// The queue.
@@ -203,6 +203,21 @@ fn no_confirmed_message_is_lost_when_cables_are_cut_and_when_all_hosts_lose_powe
                 it.unplug(host, false)?;
                 it.wait_serving(host)
             },
+        )
+        .unwrap();
+    traffic
+        .survives(
+            "leader's link flaps",
+            |it, host| {
+                (0..5).try_for_each(|turn| {
+                    it.unplug(host, true)?;
+                    std::thread::sleep(Duration::from_millis(300 + turn * 300));
+                    it.unplug(host, false)?;
+                    std::thread::sleep(Duration::from_millis(500));
+                    Ok(())
+                })
+            },
+            |_, _| Ok(()),
         )
         .unwrap();
     let other = |host: &str| if host == "A" { "B" } else { "A" };

@@ -30,6 +30,16 @@ fn a_witness_is_the_third_vote_and_a_minority_serves_nobody() {
     let status = cluster.status("A").unwrap();
     assert_eq!(status["witnesses"].to_string(), "[\"rabbit@C\"]", "{status}");
     cluster.client("fill", &[&cluster.url("B"), "kept", "10"]).unwrap();
+    // Without the witness all goes on, and whoever looks is told.
+    cluster.kill("C").unwrap();
+    cluster
+        .wait_warnings("B", "the witness that is down", |all| {
+            all.iter().any(|text| text.contains("rabbit@C is down") && text.contains("one more voter"))
+        })
+        .unwrap();
+    cluster.must("B", "add_vhost without_c").unwrap();
+    cluster.start_witness("C", "A").unwrap();
+    cluster.wait_warnings("A", "nothing", <[String]>::is_empty).unwrap();
     // Either broker can go.
     cluster.kill("A").unwrap();
     cluster.wait_running("B", &["B"]).unwrap();

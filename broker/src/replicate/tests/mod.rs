@@ -314,7 +314,6 @@ fn what_waits_for_a_slow_mirror_is_bounded() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     publishing.join().unwrap();
-    println!("at most {most} octets waited");
     assert!(most < 32 << 20, "{most} of 64 MiB waited for a mirror that takes nothing");
     trio.freeze(2, false);
     trio.wait_in_sync(0, queue, 3);
