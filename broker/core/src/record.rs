@@ -23,6 +23,7 @@
 //! | 9 | SEGADD | first qseq, last qseq, opaque segment description |
 //! | 10 | SEGDEL | first qseq |
 //! | 11 | CKPT | lsn |
+//! | 12 | TAKEN | opaque account of publishes |
 //!
 //! ```text
 //! message  enq_ms, [expiry_ms], [u8 priority], [origin, seq], [delivery_count],
@@ -122,6 +123,14 @@ pub enum Record<'a> {
         at: At,
         /// Names the segment.
         first_qseq: u64,
+    },
+    /// Which publishes of other nodes the queue has taken, instead of all that older records say about it: of messages
+    /// that were appended again or filled in the log does not know who published them.
+    Taken {
+        /// Where in which queue's stream this record stands.
+        at: At,
+        /// [`Origins`](crate::queue::origins::Origins), encoded.
+        origins: &'a [u8],
     },
     /// The checkpoint that covers everything up to `lsn` is complete.
     Ckpt {
@@ -257,6 +266,7 @@ impl<'a> Record<'a> {
             | Self::QOpen { at, .. }
             | Self::QClose { at }
             | Self::SegAdd { at, .. }
+            | Self::Taken { at, .. }
             | Self::SegDel { at, .. } => Some(at.queue_id),
             Self::EnqMulti { .. } | Self::Ckpt { .. } => None,
         }

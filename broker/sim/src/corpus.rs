@@ -60,6 +60,8 @@ fn life() -> Vec<Record<'static>> {
         Target { queue_id: 8, epoch: 1, off: 1, qseq: 1 },
     ];
     const RANGES: &[QseqRange] = &[QseqRange { first: 1, last: 1 }, QseqRange { first: 3, last: 4 }];
+    // Of node 1, in its first life: forgotten up to 0, taken 1 to 3.
+    const TAKEN: [u8; 13] = [1, 1, 129, 128, 128, 128, 128, 128, 64, 0, 1, 1, 3];
     const META: [u8; 28] =
         [2, 0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0];
     let at = |off| At { queue_id: 7, epoch: 1, off };
@@ -76,6 +78,7 @@ fn life() -> Vec<Record<'static>> {
         Record::Requeue { at: at(7), delivery_count_delta: 1, ranges: QseqRange::one(2).into() },
         Record::Drop { at: at(8), reason: DropReason::Ack, ranges: RANGES.into() },
         Record::SegDel { at: at(9), first_qseq: 1 },
+        Record::Taken { at: at(10), origins: &TAKEN },
         Record::Ckpt { lsn: 3 },
         Record::QClose { at: At { queue_id: 8, epoch: 1, off: 2 } },
     ]

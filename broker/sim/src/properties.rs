@@ -22,6 +22,7 @@ enum Owned {
     QClose(At),
     SegAdd(At, u64, u64, Vec<u8>),
     SegDel(At, u64),
+    Taken(At, Vec<u8>),
     Ckpt(u64),
 }
 
@@ -89,6 +90,7 @@ impl Owned {
                 Record::SegAdd { at: *at, first_qseq: *first_qseq, last_qseq: *last_qseq, meta }
             }
             Self::SegDel(at, first_qseq) => Record::SegDel { at: *at, first_qseq: *first_qseq },
+            Self::Taken(at, origins) => Record::Taken { at: *at, origins },
             Self::Ckpt(lsn) => Record::Ckpt { lsn: *lsn },
         }
     }
@@ -143,6 +145,7 @@ fn record() -> impl Strategy<Value = Owned> {
         (at(), any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..40))
             .prop_map(|(at, first, last, meta)| Owned::SegAdd(at, first, last, meta)),
         (at(), any::<u64>()).prop_map(|(at, first)| Owned::SegDel(at, first)),
+        (at(), vec(any::<u8>(), 0..40)).prop_map(|(at, origins)| Owned::Taken(at, origins)),
         any::<u64>().prop_map(Owned::Ckpt),
     ]
 }

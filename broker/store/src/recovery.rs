@@ -336,6 +336,13 @@ impl LiveSet {
                     queue.hwm = queue.hwm.max(hwm);
                 }
             }
+            Record::Taken { at, origins } => {
+                // One that can not be read says nothing.
+                if let (Some(queue), Some(origins)) = (self.queue(at.queue_id), Origins::decode(origins)) {
+                    queue.see(&at);
+                    queue.origins = origins;
+                }
+            }
             Record::QClose { at } => {
                 self.queues.remove(&at.queue_id);
                 self.closed.insert(at.queue_id);

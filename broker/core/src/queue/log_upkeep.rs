@@ -44,7 +44,15 @@ impl<H> Queue<H> {
     pub fn log_open<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
         let (at, next_qseq, hwm) = (self.at(), self.next_qseq, self.hwm);
         fx.log(&Record::QOpen { at, next_qseq, hwm });
+        self.log_origins(fx);
         self.log_segments(fx);
+    }
+
+    /// Writes down which publishes of other nodes were taken.
+    pub(super) fn log_origins<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
+        let Some(origins) = self.origins.as_ref().map(|origins| origins.encode()) else { return };
+        let at = self.at();
+        fx.log(&Record::Taken { at, origins: &origins });
     }
 
     /// Writes down that the queue is gone with everything in it.

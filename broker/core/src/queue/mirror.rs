@@ -6,6 +6,7 @@
 
 use super::log::{enqueue_record, entry_record};
 use super::ready::Entry;
+use super::origins::Origins;
 use super::{Effects, Queue};
 use crate::message::Message;
 use crate::record::{At, DropReason, Enq, QseqRange, QseqSet, Record};
@@ -82,7 +83,8 @@ impl<H> Queue<H> {
             Some(mirror) => mirror.epochs.clone(),
             None => EpochTable::starting(self.epoch),
         };
-        Fresh { epochs, next_qseq: self.next_qseq, hwm: self.hwm }
+        let origins = self.origins.as_deref().cloned().unwrap_or_default();
+        Fresh { epochs, next_qseq: self.next_qseq, hwm: self.hwm, origins }
     }
 
     /// The queue is led in this epoch by another node, or not at all. What was handed out is back in its place; whoever
@@ -143,6 +145,14 @@ impl<H> Queue<H> {
         self.mirror().epochs = fresh.epochs.clone();
         let (at, next_qseq, hwm) = (self.at(), self.next_qseq, self.hwm);
         fx.log(&Record::QOpen { at, next_qseq, hwm });
+        // What only a leader before this one took is not taken: it comes again, and has to be taken then.
+        let known = self.origins.is_some();
+        self.restore_origins(fresh.origins.clone());
+        if known && self.origins.is_none() {
+            let (at, origins) = (self.at(), Origins::default().encode());
+            fx.log(&Record::Taken { at, origins: &origins });
+        }
+        self.log_origins(fx);
     }
 
     /// Takes a record of the leader's log.

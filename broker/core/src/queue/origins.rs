@@ -6,6 +6,7 @@
 
 use crate::ids::NodeId;
 use crate::record::PubRef;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Ranges of numbers that are kept for a node. There is one, unless publishes come late or are refused.
@@ -30,11 +31,11 @@ pub enum Sight {
 }
 
 /// What was taken of each node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origins(BTreeMap<u16, Taken>);
 
 /// What was taken of one node in its newest life.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Taken {
     life: u64,
     /// Up to this number it is not known any more.
@@ -47,6 +48,16 @@ impl Origins {
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The account for the log.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("memory takes what it is given")
+    }
+
+    /// Reads it; `None` for what is none.
+    pub fn decode(octets: &[u8]) -> Option<Origins> {
+        postcard::from_bytes(octets).ok()
     }
 
     /// Whether a publish was taken.
@@ -145,6 +156,19 @@ mod tests {
             }
         }
         assert_eq!(origins.0[&3].ranges, [(1, 9), (14, 16), (20, 20)]);
+    }
+
+    #[test]
+    fn an_account_is_read_as_it_was_written() {
+        let mut origins = Origins::default();
+        for seq in [1, 2, 9, u64::MAX] {
+            origins.note(of(life(NodeId(7), 3), seq));
+        }
+        let octets = origins.encode();
+        assert_eq!(Origins::decode(&octets), Some(origins));
+        for end in 0..octets.len() {
+            assert_eq!(Origins::decode(&octets[..end]), None);
+        }
     }
 
     #[test]

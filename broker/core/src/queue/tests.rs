@@ -6,6 +6,7 @@ use super::delayed::Due;
 use super::paged::{PageOut, Stored, Window, WindowRead};
 use super::*;
 use crate::message::{Message, MessageView};
+use crate::repl::MidSet;
 use amqp::content::{BasicProperties, Properties};
 use amqp::table::{FieldTable, FieldValue};
 use proptest::prelude::*;
@@ -21,6 +22,7 @@ struct Recorder {
     consumer: Vec<ConsumerRef>,
     enqueued: Vec<u64>,
     references: Vec<Option<PubRef>>,
+    accounts: Vec<Origins>,
     dropped: Vec<(u64, u64)>,
     letters: Vec<(u64, Reason)>,
     due: Vec<u64>,
@@ -68,6 +70,7 @@ impl Effects for Recorder {
                 self.enqueued.push(enq.qseq);
                 self.references.push(enq.message.pub_ref);
             }
+            Record::Taken { origins, .. } => self.accounts.push(Origins::decode(origins).unwrap()),
             Record::Drop { ranges, .. } => {
                 self.dropped.extend(ranges.iter().map(|range| (range.first, range.last)));
             }
@@ -398,6 +401,36 @@ fn a_publish_of_another_node_is_known_to_the_queue_its_log_and_its_copies() {
     }
     copy.apply(0, &record, &mut fx);
     assert_eq!(copy.sight(reference), Sight::Known);
+}
+
+#[test]
+fn a_copy_knows_the_publishes_that_its_leader_took_and_no_others() {
+    let of = |seq| PubRef { origin: origins::life(crate::ids::NodeId(2), 5), seq };
+    let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"body" };
+    let mut fx = Recorder::default();
+    let mut publish_to = |queue: &mut Queue<u32>, seq| {
+        let mut incoming = Publish::borrowed(view, true, None, 0);
+        incoming.reference = Some(of(seq));
+        queue.publish(0, &mut incoming, &mut fx);
+    };
+    let (mut leader, mut copy) = (queue(QueueConfig::default()), queue(QueueConfig::default()));
+    publish_to(&mut leader, 1);
+    // Only a leader of before took this one: when it comes again, it is not there.
+    publish_to(&mut copy, 2);
+    copy.follow(2, 1, &mut fx);
+    let delete = copy.live();
+    copy.reconcile(&delete, &leader.fresh(), &mut fx);
+    assert_eq!((copy.sight(of(1)), copy.sight(of(2))), (Sight::Known, Sight::New));
+    let account = |taken: &Origins| taken.look(of(1)) == Sight::Known && taken.look(of(2)) == Sight::New;
+    assert!(account(fx.accounts.last().unwrap()), "its log knows that too");
+    // And that it took none at all.
+    let other = queue(QueueConfig::default());
+    copy.reconcile(&MidSet::default(), &other.fresh(), &mut fx);
+    assert_eq!(copy.sight(of(1)), Sight::New);
+    assert!(fx.accounts.last().unwrap().is_empty());
+    // The log keeps it when what it came from goes.
+    leader.log_open(&mut fx);
+    assert!(account(fx.accounts.last().unwrap()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ const QCLOSE: u8 = 8;
 const SEGADD: u8 = 9;
 const SEGDEL: u8 = 10;
 const CKPT: u8 = 11;
+const TAKEN: u8 = 12;
 
 const HAS_EXPIRY: u8 = 1;
 const HAS_PRIORITY: u8 = 2;
@@ -162,6 +163,10 @@ fn fields<S: Sink>(record: &Record<'_>, sink: &mut S) {
             head(sink, SEGDEL, 0, *at);
             sink.varint(*first_qseq);
         }
+        Record::Taken { at, origins } => {
+            head(sink, TAKEN, 0, *at);
+            sink.prefixed(origins);
+        }
         Record::Ckpt { lsn } => {
             head(sink, CKPT, 0, At::default());
             sink.varint(*lsn);
@@ -233,7 +238,7 @@ fn content_of(content: &[u8]) -> Result<Record<'_>, DecodeError> {
     };
     let known_flags = match kind {
         ENQ | ENQ_MULTI => MESSAGE_FLAGS,
-        DROP..=CKPT => 0,
+        DROP..=TAKEN => 0,
         _ => return Err(DecodeError::UnknownKind(kind)),
     };
     if flags & !known_flags != 0 {
@@ -281,6 +286,7 @@ fn read_fields<'a>(kind: u8, flags: u8, reader: &mut Reader<'a>) -> Option<Recor
         },
         SEGDEL => Record::SegDel { at, first_qseq: reader.varint()? },
         CKPT => Record::Ckpt { lsn: reader.varint()? },
+        TAKEN => Record::Taken { at, origins: reader.prefixed()? },
         _ => return None,
     })
 }

@@ -37,6 +37,7 @@ pub(crate) fn all_kinds() -> Vec<Record<'static>> {
         Record::QClose { at },
         Record::SegAdd { at, first_qseq: 1, last_qseq: 16_384, meta: b"meta" },
         Record::SegDel { at, first_qseq: 1 },
+        Record::Taken { at, origins: b"account" },
         Record::Ckpt { lsn: 99 },
     ]
 }

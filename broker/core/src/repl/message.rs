@@ -9,6 +9,7 @@
 
 use super::mids::{EpochTable, MidSet};
 use crate::ids::QueueId;
+use crate::queue::origins::Origins;
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -61,6 +62,8 @@ pub struct Fresh {
     pub next_qseq: u64,
     /// Messages below it may have been delivered.
     pub hwm: u64,
+    /// Which publishes were taken.
+    pub origins: Origins,
 }
 
 /// What a follower tells a leader.

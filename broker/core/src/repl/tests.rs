@@ -220,7 +220,7 @@ impl World {
     fn answer(&mut self, node: NodeId) {
         let Some(said) = self.follower(node).answers.pop_front() else { return };
         let said = ToLeader::decode(&said.encode()).unwrap();
-        let fresh = Fresh { epochs: EpochTable::starting(3), next_qseq: self.next_qseq, hwm: 0 };
+        let fresh = Fresh { epochs: EpochTable::starting(3), next_qseq: self.next_qseq, ..Fresh::default() };
         let (live, mut asked) = (mids(&self.live), Vec::new());
         self.leader.hear(self.now, node, said, |_| Some((live, fresh)), &mut asked);
         self.carry_out(asked);

@@ -294,6 +294,30 @@ fn a_queue_that_is_handed_over_refuses_nothing() {
 }
 
 #[test]
+fn many_queues_go_to_other_leaders_together() {
+    const QUEUES: usize = 100;
+    let mut trio = Trio::new();
+    trio.policy(0, r#"{"ha-mode":"all","ha-sync-mode":"automatic"}"#);
+    let names: Vec<String> = (0..QUEUES).map(|number| format!("q{number}")).collect();
+    let mut client = trio.client(0);
+    names.iter().for_each(|name| client.declare(name, &FieldTable::new()));
+    let queues: Vec<QueueId> = names.iter().map(|name| trio.queue_id(0, name)).collect();
+    queues.iter().for_each(|queue| trio.wait_in_sync(0, *queue, 3));
+    let mut publisher = trio.client(1);
+    publisher.select_confirms();
+    names.iter().for_each(|name| publisher.publish(name, &[b"before"]));
+    assert_eq!(publisher.confirms(QUEUES as u64), NONE);
+    trio.kill(0);
+    names.iter().for_each(|name| publisher.publish(name, &[b"after"]));
+    assert_eq!(publisher.confirms(2 * QUEUES as u64), NONE);
+    let led = |index: usize| queues.iter().filter(|queue| trio.leader_but(0, **queue) == index).count();
+    assert_eq!((led(1), led(2)), (QUEUES / 2, QUEUES / 2), "they share them");
+    for queue in &queues {
+        assert_eq!(ready(&trio, trio.leader_but(0, *queue), *queue), 2);
+    }
+}
+
+#[test]
 fn what_waits_for_a_slow_mirror_is_bounded() {
     let trio = Trio::new();
     let queue = trio.mirrored("q");

@@ -65,6 +65,25 @@ fn publishes_of_other_nodes_are_known_after_their_messages_are_gone() {
 }
 
 #[test]
+fn an_account_of_publishes_replaces_what_older_records_say() {
+    let of = |seq| PubRef { origin: 5, seq };
+    let sent = |seq| {
+        let mut sent = enq(seq);
+        if let Record::Enq(enq) = &mut sent {
+            enq.message.pub_ref = Some(of(seq));
+        }
+        sent
+    };
+    let mut known = Origins::default();
+    known.note(of(7));
+    let octets = known.encode();
+    let taken = |origins| Record::Taken { at: at(2), origins };
+    let image = &fold(&[sent(1), taken(&octets), sent(2), taken(b"\xff")])[0];
+    let sights = [1, 2, 7].map(|seq| image.origins.look(of(seq)));
+    assert_eq!(sights, [Sight::New, Sight::Known, Sight::Known]);
+}
+
+#[test]
 fn below_the_high_water_mark_is_redelivered_and_above_is_not() {
     let image = &fold(&[enq(1), enq(2), enq(3), Record::Hwm { at: at(9), hwm: 3 }])[0];
     let redelivered: Vec<bool> = image.messages.values().map(|message| message.redelivered).collect();
