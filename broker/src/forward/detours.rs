@@ -339,7 +339,8 @@ impl Ways {
 }
 
 impl Node {
-    /// Sends what is on a detour to whoever leads its queues now. `now` is milliseconds since the epoch.
+    /// Sends what is on a detour to whoever leads its queues now. `now` is of a clock that nobody sets: one that jumps would
+    /// end the patience with all of them.
     pub(super) fn send_detours(self: &Arc<Self>, now: u64) {
         if self.forward.is_alone() {
             return;
@@ -439,7 +440,7 @@ impl Node {
     /// This node leads their queues now. Returns what has to wait a little longer.
     fn take_detours_here(self: &Arc<Self>, parts: Vec<Part>, now: u64) -> VecDeque<Part> {
         let life = self.forward.own_life();
-        let mut turn = Turn::new(self, TurnBuffers::default(), now);
+        let mut turn = Turn::new(self, TurnBuffers::default(), self.now_ms());
         let (mut outcomes, mut stay) = (Vec::with_capacity(parts.len()), VecDeque::new());
         for part in parts {
             let Some(Ok(Op::Publish(known))) = Ops(&part.op).next() else { continue };

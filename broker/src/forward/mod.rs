@@ -314,7 +314,7 @@ impl Node {
             self.forward.peers().iter().for_each(|peer| self.let_go_moved(peer));
         }
         self.attach_detached();
-        self.send_detours(self.now_ms());
+        self.send_detours(self.monotonic_ms());
         self.send_letters_again();
     }
 

@@ -176,7 +176,7 @@ impl State {
     fn clear(&mut self, node: &Node, peer: &Peer, sent: Vec<(u64, Sending)>) -> Lost {
         let gate = self.gate.take();
         let waiters = match gate {
-            Some(gate) => node.forward.detours.take_back(gate, sent, node.now_ms()),
+            Some(gate) => node.forward.detours.take_back(gate, sent, node.monotonic_ms()),
             None => Vec::new(),
         };
         self.requests.clear();
@@ -369,7 +369,7 @@ impl Node {
         let frame = Bytes::from(frame);
         let publishes =
             sent.into_iter().map(|Publication { waiter, at, .. }| Sending { waiter, op: frame.slice(at) });
-        self.forward.detours.hold(publishes, self.now_ms(), &self.gates)
+        self.forward.detours.hold(publishes, self.monotonic_ms(), &self.gates)
     }
 
     /// A frame with answers came from a leader.
@@ -392,7 +392,7 @@ impl Node {
                 after.begin |= !self.forward.send(peer.node, frame);
             }
             if let Some(gate) = state.gate {
-                let now = if after.moved.is_empty() { 0 } else { self.now_ms() };
+                let now = if after.moved.is_empty() { 0 } else { self.monotonic_ms() };
                 for (position, sending) in after.moved.drain(..) {
                     if !self.forward.detours.redirect(Mark { gate, position }, &sending, now) {
                         after.refused.push((sending.waiter, true));
