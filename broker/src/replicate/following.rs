@@ -60,8 +60,17 @@ impl Copies for Taking<'_> {
 }
 
 impl Node {
-    /// A frame of a leader's stream.
+    /// A frame of a leader's stream. What this node's disk has no room or time for is not taken: it would be kept in
+    /// memory. The leader begins anew when the disk has caught up, with what is missing then.
     pub(super) fn take_frame(&self, from: NodeId, frame: &[u8]) {
+        let room = self.replicate.room.load(Ordering::Relaxed);
+        if self.wal.pending_bytes().saturating_add(frame.len()) > room {
+            if self.replicate.following.lock().core.listens_to(from) {
+                tracing::warn!(node = %from, "the disk does not keep up with what copies get: they fall behind");
+                self.lose_leader(from);
+            }
+            return;
+        }
         self.take(from, |core, copies| core.take(from, frame, copies));
     }
 

@@ -39,7 +39,7 @@ pub(crate) use hand_over::Giving;
 pub(crate) use leading::Over;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -47,6 +47,9 @@ use work::Work;
 
 /// How often it is looked who owes an answer for too long.
 const TICK: Duration = Duration::from_millis(100);
+/// Octets that may wait for the disk until copies fall behind. More than that comes at once with long messages only, of
+/// which one has to fit.
+const ROOM: usize = 640 << 20;
 
 /// The node's part in keeping copies.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub(crate) struct Replicate {
     work: mpsc::UnboundedSender<Work>,
     inbox: Mutex<Option<mpsc::UnboundedReceiver<Work>>>,
     wake: Arc<Notify>,
+    /// Octets that may wait for the disk; what leaders send beyond that is not taken.
+    room: AtomicUsize,
     /// Octets of records and of fills that were sent.
     shipped: AtomicU64,
     filled: AtomicU64,
@@ -91,6 +96,7 @@ impl Replicate {
             work,
             inbox: Mutex::new(Some(inbox)),
             wake: Arc::default(),
+            room: AtomicUsize::new(ROOM),
             shipped: AtomicU64::new(0),
             filled: AtomicU64::new(0),
         }

@@ -148,6 +148,12 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
         from.said.push(ToLeader { stream, refusals: from.refusals, said: Said::Reset });
     }
 
+    /// Whether what this leader sends is taken; it is not while the thread is lost.
+    #[must_use]
+    pub fn listens_to(&self, leader: NodeId) -> bool {
+        self.leaders.get(&leader).is_some_and(|from| from.stream.is_some())
+    }
+
     /// The metadata that this node has seen knows this copy now: answers who has asked before.
     pub fn is_known(&mut self, queue: QueueId, copies: &mut impl Copies) -> Option<NodeId> {
         let (&leader, from) =

@@ -318,6 +318,22 @@ fn many_queues_go_to_other_leaders_together() {
 }
 
 #[test]
+fn a_mirror_whose_disk_does_not_keep_up_falls_behind_and_catches_up() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    let room = trio.node(2).replicate.room.swap(0, Ordering::Relaxed);
+    client.publish("q", &refs(&bodies(0..100, 10)));
+    assert_eq!(client.confirms(100), NONE);
+    assert!(!trio.placement(0, queue).isr.contains(&trio.id(2)), "what is confirmed is not there");
+    assert_eq!(ready(&trio, 2, queue), 0);
+    trio.node(2).replicate.room.store(room, Ordering::Relaxed);
+    trio.wait_in_sync(0, queue, 3);
+    wait_equal(&trio, 0, 2, queue);
+}
+
+#[test]
 fn what_waits_for_a_slow_mirror_is_bounded() {
     let trio = Trio::new();
     let queue = trio.mirrored("q");
