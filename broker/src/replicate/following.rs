@@ -64,7 +64,7 @@ impl Node {
     /// memory. The leader begins anew when the disk has caught up, with what is missing then.
     pub(super) fn take_frame(&self, from: NodeId, frame: &[u8]) {
         let room = self.replicate.room.load(Ordering::Relaxed);
-        if self.wal.pending_bytes().saturating_add(frame.len()) > room {
+        if self.wal.pending_bytes() >= room {
             if self.replicate.following.lock().core.listens_to(from) {
                 tracing::warn!(node = %from, "the disk does not keep up with what copies get: they fall behind");
                 self.lose_leader(from);

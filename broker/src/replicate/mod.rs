@@ -47,9 +47,8 @@ use work::Work;
 
 /// How often it is looked who owes an answer for too long.
 const TICK: Duration = Duration::from_millis(100);
-/// Octets that may wait for the disk until copies fall behind. More than that comes at once with long messages only, of
-/// which one has to fit.
-const ROOM: usize = 640 << 20;
+/// Octets that may wait for the disk until copies fall behind.
+const ROOM: usize = 64 << 20;
 
 /// The node's part in keeping copies.
 #[derive(Debug)]
