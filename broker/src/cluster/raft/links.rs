@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long another node may take over a part of a snapshot; the last one it installs.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long another node may take to write entries.
+const ENTRIES_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The way to other nodes.
 pub(super) struct Links {
     pub(super) network: Option<Arc<dyn Network>>,
@@ -86,6 +89,8 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let (wanted, mut octets) = (request.entries.len(), 0);
+        // What is asked for at once is time for a heartbeat; entries have to get to a disk.
+        let patience = if wanted == 0 { option.soft_ttl() } else { option.soft_ttl().max(ENTRIES_PATIENCE) };
         let mut entries: Vec<Item> = Vec::with_capacity(wanted);
         for entry in request.entries {
             let item = Item::from(our_entry(entry).map_err(odd)?);
@@ -103,7 +108,7 @@ impl RaftNetworkV2<Types> for Link {
             entries,
             committed: request.leader_commit.as_ref().map(our_place),
         };
-        Ok(match self.ask(Service::Consensus, &request, &[], option.soft_ttl()).await? {
+        Ok(match self.ask(Service::Consensus, &request, &[], patience).await? {
             Answer::Appended => match partly {
                 Some(to) => AppendEntriesResponse::PartialSuccess(to),
                 None => AppendEntriesResponse::Success,

@@ -514,9 +514,9 @@ fn config() -> Config {
         cluster_name: "metadata".to_owned(),
         // Somebody else leads before those that hear only a dead leader pause, also when the first election fails:
         // one begins when the leader was silent for the longest timeout and a random one.
-        heartbeat_interval: 100,
-        election_timeout_min: 400,
-        election_timeout_max: 600,
+        heartbeat_interval: 150,
+        election_timeout_min: 450,
+        election_timeout_max: 650,
         enable_pre_vote: Some(true),
         enable_tick: false,
         // What of the log was carried out is not on disk, so nobody leads by what it was before.
