@@ -166,10 +166,8 @@ pub(super) async fn peer_is_down(running: Arc<Running>, peer: NodeId) {
 async fn replace_leader(running: &Running, gone: NodeId) {
     let council = running.council();
     let (voters, _) = council.seats();
-    let left = |all: &BTreeSet<NodeId>| -> Vec<NodeId> {
-        voters.iter().filter(|id| !all.contains(id)).copied().collect()
-    };
-    let left = left(&running.beats.gone());
+    let dead = running.beats.gone();
+    let left: Vec<NodeId> = voters.into_iter().filter(|id| !dead.contains(id)).collect();
     let rank = left.iter().position(|id| *id == running.me()).and_then(|rank| u32::try_from(rank).ok());
     let (Some(rank), Ok(count)) = (rank, u32::try_from(left.len())) else { return };
     let mut standing = council.standing();
@@ -229,7 +227,7 @@ pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>
     }
 }
 
-/// Waits until not this node leads but another one, or none; for ever when consensus has ended.
+/// Waits until somebody else leads than `leader`, or nobody; for ever when consensus has ended.
 pub(super) async fn change_from(leader: Option<NodeId>, standing: &mut watch::Receiver<Standing>) {
     if standing.wait_for(|now| now.leader != leader).await.is_err() {
         std::future::pending::<()>().await;

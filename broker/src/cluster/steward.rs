@@ -128,11 +128,14 @@ fn refused(error: MetaError) -> (RefusedKind, String) {
 }
 
 async fn goodbye(running: &Running, node: NodeId, incarnation: u64) -> Outcome {
-    // Who is told that goes on purpose (`ha-promote-on-shutdown`).
-    let orderly = MetaCommand::SetNodeState { id: node, state: NodeState::Drain };
-    let down = MetaCommand::NodeDown { id: node, incarnation };
-    let outcomes = running.metadata.propose_all(vec![orderly, down]).await.map_err(refused)?;
-    outcomes.into_iter().last().transpose().map_err(refused)?;
+    let mut commands = Vec::new();
+    if running.members().iter().any(|it| it.id == node && it.incarnation == incarnation) {
+        // It goes on purpose (`ha-promote-on-shutdown`).
+        commands.push(MetaCommand::SetNodeState { id: node, state: NodeState::Drain });
+    }
+    commands.push(MetaCommand::NodeDown { id: node, incarnation });
+    let outcomes = running.metadata.propose_all(commands).await.map_err(refused)?;
+    outcomes.into_iter().next_back().transpose().map_err(refused)?;
     Ok(Told::Done)
 }
 
