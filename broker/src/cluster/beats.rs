@@ -1,8 +1,8 @@
 //! Heartbeats: who lives, and whether this node hears a majority.
 //!
 //! Every node asks the leader each 250 ms, and the leader answers how long ago, at most, a majority answered to it.
-//! A node that was last answered more than 2 s ago serves nobody until it is again: the others take it for dead a
-//! second later, so it is quiet before another node takes over. A process that is gone is not waited for. A node
+//! A node that was last answered more than 2.4 s ago serves nobody until it is again: the others take it for dead after
+//! 3 s, so it is quiet before another node takes over. A process that is gone is not waited for. A node
 //! whose disk hangs says so: the others lead its queues until the disk answers.
 
 use super::asks::{self, Beat, Progress, Pulse};
@@ -22,18 +22,18 @@ use tokio::time::{sleep, timeout};
 
 /// How often a node says that it lives.
 const PERIOD: Duration = Duration::from_millis(250);
-/// After so long without an answer a node pauses.
-pub(super) const PAUSE_AFTER: Duration = Duration::from_millis(2_000);
+/// After so long without an answer a node pauses: others that are alive have found a new leader by then.
+pub(super) const PAUSE_AFTER: Duration = Duration::from_millis(2_400);
 /// After so long without a heartbeat the leader takes a node for dead.
 pub(super) const DOWN_AFTER: Duration = Duration::from_millis(3_000);
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_millis(1_000);
-/// How often a node whose link broke is tried before it is not taken for gone.
-const TRIES: u32 = 4;
-/// Pause between these.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Tries after each of which nobody listened at a node whose link broke: then its process is gone.
+const TRIES: u32 = 2;
+/// Pause between them.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
-/// How long a try may take.
-const TRY_PATIENCE: Duration = Duration::from_millis(100);
+/// How long all of them may take. On a busy host a try takes its time.
+const TRIES_PATIENCE: Duration = Duration::from_millis(1_000);
 /// Head start of each voter over the next one when the leader is gone.
 const HEAD_START: Duration = Duration::from_millis(120);
 /// Elections that each of them begins before time decides.
@@ -145,7 +145,10 @@ pub(super) fn peer_is_up(running: &Running, peer: NodeId) {
 /// been silent for long enough.
 pub(super) async fn peer_is_down(running: Arc<Running>, peer: NodeId) {
     let council = running.council();
-    council.may_be_gone(peer);
+    if running.beats.gone().contains(&peer) || !council.may_be_gone(peer) {
+        // Known, or being found out.
+        return;
+    }
     let addresses = running.members().into_iter().find(|it| it.id == peer).map(|it| it.addresses);
     let refused = is_refused(&addresses.unwrap_or_default()).await;
     if !refused || running.links.as_ref().is_some_and(|links| links.is_up(peer)) {
@@ -185,29 +188,24 @@ async fn replace_leader(running: &Running, gone: NodeId) {
     }
 }
 
-/// Whether every address says that nobody listens there.
+/// Whether every address says that nobody listens there, and says so again.
 async fn is_refused(addresses: &[String]) -> bool {
-    if addresses.is_empty() {
-        return false;
-    }
-    for attempt in 0..TRIES {
-        if attempt > 0 {
-            sleep(TRY_AGAIN).await;
-        }
-        let mut refused = 0;
-        for address in addresses {
-            let connected = timeout(TRY_PATIENCE, TcpStream::connect(address.as_str())).await;
-            match connected {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => refused += 1,
-                // Somebody listens, or the host does not answer at all: then time decides.
-                _ => return false,
+    let tries = async {
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                sleep(TRY_AGAIN).await;
+            }
+            for address in addresses {
+                match TcpStream::connect(address.as_str()).await {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    // Somebody listens, or the host does not answer at all: then time decides.
+                    _ => return false,
+                }
             }
         }
-        if refused == addresses.len() && attempt > 0 {
-            return true;
-        }
-    }
-    false
+        !addresses.is_empty()
+    };
+    timeout(TRIES_PATIENCE, tries).await.unwrap_or(false)
 }
 
 /// Says each 250 ms that this node lives, and pauses it when nobody has answered for too long.

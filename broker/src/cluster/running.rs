@@ -11,7 +11,7 @@ use super::link::{Caller, Handler, Kind, Lane, LinkIdentity, Links, PeerAddress,
 use super::operator::{Refused, RefusedKind};
 use super::papers::{FileError, Papers, Peer};
 use super::steward;
-use super::{ClusterView, Council, Network, Seat, Service};
+use super::{ClusterView, Council, HandOver, Network, Seat, Service};
 use crate::metadata::Metadata;
 use broker_core::ids::NodeId;
 use broker_core::meta::{Member, MetaCommand, MetaError, MetaReply, NodeState, Role};
@@ -339,6 +339,10 @@ impl Handler for Post {
     }
 
     fn on_down(&self, peer: NodeId, _session: Session) {
+        self.on_unreached(peer);
+    }
+
+    fn on_unreached(&self, peer: NodeId) {
         if let (Kind::Beat, Some(running)) = (self.kind, self.running.upgrade()) {
             tokio::spawn(beats::peer_is_down(running, peer));
         }

@@ -238,7 +238,13 @@ async fn dial_on(inner: Arc<Inner>, peer: Arc<Peer>, lane: Lane) {
                         backoff = inner.settings.backoff;
                     }
                 }
-                Err(error) => peer.has_gone(lane, &error.to_string()),
+                Err(error) => {
+                    peer.has_gone(lane, &error.to_string());
+                    if lane == Lane::Data {
+                        let node = peer.address().node;
+                        inner.tell_all(|handler| handler.on_unreached(node));
+                    }
+                }
             }
             if *peer.ended.borrow() {
                 break;

@@ -88,6 +88,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// It is gone. Comes once after each [`Handler::on_up`].
     fn on_down(&self, _peer: NodeId, _session: Session) {}
 
+    /// It could not be reached again.
+    fn on_unreached(&self, _peer: NodeId) {}
+
     /// A frame. Those of one kind come in order within a session. Must be quick: no others of this lane are read
     /// meanwhile.
     fn on_frame(&self, _from: NodeId, _session: Session, _payload: Bytes) {}

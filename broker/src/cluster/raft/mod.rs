@@ -365,9 +365,10 @@ impl Council {
         incoming.suspected.remove(&id.0);
     }
 
-    /// Whether a node's process is gone is being found out: who asks for a vote meanwhile waits for that.
-    pub(crate) fn may_be_gone(&self, id: NodeId) {
-        self.incoming.lock().suspected.insert(id.0);
+    /// Whether a node's process is gone is being found out: who asks for a vote meanwhile waits for that. `false`: it is
+    /// already.
+    pub(crate) fn may_be_gone(&self, id: NodeId) -> bool {
+        self.incoming.lock().suspected.insert(id.0)
     }
 
     /// A node's process is gone for sure. Says whether it was the leader that a majority has to replace.
