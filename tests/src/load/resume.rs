@@ -82,17 +82,17 @@ pub fn run(target: &Target, strike: Strike, quorum: bool) -> Result<Line> {
 /// breaks.
 fn wait(target: &Target, mut publisher: Publisher, struck: Instant) -> Result<Duration> {
     publisher.forget();
+    let mut publisher = Some(publisher);
     let mut node = 1;
     while struck.elapsed() < PATIENCE {
-        match publisher.step() {
-            Ok(()) if publisher.confirmed > 0 => return Ok(struck.elapsed()),
-            Ok(()) => {}
-            Err(_) => {
+        match publisher.as_mut().map(|publisher| publisher.step().map(|()| publisher.confirmed)) {
+            Some(Ok(0)) => {}
+            Some(Ok(_)) => return Ok(struck.elapsed()),
+            Some(Err(_)) => publisher = None,
+            None => {
                 // The one that was struck is not asked again.
                 node = if node == 1 { 2 } else { 1 };
-                if let Ok(again) = Publisher::open(&target.through(node)) {
-                    publisher = again;
-                }
+                publisher = Publisher::open(&target.through(node)).ok();
                 std::thread::sleep(PACE);
             }
         }
