@@ -92,7 +92,7 @@ fn encoded(records: &[Record<'_>]) -> Vec<u8> {
 
 fn live_set_seeds() -> Vec<Seed> {
     let life = life();
-    named([("life", encoded(&life)), ("paged", encoded(&life[..8])), ("closed", encoded(&life[12..]))])
+    named([("life", encoded(&life)), ("paged", encoded(&life[..8])), ("closed", encoded(&life[13..]))])
 }
 
 /// The files of a log with one frame per record; `more` of them after it was opened again. When they were made is
