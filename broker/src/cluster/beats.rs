@@ -5,10 +5,10 @@
 //! 3 s, so it is quiet before another node takes over. A process that is gone is not waited for. A node
 //! whose disk hangs says so: the others lead its queues until the disk answers.
 
+use super::Standing;
 use super::asks::{self, Beat, Progress, Pulse};
 use super::link::{Kind, Lane};
 use super::running::Running;
-use super::Standing;
 use broker_core::ids::NodeId;
 use broker_core::meta::{MetaCommand, NodeState};
 use parking_lot::Mutex;

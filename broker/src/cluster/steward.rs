@@ -255,9 +255,8 @@ async fn bury(running: &Running, term: u64) {
 /// Looks again and again.
 pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>) {
     let mut controller = Controller::default();
-    let Some((mut standing, wake)) = running
-        .upgrade()
-        .map(|running| (running.council().standing(), Arc::clone(&running.wake_steward)))
+    let Some((mut standing, wake)) =
+        running.upgrade().map(|running| (running.council().standing(), Arc::clone(&running.wake_steward)))
     else {
         return;
     };
@@ -265,7 +264,9 @@ pub(super) async fn run(running: Weak<Running>, mut ended: watch::Receiver<bool>
         let since = Instant::now();
         let now = *standing.borrow();
         // A leader that has not carried out what those before it had agreed has to soon.
-        let Some(decides) = running.upgrade().map(|running| running.council().leads().is_some()) else { return };
+        let Some(decides) = running.upgrade().map(|running| running.council().leads().is_some()) else {
+            return;
+        };
         let period = if now.leads && !decides { BEGINNING } else { PERIOD };
         tokio::select! {
             () = tokio::time::sleep(period) => {}

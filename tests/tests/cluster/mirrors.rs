@@ -61,7 +61,8 @@ fn policies_say_who_has_copies_and_who_takes_over_without_them() {
     );
     // Its leader is not in the list: it stays until one of the list has everything.
     let is_at = |host: &str, mirror: &str| {
-        let text = cluster.must("A", "-q list_queues --no-table-headers name pid slave_pids").unwrap_or_default();
+        let text =
+            cluster.must("A", "-q list_queues --no-table-headers name pid slave_pids").unwrap_or_default();
         let row: Vec<&str> =
             text.lines().find(|line| line.starts_with("q\t")).unwrap_or_default().split('\t').collect();
         let holds = |column: usize, host: &str| row.get(column).is_some_and(|it| it.contains(host));
@@ -85,7 +86,11 @@ fn policies_say_who_has_copies_and_who_takes_over_without_them() {
         ("failed", ",\"ha-promote-on-failure\":\"always\""),
     ] {
         cluster.client("fill", &[&cluster.url("A"), queue, "10"]).unwrap();
-        policy(queue, &format!("^{queue}$"), &format!("\"ha-mode\":\"all\",\"ha-sync-mode\":\"manual\"{more}"));
+        policy(
+            queue,
+            &format!("^{queue}$"),
+            &format!("\"ha-mode\":\"all\",\"ha-sync-mode\":\"manual\"{more}"),
+        );
         let mirrors = || {
             let line = "-q list_queues --no-table-headers name slave_pids";
             let text = cluster.must("B", line).unwrap_or_default();
@@ -100,8 +105,10 @@ fn policies_say_who_has_copies_and_who_takes_over_without_them() {
         said.contains("passive 404") && said.contains("is down or inaccessible")
     };
     let becomes = |queue: &str, count: &str| {
-        until_true(LIMIT, &format!("{queue} to have {count} messages"), || ready(queue).trim() == format!("ready {count}"))
-            .unwrap();
+        until_true(LIMIT, &format!("{queue} to have {count} messages"), || {
+            ready(queue).trim() == format!("ready {count}")
+        })
+        .unwrap();
     };
     cluster.stop("A").unwrap();
     cluster.wait_running("B", &["B", "C"]).unwrap();

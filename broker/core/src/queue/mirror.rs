@@ -5,8 +5,8 @@
 //! leave when it says so. With a new epoch a copy becomes the leader, or a leader a copy.
 
 use super::log::{enqueue_record, entry_record};
-use super::ready::Entry;
 use super::origins::Origins;
+use super::ready::Entry;
 use super::{Effects, Queue};
 use crate::message::Message;
 use crate::record::{At, DropReason, Enq, QseqRange, QseqSet, Record};
