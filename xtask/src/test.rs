@@ -291,19 +291,14 @@ fn stage(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let busy = processor_seconds() - busy;
-    println!(
-        "   {} tests in {seconds:.0} s, {busy:.0} s of processors",
-        tally.passed + tally.failed - before
-    );
+    println!("   {} tests in {seconds:.0} s, {busy:.0} s of processors", tally.passed + tally.failed - before);
     Ok(())
 }
 
 /// Processor time of all children that have ended; what a stage leaves unused of two cores could be another stage's.
 fn processor_seconds() -> f64 {
     use nix::sys::time::TimeValLike;
-    let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN) else {
-        return 0.0;
-    };
+    let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN) else { return 0.0 };
     (usage.user_time() + usage.system_time()).num_milliseconds() as f64 / 1000.0
 }
 
