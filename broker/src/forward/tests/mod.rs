@@ -244,9 +244,9 @@ fn publishers_wait_while_much_waits_for_a_leader_and_hear_when_nobody_comes() {
     publisher.publish("q", &[b"18"]);
     wait(|| !detours.is_empty(), || "it waits".to_owned());
     let node = &pair.nodes[1];
-    node.send_detours(node.now_ms() + 9_000);
+    node.send_detours(node.monotonic_ms() + 9_000);
     assert!(publisher.is_silent());
-    node.send_detours(node.now_ms() + 11_000);
+    node.send_detours(node.monotonic_ms() + 11_000);
     assert_eq!(publisher.confirms(19), [19], "nobody has come");
 }
 
