@@ -94,12 +94,11 @@ pub(crate) fn script(plans: &[Plan<'_>], place: &Place, before: &Objects) -> Scr
     let mut tables = FAMILIES.map(Table::new);
     let mut refused = Vec::new();
     for plan in plans {
-        let own_port = |share: &Share| place.is_own(share.address) && keeps_port(plan.config, share.port);
         if plan.config.algorithm.kernel().is_some() {
             continue;
         }
-        if !plan.shares.is_empty() && plan.shares.iter().all(own_port) {
-            // The traffic is for this very host and goes nowhere else.
+        let stays = |share: &Share| arrives_anyway(plan.config, place, share);
+        if !plan.shares.is_empty() && plan.shares.iter().all(stays) {
             continue;
         }
         let table = match (plan.config.method, plan.config.is_ipv6()) {
@@ -121,6 +120,14 @@ pub(crate) fn script(plans: &[Plan<'_>], place: &Place, before: &Objects) -> Scr
         table.render(&mut body);
     }
     Script { head, body, objects, refused }
+}
+
+/// Whether a real server gets the traffic without any rule: it is this host, and packets keep address and port. NAT
+/// changes the address to the one that was written, as IPVS does: the program may listen on that one alone.
+fn arrives_anyway(config: &VirtualServer, place: &Place, share: &Share) -> bool {
+    let same = |listen: &Listen| matches!(listen, Listen::Address { first, last, .. } if first == last && *first == share.address);
+    let keeps_address = config.method == Method::Dr || config.listen.iter().all(same);
+    keeps_address && place.is_own(share.address) && keeps_port(config, share.port)
 }
 
 /// Whether the traffic keeps the port it came for.
@@ -499,10 +506,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_this_host_needs_no_rules() {
-        let config = service("10.0.0.1", 80);
-        assert_eq!(body(&config, &[share("10.0.0.2", 80, 1)]), "");
+    fn a_server_that_is_this_host_needs_no_rules_where_the_address_stays() {
+        let mut config = service("10.0.0.1", 80);
+        // What listens on its own address alone is reached as IPVS would reach it.
+        assert!(body(&config, &[share("10.0.0.2", 80, 1)]).contains("dnat to 10.0.0.2:80"));
         assert!(body(&config, &[share("10.0.0.2", 81, 1)]).contains("dnat to 10.0.0.2:81"));
+        config.method = Method::Dr;
+        assert_eq!(body(&config, &[share("10.0.0.2", 80, 1)]), "");
+        assert_eq!(body(&service("10.0.0.2", 80), &[share("10.0.0.2", 80, 1)]), "");
+        assert!(body(&service("10.0.0.2", 80), &[share("10.0.0.2", 81, 1)]).contains("dnat to 10.0.0.2:81"));
     }
 
     #[test]

@@ -10,7 +10,8 @@ pub(super) fn check(config: &AgentConfig, add: &mut impl FnMut(Diagnostic)) {
     for server in &config.virtual_servers {
         one(server, add);
     }
-    let needs_rules = config.virtual_servers.iter().any(|server| !stays_here(server));
+    let direct = |server: &VirtualServer| server.method == Method::Dr && stays_here(server);
+    let needs_rules = config.virtual_servers.iter().any(|server| !direct(server));
     if needs_rules && !rules_can_be_made() {
         let message = "nft is not installed, so virtual servers cannot be served";
         add(Diagnostic::warning("nft", message).help("apt-get install nftables"));
@@ -36,8 +37,8 @@ fn one(server: &VirtualServer, add: &mut impl FnMut(Diagnostic)) {
         add(Diagnostic::note(
             "virtual-server",
             format!(
-                "virtual_server {name} forwards to this very host; nothing to do, a proxy that listens on this \
-                 port of every address answers on the virtual address too"
+                "virtual_server {name} forwards to this very host; a proxy that listens on this port of every \
+                 address (bind :PORT) answers on the virtual address without it"
             ),
         ));
     }

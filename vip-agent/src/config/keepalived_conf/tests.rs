@@ -57,8 +57,10 @@ fn the_native_twins_mean_the_same() {
     let (theirs, _) = read(TUTORIAL);
     assert_eq!(native.instances, theirs.instances);
     assert_eq!(native.global, theirs.global);
+    assert_eq!(native.virtual_servers, theirs.virtual_servers);
     let native = twin(include_str!("../../../../configs/tutorial/vip-d.toml"));
     let (theirs, _) = read(include_str!("../../../../configs/tutorial/keepalived-d.conf"));
+    assert_eq!(native.virtual_servers, theirs.virtual_servers);
     assert_eq!((native.instances, native.global), (theirs.instances, theirs.global));
 }
 
