@@ -122,7 +122,9 @@ pub fn init(backends: &[String], listen: &str, stats: &str, output: &Path) -> Re
          # Silence after which a connection is given up; AMQP peers beat every minute or so.\n\
          idle = \"1h\"\n\
          # Two passed checks bring a server up, three failed ones take it down.\n\
-         check = {{ kind = \"amqp\", inter = \"5s\", rise = 2, fall = 3 }}\n\n\
+         check = {{ kind = \"amqp\", inter = \"2s\", fastinter = \"1s\", rise = 2, fall = 3 }}\n\
+         # Connections of a server that went down are closed, so that clients meet the other one at once.\n\
+         server_defaults = {{ on-marked-down = \"shutdown-sessions\", tcp-ut = \"5s\" }}\n\n\
          [listen.rabbitmq.servers]\n{servers}\n\
          [stats.monitor]\n\
          bind = \"{stats}\"\n\
