@@ -52,7 +52,11 @@ const COMMANDS: &[Row] = &[
     ),
     ("package", "[--profile dev] [--no-build]", "Debian packages of the three programs, in target/package"),
     ("release", "[--dry-run] VERSION", "version, tag, packages, sources and sums; sends nothing"),
-    ("tutorial", "[WORD…]", "the tutorial, step by step, on hosts with its addresses; words pick sections"),
+    (
+        "tutorial",
+        "[WORD…]",
+        "the tutorial, step by step, on hosts with its addresses and files; words pick sections",
+    ),
     ("tidy", "", "check the shape of the repository: who may know whom, file headers, lengths"),
     ("docs", "[--check]", "write docs/configuration.md from the code, or check that it is current"),
     ("codegen", "[--check]", "write the generated AMQP methods, or check that they are current"),

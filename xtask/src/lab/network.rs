@@ -24,7 +24,7 @@ use std::time::Duration;
 /// The first three octets of every host's address.
 pub const SUBNET: &str = "192.168.204.";
 
-/// The name of a host's only interface.
+/// The usual name of a host's only interface.
 pub const INTERFACE: &str = "eth0";
 
 /// The letters with which every namespace of ours begins.
@@ -34,6 +34,8 @@ const MARK: &str = "wn";
 #[derive(Debug)]
 pub struct Network {
     prefix: String,
+    /// The name of each host's only interface.
+    interface: String,
     hosts: Mutex<Vec<String>>,
     /// The interface that puts the machine itself on the bridge.
     machine: Mutex<Option<String>>,
@@ -45,11 +47,24 @@ impl Network {
     /// # Errors
     /// No privilege ([`may`] says so beforehand), or no iproute2.
     pub fn new() -> Result<Self> {
+        Self::with_interface(INTERFACE)
+    }
+
+    /// As [`Network::new`], with another name for each host's interface.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn with_interface(interface: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{MARK}{}n{number}", std::process::id());
-        let network = Self { prefix, hosts: Mutex::new(Vec::new()), machine: Mutex::new(None) };
+        let network = Self {
+            prefix,
+            interface: interface.to_owned(),
+            hosts: Mutex::new(Vec::new()),
+            machine: Mutex::new(None),
+        };
         let switch = network.namespace("SW");
         run(Command::new("ip").args(["netns", "add", &switch])).context("make a network namespace")?;
         network.on_switch("link set lo up")?;
@@ -64,20 +79,21 @@ impl Network {
     /// The namespace or its link cannot be made.
     pub fn add_host(&self, host: &str, octet: u8) -> Result<()> {
         let name = self.namespace(host);
+        let own = self.interface.as_str();
         run(Command::new("ip").args(["netns", "add", &name]))?;
         self.lock_hosts().push(host.to_owned());
         let port = port(host);
-        self.on_switch(&format!("link add {port} type veth peer name {INTERFACE} netns {name}"))?;
+        self.on_switch(&format!("link add {port} type veth peer name {own} netns {name}"))?;
         self.ip(host, "link set lo up")?;
-        for (namespace, interface) in [(&name, INTERFACE), (&self.namespace("SW"), port.as_str())] {
+        for (namespace, interface) in [(&name, own), (&self.namespace("SW"), port.as_str())] {
             let key = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
             let script = format!("[ ! -e {key} ] || echo 1 > {key}");
             run(Command::new("ip").args(["netns", "exec", namespace, "sh", "-c", &script]))?;
         }
-        self.ip(host, &format!("link set {INTERFACE} address 02:00:00:00:cc:{octet:02x}"))?;
+        self.ip(host, &format!("link set {own} address 02:00:00:00:cc:{octet:02x}"))?;
         self.on_switch(&format!("link set {port} master br0 up"))?;
-        self.ip(host, &format!("link set {INTERFACE} up"))?;
-        self.ip(host, &format!("addr add {SUBNET}{octet}/24 dev {INTERFACE}"))?;
+        self.ip(host, &format!("link set {own} up"))?;
+        self.ip(host, &format!("addr add {SUBNET}{octet}/24 dev {own}"))?;
         Ok(())
     }
 
@@ -127,7 +143,7 @@ impl Network {
     /// The IPv4 addresses on a host's interface.
     #[must_use]
     pub fn addresses(&self, host: &str) -> Vec<String> {
-        let text = self.ip(host, &format!("-4 -o addr show dev {INTERFACE}")).unwrap_or_default();
+        let text = self.ip(host, &format!("-4 -o addr show dev {}", self.interface)).unwrap_or_default();
         let after_inet = |line: &str| Some(line.split_once(" inet ")?.1.split(['/', ' ']).next()?.to_owned());
         text.lines().filter_map(after_inet).collect()
     }
@@ -176,10 +192,11 @@ impl Network {
     /// # Errors
     /// No such host, or no IPv6 in this kernel.
     pub fn add_ipv6(&self, host: &str, address: &str) -> Result<()> {
-        let folder = format!("/proc/sys/net/ipv6/conf/{INTERFACE}");
+        let interface = &self.interface;
+        let folder = format!("/proc/sys/net/ipv6/conf/{interface}");
         let script = format!("echo 0 > {folder}/accept_dad && echo 0 > {folder}/disable_ipv6");
         run(Command::new("ip").args(["netns", "exec", &self.namespace(host), "sh", "-c", &script]))?;
-        self.ip(host, &format!("addr add {address} dev {INTERFACE} nodad"))?;
+        self.ip(host, &format!("addr add {address} dev {interface} nodad"))?;
         Ok(())
     }
 
@@ -202,7 +219,7 @@ impl Network {
             let text = self.ip(host, &format!("-4 -o addr show to {address}"))?;
             let cidr =
                 text.split_once(" inet ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
-            self.ip(host, &format!("addr del {cidr} dev {INTERFACE}"))?;
+            self.ip(host, &format!("addr del {cidr} dev {}", self.interface))?;
         }
         Ok(())
     }
