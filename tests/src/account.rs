@@ -62,9 +62,16 @@ impl Published {
     /// The longest time between two confirms, in seconds; the confirms may stand in any order.
     #[must_use]
     pub fn longest_gap(&self) -> f64 {
+        self.longest_gap_since(0)
+    }
+
+    /// The longest time between two confirms, without the first `count` confirms but the last of those.
+    #[must_use]
+    pub fn longest_gap_since(&self, count: usize) -> f64 {
         let mut times: Vec<f64> = self.confirmed.iter().map(|(_, time)| *time).collect();
         times.sort_by(f64::total_cmp);
-        times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
+        let later = &times[count.saturating_sub(1).min(times.len())..];
+        later.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
     }
 }
 
@@ -139,6 +146,8 @@ mod tests {
         assert_eq!(published.tried.len(), 4);
         assert_eq!(published.confirmed.len(), 2);
         assert!((published.longest_gap() - 3.0).abs() < 1e-9);
+        assert!((published.longest_gap_since(1) - 3.0).abs() < 1e-9);
+        assert!(published.longest_gap_since(2) < 1e-9 && published.longest_gap_since(9) < 1e-9);
     }
 
     #[test]

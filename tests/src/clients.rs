@@ -1,4 +1,5 @@
-//! The official Python client, driven by the programs in `tests/clients`.
+//! Client programs of `tests/clients` that run for a while: those with the official Python client, and those of
+//! [`xtask::traffic`].
 
 use anyhow::Result;
 use std::fs::File;
@@ -28,9 +29,31 @@ impl Client {
         folder: &Path,
         arguments: &[&str],
     ) -> Result<Self> {
-        let record = folder.join(format!("{name}.record"));
         let mut command = place.command(CLIENT, xtask::install::python()?);
-        command.arg("-B").arg(script(program)).args(arguments).arg("--out").arg(&record);
+        command.arg("-B").arg(script(program)).args(arguments);
+        Self::spawn(command, name, folder)
+    }
+
+    /// Starts a program of this library on the client host; its record and its log get `name`.
+    ///
+    /// # Errors
+    /// The library cannot be had, or the program cannot be started.
+    pub fn of(
+        library: xtask::traffic::Client,
+        role: xtask::traffic::Role,
+        place: &Place,
+        name: &str,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut command = library.command(role, |program| place.command(CLIENT, program))?;
+        command.args(arguments);
+        Self::spawn(command, name, folder)
+    }
+
+    fn spawn(mut command: Command, name: &str, folder: &Path) -> Result<Self> {
+        let record = folder.join(format!("{name}.record"));
+        command.arg("--out").arg(&record);
         let process = Process::spawn(name, command, &folder.join(format!("{name}.log")))?;
         Ok(Self { process, record })
     }
@@ -39,6 +62,12 @@ impl Client {
     #[must_use]
     pub fn record(&self) -> String {
         process::read_lossy(&self.record)
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
     }
 
     /// Asks it to stop and waits until it did.
@@ -53,15 +82,22 @@ impl Client {
     }
 }
 
-/// Counts the confirms in a client's record. It reads what is new only, so that it can be asked often.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Confirms {
+/// Counts the lines of one event in a client's record. It reads what is new only, so that it can be asked often.
+#[derive(Debug, Clone, Copy)]
+pub struct Events {
+    event: &'static str,
     /// Octets that were read.
     read: usize,
     count: usize,
 }
 
-impl Confirms {
+impl Events {
+    /// Counts the lines that begin with this word.
+    #[must_use]
+    pub fn of(event: &'static str) -> Self {
+        Self { event, read: 0, count: 0 }
+    }
+
     /// How many there are by now.
     ///
     /// # Panics
@@ -75,7 +111,9 @@ impl Confirms {
         // What follows the last whole line comes again.
         new.truncate(new.iter().rposition(|octet| *octet == b'\n').map_or(0, |end| end + 1));
         self.read += new.len();
-        self.count += new.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"confirm ")).count();
+        let lines = new.split(|octet| *octet == b'\n');
+        let words = lines.filter_map(|line| line.split(|octet| *octet == b' ').next());
+        self.count += words.filter(|word| *word == self.event.as_bytes()).count();
         self.count
     }
 }

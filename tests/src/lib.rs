@@ -10,6 +10,7 @@ pub mod api;
 pub mod clients;
 pub mod cluster;
 pub mod document;
+pub mod fleet;
 pub mod load;
 pub mod node;
 pub mod pair;
@@ -39,6 +40,8 @@ pub enum Needs {
     Python,
     /// A client library and its program.
     Library(Library),
+    /// The programs of every client library that publish and consume.
+    Traffic,
     /// Chromium, and Playwright to drive it.
     Browser,
     /// A bare Debian to install packages in, and what makes packages.
@@ -79,6 +82,7 @@ fn lacking(need: Needs) -> Option<String> {
             Err(error) => Some(format!("{error:#}")),
         },
         Needs::Programs(list) => install::packages(list).err().map(|error| format!("{error:#}")),
+        Needs::Traffic => fleet::prepare().err().map(|error| format!("{error:#}")),
         Needs::Library(library) => library.program().err().map(|error| format!("{error:#}")),
         Needs::Browser => libraries::browser("pages.js").err().map(|error| format!("{error:#}")),
         Needs::Debian => {

@@ -87,6 +87,23 @@ pub fn packages(needs: &[Need]) -> Result<()> {
     }
 }
 
+/// Installs a Debian package that brings a library for an interpreter, unless this line of its language runs already.
+///
+/// # Errors
+/// As [`packages`].
+pub(crate) fn library(interpreter: &str, line: &[&str], package: &str) -> Result<()> {
+    let loads = || run(Command::new(interpreter).args(line)).is_ok();
+    if loads() {
+        return Ok(());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!("missing {package}: install with `sudo apt-get install {package}`");
+    }
+    println!("installing Debian packages: {package}");
+    apt(&[package]).with_context(|| format!("install {package}"))?;
+    if loads() { Ok(()) } else { bail!("{interpreter} does not find what {package} brings") }
+}
+
 fn apt(names: &[&str]) -> Result<()> {
     let _no_services = NoServices::new()?;
     let install = || {

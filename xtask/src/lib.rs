@@ -9,6 +9,7 @@ pub mod lab;
 pub mod libraries;
 pub mod package;
 pub mod stack;
+pub mod traffic;
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! The official client libraries beside pika, each pinned under `tests/clients` and installed below
-//! `target/clients`: amqplib for Node, amqp091-go, the Java client in two versions, and Celery.
+//! `target/clients`: amqplib for Node, amqp091-go, the Java client in two versions, and Celery. [`crate::traffic`] has
+//! more, for programs that only publish and consume.
 //!
 //! What is made is made again when a file that it was made from changes. The toolchains are taken from the search
 //! path, and from Debian where they are missing.
@@ -66,30 +67,28 @@ impl Library {
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         match self {
             Self::Pika => Ok(script(&install::python()?, "scenarios.py")),
-            Self::Celery => {
-                let folder = target().join("clients/celery");
-                let python = install::environment(&folder, "tests/clients/celery/requirements.txt")?;
-                Ok(script(&python, "celery/scenarios.py"))
-            }
-            Self::Amqplib => node(),
+            Self::Celery => celery("scenarios"),
+            Self::Amqplib => packaged("node", "scenarios.js"),
             Self::Go => go(),
-            Self::Java(version) => java(version),
+            Self::Java(version) => java(version, "Scenarios"),
         }
     }
 }
 
-fn sources(folder: &str) -> PathBuf {
+pub(crate) fn sources(folder: &str) -> PathBuf {
     root().join("tests/clients").join(folder)
 }
 
-fn script(python: &Path, program: &str) -> Command {
+pub(crate) fn script(python: &Path, program: &str) -> Command {
     let mut command = Command::new(python);
     command.arg("-B").arg(sources(program));
     command
 }
 
-fn node() -> Result<Command> {
-    packaged("node", "scenarios.js")
+pub(crate) fn celery(program: &str) -> Result<Command> {
+    let folder = target().join("clients/celery");
+    let python = install::environment(&folder, "tests/clients/celery/requirements.txt")?;
+    Ok(script(&python, &format!("celery/{program}.py")))
 }
 
 /// The command that runs a program of `tests/clients/browser`: Playwright with Debian's Chromium.
@@ -104,7 +103,7 @@ pub fn browser(program: &str) -> Result<Command> {
 }
 
 /// A program for Node in a folder below `tests/clients`, with the packages that are pinned beside it.
-fn packaged(name: &str, program: &str) -> Result<Command> {
+pub(crate) fn packaged(name: &str, program: &str) -> Result<Command> {
     let sources = sources(name);
     let folder = target().join("clients").join(name);
     made(&folder, &[sources.join("package.json"), sources.join("package-lock.json")], || {
@@ -123,7 +122,7 @@ fn packaged(name: &str, program: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn go() -> Result<Command> {
+pub(crate) fn go() -> Result<Command> {
     let sources = sources("go");
     // What was fetched and compiled for the last build stays beside it.
     let all = target().join("clients/go");
@@ -140,7 +139,7 @@ fn go() -> Result<Command> {
     Ok(Command::new(folder.join("scenarios")))
 }
 
-fn java(version: &str) -> Result<Command> {
+pub(crate) fn java(version: &str, class: &str) -> Result<Command> {
     let sources = sources("java");
     let folder = target().join("clients/java").join(version);
     let archives = folder.join("archives");
@@ -167,10 +166,35 @@ fn java(version: &str) -> Result<Command> {
         javac.args(["-nowarn", "--release", "11", "-d"]).arg(&classes).args(["-cp", &path]).args(&texts);
         run(&mut javac).context("compile tests/clients/java").map(drop)
     })?;
-    let mut command = Command::new("java");
-    // Programs that run for seconds: the fast compiler and the simple collector start soonest.
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", &path, "Scenarios"]);
+    let mut command = virtual_machine(&path);
+    command.arg(class);
     Ok(command)
+}
+
+/// Java for programs that run for seconds: the fast compiler and the simple collector start soonest.
+fn virtual_machine(path: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", path]);
+    command
+}
+
+/// Builds a project with Maven, `of` being its place in the repository, and returns the command that runs one of its
+/// classes. The project builds into the folder that the property `property` names.
+pub(crate) fn maven(of: &str, name: &str, property: &str) -> Result<Command> {
+    let sources = root().join(of);
+    let folder = target().join("clients").join(name);
+    let mut from = vec![sources.join("pom.xml")];
+    from.extend(files_below(&sources.join("src"))?);
+    made(&folder, &from, || {
+        install::packages(JAVA)?;
+        println!("building {of}");
+        let mut maven = bounded("mvn");
+        maven.args(["--quiet", "--batch-mode", "--no-transfer-progress", "-f"]).arg(sources.join("pom.xml"));
+        maven.arg(format!("-Dmaven.repo.local={}", target().join("clients/java/repository").display()));
+        maven.arg(format!("-D{property}={}", folder.display())).arg("package");
+        run(&mut maven).with_context(|| format!("build {of}")).map(drop)
+    })?;
+    Ok(virtual_machine(&format!("{0}/classes:{0}/dependency/*", folder.display())))
 }
 
 /// The tutorial's programs, built by Maven.
@@ -189,28 +213,7 @@ impl Tutorial {
     /// Maven or a library cannot be had, or they do not compile.
     pub fn program(self) -> Result<Command> {
         let name = if self == Self::Java { "java" } else { "spring" };
-        let sources = root().join("tests/tutorial").join(name);
-        let folder = target().join("clients/tutorial").join(name);
-        let mut from = vec![sources.join("pom.xml")];
-        from.extend(files(&sources.join("src/main/java"))?);
-        if self == Self::Spring {
-            from.extend(files(&sources.join("src/main/resources"))?);
-        }
-        made(&folder, &from, || {
-            install::packages(JAVA)?;
-            println!("building the tutorial's programs ({name})");
-            let mut maven = bounded("mvn");
-            maven
-                .args(["--quiet", "--batch-mode", "--no-transfer-progress", "-f"])
-                .arg(sources.join("pom.xml"));
-            maven.arg(format!("-Dmaven.repo.local={}", target().join("clients/java/repository").display()));
-            maven.arg(format!("-Dtutorial.target={}", folder.display())).arg("package");
-            run(&mut maven).with_context(|| format!("build tests/tutorial/{name}")).map(drop)
-        })?;
-        let path = format!("{0}/classes:{0}/dependency/*", folder.display());
-        let mut command = Command::new("java");
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", &path]);
-        Ok(command)
+        maven(&format!("tests/tutorial/{name}"), &format!("tutorial/{name}"), "tutorial.target")
     }
 }
 
@@ -259,6 +262,18 @@ fn made(folder: &Path, from: &[PathBuf], make: impl FnOnce() -> Result<()>) -> R
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     make()?;
     Ok(std::fs::write(stamp, wanted)?)
+}
+
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = files(folder)?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    for folder in folders {
+        found.extend(files_below(&folder)?);
+    }
+    Ok(found)
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -11,24 +11,27 @@
 //! proxy       │ end to end, in network namespaces of their own
 //! vip         │
 //! stack       ┘
+//! tutorial   the tutorial, step by step
 //! ```
 //!
 //! The conformance tests also run against RabbitMQ: in CI, and by `cargo xtask test conformance --against
 //! rabbitmq`. That is how their expectations are checked.
 
+use crate::tutorial;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use xtask::install;
 use xtask::lab::process;
 use xtask::libraries::{self, Library};
+use xtask::traffic::{Client, Role};
 use xtask::{root, target};
 
 /// The stages by name; `--only` picks one.
 const STAGES: &[&str] =
-    &["unit", "doc", "conformance", "broker", "management", "cluster", "proxy", "vip", "stack"];
+    &["unit", "doc", "conformance", "broker", "management", "cluster", "proxy", "vip", "stack", TUTORIAL];
 
 /// The stages that run whole programs, and how many of their tests run at once: most of their time is
 /// waiting for timers.
@@ -44,6 +47,9 @@ const END_TO_END: &[(&str, usize)] = &[
 
 /// The tests that hold for RabbitMQ too.
 const CONFORMANCE: &str = "conformance";
+
+/// `cargo xtask tutorial` as a stage.
+const TUTORIAL: &str = "tutorial";
 
 /// What the tests have shown so far.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,6 +96,15 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
         ensure!(!strict, "{error:#}");
         println!("note: {error:#}");
     }
+    if picked("stack") {
+        traffic(strict)?;
+    }
+    if picked(TUTORIAL)
+        && let Err(error) = tutorial::prepare()
+    {
+        ensure!(!strict, "{error:#}");
+        println!("note: {error:#}");
+    }
     if picked("stack")
         && let Err(error) = install::cargo_deb().and_then(|()| install::debian_root())
     {
@@ -120,7 +135,26 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
             against_rabbitmq(strict, &mut tally)?;
         }
     }
+    if picked(TUTORIAL) {
+        tutorial_stage(&mut tally)?;
+    }
     summary(&tally, &process::read_lossy(&skips), strict, start)
+}
+
+/// The tutorial in a process of its own, in namespaces as the tests have them.
+fn tutorial_stage(tally: &mut Tally) -> Result<()> {
+    let me = target().join("debug/xtask");
+    let runner = runner(&me)?;
+    let mut command = match &runner[..] {
+        [] => Command::new(&me),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(&me);
+            command
+        }
+    };
+    command.arg(TUTORIAL).env("WARREN_BIN", target().join("debug")).current_dir(root());
+    stage(TUTORIAL, &mut command, tally)
 }
 
 /// The command that runs the end-to-end tests of this name.
@@ -198,6 +232,18 @@ fn libraries(strict: bool) -> Result<()> {
     Ok(())
 }
 
+/// The same for the programs that publish and consume; the one in Rust is built with the tests.
+fn traffic(strict: bool) -> Result<()> {
+    for client in Client::ALL.into_iter().filter(|it| *it != Client::Lapin) {
+        match client.command(Role::Publish, |program| Command::new(program)) {
+            Err(error) if strict => return Err(error),
+            Err(error) => println!("note: {error:#}"),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Builds the programs and all tests in one go. Whatever is run later is picked from the whole workspace too:
 /// another selection of packages has other features, and cargo would build everything once more.
 fn build() -> Result<()> {
@@ -233,21 +279,27 @@ fn integration_tests() -> Result<Vec<String>> {
 /// Lets the test binaries of a cargo command run in namespaces of their own, where that is allowed: process
 /// ids, networks and `/run`. Whatever they leave behind ends with them. Without root they are root there.
 fn isolate(command: &mut Command) -> Result<()> {
+    // Not `current_exe`: the build has put a new file in the place of the running one.
+    let runner = runner(&target().join("debug/xtask"))?;
+    if !runner.is_empty() {
+        let triple = host_triple()?.to_uppercase().replace(['-', '.'], "_");
+        command.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner.join(" "));
+    }
+    Ok(())
+}
+
+/// The words before a command that is to run so; none where it is not allowed. `me` is this program.
+fn runner(me: &Path) -> Result<Vec<String>> {
     let mut runner = vec!["unshare"];
     if !nix::unistd::geteuid().is_root() {
         runner.extend(["--user", "--map-root-user"]);
     }
     runner.extend(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     if process::run(Command::new(runner[0]).args(&runner[1..]).arg("true")).is_err() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    // Not `current_exe`: the build has put a new file in the place of the running one.
-    let me = target().join("debug/xtask");
-    runner.push(me.to_str().context("the path of xtask is not text")?);
-    runner.push("inside");
-    let triple = host_triple()?.to_uppercase().replace(['-', '.'], "_");
-    command.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner.join(" "));
-    Ok(())
+    runner.extend([me.to_str().context("the path of xtask is not text")?, "inside"]);
+    Ok(runner.into_iter().map(str::to_owned).collect())
 }
 
 /// `cargo xtask inside PROGRAM…`: the inner half of [`isolate`]. Gives the namespace a private `/run` and a
@@ -291,14 +343,19 @@ fn stage(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let busy = processor_seconds() - busy;
-    println!("   {} tests in {seconds:.0} s, {busy:.0} s of processors", tally.passed + tally.failed - before);
+    println!(
+        "   {} tests in {seconds:.0} s, {busy:.0} s of processors",
+        tally.passed + tally.failed - before
+    );
     Ok(())
 }
 
 /// Processor time of all children that have ended; what a stage leaves unused of two cores could be another stage's.
 fn processor_seconds() -> f64 {
     use nix::sys::time::TimeValLike;
-    let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN) else { return 0.0 };
+    let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN) else {
+        return 0.0;
+    };
     (usage.user_time() + usage.system_time()).num_milliseconds() as f64 / 1000.0
 }
 
@@ -347,6 +404,14 @@ fn count(line: &str, stage: &str, tally: &mut Tally) -> bool {
         tally.ignored += number(" ignored");
         return false;
     }
+    if let Some((passed, failed)) = closing(line) {
+        tally.passed += passed;
+        tally.failed += failed;
+        return true;
+    }
+    if let Some(step) = line.strip_prefix("  FAIL ") {
+        tally.failures.push(format!("{stage}: {step}"));
+    }
     match line {
         "successes:" => tally.listing = Listing::Successes,
         "failures:" => tally.listing = Listing::Failures,
@@ -369,6 +434,12 @@ fn count(line: &str, stage: &str, tally: &mut Tally) -> bool {
         || is_progress(line)
         || is_log(line);
     !quiet
+}
+
+/// The numbers of a line `N passed, N failed`, which is how the tutorial closes.
+fn closing(line: &str) -> Option<(usize, usize)> {
+    let (passed, failed) = line.split_once(" passed, ")?;
+    Some((passed.parse().ok()?, failed.strip_suffix(" failed")?.parse().ok()?))
 }
 
 /// Whether a line is libtest's row of dots, perhaps with a count behind it.
@@ -443,6 +514,16 @@ mod tests {
         count("    ours::holder_loses_power", "vip", &mut tally);
         assert_eq!((tally.passed, tally.failed, tally.ignored), (14, 1, 1));
         assert_eq!(tally.failures, ["vip: ours::holder_loses_power"]);
+    }
+
+    #[test]
+    fn the_closing_line_of_the_tutorial_is_counted() {
+        let mut tally = Tally::default();
+        assert!(count("71 passed, 2 failed", "tutorial", &mut tally));
+        assert!(count("  ok   [A]# rabbitmqctl list_users  (0.1 s)", "tutorial", &mut tally));
+        assert!(count("  FAIL holder C  (30.0 s)", "tutorial", &mut tally));
+        assert_eq!((tally.passed, tally.failed), (71, 2));
+        assert_eq!(tally.failures, ["tutorial: holder C  (30.0 s)"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // The scenarios of scenarios.txt with amqp091-go, the official Go client.
 //
-// usage: scenarios scenarios URL | recover URL
+// usage: scenarios scenarios URL | recover URL | publish OPTION… | consume OPTION…
 // Prints `ok NAME` after each scenario and panics at the first wrong observation.
 package main
 
@@ -18,6 +18,11 @@ type scenario struct {
 }
 
 func main() {
+	switch os.Args[1] {
+	case "publish", "consume":
+		carry(os.Args[1], os.Args[2:])
+		return
+	}
 	url = os.Args[2]
 	if os.Args[1] == "recover" {
 		recovery()

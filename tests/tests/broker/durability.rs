@@ -1,7 +1,7 @@
 //! What survives a restart, in order or by `kill -9`.
 
 use harness::account::{Published, Received, balance, disordered};
-use harness::clients::{self, Client, Confirms};
+use harness::clients::{self, Client, Events};
 use harness::node::Node;
 use harness::scratch::Scratch;
 use harness::{Needs, ready};
@@ -59,7 +59,7 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
     // One connection, so that the order of its deliveries means something.
     let mut consumer = client("consume", "consumer", &["--connections", "1", "--idle", "3600"]);
     let kills = kills();
-    let mut confirms = [Confirms::default(); 2];
+    let mut confirms = [Events::of("confirm"); 2];
     for round in 1..=kills {
         await_confirms(&publishers, &mut confirms, 50);
         node = node.crash_and_restart().unwrap();
@@ -93,7 +93,7 @@ fn every_confirmed_message_survives_kill_9_again_and_again() {
 }
 
 /// Waits until each of the clients got so many more confirms.
-fn await_confirms(clients: &[Client], confirms: &mut [Confirms], more: usize) {
+fn await_confirms(clients: &[Client], confirms: &mut [Events], more: usize) {
     for (client, confirms) in clients.iter().zip(confirms) {
         let enough = confirms.count(client) + more;
         until_true(Duration::from_secs(60), "confirms", || confirms.count(client) >= enough).unwrap();
@@ -115,7 +115,7 @@ fn every_confirmed_declare_and_delete_survives_kill_9_again_and_again() {
             Client::start(&Place::Loopback, "declare", name, scratch.path(), &arguments).unwrap()
         })
         .collect();
-    let mut confirms = [Confirms::default(); 3];
+    let mut confirms = [Events::of("confirm"); 3];
     for round in 0..=KILLS {
         await_confirms(&clients, &mut confirms, 30);
         if round < KILLS {

@@ -30,6 +30,12 @@ impl Stack {
         }
         let [first, second] = BROKERS;
         let address = format!("{}:{PORT}", self.place.address(first));
+        for host in BROKERS {
+            // Clients are served a moment before tools are.
+            until_true(LIMIT, &format!("the tools of {host} to be answered"), || {
+                self.tool(host, &["ctl", "-q", "await_startup"]).is_ok()
+            })?;
+        }
         self.tool(second, &["join", &address]).context("B joins A")?;
         self.start_witness()?;
         self.tool(first, &[&["ctl"][..], &POLICY].concat())?;
