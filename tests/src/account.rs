@@ -87,23 +87,121 @@ impl Received {
 /// Holds what was received against what was published.
 #[must_use]
 pub fn balance(published: &Published, received: &Received) -> Balance {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut balance = Balance { confirmed: published.confirmed.len(), ..Balance::default() };
-    for (id, redelivered) in &received.deliveries {
-        let times = seen.entry(id).or_default();
-        *times += 1;
-        if *times > 1 && !redelivered {
-            balance.repeated.push(id.clone());
+    let mut account = Account::default();
+    published.tried.iter().for_each(|id| account.tried(id));
+    published.confirmed.iter().for_each(|(id, _)| account.confirmed(id));
+    received.deliveries.iter().for_each(|(id, redelivered)| account.received(id, *redelivered));
+    account.balance()
+}
+
+/// An account that grows with the records: an octet for each message, so that it holds for hours. Ids are
+/// `PUBLISHER-NUMBER`, with numbers that a publisher counts up.
+#[derive(Debug, Default)]
+pub struct Account {
+    publishers: BTreeMap<String, Vec<Fate>>,
+    /// Ids of another form, which nobody of ours makes.
+    strange: BTreeMap<String, Fate>,
+    repeated: Vec<String>,
+    redelivered: usize,
+}
+
+/// What is known of a message.
+#[derive(Debug, Default, Clone, Copy)]
+struct Fate {
+    tried: bool,
+    confirmed: bool,
+    received: bool,
+}
+
+/// A number beyond this is nobody's of ours.
+const MOST_NUMBERS: usize = 100_000_000;
+
+impl Account {
+    /// A line of a publisher's record.
+    pub fn published_line(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        match (words.next(), words.next()) {
+            (Some("try"), Some(id)) => self.tried(id),
+            (Some("confirm"), Some(id)) => self.confirmed(id),
+            _ => {}
         }
-        if *times == 1 && !published.tried.contains(id) {
-            balance.invented.push(id.clone());
-        }
-        balance.redelivered += usize::from(*redelivered);
     }
-    let confirmed = published.confirmed.iter().map(|(id, _)| id);
-    balance.lost = confirmed.filter(|id| !seen.contains_key(id.as_str())).cloned().collect();
-    balance.received = seen.len();
-    balance
+
+    /// A line of a consumer's record.
+    pub fn received_line(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        if let (Some("got"), Some(id), Some(_), Some(again)) =
+            (words.next(), words.next(), words.next(), words.next())
+        {
+            self.received(id, again == "1");
+        }
+    }
+
+    /// A message was sent, or may have been.
+    pub fn tried(&mut self, id: &str) {
+        self.fate(id).tried = true;
+    }
+
+    /// The broker has it.
+    pub fn confirmed(&mut self, id: &str) {
+        self.fate(id).confirmed = true;
+    }
+
+    /// A consumer got it.
+    pub fn received(&mut self, id: &str, redelivered: bool) {
+        let fate = self.fate(id);
+        let again = std::mem::replace(&mut fate.received, true);
+        if again && !redelivered {
+            self.repeated.push(id.to_owned());
+        }
+        self.redelivered += usize::from(redelivered);
+    }
+
+    fn fate(&mut self, id: &str) -> &mut Fate {
+        let parts = id.rsplit_once('-').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+        match parts {
+            Some((name, number)) if number <= MOST_NUMBERS => {
+                if !self.publishers.contains_key(name) {
+                    self.publishers.insert(name.to_owned(), Vec::new());
+                }
+                let fates = self.publishers.get_mut(name).expect("it was just made");
+                if fates.len() <= number {
+                    fates.resize(number + 1, Fate::default());
+                }
+                &mut fates[number]
+            }
+            _ => self.strange.entry(id.to_owned()).or_default(),
+        }
+    }
+
+    /// Whether every confirmed message came.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        let missing = |fate: &Fate| fate.confirmed && !fate.received;
+        !self.publishers.values().flatten().chain(self.strange.values()).any(missing)
+    }
+
+    /// What it comes to now.
+    #[must_use]
+    pub fn balance(&self) -> Balance {
+        let mut balance =
+            Balance { repeated: self.repeated.clone(), redelivered: self.redelivered, ..Balance::default() };
+        let mut add = |id: &dyn Fn() -> String, fate: &Fate| {
+            balance.confirmed += usize::from(fate.confirmed);
+            balance.received += usize::from(fate.received);
+            if fate.confirmed && !fate.received {
+                balance.lost.push(id());
+            }
+            if fate.received && !fate.tried {
+                balance.invented.push(id());
+            }
+        };
+        for (name, fates) in &self.publishers {
+            fates.iter().enumerate().for_each(|(number, fate)| add(&|| format!("{name}-{number}"), fate));
+        }
+        self.strange.iter().for_each(|(id, fate)| add(&|| id.clone(), fate));
+        balance
+    }
 }
 
 /// Deliveries to one consumer that came before an older message of the same publisher, although neither was
@@ -160,6 +258,24 @@ mod tests {
         assert_eq!(found.invented, ["p-9"]);
         assert_eq!(found.repeated, ["p-1"]);
         assert_eq!((found.received, found.redelivered), (3, 2));
+    }
+
+    #[test]
+    fn an_account_that_grows_comes_to_the_same() {
+        let mut account = Account::default();
+        let lines = ["try p-1 1.0 ", "confirm p-1 1.1 ", "try p-2 1.2 ", "lost - 1.3 X", "try p-3 4.0 "];
+        lines.iter().for_each(|line| account.published_line(line));
+        assert!(!account.is_even());
+        for line in ["got p-1 1.2 0", "got p-1 1.3 1", "got p-2 1.4 0", "got p-2 1.4 0", "got strange 1 0"] {
+            account.received_line(line);
+        }
+        assert!(account.is_even());
+        account.published_line("confirm p-3 4.1 ");
+        let found = account.balance();
+        assert_eq!((found.confirmed, found.received, found.redelivered), (2, 3, 1));
+        assert_eq!(found.lost, ["p-3"]);
+        assert_eq!(found.repeated, ["p-2"]);
+        assert_eq!(found.invented, ["strange"]);
     }
 
     #[test]

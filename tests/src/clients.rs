@@ -31,7 +31,7 @@ impl Client {
     ) -> Result<Self> {
         let mut command = place.command(CLIENT, xtask::install::python()?);
         command.arg("-B").arg(script(program)).args(arguments);
-        Self::spawn(command, name, folder)
+        Self::run(command, name, folder)
     }
 
     /// Starts a program of this library on the client host; its record and its log get `name`.
@@ -48,14 +48,29 @@ impl Client {
     ) -> Result<Self> {
         let mut command = library.command(role, |program| place.command(CLIENT, program))?;
         command.args(arguments);
-        Self::spawn(command, name, folder)
+        Self::run(command, name, folder)
     }
 
-    fn spawn(mut command: Command, name: &str, folder: &Path) -> Result<Self> {
+    /// Starts a command that takes `--out RECORD`; its record and its log get `name`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(mut command: Command, name: &str, folder: &Path) -> Result<Self> {
         let record = folder.join(format!("{name}.record"));
         command.arg("--out").arg(&record);
         let process = Process::spawn(name, command, &folder.join(format!("{name}.log")))?;
         Ok(Self { process, record })
+    }
+
+    /// The name it was started with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.process.name()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
     }
 
     /// What it wrote down so far.
@@ -82,27 +97,19 @@ impl Client {
     }
 }
 
-/// Counts the lines of one event in a client's record. It reads what is new only, so that it can be asked often.
-#[derive(Debug, Clone, Copy)]
-pub struct Events {
-    event: &'static str,
+/// Reads of a client's record what is new, so that it can be asked often.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tail {
     /// Octets that were read.
     read: usize,
-    count: usize,
 }
 
-impl Events {
-    /// Counts the lines that begin with this word.
-    #[must_use]
-    pub fn of(event: &'static str) -> Self {
-        Self { event, read: 0, count: 0 }
-    }
-
-    /// How many there are by now.
+impl Tail {
+    /// Hands out the whole lines that came since the last call.
     ///
     /// # Panics
     /// The record cannot be read.
-    pub fn count(&mut self, client: &Client) -> usize {
+    pub fn lines(&mut self, client: &Client, mut each: impl FnMut(&str)) {
         let mut new = Vec::new();
         if let Ok(mut record) = File::open(&client.record) {
             record.seek(SeekFrom::Start(self.read as u64)).expect("a record is a file");
@@ -111,9 +118,33 @@ impl Events {
         // What follows the last whole line comes again.
         new.truncate(new.iter().rposition(|octet| *octet == b'\n').map_or(0, |end| end + 1));
         self.read += new.len();
-        let lines = new.split(|octet| *octet == b'\n');
-        let words = lines.filter_map(|line| line.split(|octet| *octet == b' ').next());
-        self.count += words.filter(|word| *word == self.event.as_bytes()).count();
+        String::from_utf8_lossy(&new).lines().for_each(&mut each);
+    }
+}
+
+/// Counts the lines of one event in a client's record.
+#[derive(Debug, Clone, Copy)]
+pub struct Events {
+    event: &'static str,
+    tail: Tail,
+    count: usize,
+}
+
+impl Events {
+    /// Counts the lines that begin with this word.
+    #[must_use]
+    pub fn of(event: &'static str) -> Self {
+        Self { event, tail: Tail::default(), count: 0 }
+    }
+
+    /// How many there are by now.
+    ///
+    /// # Panics
+    /// The record cannot be read.
+    pub fn count(&mut self, client: &Client) -> usize {
+        let mut new = 0;
+        self.tail.lines(client, |line| new += usize::from(line.split(' ').next() == Some(self.event)));
+        self.count += new;
         self.count
     }
 }

@@ -35,9 +35,6 @@ const PASSWORD: &str = "123456";
 /// RabbitMQ's configuration.
 const RABBITMQ: &str = "listeners.tcp.default = 5672\ndefault_user = laosun\ndefault_pass = 123456\n\
 log.console = true\nlog.console.level = info\nlog.file = false\n";
-/// Gives a host its name and a view of the others, and becomes the program.
-const NAMED: &str =
-    "printf %s \"$1\" >/proc/sys/kernel/hostname && mount --bind \"$2\" /etc/hosts && shift 2 && exec \"$@\"";
 
 /// The brokers, running or not.
 #[derive(Debug)]
@@ -178,8 +175,7 @@ impl Cluster {
     /// A command on a host, under its name.
     fn command(&self, host: &str, program: &Path) -> Command {
         let folder = self.folder(host);
-        let mut command = self.place.command(host, "unshare");
-        command.args(["--uts", "sh", "-c", NAMED, "sh", host]).arg(folder.join("hosts")).arg(program);
+        let mut command = self.place.named(host, &folder.join("hosts"), program);
         command.env("HOME", &folder).env("RABBITMQ_NODENAME", format!("rabbit@{host}"));
         match self.maker {
             Maker::Ours => {

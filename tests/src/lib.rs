@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod api;
+pub mod chaos;
 pub mod clients;
 pub mod cluster;
 pub mod document;

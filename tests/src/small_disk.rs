@@ -1,14 +1,17 @@
-//! A disk that is soon full: a tmpfs of its own, in the mount namespace that `cargo xtask test` gives each test
-//! binary.
+//! A disk that is soon full: a tmpfs or an ext4 of its own, in the mount namespace that `cargo xtask test` gives each
+//! test binary.
 
 use anyhow::{Context, Result};
-use std::io::{ErrorKind, Write as _};
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use xtask::lab::process::run;
 
-/// What is written at once to fill it, octets.
-const PIECE: u64 = 64 << 10;
+/// What is taken at once to fill it, octets.
+const LARGEST_PIECE: u64 = 1 << 30;
+const SMALLEST_PIECE: u64 = 4 << 10;
 
 /// The disk. It goes when it is dropped.
 #[derive(Debug)]
@@ -29,20 +32,53 @@ impl SmallDisk {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// Mounts an ext4 of so many MiB at `path`, which is made, from a file beside it. Unlike a tmpfs it has a device,
+    /// which can be made slow; what was never written takes no room.
+    ///
+    /// # Errors
+    /// It cannot be mounted: that needs root and loop devices.
+    pub fn image(path: &Path, mib: u32) -> Result<Self> {
+        std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
+        let image = path.with_extension("img");
+        std::fs::File::create(&image)?.set_len(u64::from(mib) << 20)?;
+        // Without room for root alone: it is root that fills it.
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(path))?;
+        let disk = Self { path: path.to_owned() };
+        std::fs::remove_dir(path.join("lost+found"))?;
+        Ok(disk)
+    }
+
+    /// Its device, as the kernel's tables have it: `MAJOR:MINOR`.
+    ///
+    /// # Errors
+    /// It is not mounted.
+    pub fn device(&self) -> Result<String> {
+        let device = std::fs::metadata(&self.path)?.dev();
+        Ok(format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device)))
+    }
+
     /// Fills it until so many octets are free, with what nobody needs.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn fill(&self, leave: u64) -> Result<()> {
-        let mut filler = std::fs::OpenOptions::new().create(true).append(true).open(self.filler())?;
-        let piece = vec![0; usize::try_from(PIECE)?];
-        while self.free()? > leave {
-            match filler.write_all(&piece) {
-                Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                result => result?,
+        let filler = std::fs::OpenOptions::new().create(true).append(true).open(self.filler())?;
+        let mut piece = LARGEST_PIECE;
+        loop {
+            let room = self.free()?.saturating_sub(leave);
+            if room == 0 {
+                return Ok(());
+            }
+            let (end, more) = (filler.metadata()?.len(), room.min(piece));
+            match posix_fallocate(&filler, i64::try_from(end)?, i64::try_from(more)?) {
+                Ok(()) => {}
+                // A file system keeps some for its own books: what is left is less than a piece.
+                Err(Errno::ENOSPC) if piece > SMALLEST_PIECE => piece /= 2,
+                Err(Errno::ENOSPC) => return Ok(()),
+                Err(error) => return Err(error).context("fill the disk"),
             }
         }
-        Ok(())
     }
 
     /// Takes away what [`SmallDisk::fill`] wrote.

@@ -3,7 +3,7 @@
 //! Not here: the advisory database of cargo-deny, which needs the network and changes by itself; a hosted
 //! workflow (`.github/workflows/ci.yml`) asks it.
 
-use crate::{codegen, docs, test, tidy};
+use crate::{chaos, codegen, docs, test, tidy};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Instant;
@@ -26,6 +26,9 @@ const THEN: &[Step] = &[
     ("documentation", &["doc", "--workspace", "--no-deps", "--quiet"], Some(("RUSTDOCFLAGS", "-D warnings"))),
 ];
 
+/// A little of it; an hour is a command of its own.
+const CHAOS: &[&str] = &["--minutes", "2", "--seed", "1"];
+
 /// Runs every step; the first that fails ends it.
 ///
 /// # Errors
@@ -45,6 +48,8 @@ pub(crate) fn run(commands: &[&str]) -> Result<()> {
         cargo(step)?;
     }
     test::run(None, true)?;
+    println!("── chaos");
+    chaos::run(CHAOS)?;
     println!("everything passed in {:.1} min", start.elapsed().as_secs_f64() / 60.0);
     Ok(())
 }

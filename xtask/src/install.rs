@@ -39,6 +39,13 @@ pub const PEERS: &[Need] =
 /// The broker ours is measured beside.
 pub const RABBITMQ: &[Need] = &[Need { program: "rabbitmq-server", package: "rabbitmq-server" }];
 
+/// For disks and links of their own.
+pub const FAULTS: &[Need] = &[
+    Need { program: "mkfs.ext4", package: "e2fsprogs" },
+    Need { program: "mount", package: "mount" },
+    Need { program: "tc", package: "iproute2" },
+];
+
 /// HAProxy's terminal view.
 pub const HATOP: &[Need] = &[Need { program: "hatop", package: "hatop" }];
 

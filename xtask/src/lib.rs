@@ -8,6 +8,7 @@ pub mod install;
 pub mod lab;
 pub mod libraries;
 pub mod package;
+pub mod plot;
 pub mod stack;
 pub mod traffic;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
 mod bench;
+mod chaos;
 mod ci;
 #[allow(unreachable_pub, reason = "called from here only")]
 mod codegen;
@@ -36,7 +37,7 @@ const COMMANDS: &[Row] = &[
     ("ci", "", "what has to pass before a change goes in: formats, lints, tidy, licences, docs, test"),
     (
         "bench",
-        "[broker|proxy|backlog|management|cluster] [--rounds=N] [--write|--try]",
+        "[broker|proxy|backlog|management|cluster|stack] [--rounds=N] [--write|--try]",
         "ours beside RabbitMQ and HAProxy; --write makes docs/benchmarks.md",
     ),
     (
@@ -49,6 +50,11 @@ const COMMANDS: &[Row] = &[
         "sim",
         "[--seeds N] [--first N]",
         "mirrored queues under faults, in virtual time; the seed of a loss is printed",
+    ),
+    (
+        "chaos",
+        "[--minutes N] [--seed S] [--layout two|three] [--clients NAME,…] [--release] [--resume] [--write]",
+        "the whole stack under clients and random faults: nothing confirmed is lost; --write makes docs/chaos.md",
     ),
     ("package", "[--profile dev] [--no-build]", "Debian packages of the three programs, in target/package"),
     ("release", "[--dry-run] VERSION", "version, tag, packages, sources and sums; sends nothing"),
@@ -87,6 +93,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ["inside", rest @ ..] => test::inside(rest)?,
         ["failover", rest @ ..] => failover::run(rest)?,
         ["sim", rest @ ..] => sim::run(rest)?,
+        ["chaos", rest @ ..] => chaos::run(rest)?,
         ["package", rest @ ..] => make_packages(rest)?,
         ["release", rest @ ..] => release::command(rest, &names())?,
         ["tutorial", rest @ ..] => tutorial::run(rest)?,

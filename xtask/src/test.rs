@@ -246,7 +246,7 @@ fn traffic(strict: bool) -> Result<()> {
 
 /// Builds the programs and all tests in one go. Whatever is run later is picked from the whole workspace too:
 /// another selection of packages has other features, and cargo would build everything once more.
-fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     println!("── build");
     let arguments = ["build", "--quiet", "--workspace", "--lib", "--bins", "--tests"];
     let status = Command::new("cargo").args(arguments).current_dir(root()).status().context("start cargo")?;
@@ -276,8 +276,7 @@ fn integration_tests() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Lets the test binaries of a cargo command run in namespaces of their own, where that is allowed: process
-/// ids, networks and `/run`. Whatever they leave behind ends with them. Without root they are root there.
+/// Lets the test binaries of a cargo command run in namespaces of their own, where that is allowed.
 fn isolate(command: &mut Command) -> Result<()> {
     // Not `current_exe`: the build has put a new file in the place of the running one.
     let runner = runner(&target().join("debug/xtask"))?;
@@ -286,6 +285,18 @@ fn isolate(command: &mut Command) -> Result<()> {
         command.env(format!("CARGO_TARGET_{triple}_RUNNER"), runner.join(" "));
     }
     Ok(())
+}
+
+/// A command that runs in namespaces of its own, where that is allowed.
+///
+/// # Errors
+/// The path of this program is not text.
+pub(crate) fn isolated(program: &Path) -> Result<Command> {
+    let runner = runner(&target().join("debug/xtask"))?;
+    let Some((first, rest)) = runner.split_first() else { return Ok(Command::new(program)) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    Ok(command)
 }
 
 /// The words before a command that is to run so; none where it is not allowed. `me` is this program.
@@ -302,7 +313,7 @@ fn runner(me: &Path) -> Result<Vec<String>> {
     Ok(runner.into_iter().map(str::to_owned).collect())
 }
 
-/// `cargo xtask inside PROGRAM…`: the inner half of [`isolate`]. Gives the namespace a private `/run` and a
+/// `cargo xtask inside PROGRAM…`: the inner half of [`runner`]. Gives the namespace a private `/run` and a
 /// loopback interface, and becomes the program.
 ///
 /// # Errors

@@ -16,14 +16,18 @@
 //! load tcp ADDRESS PID idle|storm COUNT
 //! load relay PORT JOURNAL
 //! load echo PORT
+//! load publish|consume --url URL --queue QUEUE --out RECORD [--quorum] [--name NAME --rate RATE]     until SIGTERM
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its result")]
 
 use anyhow::{Context, Result, bail};
 use harness::load::figures::Line;
 use harness::load::plan::Plan;
-use harness::load::{Target, backlog, messages, pages, population, relay, resume, tcp};
+use harness::load::{Target, backlog, messages, pages, population, relay, resume, steady, tcp};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 fn main() -> Result<()> {
@@ -35,6 +39,8 @@ fn main() -> Result<()> {
             let listener = TcpListener::bind(("127.0.0.1", port)).context("listen")?;
             relay::serve(&listener, journal.as_ref())?;
         }
+        ["publish", options @ ..] => steady::publish(&steady::Options::parse(options)?, &stop()?)?,
+        ["consume", options @ ..] => steady::consume(&steady::Options::parse(options)?, &stop()?)?,
         ["echo", port] => tcp::echo(port.parse().context("PORT")?)?,
         ["tcp", address, _, "churn", clients, time] => {
             println!("{}", tcp::churn(address, count(clients)?, seconds(time)?)?);
@@ -70,6 +76,15 @@ fn main() -> Result<()> {
         _ => bail!("see the head of its source for what `load` takes"),
     }
     Ok(())
+}
+
+/// A flag that SIGTERM and SIGINT raise.
+fn stop() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, flag.clone()).context("catch a signal")?;
+    }
+    Ok(flag)
 }
 
 fn broker(mode: &str, target: &Target, words: &[&str]) -> Result<Line> {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{MsgFlags, recv};
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ const LARGE_BUFFER: usize = 1 << 18;
 
 pub(super) struct Connection {
     stream: TcpStream,
+    /// How long an answer may take.
+    patience: Duration,
     buffer: Vec<u8>,
     /// What of the buffer is read and not yet handed out.
     start: usize,
@@ -66,12 +68,20 @@ impl Target {
 impl Connection {
     /// Connects, logs in and opens channel 1.
     pub(super) fn open(target: &Target) -> Result<Self> {
-        let stream =
-            TcpStream::connect(&target.address).with_context(|| format!("connect to {}", target.address))?;
+        // Heartbeat 0: a connection may be idle, or busy in one write.
+        Self::open_patiently(target, PATIENCE, 0)
+    }
+
+    /// The same for a server that may be silent: nothing takes longer than `patience`. With heartbeats, in seconds,
+    /// whoever has the connection sends and misses them.
+    pub(super) fn open_patiently(target: &Target, patience: Duration, heartbeat: u16) -> Result<Self> {
+        let address = target.address.to_socket_addrs()?.next().context("an address")?;
+        let stream = TcpStream::connect_timeout(&address, patience)
+            .with_context(|| format!("connect to {}", target.address))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(POLL))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut it = Self { stream, buffer: vec![0; FIRST_BUFFER], start: 0, end: 0 };
+        stream.set_write_timeout(Some(patience))?;
+        let mut it = Self { stream, patience, buffer: vec![0; FIRST_BUFFER], start: 0, end: 0 };
         it.write(&amqp::PROTOCOL_HEADER)?;
         it.expect(|method| matches!(method, Method::ConnectionStart(_)))?;
         let response = format!("\0{}\0{}", target.user, target.password);
@@ -83,8 +93,7 @@ impl Connection {
         };
         it.send(0, &start_ok.into())?;
         it.expect(|method| matches!(method, Method::ConnectionTune(_)))?;
-        // Heartbeat 0: a connection may be idle, or busy in one write.
-        it.send(0, &connection::TuneOk { channel_max: 16, frame_max: FRAME_MAX, heartbeat: 0 }.into())?;
+        it.send(0, &connection::TuneOk { channel_max: 16, frame_max: FRAME_MAX, heartbeat }.into())?;
         let open = connection::Open { virtual_host: &target.vhost };
         it.call(0, &open.into(), |method| matches!(method, Method::ConnectionOpenOk(_)))?;
         it.call(CHANNEL, &channel::Open.into(), |method| matches!(method, Method::ChannelOpenOk(_)))?;
@@ -143,8 +152,8 @@ impl Connection {
                 ensure!(is(&method), "an unexpected answer: {method:?}");
                 return Ok(());
             }
-            if !self.receive()? && asked.elapsed() > PATIENCE {
-                bail!("no answer for {PATIENCE:?}");
+            if !self.receive()? && asked.elapsed() > self.patience {
+                bail!("no answer for {:?}", self.patience);
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod population;
 mod publisher;
 pub mod relay;
 pub mod resume;
+pub mod steady;
 pub mod tcp;
 
 pub use connection::Target;

@@ -179,6 +179,30 @@ impl Network {
         Ok(())
     }
 
+    /// Makes a host's link slow in both directions, or as fast as before. With netem, where the kernel has it, packets
+    /// come late; otherwise the link carries little, and what has to wait comes late.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn slow_link(&self, host: &str, slow: bool) -> Result<()> {
+        let ends = [(self.namespace(host), INTERFACE.to_owned()), (self.namespace("SW"), port(host))];
+        for (namespace, interface) in ends {
+            let tc = |words: &str| {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &namespace, "tc", "qdisc"]).args(words.split(' '));
+                run(&mut command).map(drop)
+            };
+            if slow {
+                tc(&format!("add dev {interface} root netem delay 100ms 50ms")).or_else(|_| {
+                    tc(&format!("add dev {interface} root tbf rate 1mbit burst 16kb latency 400ms"))
+                })?;
+            } else {
+                tc(&format!("del dev {interface} root"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the carrier from a host's link, or gives it back: what a pulled cable is to the host itself.
     ///
     /// # Errors

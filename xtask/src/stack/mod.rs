@@ -1,5 +1,5 @@
 //! The whole stack on one machine: brokers on A and B, balancer and agent on C and D. A and B may be one cluster,
-//! with a witness on C.
+//! with a witness on C; or A, B and E are one.
 //!
 //! ```text
 //!   CL .200 ──► 192.168.204.66:5672 ──► C .143 or D .144 ──► A .141 or B .142
@@ -19,6 +19,7 @@ pub use render::rabbitmq_environment;
 use crate::lab::process::{self, Process};
 use crate::lab::wait::until_true;
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 /// Hosts with a broker.
 pub const BROKERS: [&str; 2] = ["A", "B"];
+/// Hosts with a broker where there are three.
+const THREE_BROKERS: [&str; 3] = ["A", "B", "E"];
 /// Hosts with a balancer and an agent.
 pub const BALANCERS: [&str; 2] = ["C", "D"];
 /// The host of the clients.
@@ -97,9 +100,12 @@ pub struct Stack {
     // Dropped in this order: first the processes, then the hosts.
     processes: Mutex<BTreeMap<String, Process>>,
     place: Place,
+    brokers: &'static [&'static str],
     cast: Cast,
     programs: PathBuf,
     folder: PathBuf,
+    /// Variables for the brokers, by host.
+    variables: Mutex<BTreeMap<String, Vec<(String, String)>>>,
 }
 
 impl Stack {
@@ -113,10 +119,35 @@ impl Stack {
         Ok(Self {
             processes: Mutex::default(),
             place,
+            brokers: &BROKERS,
             cast,
             programs: programs.to_owned(),
             folder: folder.to_owned(),
+            variables: Mutex::default(),
         })
+    }
+
+    /// With a third broker, on E, and no witness: the place is [`Place::wide_network`].
+    #[must_use]
+    pub fn with_three_brokers(self) -> Self {
+        Self { brokers: &THREE_BROKERS, ..self }
+    }
+
+    /// The hosts with a broker.
+    #[must_use]
+    pub fn brokers(&self) -> &'static [&'static str] {
+        self.brokers
+    }
+
+    /// Whether a host has a broker.
+    fn is_broker(&self, host: &str) -> bool {
+        self.brokers.contains(&host)
+    }
+
+    /// Sets a variable in the environment of a host's broker, from its next start on.
+    pub fn set_variable(&self, host: &str, name: &str, value: &str) {
+        let mut variables = self.variables.lock().unwrap_or_else(PoisonError::into_inner);
+        variables.entry(host.to_owned()).or_default().push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts every program and waits until clients are served.
@@ -124,10 +155,10 @@ impl Stack {
     /// # Errors
     /// A program does not start; the end of its log is part of the message.
     pub fn start(&self) -> Result<()> {
-        for host in BROKERS {
+        for host in self.brokers {
             self.start_broker(host)?;
         }
-        for host in BROKERS {
+        for host in self.brokers {
             self.wait_listening(host, 5672)?;
         }
         for host in BALANCERS {
@@ -144,6 +175,19 @@ impl Stack {
             self.wait_holder("C", Duration::from_secs(20))?;
         }
         Ok(())
+    }
+
+    /// Starts every program at once and waits for nothing.
+    ///
+    /// # Errors
+    /// A program cannot be started.
+    pub fn launch(&self) -> Result<()> {
+        self.brokers.iter().try_for_each(|host| self.start_broker(host))?;
+        if self.had_witness() {
+            self.start_witness()?;
+        }
+        BALANCERS.iter().try_for_each(|host| self.start_proxy(host))?;
+        BALANCERS.iter().try_for_each(|host| self.start_agent(host))
     }
 
     /// The place the stack runs in.
@@ -177,9 +221,11 @@ impl Stack {
             }
             Maker::Theirs => {
                 self.write(host, "rabbitmq.conf", render::RABBITMQ)?;
-                command = self.place.command(host, "/usr/lib/rabbitmq/bin/rabbitmq-server");
-                rabbitmq_environment(&mut command, &folder, host);
+                command = self.rabbitmq(host, "rabbitmq-server")?;
             }
+        }
+        if let Some(variables) = self.variables.lock().unwrap_or_else(PoisonError::into_inner).get(host) {
+            command.envs(variables.iter().cloned());
         }
         self.spawn(host, "broker", command)
     }
@@ -190,7 +236,11 @@ impl Stack {
     /// It cannot be started.
     pub fn start_proxy(&self, host: &str) -> Result<()> {
         let folder = self.prepared(host)?;
-        let text = self.place.localised(host, &render::config("haproxy.cfg")?);
+        let text = render::with_servers(
+            &render::config("haproxy.cfg")?,
+            &self.brokers.iter().map(|host| place::network_address(host)).collect::<Vec<_>>(),
+        );
+        let text = self.place.localised(host, &text);
         let config = self.write(host, "haproxy.cfg", &text)?;
         let call = match self.cast.proxy {
             Maker::Ours => format!("{} -f {}", self.programs.join("proxy").display(), config.display()),
@@ -270,6 +320,40 @@ impl Stack {
         })
     }
 
+    /// `kill -9` for a role's process on a host and for nothing else: what it started goes on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_alone(&self, host: &str, role: &str) -> Result<()> {
+        let pid = self.pid(host, role).with_context(|| format!("no {role} runs on {host}"))?;
+        process::signal(pid, Signal::SIGKILL);
+        until_true(Duration::from_secs(5), "a killed process to go", || {
+            self.reap();
+            !process::exists(pid)
+        })
+    }
+
+    /// Freezes a role on a host with its children, or lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self, host: &str, role: &str, frozen: bool) -> Result<()> {
+        let pid = self.pid(host, role).with_context(|| format!("no {role} runs on {host}"))?;
+        let sign = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        process::descendants(&[pid]).into_iter().for_each(|pid| process::signal(pid, sign));
+        Ok(())
+    }
+
+    /// Sends a signal to a role on a host.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, host: &str, role: &str, signal: Signal) -> Result<()> {
+        let pid = self.pid(host, role).with_context(|| format!("no {role} runs on {host}"))?;
+        process::signal(pid, signal);
+        Ok(())
+    }
+
     /// SIGTERM for a role on a host, and the wait for its end.
     ///
     /// # Errors
@@ -306,7 +390,7 @@ impl Stack {
         if let Place::Network(network) = &self.place {
             network.replug(host)?;
         }
-        if BROKERS.contains(&host) {
+        if self.is_broker(host) {
             self.start_broker(host)?;
             return self.wait_listening(host, 5672);
         }
@@ -345,7 +429,7 @@ impl Stack {
     /// # Errors
     /// It does not open within 60 s, or the program that should open it has ended.
     pub fn wait_listening(&self, host: &str, port: u16) -> Result<()> {
-        let role = if BROKERS.contains(&host) { "broker" } else { "proxy" };
+        let role = if self.is_broker(host) { "broker" } else { "proxy" };
         let mut ended = false;
         let what = format!("port {port} of {host}");
         until_true(Duration::from_secs(60), &what, || {

@@ -14,8 +14,18 @@ pub const VIP: &str = "192.168.204.66";
 /// The loopback twin of the hosts' network: 192.168.204.141 becomes 127.168.204.141.
 const LOOPBACK_SUBNET: &str = "127.168.204.";
 
-/// The last octet of each host's address.
-const OCTETS: [(&str, u8); 5] = [("A", 141), ("B", 142), ("C", 143), ("D", 144), ("CL", 200)];
+/// The last octet of each host's address. E is there where three brokers are wanted.
+const OCTETS: [(&str, u8); 6] = [("A", 141), ("B", 142), ("C", 143), ("D", 144), ("E", 145), ("CL", 200)];
+
+/// Gives a host its name and a view of the others, and becomes the program.
+const NAMED: &str =
+    "printf %s \"$1\" >/proc/sys/kernel/hostname && mount --bind \"$2\" /etc/hosts && shift 2 && exec \"$@\"";
+
+/// The address of a host in namespaces.
+pub(super) fn network_address(host: &str) -> String {
+    let octet = OCTETS.iter().find(|(name, _)| *name == host).map_or(0, |(_, octet)| *octet);
+    format!("{SUBNET}{octet}")
+}
 
 /// Where the hosts are.
 #[derive(Debug)]
@@ -27,13 +37,25 @@ pub enum Place {
 }
 
 impl Place {
-    /// Makes the five hosts as network namespaces.
+    /// Makes the five hosts A, B, C, D and CL as network namespaces.
     ///
     /// # Errors
     /// They cannot be made.
     pub fn network() -> Result<Self> {
+        Self::network_of(|host| host != "E")
+    }
+
+    /// The same with E, a host for a third broker.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn wide_network() -> Result<Self> {
+        Self::network_of(|_| true)
+    }
+
+    fn network_of(wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let network = Network::new()?;
-        for (host, octet) in OCTETS {
+        for (host, octet) in OCTETS.into_iter().filter(|(host, _)| wanted(host)) {
             network.add_host(host, octet)?;
         }
         Ok(Self::Network(network))
@@ -48,9 +70,8 @@ impl Place {
     /// The address of a host.
     #[must_use]
     pub fn address(&self, host: &str) -> String {
-        let octet = OCTETS.iter().find(|(name, _)| *name == host).map_or(0, |(_, octet)| *octet);
-        let subnet = if self.has_vip() { SUBNET } else { LOOPBACK_SUBNET };
-        format!("{subnet}{octet}")
+        let address = network_address(host);
+        if self.has_vip() { address } else { address.replace(SUBNET, LOOPBACK_SUBNET) }
     }
 
     /// The address that programs of a host listen on.
@@ -77,6 +98,14 @@ impl Place {
                 command
             }
         }
+    }
+
+    /// A command on a host that goes by its own name, with the file `hosts` for its `/etc/hosts`.
+    #[must_use]
+    pub fn named(&self, host: &str, hosts: &Path, program: impl AsRef<Path>) -> Command {
+        let mut command = self.command(host, "unshare");
+        command.args(["--uts", "sh", "-c", NAMED, "sh", host]).arg(hosts).arg(program.as_ref());
+        command
     }
 
     /// Whether a TCP port of a host is open.

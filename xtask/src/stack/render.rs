@@ -2,6 +2,7 @@
 
 use crate::root;
 use anyhow::{Context, Result};
+use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +26,24 @@ log.file = false
 pub(super) fn config(name: &str) -> Result<String> {
     let path = root().join("configs/stack").join(name);
     std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+/// The balancer's configuration with a server for each broker, as the file has them for two.
+pub(super) fn with_servers(text: &str, addresses: &[String]) -> String {
+    let is_server = |line: &&str| line.trim_start().starts_with("server rabbitmqNode");
+    let Some(pattern) = text.lines().find(is_server) else { return text.to_owned() };
+    let words = pattern.split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
+    let mut made = String::new();
+    for line in text.lines() {
+        if line == pattern {
+            for (index, address) in addresses.iter().enumerate() {
+                let _ = writeln!(made, "    server rabbitmqNode{} {address}:5672 {words}", index + 1);
+            }
+        } else if !is_server(&line) {
+            let _ = writeln!(made, "{line}");
+        }
+    }
+    made
 }
 
 /// The script that starts a balancer, for its check script and for us: it leaves its process id in
@@ -55,4 +74,18 @@ pub fn rabbitmq_environment(command: &mut Command, folder: &Path, host: &str) {
         .env("RABBITMQ_PID_FILE", at("rabbitmq.pid"))
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_balancer_has_a_server_for_each_broker() {
+        let text = config("haproxy.cfg").unwrap();
+        let address = |octet: u8| format!("192.168.204.{octet}");
+        assert_eq!(with_servers(&text, &[address(141), address(142)]), text);
+        let three = with_servers(&text, &[address(141), address(142), address(145)]);
+        assert!(three.contains("    server rabbitmqNode3 192.168.204.145:5672 check inter 1s"), "{three}");
+    }
 }
