@@ -197,6 +197,39 @@ const fn cluster(
     Load { heading, mode, arguments, figures, rounds, fresh: false }
 }
 
+/// A whole deployment; the modes are the keys of what `deployment` prints.
+pub(super) const STACK: &[Load] = &[
+    deployment(
+        "all programs are started at once",
+        "start",
+        &[figure("first_s", "until a client has the first message, s")],
+    ),
+    deployment("persistent, 1 KiB, at most 1000 unconfirmed, each acknowledged", "throughput", &[RATE, CPU]),
+    deployment(
+        "1,000 messages/s, persistent, 1 KiB, confirmed, each acknowledged: from due to delivered",
+        "latency",
+        &[CPU, P50, P99],
+    ),
+    deployment(
+        "resident memory after that",
+        "memory",
+        &[
+            figure("brokers_mib", "brokers, MiB"),
+            figure("proxies_mib", "balancers, MiB"),
+            figure("agents_mib", "agents, MiB"),
+        ],
+    ),
+    deployment("a broker's process is killed", "broker", &[OUTAGE]),
+    deployment("the balancer that holds the address is killed", "proxy", &[OUTAGE]),
+    deployment("the address's holder loses power", "power", &[OUTAGE]),
+];
+
+const OUTAGE: Figure = figure("outage_s", "outage, s");
+
+const fn deployment(heading: &'static str, mode: &'static str, figures: &'static [Figure]) -> Load {
+    Load { heading, mode, arguments: &[], figures, rounds: [1, 1, 0], fresh: true }
+}
+
 /// What ours may cost beside HAProxy.
 const RATIO: f64 = 0.9;
 

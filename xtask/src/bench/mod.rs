@@ -10,6 +10,7 @@ mod management;
 mod report;
 mod rivals;
 mod soak;
+mod stack;
 
 use anyhow::{Context, Result, bail, ensure};
 use loads::Load;
@@ -34,7 +35,7 @@ fn programs() -> PathBuf {
     target().join(if TRIED.load(Ordering::Relaxed) { "debug" } else { "release" })
 }
 
-/// `cargo xtask bench [broker|proxy|backlog|management|cluster] [--rounds=N] [--write|--try]`.
+/// `cargo xtask bench [broker|proxy|backlog|management|cluster|stack] [--rounds=N] [--write|--try]`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let known = |word: &&&str| ["--write", "--try"].contains(*word) || word.starts_with("--rounds=");
     if let Some(other) = words.iter().filter(|word| word.starts_with('-')).find(|word| !known(word)) {
@@ -56,14 +57,20 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             "backlog" => backlog::run()?,
             "management" => management::run()?,
             "cluster" => cluster::run(rounds)?,
+            "stack" => stack::run(rounds)?,
             _ => bail!(
-                "`bench` takes `broker`, `proxy`, `backlog`, `management` or `cluster`, not `{subject}`"
+                "`bench` takes `broker`, `proxy`, `backlog`, `management`, `cluster` or `stack`, not `{subject}`"
             ),
         });
     }
     if write {
         let path = root().join("docs/benchmarks.md");
         std::fs::create_dir_all(root().join("docs"))?;
+        for report in &reports {
+            if let Some(plot) = report.plot() {
+                std::fs::write(root().join("docs").join(report.plot_name()), plot.svg())?;
+            }
+        }
         std::fs::write(&path, report::document(&process::read_lossy(&path), &reports))?;
         println!("wrote {}", path.display());
     }
@@ -108,7 +115,7 @@ fn build(programs: &[&str]) -> Result<()> {
     println!("building, {profile}");
     let build = ["build", "--profile", profile, "--quiet", "-p"];
     let mut cargo = Command::new("cargo");
-    cargo.args(build).args(["tests", "--bin", "load"]).current_dir(root());
+    cargo.args(build).args(["tests", "--bin", "load", "--bin", "deployment"]).current_dir(root());
     ensure!(cargo.status()?.success(), "the load generator does not build");
     for program in programs {
         let mut cargo = Command::new("cargo");

@@ -2,6 +2,7 @@
 
 use super::loads::Load;
 use std::fmt::Write as _;
+use xtask::plot::{Bars, Scale};
 
 /// What was measured of one subject.
 pub(crate) struct Report {
@@ -97,14 +98,40 @@ impl Report {
         text
     }
 
+    /// How many times better ours is, figure by figure; nothing where there is no other side.
+    pub(super) fn plot(&self) -> Option<Bars> {
+        let theirs = (*self.sides.get(1)?).to_owned();
+        let times = |row: &Row| {
+            let ratio = row.values[0] / row.values.get(1).unwrap_or(&f64::NAN);
+            if more_is_better(row.title) { ratio } else { 1.0 / ratio }
+        };
+        let rows = self.rows.iter().map(|row| (format!("{}: {}", row.load, row.title), vec![times(row)]));
+        Some(Bars {
+            title: format!("{}: how many times better ours is than {theirs}", self.subject),
+            unit: "times; right of 1 ours is better".to_owned(),
+            series: vec!["ours".to_owned()],
+            rows: rows.filter(|(_, values)| values[0].is_finite()).collect(),
+            scale: Scale::Ratio,
+        })
+    }
+
+    /// The file that the plot is in, below `docs`.
+    pub(super) fn plot_name(&self) -> String {
+        format!("benchmarks-{}.svg", self.subject)
+    }
+
     /// The table with its heading, the command that made it and the machine.
     fn section(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let model = model.trim_start_matches([' ', '\t', ':']);
+        let plot = match self.plot() {
+            Some(plot) => format!("\n![{}]({})\n", plot.title, self.plot_name()),
+            None => String::new(),
+        };
         format!(
-            "{}\n\nWritten by `cargo xtask bench {} --write` on {cores} cores ({model}), load average {} before.\n\n{}",
+            "{}\n\nWritten by `cargo xtask bench {} --write` on {cores} cores ({model}), load average {} before.\n\n{}{plot}",
             self.subject,
             self.subject,
             self.busy,
@@ -135,6 +162,11 @@ pub(super) fn document(before: &str, reports: &[Report]) -> String {
         }
     }
     sections.iter().fold(INTRODUCTION.to_owned(), |text, section| text + "\n## " + section + "\n")
+}
+
+/// Whether a figure is a rate; the others are costs.
+fn more_is_better(title: &str) -> bool {
+    title.ends_with("/s") || title == "per second"
 }
 
 fn median(lines: &[String], name: &str) -> f64 {
@@ -182,6 +214,18 @@ mod tests {
         assert!(text.contains("| one by itself | ratio | 1.00 | 1.00 | - | 1.00 | 2.00 met |"), "{text}");
         let cells = |line: &str| line.matches('|').count();
         assert!(text.lines().take(5).all(|line| cells(line) == 8), "{text}");
+    }
+
+    #[test]
+    fn a_plot_shows_rates_and_costs_the_same_way() {
+        let mut report = Report::new("broker", &["ours", "RabbitMQ"], "");
+        let lines = |text: &str| vec![text.to_owned()];
+        let results = [lines("rate=200 cpu_per_million=1"), lines("rate=50 cpu_per_million=4")];
+        report.add(&BROKER[0], &results);
+        let plot = report.plot().unwrap();
+        assert!(plot.rows.iter().all(|(_, values)| (values[0] - 4.0).abs() < 1e-9), "{plot:?}");
+        assert!(Report::new("backlog", &["ours"], "").plot().is_none());
+        assert!(report.section().ends_with("](benchmarks-broker.svg)\n"));
     }
 
     #[test]
