@@ -73,6 +73,18 @@ fn policies_say_who_has_copies_and_who_takes_over_without_them() {
     cluster.must("A", "clear_policy ha").unwrap();
     wait_mirrors(&cluster, "B", "q", 0);
 
+    cluster.passed();
+}
+
+#[test]
+fn without_a_mirror_in_sync_a_queue_waits_unless_its_policy_says_otherwise() {
+    if !ready("promotion by policy", NEEDS) {
+        return;
+    }
+    let cluster = Cluster::joined("cluster-promotion").unwrap();
+    let policy = |name: &str, pattern: &str, definition: &str| {
+        cluster.must("A", &format!("set_policy {name} {pattern} '{{{definition}}}'")).unwrap();
+    };
     // A quorum queue needs no policy. Of the others only A has what came before they were mirrored.
     cluster.client("quorum", &[&cluster.url("A"), "majority", "10"]).unwrap();
     if !cluster.is_rabbitmq() {
