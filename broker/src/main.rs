@@ -92,6 +92,8 @@ enum Tools {
     Top(tools::top::Args),
     /// Check everything between this host and a broker, and say what to do
     Doctor(tools::doctor::Args),
+    /// Take over users, queues, policies and messages from a RabbitMQ
+    Migrate(tools::migrate::Args),
     /// Make certificates for TLS between the nodes of a cluster
     Ca(tools::ca::Args),
     /// Write completions for a shell
@@ -133,6 +135,7 @@ fn main() -> ExitCode {
         Tools::Bench(args) => tools::bench::run(&args),
         Tools::Top(args) => tools::top::run(&args),
         Tools::Doctor(args) => tools::doctor::run(&args),
+        Tools::Migrate(args) => tools::migrate::run(&args),
         Tools::Ca(args) => tools::ca::run(&args),
         Tools::Completions(args) => tools::manual::completions(&args, Cli::command()),
         Tools::Man(args) => tools::manual::pages(&args, &Cli::command()),

@@ -39,6 +39,8 @@ pub struct Setup {
     pub ours: &'static str,
     /// The same for RabbitMQ's.
     pub theirs: &'static str,
+    /// RabbitMQ, whoever plays the broker: for tests that have both.
+    pub original: bool,
 }
 
 impl Setup {
@@ -46,6 +48,16 @@ impl Setup {
     #[must_use]
     pub fn managed() -> Self {
         Self { management: true, ..Self::default() }
+    }
+
+    /// RabbitMQ with its HTTP API, whoever plays the broker.
+    #[must_use]
+    pub fn original() -> Self {
+        Self { original: true, ..Self::managed() }
+    }
+
+    fn maker(&self) -> Maker {
+        if self.original { Maker::Theirs } else { Cast::from_environment().broker }
     }
 
     /// With these lines in the configuration file.
@@ -133,7 +145,7 @@ fn mapper(folder: &Path) -> Result<u16> {
 pub fn command(folder: &Path, port: u16, management_port: u16, setup: &Setup) -> Result<Command> {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]);
-    match Cast::from_environment().broker {
+    match setup.maker() {
         Maker::Ours => {
             command.arg(programs::folder().join("broker")).arg("--data").arg(folder.join("data"));
             command.args(["--bind", "127.0.0.1", "--node", "rabbit@test", "--port", &port.to_string()]);
@@ -194,7 +206,7 @@ impl Node {
 
     fn start_on(folder: &Path, port: u16, management_port: u16, setup: Setup) -> Result<Self> {
         let command = command(folder, port, management_port, &setup)?;
-        let managed = setup.management || Cast::from_environment().broker == Maker::Ours;
+        let managed = setup.management || setup.maker() == Maker::Ours;
         let mut process = Process::spawn("broker", command, &folder.join("broker.log"))?;
         let mut alive = true;
         until_true(Duration::from_secs(60), "the broker to listen", || {
@@ -210,7 +222,7 @@ impl Node {
     /// # Errors
     /// It does not start.
     pub fn crash_and_restart(mut self) -> Result<Self> {
-        if Cast::from_environment().broker == Maker::Theirs {
+        if self.setup.maker() == Maker::Theirs {
             // RabbitMQ holds users and queues in memory for some seconds before they are on disk.
             std::thread::sleep(Duration::from_secs(5));
         }

@@ -16,7 +16,7 @@ pub(crate) mod handshake;
 pub(crate) mod info;
 pub(crate) mod outbox;
 mod patience;
-mod publish;
+pub(crate) mod publish;
 pub(crate) mod reply_to;
 mod routes;
 mod slow;

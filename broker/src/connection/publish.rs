@@ -51,7 +51,23 @@ struct Facts<'a> {
     has_bcc: bool,
     /// What `reply-to: amq.rabbitmq.reply-to` becomes.
     reply_address: Option<Arc<str>>,
+    /// It was moved here from another broker.
+    brought: Option<Brought<'a>>,
 }
+
+/// What a message was where it comes from, as `broker migrate` says in headers beside `BCC`.
+#[derive(Clone, Copy)]
+struct Brought<'a> {
+    /// The exchange that it was published to: consumers see this one.
+    exchange: &'a str,
+    /// What is left of its time to live, in milliseconds, where that is known.
+    time_left: Option<u64>,
+}
+
+/// The header with the exchange of a message that was moved here.
+pub(crate) const BROUGHT_EXCHANGE: &str = "x-migrate-exchange";
+/// The header with what is left of its time to live.
+pub(crate) const BROUGHT_TTL: &str = "x-migrate-ttl";
 
 impl Connection {
     /// Takes one publish in.
@@ -93,7 +109,13 @@ impl Connection {
                     message = Message::copy_from(&view, facts.persistent);
                 }
                 let message = Arc::new(message);
-                let publish = Publish::of(&message, facts.expiration_ms, facts.priority);
+                let publish = if facts.brought.is_some() {
+                    // Its exchange becomes another one: what queues get is made after that.
+                    let (view, persistent) = (message.view(), facts.persistent);
+                    Publish::borrowed(view, persistent, facts.expiration_ms, facts.priority)
+                } else {
+                    Publish::of(&message, facts.expiration_ms, facts.priority)
+                };
                 self.accept(turn, channel, publish, &facts, target.mandatory)
             }
         }
@@ -131,6 +153,7 @@ impl Connection {
             extra_keys: Vec::new(),
             has_bcc: false,
             reply_address: self.reply_address(channel, properties.reply_to())?,
+            brought: None,
         };
         if let Some(user_id) = properties.user_id() {
             self.check_user_id(user_id)?;
@@ -160,8 +183,33 @@ impl Connection {
                     }
                 }
             }
+            if facts.has_bcc && headers.get(BROUGHT_EXCHANGE).is_some() {
+                let brought = self.brought(headers)?;
+                facts.expiration_ms = brought.time_left.or(facts.expiration_ms);
+                facts.brought = Some(brought);
+            }
         }
         Ok(facts)
+    }
+
+    /// What the headers of a message that was moved here say. Who may say so could say anything about a message.
+    #[cold]
+    fn brought<'a>(&self, headers: &amqp::table::Table<'a>) -> Result<Brought<'a>, Exception> {
+        if !self.may_impersonate {
+            let text = format!(
+                "header '{BROUGHT_EXCHANGE}' refused for user '{}', who lacks the tag impersonator",
+                self.info.user()
+            );
+            return Err(Exception::channel(reply_code::ACCESS_REFUSED, text));
+        }
+        let exchange = headers.get(BROUGHT_EXCHANGE).and_then(|it| it.as_str());
+        let exchange = exchange.filter(|name| name.len() <= 255).ok_or_else(|| {
+            let text = format!("header '{BROUGHT_EXCHANGE}' is no name of an exchange");
+            Exception::channel(reply_code::PRECONDITION_FAILED, text)
+        })?;
+        let time_left = headers.get(BROUGHT_TTL).and_then(|it| it.as_i64());
+        let in_range = |ms: &i64| (0..=MAX_EXPIRY).contains(ms);
+        Ok(Brought { exchange, time_left: time_left.filter(in_range).map(|ms| ms as u64) })
     }
 
     /// RabbitMQ: `user-id` must name the user who publishes, unless that user may impersonate.
@@ -175,12 +223,12 @@ impl Connection {
         Err(Exception::channel(reply_code::PRECONDITION_FAILED, text))
     }
 
-    fn accept(
+    fn accept<'a>(
         &mut self,
         turn: &mut Turn<'_>,
         channel: u16,
-        mut publish: Publish<'_>,
-        facts: &Facts<'_>,
+        mut publish: Publish<'a>,
+        facts: &Facts<'a>,
         mandatory: bool,
     ) -> Result<(), Exception> {
         if let Some(open) = self.channels.get(&channel) {
@@ -190,6 +238,9 @@ impl Connection {
         let routed = self.route(turn, &publish.view, facts, &mut targets);
         let outcome = routed.and_then(|()| {
             let reply = publish.view.exchange.is_empty() && reply_to::is_reply(publish.view.routing_key);
+            if let Some(brought) = &facts.brought {
+                publish.view.exchange = brought.exchange;
+            }
             let replied = reply && self.deliver_reply(turn, &publish.view);
             let transactional = self.channels.get(&channel).is_some_and(|open| open.transaction.is_some());
             let only_delayed = facts.has_bcc
@@ -403,6 +454,13 @@ fn rewritten(view: &MessageView<'_>, facts: &Facts<'_>) -> Option<Vec<u8>> {
         && let Some(headers) = properties.headers.as_mut()
     {
         headers.remove("BCC");
+        if facts.brought.is_some() {
+            headers.remove(BROUGHT_EXCHANGE);
+            headers.remove(BROUGHT_TTL);
+            if headers.is_empty() {
+                properties.headers = None;
+            }
+        }
     }
     if let Some(address) = &facts.reply_address {
         properties.reply_to = Some(address.as_bytes().to_vec());

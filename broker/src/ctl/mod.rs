@@ -135,7 +135,32 @@ impl Asked {
 
     /// Gets what must be there.
     pub(crate) fn get(&mut self, path: &str) -> Result<Value, Failure> {
-        let answer = self.0.ask(hyper::Method::GET, path, None);
+        self.must(hyper::Method::GET, path, None)
+    }
+
+    /// Gets what is no JSON.
+    pub(crate) fn text(&mut self, path: &str) -> Result<String, Failure> {
+        // A body that is none is kept as the reason.
+        self.get(path).map(|body| body["reason"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Sends what must be taken.
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.must(hyper::Method::POST, path, Some(body))
+    }
+
+    /// Makes or changes something.
+    pub(crate) fn put(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.must(hyper::Method::PUT, path, Some(body))
+    }
+
+    /// Deletes something.
+    pub(crate) fn delete(&mut self, path: &str) -> Result<Value, Failure> {
+        self.must(hyper::Method::DELETE, path, None)
+    }
+
+    fn must(&mut self, method: hyper::Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let answer = self.0.ask(method, path, body);
         answer.and_then(client::Answer::fine).map_err(|error| failure(&error))
     }
 }

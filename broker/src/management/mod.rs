@@ -30,7 +30,7 @@ mod paths;
 pub(crate) mod peers;
 mod permissions;
 mod policies;
-mod policy_check;
+pub(crate) mod policy_check;
 mod queues;
 mod rates;
 mod reply;

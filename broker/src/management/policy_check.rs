@@ -14,7 +14,7 @@ const FOR_OPERATORS: [&str; 7] = [
 ];
 
 /// Says what is wrong with a definition.
-pub(super) fn check(definition: &Map<String, Value>, operator: bool) -> Result<(), String> {
+pub(crate) fn check(definition: &Map<String, Value>, operator: bool) -> Result<(), String> {
     if definition.is_empty() {
         return Err("no policy provided".to_owned());
     }
@@ -39,7 +39,8 @@ pub(super) fn check(definition: &Map<String, Value>, operator: bool) -> Result<(
     check_mirroring(definition)
 }
 
-fn is_known(key: &str) -> bool {
+/// Whether a policy may say this.
+pub(crate) fn is_known(key: &str) -> bool {
     FOR_OPERATORS.contains(&key)
         || matches!(
             key,

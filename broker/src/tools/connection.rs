@@ -62,6 +62,13 @@ impl Link {
         }
     }
 
+    fn stream(&self) -> &TcpStream {
+        match self {
+            Link::Plain(stream) => stream,
+            Link::Secure(stream) => &stream.sock,
+        }
+    }
+
     fn write_all(&mut self, octets: &[u8]) -> io::Result<()> {
         match self {
             Link::Plain(stream) => stream.write_all(octets),
@@ -80,7 +87,11 @@ pub(super) struct Connection {
     output: Vec<u8>,
     frame_max: u32,
     heartbeat: Duration,
+    /// A heartbeat is sent when nothing else was for so long.
+    beat: Duration,
     written: Instant,
+    /// What the broker calls this connection: its `connection_name`.
+    pub(super) name: String,
     /// What the broker says about itself.
     pub(super) server: FieldTable,
     /// Why the broker holds publishers back, if it does.
@@ -130,7 +141,9 @@ impl Connection {
             output: Vec::new(),
             frame_max: FRAME_MAX,
             heartbeat: Duration::ZERO,
+            beat: Duration::ZERO,
             written: Instant::now(),
+            name: format!("broker-tools-{:08x}", rand::random::<u32>()),
             server: FieldTable::new(),
             blocked: None,
         };
@@ -152,6 +165,7 @@ impl Connection {
         properties.insert("product", FieldValue::long_str("broker tools"));
         properties.insert("version", FieldValue::long_str(env!("CARGO_PKG_VERSION")));
         properties.insert("capabilities", FieldValue::Table(capabilities));
+        properties.insert("connection_name", FieldValue::long_str(self.name.as_str()));
         let octets = properties.to_bytes();
         let response = format!("\0{}\0{}", url.user, url.password);
         let start_ok = connection::StartOk {
@@ -168,6 +182,7 @@ impl Connection {
             self.frame_max = tune.frame_max.min(FRAME_MAX);
         }
         self.heartbeat = Duration::from_secs(heartbeat.into());
+        self.beat = self.heartbeat / 3;
         self.put(0, connection::TuneOk { channel_max: 1, frame_max: self.frame_max, heartbeat });
         self.put(0, connection::Open { virtual_host: &url.vhost });
         self.answer("connection.open-ok")?;
@@ -195,6 +210,16 @@ impl Connection {
         let answer = self.call(declare, "queue.declare-ok")?;
         match answer.method()? {
             Method::QueueDeclareOk(ok) => Ok((ok.queue.to_owned(), ok.message_count)),
+            other => Err(malformed(format!("{other:?}"))),
+        }
+    }
+
+    /// How many messages and consumers a queue has that is there.
+    pub(super) fn counts(&mut self, queue: &str) -> Result<(u32, u32), Failure> {
+        let declare = queue::Declare { queue, passive: true, ..Default::default() };
+        let answer = self.call(declare, "queue.declare-ok")?;
+        match answer.method()? {
+            Method::QueueDeclareOk(ok) => Ok((ok.message_count, ok.consumer_count)),
             other => Err(malformed(format!("{other:?}"))),
         }
     }
@@ -257,6 +282,31 @@ impl Connection {
         }
     }
 
+    /// How long one read waits for something: less for who looks at two connections in turn.
+    pub(super) fn look_for(&self, slice: Duration) -> Result<(), Failure> {
+        let set = self.link.stream().set_read_timeout(Some(slice));
+        set.map_err(|error| Failure::new(Exit::OsError, format!("cannot set a time to wait: {error}")))
+    }
+
+    /// The heartbeat that was agreed on; none is zero.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
+    /// Sends heartbeats so often from now on.
+    pub(super) fn beat_every(&mut self, time: Duration) {
+        self.beat = time;
+    }
+
+    /// Sends a heartbeat if it is time for one.
+    pub(super) fn beat(&mut self) -> Result<(), Failure> {
+        if self.beat > Duration::ZERO && self.written.elapsed() > self.beat {
+            self.output.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, amqp::FRAME_END]);
+            self.flush()?;
+        }
+        Ok(())
+    }
+
     /// What comes next, or nothing within the time. What was put is sent before.
     pub(super) fn next(&mut self, wait: Duration) -> Result<Option<Event>, Failure> {
         self.flush()?;
@@ -265,10 +315,7 @@ impl Connection {
             if let Some(event) = self.next_known()? {
                 return Ok(Some(event));
             }
-            if self.heartbeat > Duration::ZERO && self.written.elapsed() > self.heartbeat / 3 {
-                self.output.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, amqp::FRAME_END]);
-                self.flush()?;
-            }
+            self.beat()?;
             if !self.read()? && since.elapsed() >= wait {
                 return Ok(None);
             }

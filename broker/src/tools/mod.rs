@@ -6,6 +6,7 @@ mod connection;
 pub(crate) mod consume;
 pub(crate) mod doctor;
 pub(crate) mod manual;
+pub(crate) mod migrate;
 pub(crate) mod publish;
 pub(crate) mod top;
 mod url;

@@ -17,6 +17,7 @@ mod ctl;
 mod http;
 mod intruders;
 mod metrics;
+mod migrate;
 mod operations;
 mod rabbitmqadmin;
 mod recorded;

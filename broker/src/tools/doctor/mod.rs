@@ -1,19 +1,31 @@
-//! `broker doctor`: goes the way of a client step by step, and says at each what to do when it ends there.
+//! `broker doctor`: goes the way of a client step by step, and says at each what to do when it ends there. Then it looks
+//! at what lies on the way and behind it: balancers, nodes, mirrors.
+
+mod balancer;
+mod deployment;
+mod finding;
 
 use super::connection::{Connection, dial};
 use super::line;
 use super::url::Url;
+use crate::ctl::{Asked, encoded};
 use amqp::Method;
 use amqp::content::BasicProperties;
 use amqp::method::{basic, queue};
 use amqp::table::FieldValue;
 use daemon::exit::Exit;
 use daemon::run::Failure;
-use std::net::ToSocketAddrs;
+use finding::{Finding, Level};
+use std::collections::BTreeMap;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// How long a message may be under way.
 const UNDERWAY: Duration = Duration::from_secs(10);
+/// How long it may take to connect to an API that was not named.
+const GLANCE: Duration = Duration::from_secs(2);
+/// Connections that are made to see who answers.
+const SPREAD: usize = 6;
 
 /// `broker doctor`
 #[derive(Debug, clap::Args)]
@@ -24,6 +36,16 @@ pub(crate) struct Args {
     /// Certificates to trust, for amqps
     #[arg(long, value_name = "FILE")]
     cacert: Option<std::path::PathBuf>,
+    /// HTTP API of a broker, such as http://admin:password@host:15672; unless given, the node of this host is asked, or
+    /// the API behind the address
+    #[arg(long, value_name = "URL")]
+    api: Option<String>,
+    /// Page of statistics of a balancer, such as http://host:8100/monitor; may be repeated
+    #[arg(long, value_name = "URL")]
+    monitor: Vec<String>,
+    /// Stay connected and say nothing for as long as a heartbeat takes: does a balancer cut idle clients off?
+    #[arg(long)]
+    idle: bool,
 }
 
 fn passed(step: &str, what: &str) -> Result<(), Failure> {
@@ -92,6 +114,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             return Err(failed("round trip", failure, &fix)?);
         }
     }
+    deployment(args, &url, &connection)?;
+    if args.idle {
+        idle(&mut connection)?;
+    }
     if !url.secure && !address.ip().is_loopback() {
         warned(
             "encryption",
@@ -103,6 +129,112 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         warned("password", "guest/guest works from this host", "broker ctl change_password guest")?;
     }
     connection.close()
+}
+
+/// Looks at balancers and brokers; something that does not work ends the program with an error.
+fn deployment(args: &Args, url: &Url, connection: &Connection) -> Result<(), Failure> {
+    let mut found = balancer::look(&args.monitor, &url.host);
+    let cluster = connection.server.get("cluster_name").and_then(FieldValue::as_str).unwrap_or_default();
+    match api(args, url, cluster) {
+        Ok(mut asked) => {
+            found.extend(spread(args, url, &mut asked));
+            found.extend(deployment::look(&mut asked));
+        }
+        Err(finding) => found.push(finding),
+    }
+    for finding in &found {
+        line(&finding.to_string())?;
+    }
+    match found.iter().filter(|finding| finding.level == Level::Fail).count() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            Exit::Unavailable,
+            format!("{count} of what is behind the address does not work"),
+        )),
+    }
+}
+
+/// The API that was named; or that of this host's node, if it is of the same cluster; or that behind the address.
+fn api(args: &Args, url: &Url, cluster: &str) -> Result<Asked, Finding> {
+    let fix =
+        "--api http://USER:PASSWORD@BROKER:15672, with a user that has the tag monitoring or administrator";
+    if let Some(named) = &args.api {
+        let asked =
+            Asked::connect(Some(named)).and_then(|mut asked| asked.get("/api/overview").map(|_| asked));
+        return asked.map_err(|failure| Finding::fail("api", failure.message, fix));
+    }
+    let same = |mut asked: Asked| -> Option<Asked> {
+        let overview = asked.get("/api/overview").ok()?;
+        (overview["cluster_name"] == cluster).then_some(asked)
+    };
+    if let Some(asked) = Asked::connect(None).ok().and_then(same) {
+        return Ok(asked);
+    }
+    let there = (url.host.as_str(), 15672).to_socket_addrs().ok();
+    let answers = there.is_some_and(|mut all| all.any(|it| TcpStream::connect_timeout(&it, GLANCE).is_ok()));
+    let address = format!("http://{}:{}@{}:15672", encoded(&url.user), encoded(&url.password), url.host);
+    let asked = answers.then(|| Asked::connect(Some(&address)).ok()).flatten();
+    asked.and_then(same).ok_or_else(|| {
+        Finding::note("nodes, mirrors, alarms", "not looked at: no HTTP API that this user may ask", fix)
+    })
+}
+
+/// Makes some connections, and asks at which nodes they are.
+fn spread(args: &Args, url: &Url, asked: &mut Asked) -> Option<Finding> {
+    let connect = || {
+        let (_, stream) = dial(url)?;
+        Connection::over(stream, url, args.cacert.as_deref())
+    };
+    let mut connections = Vec::new();
+    for number in 1..=SPREAD {
+        match connect() {
+            Ok(connection) => connections.push(connection),
+            Err(failure) => {
+                let text = format!("connection {number} of {SPREAD} failed: {}", failure.message);
+                let fix =
+                    "one of the brokers or balancers behind the address does not answer as the others do";
+                return Some(Finding::fail("spread", text, fix));
+            }
+        }
+    }
+    let listed = asked.get("/api/connections?columns=node,client_properties").ok()?;
+    let ours = |it: &&serde_json::Value| {
+        let name = it["client_properties"]["connection_name"].as_str();
+        connections.iter().any(|connection| name == Some(&connection.name))
+    };
+    let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
+    for connection in listed.as_array().into_iter().flatten().filter(ours) {
+        *nodes.entry(connection["node"].as_str().unwrap_or_default()).or_default() += 1;
+    }
+    let told: Vec<String> = nodes.iter().map(|(node, count)| format!("{node} {count}")).collect();
+    for connection in connections {
+        // It served its purpose.
+        let _ = connection.close();
+    }
+    (!nodes.is_empty()).then(|| Finding::pass("spread", format!("{SPREAD} connections: {}", told.join(", "))))
+}
+
+/// Says nothing but heartbeats for as long as one takes, as a consumer does that gets no messages.
+fn idle(connection: &mut Connection) -> Result<(), Failure> {
+    let heartbeat = connection.heartbeat();
+    if heartbeat.is_zero() {
+        return line(&Finding::note("idle", "the broker asks for no heartbeats", "").to_string());
+    }
+    let began = Instant::now();
+    // Other clients send a heartbeat half as often as they promise, which is less often than we do.
+    connection.beat_every(heartbeat / 2);
+    while began.elapsed() < heartbeat {
+        if let Err(failure) = connection.next(Duration::from_secs(1)) {
+            let after = began.elapsed().as_secs();
+            let failure = Failure::new(
+                failure.exit,
+                format!("cut off after {after} s of silence: {}", failure.message),
+            );
+            let fix = "timeout client and timeout server of the balancer longer than the heartbeat, or idle = \"1h\"";
+            return Err(failed("idle", failure, fix)?);
+        }
+    }
+    passed("idle", &format!("heartbeat {} s, still connected after as long", heartbeat.as_secs()))
 }
 
 fn milliseconds(began: Instant) -> f64 {

@@ -1,0 +1,150 @@
+//! Our side of a move of messages: who publishes there, and through which exchange.
+
+use super::Args;
+use super::restore::{Left, Way, is_plain, mark};
+use crate::ctl::{Asked, encoded};
+use crate::tools::connection::{Connection, dial};
+use crate::tools::url::Url;
+use amqp::content::BasicProperties;
+use amqp::method::{basic, exchange, queue};
+use daemon::exit::Exit;
+use daemon::run::Failure;
+use serde_json::{Value, json};
+
+/// The user that is made for the time of a move where none was named. It has a new password each time.
+const USER: &str = "broker-migrate";
+
+/// The connection that messages are published on.
+pub(super) struct Arrival {
+    /// It.
+    pub(super) connection: Connection,
+    /// Publishes so far: the number of the last one.
+    pub(super) published: u64,
+    node: Option<String>,
+    made_user: bool,
+    exchange: String,
+    vhost: String,
+    bindings: u32,
+}
+
+impl Arrival {
+    /// Connects to where messages go: the vhost that the address names, or else `vhost`.
+    pub(super) fn open(args: &Args, vhost: &str) -> Result<Self, Failure> {
+        let (url, made_user) = match &args.to_amqp {
+            Some(text) => (named(text, vhost)?, false),
+            None => (made(args.node.as_deref(), vhost)?, true),
+        };
+        let (_, stream) = dial(&url)?;
+        let mut connection = Connection::over(stream, &url, args.cacert.as_deref())?;
+        let information = connection.server.get("information").and_then(amqp::FieldValue::as_str);
+        if !information.is_some_and(|text| text.starts_with("Warren")) {
+            return Err(Failure::new(Exit::Usage, format!("{url} is not one of our brokers"))
+                .detail("why", "only ours can make a message what it was: its exchange, its time to live"));
+        }
+        connection.confirm()?;
+        let exchange = format!("broker-migrate-{:08x}", rand::random::<u32>());
+        let declare = exchange::Declare { exchange: &exchange, kind: "direct", ..Default::default() };
+        connection.call(declare, "exchange.declare-ok")?;
+        let (vhost, node) = (url.vhost, args.node.clone());
+        Ok(Self { connection, published: 0, node, made_user, exchange, vhost, bindings: 0 })
+    }
+
+    /// Prepares a queue; returns what leads to it from the exchange, and its time to live.
+    pub(super) fn prepare(&mut self, queue: &str) -> Result<(String, Option<u64>), Failure> {
+        self.bindings += 1;
+        let binding = format!("{}/{}", self.exchange, self.bindings);
+        let bind =
+            queue::Bind { queue, exchange: &self.exchange, routing_key: &binding, ..Default::default() };
+        self.connection.call(bind, "queue.bind-ok").map_err(|failure| {
+            let try_this = "broker migrate --from-running URL --apply   makes the queues first";
+            failure.detail("try", try_this)
+        })?;
+        let path = format!("/api/queues/{}/{}", encoded(&self.vhost), encoded(queue));
+        // A connection for each question: a move may take longer than a node keeps an idle one.
+        let shown = Asked::connect(self.node.as_deref()).and_then(|mut asked| asked.get(&path)).ok();
+        Ok((binding, shown.as_ref().and_then(time_to_live)))
+    }
+
+    /// Publishes a message of that place.
+    pub(super) fn publish(
+        &mut self,
+        way: &Way<'_>,
+        mut properties: BasicProperties,
+        left: Left,
+        body: &[u8],
+    ) {
+        self.published += 1;
+        let publish = if is_plain(way, &properties, left) {
+            basic::Publish { routing_key: way.queue, mandatory: true, ..Default::default() }
+        } else {
+            mark(way, &mut properties, left);
+            basic::Publish {
+                exchange: &self.exchange,
+                routing_key: way.routing_key,
+                mandatory: true,
+                ..Default::default()
+            }
+        };
+        self.connection.publish(publish, &properties, body);
+    }
+
+    /// Takes away what was made for the move.
+    pub(super) fn close(mut self) -> Result<(), Failure> {
+        let delete = exchange::Delete { exchange: &self.exchange, ..Default::default() };
+        let deleted = self.connection.call(delete, "exchange.delete-ok").map(drop);
+        let closed = deleted.and_then(|()| self.connection.close());
+        if self.made_user {
+            let mut asked = Asked::connect(self.node.as_deref())?;
+            asked.delete(&format!("/api/users/{USER}"))?;
+        }
+        closed
+    }
+}
+
+/// The address that was given.
+fn named(text: &str, vhost: &str) -> Result<Url, Failure> {
+    let mut url = Url::chosen(Some(text))?;
+    if !text.split_once("://").is_some_and(|(_, rest)| rest.contains('/')) {
+        url.vhost = vhost.to_owned();
+    }
+    Ok(url)
+}
+
+/// Makes a user on the node that is asked, and finds out where it listens.
+fn made(node: Option<&str>, vhost: &str) -> Result<Url, Failure> {
+    let mut asked = Asked::connect(node)
+        .map_err(|failure| failure.detail("try", "--node http://admin:password@host:15672, or --to-amqp"))?;
+    let overview = asked.get("/api/overview")?;
+    let plain = overview["listeners"].as_array().into_iter().flatten().find(|it| it["protocol"] == "amqp");
+    let listener = plain.ok_or_else(|| {
+        Failure::new(Exit::Unavailable, "the node listens for AMQP with TLS only")
+            .detail("write", "--to-amqp amqps://user:password@host --cacert FILE")
+    })?;
+    let address = listener["ip_address"].as_str().unwrap_or_default();
+    // An address of the HTTP API says where the node is.
+    let remote = node
+        .filter(|node| node.contains("://"))
+        .and_then(|node| Url::parse(&node.replacen("http", "amqp", 1)));
+    let host = match (remote, address) {
+        (Some(url), _) => url.host,
+        (None, "" | "::" | "0.0.0.0") => "127.0.0.1".to_owned(),
+        (None, address) => address.to_owned(),
+    };
+    let port = listener["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(5672);
+    let password = format!("{:032x}", rand::random::<u128>());
+    let user = json!({"password": password, "tags": "impersonator"});
+    asked.put(&format!("/api/users/{USER}"), &user)?;
+    let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    let path = format!("/api/permissions/{}/{USER}", encoded(vhost));
+    asked.put(&path, &all).map_err(|failure| {
+        failure.detail("try", "broker migrate --from-running URL --apply   makes the vhost first")
+    })?;
+    Ok(Url { secure: false, host, port, user: USER.to_owned(), password, vhost: vhost.to_owned() })
+}
+
+/// The time to live of a queue, as the API shows the queue: the lower one of argument and policies.
+fn time_to_live(queue: &Value) -> Option<u64> {
+    let argument = queue["arguments"]["x-message-ttl"].as_u64();
+    let policy = queue["effective_policy_definition"]["message-ttl"].as_u64();
+    [argument, policy].into_iter().flatten().min()
+}

@@ -1,0 +1,159 @@
+//! `broker migrate`: from a RabbitMQ to a node of ours: definitions from a file or from the running broker, and the
+//! messages over AMQP.
+//!
+//! ```text
+//! --definitions FILE │ --from-running URL ──► plan.rs ──► what comes along, and what does not ──► --apply
+//! --from-amqp URL ──────────────────────────► queues.rs ──► how much lies where ──► --drain: drain.rs
+//! ```
+//!
+//! Nothing is written without `--apply`, and no message moves without `--drain`.
+
+mod arrival;
+mod drain;
+mod plan;
+mod progress;
+mod queues;
+mod restore;
+mod source;
+mod summary;
+
+use super::line;
+use crate::ctl::Asked;
+use daemon::exit::Exit;
+use daemon::run::Failure;
+use plan::Plan;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// `broker migrate`
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
+pub(crate) struct Args {
+    /// Definitions that RabbitMQ exported
+    #[arg(long, value_name = "FILE", group = "source", conflicts_with = "from_running")]
+    definitions: Option<PathBuf>,
+    /// The HTTP API of a running RabbitMQ, such as http://admin:password@old:15672
+    #[arg(long, value_name = "URL", group = "source")]
+    from_running: Option<String>,
+    /// A running RabbitMQ and a vhost whose messages are to move, such as amqp://user:password@old:5672/%2F
+    #[arg(long, value_name = "URL", group = "source")]
+    from_amqp: Option<String>,
+    /// Write the definitions; otherwise it is only said what would be done
+    #[arg(long, conflicts_with = "dry_run")]
+    apply: bool,
+    /// Move the messages: each is taken from there when this side has it safe
+    #[arg(long, requires = "from_amqp", conflicts_with = "dry_run")]
+    drain: bool,
+    /// Only say what would be done, as without --apply and --drain
+    #[arg(long)]
+    dry_run: bool,
+    /// Move the messages of this queue only; may be repeated
+    #[arg(long, value_name = "QUEUE", requires = "from_amqp")]
+    queue: Vec<String>,
+    /// Write nothing if there are quorum queues, which become mirrored queues here
+    #[arg(long)]
+    keep_type: bool,
+    /// The node to write to, of this machine or http://admin:password@host:15672
+    #[arg(short = 'n', long, value_name = "NODE")]
+    node: Option<String>,
+    /// Where messages go, such as amqp://user:password@host:5672; its user needs the tag impersonator
+    #[arg(long, value_name = "URL", requires = "from_amqp")]
+    to_amqp: Option<String>,
+    /// Certificates to trust, for amqps
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Write everything that changes or does not come along to this file too
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Migrates, or says what that would be.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.drain && args.from_running.is_some() && !args.apply {
+        return Err(Failure::new(Exit::Usage, "--drain moves messages into queues that are not there yet")
+            .detail("write", "--apply as well, or --from-amqp without --from-running"));
+    }
+    let read = match (&args.definitions, &args.from_running) {
+        (Some(file), _) => Some(source::file(file)?),
+        (None, Some(url)) => Some(source::running(url)?),
+        (None, None) => None,
+    };
+    if let Some(read) = &read {
+        definitions(args, read)?;
+    }
+    match &args.from_amqp {
+        Some(url) => queues::run(args, url, read.as_ref()),
+        None => Ok(()),
+    }
+}
+
+/// Definitions: told, and written if that was asked for.
+fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
+    line(&summary::read_line(read))?;
+    let mut target = Asked::connect(args.node.as_deref());
+    let there = match &mut target {
+        Ok(asked) => Some(present(asked)?),
+        Err(_) => None,
+    };
+    let nodes = match &mut target {
+        Ok(asked) => names(&asked.get("/api/nodes")?),
+        Err(_) => Vec::new(),
+    };
+    let plan = Plan::make(&read.definitions, there.as_ref(), &nodes);
+    for note in &plan.notes {
+        line(&note.to_string())?;
+    }
+    if let Some(file) = &args.report {
+        let text: String = plan.notes.iter().map(|note| note.whole() + "\n").collect();
+        std::fs::write(file, text)
+            .map_err(|error| Failure::new(Exit::Io, format!("cannot write {}: {error}", file.display())))?;
+    }
+    if let (true, Some(queue)) = (args.keep_type, plan.quorum.first()) {
+        let text = format!("queue {queue} is a quorum queue, and --keep-type was given; nothing was written");
+        return Err(Failure::new(Exit::DataError, text).detail(
+            "try",
+            "the same without --keep-type: it becomes a mirrored queue that confirms by majority",
+        ));
+    }
+    let difference = summary::Difference::between(&plan.definitions, there.as_ref());
+    if !args.apply {
+        let where_to = if there.is_some() { "" } else { " No node answers here to compare with." };
+        let said =
+            format!("would create {difference}.{where_to} Nothing was written. Run again with --apply.");
+        return line(&said);
+    }
+    let asked = target?;
+    apply(asked, &plan, &difference)?;
+    match &read.hint {
+        Some(hint) if args.from_amqp.is_none() => line(&format!("{:<8}{hint}", "next")),
+        _ => Ok(()),
+    }
+}
+
+fn apply(mut asked: Asked, plan: &Plan, difference: &summary::Difference) -> Result<(), Failure> {
+    asked.post("/api/definitions", &plan.definitions)?;
+    let missing = summary::Difference::between(&plan.definitions, Some(&present(&mut asked)?));
+    if !missing.is_empty() {
+        let text = format!("the node took the definitions, but it lacks {missing} of them");
+        return Err(Failure::new(Exit::Software, text));
+    }
+    line(&format!("created {difference}."))
+}
+
+/// What a node has, in the form of definitions. These leave out what is not durable.
+fn present(asked: &mut Asked) -> Result<Value, Failure> {
+    let mut all = asked.get("/api/definitions")?;
+    for part in ["queues", "exchanges", "bindings"] {
+        let listed = asked.get(&format!("/api/{part}"))?;
+        if let Some(all) = all.as_object_mut() {
+            all.insert(part.to_owned(), listed);
+        }
+    }
+    Ok(all)
+}
+
+/// The `name` of each.
+fn names(list: &Value) -> Vec<String> {
+    let all = list.as_array().into_iter().flatten();
+    all.filter_map(|it| it["name"].as_str().map(str::to_owned)).collect()
+}

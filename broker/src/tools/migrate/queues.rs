@@ -1,0 +1,139 @@
+//! Which queues have messages to move, and moving them one after another.
+
+use super::arrival::Arrival;
+use super::drain::{self, Moved};
+use super::progress::Progress;
+use super::source::Read;
+use super::{Args, names};
+use crate::ctl::{Asked, encoded};
+use crate::tools::connection::{Connection, dial};
+use crate::tools::line;
+use crate::tools::url::Url;
+use daemon::exit::Exit;
+use daemon::run::Failure;
+use serde_json::Value;
+
+/// A queue there.
+struct Found {
+    name: String,
+    messages: u32,
+    consumers: u32,
+}
+
+/// Says what lies there, and moves it if that was asked for.
+pub(super) fn run(args: &Args, url: &str, read: Option<&Read>) -> Result<(), Failure> {
+    let from = Url::parse(url).ok_or_else(|| {
+        Failure::new(Exit::Usage, "the address of the broker to move from can not be understood")
+            .detail("write", "--from-amqp amqp://user:password@host:5672/vhost   (%2F is the vhost /)")
+    })?;
+    let wanted = wanted(args, &from, read)?;
+    let found = look(args, &from, &wanted)?;
+    for queue in &found {
+        let consumers = match queue.consumers {
+            0 => String::new(),
+            count => format!("  warn: {count} consumers there take messages too; stop them first"),
+        };
+        line(&format!("{:<40}  {} messages{consumers}", queue.name, queue.messages))?;
+    }
+    let messages: u64 = found.iter().map(|queue| u64::from(queue.messages)).sum();
+    if !args.drain {
+        let text = format!("would move {messages} messages of {} queues.", found.len());
+        return line(&format!("{text} Nothing was moved. Run again with --drain."));
+    }
+    if found.is_empty() {
+        return line("nothing to move");
+    }
+    let mut here = Arrival::open(args, &from.vhost)?;
+    let moved = move_all(args, &from, &found, &mut here);
+    let closed = here.close();
+    let total = moved?;
+    closed?;
+    tell(&total)
+}
+
+fn move_all(args: &Args, from: &Url, found: &[Found], here: &mut Arrival) -> Result<Moved, Failure> {
+    let progress = Progress::new(found.iter().map(|queue| queue.name.as_str()));
+    let mut total = Moved::default();
+    for queue in found {
+        let bar = progress.queue(&queue.name, u64::from(queue.messages));
+        let moved = drain::queue(connect(args, from)?, here, &queue.name, &bar)?;
+        line(&bar.done(moved.messages))?;
+        total.messages += moved.messages;
+        total.redelivered += moved.redelivered;
+        total.restarted += moved.restarted;
+    }
+    Ok(total)
+}
+
+fn tell(total: &Moved) -> Result<(), Failure> {
+    line(&format!(
+        "moved   {} messages, in order, with properties, headers, exchange and routing key",
+        total.messages
+    ))?;
+    if total.redelivered > 0 {
+        line(&format!(
+            "note    {} of them were delivered before; after a run that was cut off some may be here twice",
+            total.redelivered
+        ))?;
+    }
+    if total.restarted > 0 {
+        line(&format!(
+            "note    {} of them do not say when they were published (timestamp): their time to live began again",
+            total.restarted
+        ))?;
+    }
+    Ok(())
+}
+
+/// The names of the queues to look for: those that were given, or those there, or else those here.
+fn wanted(args: &Args, from: &Url, read: Option<&Read>) -> Result<Vec<String>, Failure> {
+    if !args.queue.is_empty() {
+        return Ok(args.queue.clone());
+    }
+    if let Some(queues) = read.and_then(|read| read.queues.as_ref()) {
+        let movable = |queue: &&Value| {
+            queue["vhost"] == from.vhost.as_str() && queue["type"] != "stream" && queue["exclusive"] != true
+        };
+        return Ok(names(&queues.iter().filter(movable).cloned().collect::<Value>()));
+    }
+    let mut asked = Asked::connect(args.node.as_deref()).map_err(|failure| {
+        failure.detail(
+            "try",
+            "--queue NAME, or --from-running URL: AMQP has no list of queues, ours tells which to look for",
+        )
+    })?;
+    let here = asked.get(&format!("/api/queues/{}?columns=name", encoded(&from.vhost)));
+    let here = here.map_err(|failure| {
+        failure.detail("try", "broker migrate --from-running URL --apply   makes vhost and queues first")
+    })?;
+    Ok(names(&here))
+}
+
+/// Looks for queues there. What nobody may consume from is told and left out.
+fn look(args: &Args, from: &Url, wanted: &[String]) -> Result<Vec<Found>, Failure> {
+    let mut found = Vec::new();
+    let mut connection = connect(args, from)?;
+    for name in wanted {
+        match connection.counts(name) {
+            Ok((messages, consumers)) => found.push(Found { name: name.clone(), messages, consumers }),
+            // The channel is closed then.
+            Err(failure) => {
+                if failure.message.contains("404") && args.queue.is_empty() {
+                    // One that is here only.
+                } else if failure.message.contains("405") {
+                    line(&format!("skip    queue {name} belongs to a connection there"))?;
+                } else {
+                    return Err(failure);
+                }
+                connection = connect(args, from)?;
+            }
+        }
+    }
+    connection.close()?;
+    Ok(found)
+}
+
+fn connect(args: &Args, from: &Url) -> Result<Connection, Failure> {
+    let (_, stream) = dial(from)?;
+    Connection::over(stream, from, args.cacert.as_deref())
+}
