@@ -7,6 +7,7 @@
 use crate::lab::process::run;
 use crate::{root, target};
 use anyhow::{Context, Result, bail};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -230,25 +231,62 @@ fn cargo_tool(name: &str, version: &str) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("`cargo install --locked {tool}` failed") }
 }
 
-/// A bare Debian with systemd, packed, in which packages can be installed and looked at: made once.
+/// What makes a bare Debian.
+pub const BOOTSTRAP: &[Need] = &[Need { program: "mmdebstrap", package: "mmdebstrap" }];
+
+/// How a bare Debian is made: what the packages depend on and recommend, because the test has no network, and what it
+/// looks with. Nothing there has to survive a loss of power, and nobody reads its documents.
+const BARE: &[&str] = &[
+    "--variant=minbase",
+    "--include=systemd,nftables,iproute2,bash-completion,logrotate,curl",
+    "--dpkgopt=force-unsafe-io",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-include=/usr/share/doc/warren-*",
+    "--aptopt=Acquire::Languages \"none\"",
+    "bookworm",
+];
+/// After so many days it is made anew.
+const STALE: u64 = 30;
+
+/// A bare Debian with systemd, packed, in which packages can be installed and looked at. It is kept outside of the
+/// checkout, where the next one finds it.
 ///
 /// # Errors
 /// mmdebstrap or Debian's packages cannot be had.
 pub fn debian_root() -> Result<PathBuf> {
-    let archive = target().join("debian-root.tar");
-    if archive.exists() {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut hasher = DefaultHasher::new();
+    BARE.hash(&mut hasher);
+    let folder = cache();
+    let archive = folder.join(format!("debian-root-{:016x}.tar", hasher.finish()));
+    let age = std::fs::metadata(&archive).and_then(|it| it.modified()).ok().and_then(|it| it.elapsed().ok());
+    if age.is_some_and(|age| age.as_secs() < STALE * 86_400) {
         return Ok(archive);
     }
-    packages(&[Need { program: "mmdebstrap", package: "mmdebstrap" }])?;
+    packages(BOOTSTRAP)?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     println!("making a bare Debian (a minute, once)");
-    let partial = target().join("debian-root.partial.tar");
+    let (last, options) = BARE.split_last().context("a release")?;
+    // Another checkout may make the same at the same time.
+    let partial = folder.join(format!("debian-root-{}.partial.tar", std::process::id()));
     let mut make = Command::new("timeout");
-    make.args(["600", "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"]);
-    // What the packages depend on and recommend: the test has no network.
-    make.args(["--include=systemd,nftables,iproute2,bash-completion,logrotate,man-db", "bookworm"]);
-    run(make.arg(&partial)).context("make a bare Debian")?;
+    make.args(["600", "mmdebstrap", "--quiet", "--format=tar"]).args(options).arg(last).arg(&partial);
+    let made = run(&mut make).context("make a bare Debian");
+    if made.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    made?;
     std::fs::rename(&partial, &archive)?;
     Ok(archive)
+}
+
+/// Where things are kept that do not depend on the checkout.
+fn cache() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
+    caches.map_or_else(target, |caches| caches.join("warren"))
 }
 
 #[cfg(test)]

@@ -56,7 +56,11 @@ const COMMANDS: &[Row] = &[
         "[--minutes N] [--seed S] [--layout two|three] [--clients NAME,…] [--release] [--resume] [--write]",
         "the whole stack under clients and random faults: nothing confirmed is lost; --write makes docs/chaos.md",
     ),
-    ("package", "[--profile dev] [--no-build]", "Debian packages of the three programs, in target/package"),
+    (
+        "package",
+        "[--profile dev] [--no-build] | --musl",
+        "Debian packages of the three programs, or an archive of static ones, in target/package",
+    ),
     ("release", "[--dry-run] VERSION", "version, tag, packages, sources and sums; sends nothing"),
     (
         "tutorial",
@@ -109,6 +113,10 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
 
 /// `cargo xtask package` with its arguments.
 fn make_packages(words: &[&str]) -> Result<()> {
+    if words == ["--musl"] {
+        println!("{}", package::musl::archive(release::version()?.as_str())?.display());
+        return Ok(());
+    }
     let (mut profile, mut build) = (Profile::Release, true);
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -121,7 +129,7 @@ fn make_packages(words: &[&str]) -> Result<()> {
                     _ => bail!("`--profile` takes `dev` or `release`"),
                 }
             }
-            _ => bail!("`package` takes `--profile dev` and `--no-build`, not `{word}`"),
+            _ => bail!("`package` takes `--profile dev` and `--no-build`, or `--musl` alone, not `{word}`"),
         }
     }
     if build {

@@ -4,7 +4,8 @@
 //! check      the version is new, the change log has something to say, nothing lies about uncommitted
 //! ci         everything passes
 //! version    Cargo.toml, Cargo.lock and CHANGELOG.md name it; commit and tag
-//! package    Debian packages, bills of materials, the sources, SHA256SUMS in target/release-VERSION
+//! package    Debian packages, static programs, symbols for debuggers, bills of materials, the sources, SHA256SUMS in
+//!            target/release-VERSION
 //! ```
 //!
 //! Nothing is sent anywhere: pushing the tag and the files is left to whoever releases.
@@ -43,6 +44,11 @@ pub(crate) fn command(words: &[&str], commands: &[&str]) -> Result<()> {
         for program in PROGRAMS {
             println!("  the Debian package and the bill of materials of {}", program.name);
         }
+        println!("  the symbols of these programs, for debuggers");
+        match package::musl::ready() {
+            Ok(()) => println!("  static programs for {}", package::musl::triple()),
+            Err(error) => println!("  no static programs: {error}"),
+        }
         println!("  the sources and SHA256SUMS");
         return Ok(());
     }
@@ -68,6 +74,12 @@ pub(crate) fn command(words: &[&str], commands: &[&str]) -> Result<()> {
         copy(&generated.join(format!("{}.cdx.json", program.name)), &folder)?;
     }
     let name = format!("warren-{}", order.version);
+    let symbols = folder.join(format!("{name}-symbols.tar.gz"));
+    run(Command::new("tar").arg("-czf").arg(&symbols).arg("-C").arg(package::symbols()).arg("."))?;
+    match package::musl::ready() {
+        Ok(()) => copy(&package::musl::archive(order.version)?, &folder)?,
+        Err(error) => println!("note: {error}"),
+    }
     let archive = folder.join(format!("{name}.tar.gz"));
     let archive = archive.to_str().context("the path of the archive is not text")?;
     git(&["archive", "--prefix", &format!("{name}/"), "--output", archive, &tag])?;
@@ -91,14 +103,28 @@ fn is_version(text: &str) -> bool {
     parts.len() == 3 && parts.iter().all(|part| part.parse::<u32>().is_ok() && !part.starts_with('+'))
 }
 
+/// The version that the manifest has.
+///
+/// # Errors
+/// It cannot be read, or has none.
+pub(crate) fn version() -> Result<String> {
+    version_in(&read("Cargo.toml")?).map(str::to_owned)
+}
+
+fn version_in(manifest: &str) -> Result<&str> {
+    let (_, rest) = manifest.split_once("[workspace.package]\n").context("no [workspace.package]")?;
+    let line = rest.lines().find(|line| line.starts_with("version = ")).context("no version in it")?;
+    Ok(line.trim_start_matches("version = ").trim_matches('"'))
+}
+
 /// The manifest with another version of the workspace, which has to be a later one or the same.
 fn with_version(manifest: &str, version: &str) -> Result<String> {
     let (head, rest) = manifest.split_once("[workspace.package]\n").context("no [workspace.package]")?;
-    let line = rest.lines().find(|line| line.starts_with("version = ")).context("no version in it")?;
-    let before = line.trim_start_matches("version = ").trim_matches('"');
+    let before = version_in(manifest)?;
     let number = |text: &str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
     ensure!(number(version) >= number(before), "{version} comes before {before}, which Cargo.toml has");
-    let rest = rest.replacen(line, &format!("version = \"{version}\""), 1);
+    let before = format!("version = \"{before}\"");
+    let rest = rest.replacen(&before, &format!("version = \"{version}\""), 1);
     Ok(format!("{head}[workspace.package]\n{rest}"))
 }
 

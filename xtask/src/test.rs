@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Instant;
 use xtask::install;
 use xtask::lab::process;
@@ -105,12 +106,7 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
         ensure!(!strict, "{error:#}");
         println!("note: {error:#}");
     }
-    if picked("stack")
-        && let Err(error) = install::cargo_deb().and_then(|()| install::debian_root())
-    {
-        ensure!(!strict, "{error:#}");
-        println!("note: {error:#}");
-    }
+    let mut debian = if picked("stack") { debian(strict)? } else { None };
     build()?;
     if picked("unit") {
         let mut command = cargo_test();
@@ -129,6 +125,13 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     }
     for (name, threads) in END_TO_END.iter().filter(|(name, _)| picked(name)) {
         let before = tally.failures.len();
+        if *name == "stack"
+            && let Some(Err(error)) =
+                debian.take().map(|it| it.join().unwrap_or_else(|_| bail!("it panicked")))
+        {
+            ensure!(!strict, "{error:#}");
+            println!("note: {error:#}");
+        }
         stage(name, &mut end_to_end(name, *threads, strict)?, &mut tally)?;
         again(name, strict, before, &mut tally)?;
         if strict && *name == CONFORMANCE {
@@ -155,6 +158,17 @@ fn tutorial_stage(tally: &mut Tally) -> Result<()> {
     };
     command.arg(TUTORIAL).env("WARREN_BIN", target().join("debug")).current_dir(root());
     stage(TUTORIAL, &mut command, tally)
+}
+
+/// Begins to make what the tests of the packages need, beside everything that comes before them.
+fn debian(strict: bool) -> Result<Option<JoinHandle<Result<()>>>> {
+    // Installed now: whatever else is installed later would find apt's lock taken.
+    if let Err(error) = install::packages(install::BOOTSTRAP) {
+        ensure!(!strict, "{error:#}");
+        println!("note: {error:#}");
+        return Ok(None);
+    }
+    Ok(Some(std::thread::spawn(|| install::cargo_deb().and_then(|()| install::debian_root().map(drop)))))
 }
 
 /// The command that runs the end-to-end tests of this name.

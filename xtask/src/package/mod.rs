@@ -7,10 +7,13 @@
 //! target/package/release/broker                       the program
 //! target/package/release/generated/broker/man/…       its pages
 //!                                 …/completions/bash/…, …/links/rabbitmqctl, …/broker.cdx.json
+//! target/package/symbols/broker.debug                  its symbols, which the package does not have
 //! target/package/warren-broker_0.1.0-1_amd64.deb      the result
 //! ```
 
+pub mod musl;
 mod sbom;
+pub mod strip;
 
 use crate::lab::process::run;
 use crate::{install, root, target};
@@ -81,6 +84,12 @@ pub fn folder() -> PathBuf {
     target().join("package")
 }
 
+/// Where the symbols of packaged programs are.
+#[must_use]
+pub fn symbols() -> PathBuf {
+    folder().join("symbols")
+}
+
 /// Builds the programs.
 ///
 /// # Errors
@@ -115,6 +124,7 @@ pub fn packages(profile: Profile, programs: &Path) -> Result<Vec<PathBuf>> {
         let path = stage.join(program.name);
         std::fs::copy(&built, &path)
             .with_context(|| format!("take {}; without --no-build it is made first", built.display()))?;
+        strip::strip(&path, &symbols())?;
         generate(program, &path, &stage.join("generated").join(program.name), &graph)?;
         made.push(debian(program, profile)?);
     }
@@ -144,7 +154,9 @@ fn generate(program: Program, path: &Path, folder: &Path, graph: &sbom::Graph) -
 /// Makes the package of a program whose files are all there.
 fn debian(program: Program, profile: Profile) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["deb", "--no-build", "--offline", "--quiet", "-p", program.name, "--output"]).arg(folder());
+    cargo
+        .args(["deb", "--no-build", "--no-strip", "--offline", "--quiet", "-p", program.name, "--output"])
+        .arg(folder());
     if profile == Profile::Dev {
         cargo.arg("--fast");
     }
