@@ -1,8 +1,8 @@
 //! The commands in documents: blocks of code, and what a line of shell in them calls.
 //!
 //! ````text
-//! ```sh            commands as somebody would type them; programs, words and flags have to exist
-//! ```sh runnable   a test runs them from top to bottom
+//! ```sh runnable          a test runs them from top to bottom
+//! ```sh not-run: REASON   it does not, for this reason; programs, words and flags have to exist all the same
 //! ````
 
 /// A block of code.
@@ -26,7 +26,14 @@ impl Block {
     /// Whether a test runs them.
     #[must_use]
     pub fn is_runnable(&self) -> bool {
-        self.is_shell() && self.kind.split_whitespace().any(|word| word == "runnable")
+        self.kind == "sh runnable"
+    }
+
+    /// Why no test runs them, if it says so.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        let reason = self.kind.strip_prefix("sh not-run:")?.trim();
+        (!reason.is_empty()).then_some(reason)
     }
 
     /// Its commands as words, with their lines: pipes and lists are taken apart, comments and here-documents left out.
@@ -145,6 +152,17 @@ mod tests {
         assert!(
             found[0].is_runnable() && !found[1].is_shell() && found[2].is_shell() && !found[2].is_runnable()
         );
+    }
+
+    #[test]
+    fn a_block_that_is_not_run_says_why() {
+        let of = |kind: &str| Block { line: 1, kind: kind.to_owned(), text: String::new() };
+        assert_eq!(of("sh not-run: it needs a cluster").reason(), Some("it needs a cluster"));
+        assert_eq!(
+            (of("sh not-run:").reason(), of("sh").reason(), of("sh runnable").reason()),
+            (None, None, None)
+        );
+        assert!(of("sh not-run: x").is_shell() && !of("sh not-run: not runnable").is_runnable());
     }
 
     #[test]

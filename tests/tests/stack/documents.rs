@@ -1,8 +1,9 @@
 //! What the documents print can be typed: every program, command and flag in their blocks of shell exists.
 
-use harness::document::blocks;
+use harness::document::{Block, blocks};
 use harness::programs;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 use xtask::stack::{Cast, Maker};
 
@@ -17,11 +18,13 @@ const SYSTEM: &[&str] = &[
     "journalctl",
     "ls",
     "mkdir",
+    "mv",
     "nft",
     "perf",
     "podman",
     "ps",
     "runuser",
+    "rustup",
     "sh",
     "systemctl",
     "systemd-analyze",
@@ -96,6 +99,60 @@ fn wrong(helps: &mut Helps, program: &str, words: &[String]) -> Option<String> {
     unknown.map(|flag| format!("{program} has no `{flag}` here"))
 }
 
+/// All documents.
+pub(super) fn all() -> Vec<PathBuf> {
+    let root = xtask::root();
+    let mut documents = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    documents.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    documents.retain(|path| path.extension().is_some_and(|it| it == "md"));
+    documents.sort();
+    documents
+}
+
+#[test]
+fn every_block_of_commands_is_run_or_says_why_not() {
+    let mut undecided = Vec::new();
+    for path in all() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let open = |block: &Block| block.is_shell() && !block.is_runnable() && block.reason().is_none();
+        let lines = blocks(&text).into_iter().filter(open).map(|block| block.line);
+        undecided.extend(lines.map(|line| format!("{}:{line}", path.display())));
+    }
+    let wanted = "write ```sh runnable, or ```sh not-run: REASON";
+    assert!(undecided.is_empty(), "{wanted}\n{}", undecided.join("\n"));
+}
+
+#[test]
+fn every_dependency_is_used_and_justified() {
+    let root = xtask::root();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let manifest = read("Cargo.toml");
+    let page = read("docs/dependencies.md");
+    let (_, list) = manifest.split_once("[workspace.dependencies]\n").unwrap();
+    let list = list.split("\n[").next().unwrap();
+    let (_, members) = manifest.split_once("members = [").unwrap();
+    let members: Vec<&str> = members
+        .split(']')
+        .next()
+        .unwrap()
+        .split('"')
+        .filter(|it| it.trim_matches([',', '\n', ' ']) != "")
+        .collect();
+    let manifests: Vec<String> = members.iter().map(|member| read(&format!("{member}/Cargo.toml"))).collect();
+    let mut mistakes = Vec::new();
+    for line in list.lines().filter(|line| !line.starts_with('#') && !line.contains("path = ")) {
+        let Some((name, _)) = line.split_once(" = ") else { continue };
+        if !page.contains(&format!("`{name}`")) {
+            mistakes.push(format!("docs/dependencies.md does not say what {name} is for"));
+        }
+        let used = format!("\n{name} = ");
+        if !manifests.iter().any(|manifest| manifest.contains(&used)) {
+            mistakes.push(format!("Cargo.toml names {name}, which no package uses"));
+        }
+    }
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+}
+
 #[test]
 fn every_command_in_the_documents_exists() {
     let cast = Cast::from_environment();
@@ -103,13 +160,12 @@ fn every_command_in_the_documents_exists() {
         return;
     }
     let root = xtask::root();
-    let mut documents = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
-    documents.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let documents = all();
     let mut helps = Helps::default();
     let (mut mistakes, mut seen) = (Vec::new(), 0);
-    for path in documents.iter().filter(|path| path.extension().is_some_and(|it| it == "md")) {
+    for path in &documents {
         let text = std::fs::read_to_string(path).unwrap();
-        let shell = blocks(&text).into_iter().filter(harness::document::Block::is_shell);
+        let shell = blocks(&text).into_iter().filter(Block::is_shell);
         for (line, words) in shell.flat_map(|block| block.commands()) {
             seen += 1;
             let (name, rest) = words.split_first().unwrap();

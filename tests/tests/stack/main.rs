@@ -6,6 +6,7 @@
 )]
 
 mod configs;
+mod containers;
 mod documents;
 mod packages;
 

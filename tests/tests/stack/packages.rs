@@ -15,13 +15,62 @@ use xtask::stack::{Cast, Maker};
 /// What `systemd-analyze security` may say at most, in tenths of its exposure, and for which unit.
 const EXPOSURE: [(&str, u32); 3] = [("warren-broker", 20), ("warren-proxy", 20), ("warren-vip-agent", 50)];
 
+/// Documents whose commands are run, in this order, where the README's have been run before. Those that replace what
+/// others show come last.
+const DOCUMENTS: [&str; 8] = [
+    "metrics.md",
+    "migration.md",
+    "upgrade.md",
+    "backup.md",
+    "tuning.md",
+    "troubleshooting.md",
+    "install.md",
+    "security.md",
+];
+/// What a host has on which HAProxy and keepalived ran, with what ours take over of it.
+const HAPROXY: &str = "defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen amqp
+    bind :5670
+    server A 127.0.0.1:5672 check
+listen monitor
+    mode http
+    bind 127.0.0.1:8100
+    stats uri /monitor
+";
+const KEEPALIVED: &str = "vrrp_instance VI_1 {
+    state BACKUP
+    interface eth0
+    virtual_router_id 66
+    virtual_ipaddress {
+        192.0.2.66/24
+    }
+}
+";
+/// RabbitMQ's own export.
+const DEFINITIONS: &str = include_str!("../management/ctl/rabbitmq-3.10.8.json");
+
 /// A bare Debian of a test's own.
-struct Root {
+pub(super) struct Root {
     scratch: Scratch,
 }
 
 impl Root {
+    /// With the packages in `/packages`.
     fn new(name: &str) -> Option<Self> {
+        let root = Self::bare(name)?;
+        std::fs::create_dir(root.path().join("packages")).unwrap();
+        for path in packages() {
+            std::fs::copy(path, root.path().join("packages").join(path.file_name().unwrap())).unwrap();
+        }
+        Some(root)
+    }
+
+    /// With nothing of ours.
+    pub(super) fn bare(name: &str) -> Option<Self> {
         if Cast::from_environment().broker == Maker::Theirs || !ready(name, &[Needs::Network, Needs::Debian])
         {
             return None;
@@ -31,25 +80,24 @@ impl Root {
         std::fs::create_dir(root.path()).unwrap();
         let archive = xtask::install::debian_root().unwrap();
         run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(root.path())).unwrap();
-        std::fs::create_dir(root.path().join("packages")).unwrap();
         // Written by the installer of a whole Debian.
         root.write("etc/hosts", "127.0.0.1 localhost\n");
-        for path in packages() {
-            std::fs::copy(path, root.path().join("packages").join(path.file_name().unwrap())).unwrap();
-        }
         Some(root)
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.scratch.path().join("root")
     }
 
-    fn write(&self, path: &str, text: &str) {
-        std::fs::write(self.path().join(path), text).unwrap();
+    /// Writes a file inside.
+    pub(super) fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     /// Runs a script inside, with processes, mounts and a network of its own, which all end with it.
-    fn shell(&self, script: &str) -> anyhow::Result<String> {
+    pub(super) fn shell(&self, script: &str) -> anyhow::Result<String> {
         self.write("script", script);
         let root = self.path();
         let root = root.to_str().unwrap();
@@ -84,7 +132,7 @@ impl Root {
         std::fs::set_permissions(&systemctl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    fn passed(self) {
+    pub(super) fn passed(self) {
         self.scratch.passed();
     }
 }
@@ -149,11 +197,14 @@ fn units_leave_little_to_an_intruder() {
     root.passed();
 }
 
-/// What the README prints for operators works as printed.
+/// What the README and the other documents print for operators works as printed.
 #[test]
-fn the_readmes_installation_works_as_printed() {
+fn what_documents_print_for_operators_works_as_printed() {
     let Some(root) = Root::new("package-readme") else { return };
     root.listen();
+    root.write("etc/haproxy/haproxy.cfg", HAPROXY);
+    root.write("etc/keepalived/keepalived.conf", KEEPALIVED);
+    root.write("root/rabbitmq-definitions.json", DEFINITIONS);
     let steps = printed(&xtask::root().join("README.md"));
     assert!(steps.contains("apt-get install") && steps.contains("warren-vip-agent"), "{steps}");
     // The packages lie where one has loaded them to; nothing is fetched.
@@ -162,18 +213,71 @@ fn the_readmes_installation_works_as_printed() {
     let steps = steps.replacen(".deb\n", ".deb\nsystemctl start warren-broker warren-proxy\n", 1);
     // A person needs longer than the agent does to become master.
     let then = "for _ in $(seq 200); do ip addr show eth0 | grep -q 192.0.2.66/24 && break; sleep 0.1; done
-broker doctor amqp://app:change-me@192.0.2.66:5670/
+broker doctor --monitor http://127.0.0.1:8100/monitor amqp://app:change-me@192.0.2.66:5670/
 broker pub --create --url amqp://app:change-me@192.0.2.66:5670/ orders hello
 systemctl restart warren-broker
 broker get --url amqp://app:change-me@127.0.0.1:5672/ --raw --ack orders
-systemctl stop warren-vip-agent
+echo the README is done";
+    let others: Vec<String> = DOCUMENTS
+        .iter()
+        .map(|name| {
+            let text = printed(&xtask::root().join("docs").join(name));
+            format!("echo now {name}\ncd /packages\n{text}\necho {name} is done\n")
+        })
+        .collect();
+    let end = "systemctl stop warren-vip-agent
 ! ip addr show eth0 | grep 192.0.2.66
 systemctl stop warren-proxy warren-broker
 echo all went well";
-    let text = root.shell(&format!("cd /packages\nset -x\n{steps}\n{then}\n")).unwrap();
+    let script = format!("cd /packages\nset -x\n{steps}\n{then}\n{}\n{end}\n", others.concat());
+    let text = root.shell(&script).unwrap();
     assert!(text.contains("\nhello\n") && text.ends_with("all went well\n"), "{text}");
-    println!("{text}");
+    for part in ["PASS balancer", "amqp/A up", "PASS nodes", "PASS spread", "created "] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    for name in metrics_in(&std::fs::read_to_string(xtask::root().join("docs/metrics.md")).unwrap()) {
+        assert!(text.contains(&format!("\n{name}")), "no metric is called {name}");
+    }
     root.passed();
+}
+
+/// Names of metrics that a document shows.
+fn metrics_in(text: &str) -> Vec<&str> {
+    let prefixes = ["rabbitmq_", "haproxy_", "keepalived_"];
+    let names = text.split('`').filter(|it| prefixes.iter().any(|prefix| it.starts_with(prefix)));
+    let names: Vec<&str> = names.filter(|it| !it.contains(['…', ' ', '\n'])).collect();
+    assert!(names.len() > 10, "{names:?}");
+    names
+}
+
+#[test]
+fn every_document_with_commands_to_run_is_run() {
+    for path in super::documents::all() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if blocks(&text).iter().any(Block::is_runnable) {
+            let name = path.file_name().and_then(|it| it.to_str()).unwrap();
+            assert!(name == "README.md" || DOCUMENTS.contains(&name), "{name} is not among DOCUMENTS");
+        }
+    }
+}
+
+#[test]
+fn packaged_programs_have_no_symbols() {
+    if Cast::from_environment().broker == Maker::Theirs || !ready("package-symbols", &[Needs::Debian]) {
+        return;
+    }
+    packages();
+    for program in PROGRAMS {
+        let sections = |path: PathBuf| run(Command::new("readelf").arg("-SW").arg(path)).unwrap();
+        let packed = sections(package::folder().join("release").join(program.name));
+        assert!(
+            !packed.contains(".debug_info") && !packed.contains(".symtab"),
+            "{}:\n{packed}",
+            program.name
+        );
+        let kept = sections(package::symbols().join(format!("{}.debug", program.name)));
+        assert!(kept.contains(".symtab"), "{}:\n{kept}", program.name);
+    }
 }
 
 /// The runnable blocks of a document, as one script.

@@ -3,7 +3,8 @@
 # for its READY=1, which the test outside writes down in /notified.
 set -e
 folder=/usr/lib/systemd/system
-value() { sed -n "s/^$2=//p" "$folder/$1.service"; }
+# The last one counts, as where a file of the operator sets a command anew.
+value() { cat "$folder/$1.service" "/etc/systemd/system/$1.service.d"/*.conf 2>/dev/null | sed -n "s/^$2=//p" | tail -n 1; }
 pid() { cat "/run/$1.pid" 2>/dev/null; }
 runs() { pid=$(pid "$1") && kill -0 "$pid" 2>/dev/null; }
 ready() { grep -c '^READY=1' /notified || true; }
@@ -66,6 +67,7 @@ reload() {
 
 verb=$1
 shift
+[ "$verb" != daemon-reload ] || exit 0
 for word; do
     case $word in --*) continue ;; esac
     unit=${word%.service}
