@@ -188,6 +188,26 @@ fn everything(client: &mut Client, queue: &str) -> Vec<Received> {
     std::iter::from_fn(|| client.get(1, queue)).collect()
 }
 
+/// Definitions of the running RabbitMQ: told, then written.
+fn definitions_move(from: &str, to: &str, ours: &Node) {
+    let said = migrated(&["--from-running", from, "--node", to]);
+    for part in [
+        "RabbitMQ 3.",
+        "policy two → mirrored queues (ha-mode exactly 2)",
+        "change  queue kept (vhost shop)",
+        "3 queues",
+    ] {
+        assert!(said.contains(part), "{part}\n\n{said}");
+    }
+    let api = Api::new(ours.management_port);
+    assert_eq!(api.ask("GET", "vhosts/shop", None).unwrap().0, 404, "nothing was written");
+    let said = migrated(&["--from-running", from, "--node", to, "--apply"]);
+    assert!(said.contains("created ") && said.contains("messages lie there"), "{said}");
+    assert_eq!(api.get("vhost-limits/shop")[0]["value"], json!({"max-queues": 50}));
+    assert_eq!(Api::as_user(ours.management_port, "alice", "secret").get("whoami")["name"], "alice");
+    assert_eq!(api.get("permissions/shop/alice")["write"], "a.*");
+}
+
 #[test]
 fn a_running_rabbitmq_moves_over_with_its_messages_whatever_is_killed() {
     let needs = [Needs::Programs(install::RABBITMQ)];
@@ -204,22 +224,8 @@ fn a_running_rabbitmq_moves_over_with_its_messages_whatever_is_killed() {
     let (from, to) = (api_url(theirs.management_port), api_url(ours.management_port));
     let amqp = format!("amqp://guest:guest@127.0.0.1:{}/shop", theirs.port);
 
-    let said = migrated(&["--from-running", &from, "--node", &to]);
-    for part in [
-        "RabbitMQ 3.",
-        "policy two → mirrored queues (ha-mode exactly 2)",
-        "change  queue kept (vhost shop)",
-        "3 queues",
-    ] {
-        assert!(said.contains(part), "{part}\n\n{said}");
-    }
     let api = Api::new(ours.management_port);
-    assert_eq!(api.ask("GET", "vhosts/shop", None).unwrap().0, 404, "nothing was written");
-    let said = migrated(&["--from-running", &from, "--node", &to, "--apply"]);
-    assert!(said.contains("created ") && said.contains("messages lie there"), "{said}");
-    assert_eq!(api.get("vhost-limits/shop")[0]["value"], json!({"max-queues": 50}));
-    assert_eq!(Api::as_user(ours.management_port, "alice", "secret").get("whoami")["name"], "alice");
-    assert_eq!(api.get("permissions/shop/alice")["write"], "a.*");
+    definitions_move(&from, &to, &ours);
 
     let said = migrated(&["--from-amqp", &amqp, "--node", &to]);
     assert!(said.contains(&format!("would move {} messages of 3 queues", MANY + 3)), "{said}");
@@ -270,7 +276,8 @@ fn a_running_rabbitmq_moves_over_with_its_messages_whatever_is_killed() {
     let users: Value = api.get("users?columns=name");
     assert!(!users.to_string().contains("broker-migrate"), "{users}");
     let exchanges = api.get("exchanges/shop?columns=name").to_string();
-    assert!(!exchanges.contains("broker-migrate") || moved > 0, "{exchanges}");
+    // The one that was killed could take nothing away.
+    assert!(exchanges.matches("broker-migrate").count() <= 1, "{exchanges}");
     drop((ours, theirs));
     scratch.passed();
 }

@@ -204,7 +204,7 @@ fn what_documents_print_for_operators_works_as_printed() {
     root.listen();
     root.write("etc/haproxy/haproxy.cfg", HAPROXY);
     root.write("etc/keepalived/keepalived.conf", KEEPALIVED);
-    root.write("root/rabbitmq-definitions.json", DEFINITIONS);
+    root.write("var/backups/rabbitmq-definitions.json", DEFINITIONS);
     let steps = printed(&xtask::root().join("README.md"));
     assert!(steps.contains("apt-get install") && steps.contains("warren-vip-agent"), "{steps}");
     // The packages lie where one has loaded them to; nothing is fetched.
@@ -218,11 +218,13 @@ broker pub --create --url amqp://app:change-me@192.0.2.66:5670/ orders hello
 systemctl restart warren-broker
 broker get --url amqp://app:change-me@127.0.0.1:5672/ --raw --ack orders
 echo the README is done";
+    // A person needs longer than a balancer that was told nothing does to see that a broker is back.
+    let up = "for _ in $(seq 150); do curl -s 'http://127.0.0.1:8100/monitor;csv' | grep -q '^amqp,A,.*,UP,' && break; sleep 0.2; done";
     let others: Vec<String> = DOCUMENTS
         .iter()
         .map(|name| {
             let text = printed(&xtask::root().join("docs").join(name));
-            format!("echo now {name}\ncd /packages\n{text}\necho {name} is done\n")
+            format!("{up}\necho now {name}\ncd /packages\n{text}\necho {name} is done\n")
         })
         .collect();
     let end = "systemctl stop warren-vip-agent

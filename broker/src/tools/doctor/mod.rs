@@ -255,6 +255,9 @@ fn explain(message: &str, url: &Url) -> &'static str {
         () if message.contains("certificate") || message.contains("UnknownIssuer") => {
             "--cacert FILE names the certificate to trust"
         }
+        () if message.contains("hung up") => {
+            "a balancer hangs up at once while none of its servers is up: proxy check. Or it is no AMQP port: 15672 is the HTTP API"
+        }
         () => "is it an AMQP port? 15672 is the HTTP API, 5671 needs amqps://",
     }
 }
