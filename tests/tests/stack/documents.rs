@@ -136,7 +136,7 @@ fn every_dependency_is_used_and_justified() {
         .next()
         .unwrap()
         .split('"')
-        .filter(|it| it.trim_matches([',', '\n', ' ']) != "")
+        .filter(|it| !it.trim_matches([',', '\n', ' ']).is_empty())
         .collect();
     let manifests: Vec<String> = members.iter().map(|member| read(&format!("{member}/Cargo.toml"))).collect();
     let mut mistakes = Vec::new();
