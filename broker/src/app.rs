@@ -200,7 +200,7 @@ impl Opened {
             .await
             .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
         let files = Files { data: path.to_owned(), config: config.files.clone(), log: config.log_places() };
-        let api = management::api(&node, bound.by_protocol(config), files);
+        let api = management::api(&node, bound.by_protocol(config), files, config.web.clone());
         let reach = Reach::new(&running);
         let answers = Arc::new(Answers::new(Arc::clone(&api), running.me()));
         reach.answer(&answers);

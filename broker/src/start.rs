@@ -466,7 +466,7 @@ impl Process {
         let environment = SHOWN_VARIABLES.iter().filter_map(variable).collect();
         let settings = self.config.shown();
         let log_files = self.config.log_places();
-        let served = app.and_then(App::served);
+        let (runs, served) = (app.is_some(), app.and_then(App::served));
         control.task = Some(tokio::spawn(async move {
             let outcome = match served {
                 Some((node, api)) => {
@@ -485,7 +485,12 @@ impl Process {
                 None => {
                     let stopped =
                         ctl::server::Stopped { node, operator, data, config_files, log_files, environment };
-                    management::serve_stopped(listener, ctl::server::stopped(stopped)).await
+                    let routes = if runs {
+                        ctl::server::witness(stopped, relay)
+                    } else {
+                        ctl::server::stopped(stopped)
+                    };
+                    management::serve_stopped(listener, routes).await
                 }
             };
             if let Err(error) = outcome {

@@ -12,6 +12,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod web;
 
 use crate::auth::{LoopbackUsers, Mechanism, hash_is_well_formed};
 use crate::tls::{CertLogin, Verify};
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 pub(crate) use tls::TlsListeners;
 use toml::Spanned;
+pub(crate) use web::WebConfig;
 
 /// What `server-properties` announce as product.
 ///
@@ -69,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) management: Vec<SocketAddr>,
     /// The HTTP API over TLS.
     pub(crate) management_tls: Option<TlsListeners>,
+    /// Where its paths begin, and which pages may use it.
+    pub(crate) web: WebConfig,
     /// Where Prometheus scrapes.
     pub(crate) metrics: MetricsConfig,
     /// Logging.
@@ -304,6 +308,7 @@ impl Checker<'_> {
             pid_file: environment.pid_file.clone(),
             management,
             management_tls: if cluster.witness { None } else { self.management_tls(raw, args) },
+            web: self.web(&raw.management),
             metrics: self.metrics(raw, args),
             log: self.log(raw, args, environment, data.as_deref()),
             data,

@@ -39,6 +39,11 @@ const KNOWN: &[&str] = &[
     "management.ssl.verify",
     "management.ssl.fail_if_no_peer_cert",
     "management.ssl.versions.*",
+    "management.path_prefix",
+    "management.cors.allow_origins.*",
+    "management.cors.max_age",
+    "prometheus.tcp.port",
+    "prometheus.tcp.ip",
     "loopback_users",
     "loopback_users.*",
     "default_user",
@@ -172,6 +177,7 @@ pub(super) fn read(text: &str, file: &str) -> (RawConfig, Diagnostics) {
         amqp_tls: RawTls::default(),
         management: [Place::default(), Place::default()],
         management_tls: RawTls::default(),
+        metrics: Place::default(),
         distribution: Place::default(),
         loopback: vec!["guest".to_owned()],
         last: 0..0,
@@ -180,7 +186,13 @@ pub(super) fn read(text: &str, file: &str) -> (RawConfig, Diagnostics) {
     reader.finish()
 }
 
-/// A listener of the HTTP API, or of other nodes.
+/// Adds a value to a list whose entries have a line each.
+fn append(list: &mut Option<Spanned<Vec<String>>>, entry: &Entry<'_>) {
+    let old = list.take().map(Spanned::into_inner);
+    *list = Some(entry.spanned(old.into_iter().flatten().chain([entry.value.clone()]).collect()));
+}
+
+/// A listener of the HTTP API, of metrics, or of other nodes.
 #[derive(Default)]
 struct Place {
     ip: Option<String>,
@@ -189,6 +201,13 @@ struct Place {
 }
 
 impl Place {
+    /// Takes its `ip` or its `port`.
+    fn take(&mut self, what: &str, entry: &Entry<'_>) {
+        let field = if what == "ip" { &mut self.ip } else { &mut self.port };
+        *field = Some(entry.value.clone());
+        self.at = entry.value_at.clone();
+    }
+
     fn address(&self, default: u16) -> String {
         let port = self.port.clone().unwrap_or_else(|| default.to_string());
         match &self.ip {
@@ -215,6 +234,8 @@ struct Reader<'a> {
     /// Plain and TLS.
     management: [Place; 2],
     management_tls: RawTls,
+    /// Where Prometheus scrapes.
+    metrics: Place,
     /// Where other nodes connect to.
     distribution: Place,
     loopback: Vec<String>,
@@ -293,11 +314,16 @@ impl<'a> Reader<'a> {
                 self.amqp_tls = tls;
             }
             ["management", kind @ ("tcp" | "ssl"), what @ ("ip" | "port")] => {
-                let place = &mut self.management[usize::from(*kind == "ssl")];
-                let field = if *what == "ip" { &mut place.ip } else { &mut place.port };
-                *field = Some(value.to_owned());
-                place.at = entry.value_at.clone();
+                self.management[usize::from(*kind == "ssl")].take(what, entry);
             }
+            ["management", "path_prefix"] => {
+                self.config.management.path_prefix = Some(entry.spanned(entry.value.clone()));
+            }
+            ["management", "cors", "allow_origins", _] => {
+                append(&mut self.config.management.allow_origins, entry);
+            }
+            ["management", "cors", "max_age"] => self.config.management.cors_max_age = self.number(entry),
+            ["prometheus", "tcp", what @ ("ip" | "port")] => self.metrics.take(what, entry),
             ["management", "ssl", rest @ ..] => {
                 let mut tls = std::mem::take(&mut self.management_tls);
                 self.tls(&mut tls, rest, entry);
@@ -365,14 +391,8 @@ impl<'a> Reader<'a> {
                 let (message, help) = partition_handling_refused(word);
                 self.wrong(entry.key_at.clone(), "cluster", &message, help);
             }
-            ["distribution", "listener", "interface"] => {
-                self.distribution.ip = Some(entry.value.clone());
-                self.distribution.at = entry.value_at.clone();
-            }
-            ["distribution", "listener", "port_range", "min"] => {
-                self.distribution.port = Some(entry.value.clone());
-                self.distribution.at = entry.value_at.clone();
-            }
+            ["distribution", "listener", "interface"] => self.distribution.take("ip", entry),
+            ["distribution", "listener", "port_range", "min"] => self.distribution.take("port", entry),
             // One port is enough here: the first of the range.
             ["distribution", "listener", "port_range", "max"] => drop(self.number(entry)),
             ["load_definitions"] | ["management", "load_definitions"] | ["definitions", "local", "path"] => {
@@ -401,11 +421,7 @@ impl<'a> Reader<'a> {
                 self.only(entry, &["json", "plaintext"], "lines are text or JSON");
                 self.config.log.format = Some(entry.spanned(format.to_owned()));
             }
-            ["auth_mechanisms", _] => {
-                let old = self.config.amqp.auth_mechanisms.take().map(Spanned::into_inner);
-                let all = old.into_iter().flatten().chain([entry.value.clone()]).collect();
-                self.config.amqp.auth_mechanisms = Some(entry.spanned(all));
-            }
+            ["auth_mechanisms", _] => append(&mut self.config.amqp.auth_mechanisms, entry),
             ["auth_backends", _] => {
                 self.only(entry, &["internal", "rabbit_auth_backend_internal"], "users are the broker's own");
             }
@@ -435,11 +451,7 @@ impl<'a> Reader<'a> {
             ["fail_if_no_peer_cert"] => {
                 tls.fail_if_no_peer_cert = self.flag(entry).map(|on| entry.spanned(on));
             }
-            ["versions", _] => {
-                let old = tls.versions.take().map(Spanned::into_inner);
-                let all = old.into_iter().flatten().chain([entry.value.clone()]).collect();
-                tls.versions = Some(entry.spanned(all));
-            }
+            ["versions", _] => append(&mut tls.versions, entry),
             _ => self.unknown(entry),
         }
     }
@@ -570,6 +582,11 @@ impl<'a> Reader<'a> {
             self.management_tls.listen = addresses(vec![secure.address(15671)], &secure.at);
             config.management.tls = Some(Spanned::new(secure.at.clone(), self.management_tls));
         }
+        // Without a word about it they are for this host only: RabbitMQ has none then.
+        if self.metrics.is_given() {
+            config.metrics.listen =
+                addresses(vec![self.metrics.address(super::METRICS_PORT)], &self.metrics.at);
+        }
         if self.distribution.is_given() {
             let address = self.distribution.address(super::cluster::PEER_PORT);
             config.cluster.listen = addresses(vec![address], &self.distribution.at);
@@ -603,7 +620,7 @@ mod tests {
     fn the_keys_people_use() {
         let config = read(
             "listeners.tcp.default = 5690\nlisteners.tcp.local = 127.0.0.1:5691 # a comment\n\
-             management.tcp.ip = 127.0.0.1\nmanagement.tcp.port=15690\n\
+             management.tcp.ip = 127.0.0.1\nmanagement.tcp.port=15690\nprometheus.tcp.port = 15699\n\
              loopback_users.guest = false\nloopback_users.ops = true\n\
              default_user = ops\ndefault_pass = 'a # b'\ndefault_vhost = /lagou\n\
              default_permissions.configure = ^a\ndefault_permissions.read = .*\ndefault_permissions.write = .*\n\
@@ -616,6 +633,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.amqp.listen, ["0.0.0.0:5690".parse().unwrap(), "127.0.0.1:5691".parse().unwrap()]);
         assert_eq!(config.management, ["127.0.0.1:15690".parse().unwrap()]);
+        assert_eq!(config.metrics.listen, ["0.0.0.0:15699".parse().unwrap()]);
         assert_eq!(config.amqp.loopback_users.0, ["ops"]);
         let user = &config.default_user;
         assert_eq!(

@@ -173,6 +173,12 @@ pub(crate) struct RawManagement {
     pub(crate) enabled: Option<bool>,
     /// The same over TLS.
     pub(crate) tls: Option<Spanned<RawTls>>,
+    /// What all paths begin with, for a proxy that leaves it on them: `"/broker"`.
+    pub(crate) path_prefix: Option<Spanned<String>>,
+    /// Sites whose pages may use the API: `["https://tools.example"]`; none. `"*"`: pages of all sites may read.
+    pub(crate) allow_origins: Option<Spanned<Vec<String>>>,
+    /// How long a browser remembers that, seconds; 1800.
+    pub(crate) cors_max_age: Option<Spanned<i64>>,
 }
 
 /// `[metrics]`

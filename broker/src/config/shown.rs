@@ -53,6 +53,8 @@ impl Config {
             ("cluster.witness", json!(self.cluster.witness)),
             ("management.listen", list(&self.management)),
             ("management.tls.listen", json!(tls(&self.management_tls))),
+            ("management.path_prefix", json!(self.web.path_prefix)),
+            ("management.allow_origins", json!(self.web.allow_origins)),
             ("log.level", json!(self.log.level)),
             ("log.places", json!(self.log_places())),
             ("limits.max_connections", json!(self.limits.max_connections)),

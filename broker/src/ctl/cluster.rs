@@ -82,7 +82,8 @@ pub(super) fn members(run: &mut Run<'_>) -> Result<(), CtlError> {
     let shown = |member: &MemberStatus| {
         let state = if member.running { "running" } else { "down" };
         let own = if member.name == status.node { ", this node" } else { "" };
-        format!("{} ({state}{own})", member.name)
+        let kind = if member.witness { ", witness" } else { "" };
+        format!("{} ({state}{kind}{own})", member.name)
     };
     let all: Vec<String> = status.members.iter().map(shown).collect();
     run.print(&format!("nodes: {}", all.join(", ")))?;
@@ -105,6 +106,7 @@ pub(super) fn status(run: &mut Run<'_>) -> Result<ClusterStatus, CtlError> {
     let node = run.node()?;
     let member = |entry: &Value| MemberStatus {
         name: entry["name"].as_str().unwrap_or_default().to_owned(),
+        witness: entry["type"] == "witness",
         running: entry["running"] == true,
         drained: entry["being_drained"] == true,
         partitions: names(&entry["partitions"]),
@@ -122,13 +124,14 @@ fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
     {
         warnings.push(format!("this node is paused: {reason}"));
     }
-    let overview = answered(run, &["overview"])?;
-    let flags = answered(run, &["feature-flags"])?;
+    let overview = told(run, &status, &["overview"])?;
+    let flags = told(run, &status, &["feature-flags"])?;
     let running = || status.members.iter().filter(|member| member.running && !member.witness);
     let (mut listeners, mut versions, mut alarmed) = (Map::new(), Map::new(), Vec::new());
     for member in running() {
         let name = member.name.as_str();
-        let (theirs, node) = if name == status.node {
+        // Over HTTP one node answers for all of them.
+        let (theirs, node) = if name == status.node || !run.is_local() {
             (overview.clone(), answered(run, &["nodes", name])?)
         } else {
             (run.answer_of(name, &["overview"])?, run.answer_of(name, &["nodes", name])?)
@@ -158,6 +161,16 @@ fn facts(run: &mut Run<'_>) -> Result<Value, CtlError> {
         "listeners": listeners, "feature_flags": if flags.is_null() { json!([]) } else { flags },
         "warnings": warnings,
     }))
+}
+
+/// What the cluster as a whole has there, or nothing. A witness has to ask one of the others.
+fn told(run: &mut Run<'_>, status: &ClusterStatus, parts: &[&str]) -> Result<Value, CtlError> {
+    let witness = |member: &&MemberStatus| member.witness && member.name == status.node;
+    if !status.members.iter().any(|member| witness(&member)) {
+        return answered(run, parts);
+    }
+    let broker = status.members.iter().find(|member| member.running && !member.witness);
+    broker.map_or(Ok(Value::Null), |broker| run.answer_of(&broker.name, parts))
 }
 
 /// What the API has there, or nothing.

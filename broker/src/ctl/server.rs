@@ -3,7 +3,7 @@
 use super::cluster_server;
 use super::relay::{self, Relay};
 use crate::alarms::machine_memory;
-use crate::cluster::operator::Operator;
+use crate::cluster::operator::{AppState, Operator};
 use crate::config::{MemoryLimit, octets_of};
 use crate::node::Node;
 use axum::Router;
@@ -89,18 +89,39 @@ pub(crate) fn stopped(stopped: Stopped) -> Router {
     own.merge(cluster)
 }
 
+/// The routes of a witness that runs: it has no API, and asks the other nodes for what they have.
+pub(crate) fn witness(witness: Stopped, relay: Arc<dyn Relay>) -> Router {
+    let me = witness.node.clone();
+    relay::around(stopped(witness), me, relay)
+}
+
+impl Stopped {
+    /// It is stopped, and no witness.
+    fn is_stopped(&self) -> bool {
+        self.operator.status().app == AppState::Stopped
+    }
+}
+
 async fn stopped_identity(State(stopped): State<Arc<Stopped>>) -> Json<Value> {
     let members: Vec<String> =
         stopped.operator.status().members.into_iter().map(|member| member.name).collect();
     Json(json!({
         "node": stopped.node, "members": members, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
         "db_dir": stopped.data, "config_files": stopped.config_files, "log_files": stopped.log_files,
-        "environment": stopped.environment, "running": false,
+        "environment": stopped.environment, "running": !stopped.is_stopped(),
     }))
 }
 
 /// RabbitMQ's words.
 async fn not_running(State(stopped): State<Arc<Stopped>>) -> Response {
+    if !stopped.is_stopped() {
+        let reason = format!(
+            "{} is a witness: it votes, and has no queues and no API. Ask another node of the cluster, with -n",
+            stopped.node
+        );
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "witness", "reason": reason})))
+            .into_response();
+    }
     let reason = format!(
         "this command requires the 'rabbit' app to be running on the target node. Start it with 'rabbitmqctl \
          start_app'. Node: {}",

@@ -76,7 +76,8 @@ pub(super) fn memory(resident: u64, messages: u64) -> Value {
         "queue_procs": messages, "queue_slave_procs": 0, "quorum_queue_procs": 0,
         "quorum_queue_dlx_procs": 0, "stream_queue_procs": 0, "stream_queue_replica_reader_procs": 0,
         "stream_queue_coordinator_procs": 0, "plugins": 0, "metrics": 0, "mgmt_db": 0, "mnesia": 0,
-        "quorum_ets": 0, "other_ets": 0, "binary": 0, "msg_index": 0, "code": 0, "atom": 0, "other_proc": other,
+        // Newer clients insist on those of newer versions, too.
+        "metadata_store": 0, "metadata_store_ets": 0, "quorum_ets": 0, "other_ets": 0, "binary": 0, "msg_index": 0, "code": 0, "atom": 0, "other_proc": other,
         "other_system": 0, "allocated_unused": 0, "reserved_unallocated": 0,
     })
 }

@@ -46,7 +46,8 @@ pub(super) async fn all(_caller: Caller, Query(query): Query<ListQuery>) -> Answ
     let flags = FLAGS.iter().map(|(name, description, url, provided_by)| {
         json!({
             "name": name, "desc": description, "doc_url": url, "stability": "stable", "provided_by": provided_by,
-            "state": if *name == MISSING { "disabled" } else { "enabled" },
+            // As of a flag that some node does not support; clients enable all that are disabled.
+            "state": if *name == MISSING { "unavailable" } else { "enabled" },
         })
     });
     query.answer(flags.collect())

@@ -69,22 +69,32 @@ impl Fields<'_> {
     }
 
     /// Writes a field.
-    pub(super) fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+    pub(super) fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
+        self.put(name, Self::key, value);
+    }
+
+    /// Writes a field whose name is not one of ours.
+    pub(super) fn any_field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.put(name, Self::any_key, value);
+    }
+
+    #[inline]
+    fn put<'n, T: Serialize + ?Sized>(
+        &mut self,
+        name: &'n str,
+        key: impl FnOnce(&mut Self, &'n str),
+        value: &T,
+    ) {
         match self.columns.map(|columns| columns.get(name)) {
             None | Some(Some(None)) => {
-                self.key(name);
-                let before = self.out.len();
-                if serde_json::to_writer(&mut *self.out, value).is_err() {
-                    // Nothing that is shown here fails to be written; an answer stays JSON in any case.
-                    self.out.truncate(before);
-                    self.out.extend_from_slice(b"null");
-                }
+                key(self, name);
+                self.value(value);
             }
             Some(Some(Some(inner))) => {
                 if let Ok(Value::Object(fields)) = serde_json::to_value(value) {
-                    self.key(name);
+                    key(self, name);
                     write_object(self.out, Some(inner), |within| {
-                        fields.iter().for_each(|(name, value)| within.field(name, value));
+                        fields.iter().for_each(|(name, value)| within.any_field(name, value));
                     });
                 }
             }
@@ -92,8 +102,18 @@ impl Fields<'_> {
         }
     }
 
+    #[inline]
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+        let before = self.out.len();
+        if serde_json::to_writer(&mut *self.out, value).is_err() {
+            // Nothing that is shown here fails to be written; an answer stays JSON in any case.
+            self.out.truncate(before);
+            self.out.extend_from_slice(b"null");
+        }
+    }
+
     /// Writes an object.
-    pub(super) fn object(&mut self, name: &str, write: impl FnOnce(&mut Fields<'_>)) {
+    pub(super) fn object(&mut self, name: &'static str, write: impl FnOnce(&mut Fields<'_>)) {
         let inner = match self.columns.map(|columns| columns.get(name)) {
             None | Some(Some(None)) => None,
             Some(Some(Some(inner))) => Some(inner),
@@ -104,29 +124,45 @@ impl Fields<'_> {
     }
 
     /// Writes a number and its details.
-    pub(super) fn rated(&mut self, name: &str, value: u64, details: impl FnOnce() -> Details) {
+    pub(super) fn rated(&mut self, name: &'static str, value: u64, details: impl FnOnce() -> Details) {
         self.field(name, &value);
-        let is_wanted = |columns: &Columns| {
-            columns.0.iter().any(|(known, _)| known.strip_suffix("_details") == Some(name))
+        let Some(columns) = self.columns else {
+            self.separate();
+            self.out.push(b'"');
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.extend_from_slice(b"_details\":");
+            return self.value(&details());
         };
-        if self.columns.is_none_or(is_wanted) {
-            self.field(&format!("{name}_details"), &details());
+        if columns.0.iter().any(|(known, _)| known.strip_suffix("_details") == Some(name)) {
+            self.any_field(&format!("{name}_details"), &details());
         }
     }
 
+    /// A key of ours: nothing in it needs escaping.
+    #[inline]
     fn key(&mut self, name: &str) {
+        debug_assert!(
+            name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet)),
+            "{name}"
+        );
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A key of a table may need escaping.
+    fn any_key(&mut self, name: &str) {
+        self.separate();
+        self.value(name);
+        self.out.push(b':');
+    }
+
+    #[inline]
+    fn separate(&mut self) {
         if !std::mem::replace(&mut self.empty, false) {
             self.out.push(b',');
         }
-        if name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_') {
-            self.out.push(b'"');
-            self.out.extend_from_slice(name.as_bytes());
-            self.out.push(b'"');
-        } else {
-            // A key of a table may need escaping.
-            let _ = serde_json::to_writer(&mut *self.out, name);
-        }
-        self.out.push(b':');
     }
 }
 
@@ -141,6 +177,7 @@ mod tests {
         write_object(&mut out, columns.as_ref(), |fields| {
             fields.field("name", "q\"1");
             fields.field("arguments", &json!({"a": {"b": 1, "c": 2}, "d": 3}));
+            fields.any_field("an \"argument\"", &1);
             fields.object("stats", |stats| {
                 stats.rated("ack", 5, || Details::STILL);
                 stats.field("get", &7);
@@ -153,7 +190,7 @@ mod tests {
     fn all_fields_are_written_or_those_that_are_asked_for() {
         assert_eq!(
             written(None),
-            json!({"name": "q\"1", "arguments": {"a": {"b": 1, "c": 2}, "d": 3},
+            json!({"name": "q\"1", "arguments": {"a": {"b": 1, "c": 2}, "d": 3}, "an \"argument\"": 1,
                    "stats": {"ack": 5, "ack_details": {"rate": 0.0}, "get": 7}})
         );
         assert_eq!(

@@ -187,7 +187,7 @@ pub(super) async fn aliveness(
     Path(vhost): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    super::refuse_foreign(&headers)?;
+    super::front::refuse_foreign(&api, &headers)?;
     let declared = {
         let sm = api.node.metadata.read();
         let vhost = caller.own_vhost(&sm, &vhost)?;

@@ -16,6 +16,9 @@ use std::ops::Range;
 const PAGE_SIZE: usize = 100;
 const MAX_PAGE_SIZE: usize = 500;
 
+/// Rows of a list by which the length of the others is guessed.
+const TYPICAL: usize = 32;
+
 /// The query of a list.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ListQuery {
@@ -39,6 +42,12 @@ pub(super) trait Entry {
 
     /// Writes the fields.
     fn write(&self, fields: &mut Fields<'_>);
+
+    /// The number that [`Entry::write`] writes at this path, or that it writes none, where that is known without
+    /// writing: a long list is sorted by it in a tenth of the time. `None`: find out by writing.
+    fn number(&self, _path: &str) -> Option<Option<f64>> {
+        None
+    }
 }
 
 impl Entry for Value {
@@ -48,7 +57,7 @@ impl Entry for Value {
 
     fn write(&self, fields: &mut Fields<'_>) {
         if let Value::Object(all) = self {
-            all.iter().for_each(|(name, value)| fields.field(name, value));
+            all.iter().for_each(|(name, value)| fields.any_field(name, value));
         }
     }
 }
@@ -183,9 +192,15 @@ pub(super) fn write_list<'e, E: Entry + 'e>(
     columns: Option<&Columns>,
 ) {
     out.push(b'[');
+    let (begin, rows) = (out.len(), entries.size_hint().0);
     for (at, entry) in entries.enumerate() {
         if at > 0 {
             out.push(b',');
+        }
+        if at == TYPICAL {
+            // The others are about as long: nothing is moved while they are written.
+            let each = (out.len() - begin) / TYPICAL;
+            out.reserve((each + each / 8) * rows.saturating_sub(TYPICAL));
         }
         write_object(out, columns, |fields| entry.write(fields));
     }
@@ -197,6 +212,9 @@ fn column<E: Entry>(entries: &[E], path: &str) -> Vec<Option<Value>> {
     let columns = Columns::parse(path);
     let mut out = Vec::new();
     let of = |entry: &E| {
+        if let Some(number) = entry.number(path) {
+            return number.map(Value::from);
+        }
         out.clear();
         write_object(&mut out, Some(&columns), |fields| entry.write(fields));
         // Nothing but the column was written, and the objects in which it is.

@@ -17,6 +17,7 @@ mod exchanges;
 mod explain;
 mod features;
 mod fields;
+mod front;
 mod health;
 mod listing;
 mod messages;
@@ -45,10 +46,11 @@ mod ui;
 mod users;
 mod vhosts;
 
+use crate::config::WebConfig;
 use crate::node::Node;
 use crate::tls::TlsServer;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -60,7 +62,6 @@ use rates::Rates;
 use reply::Refusal;
 use secure::{Local, Peer, TlsListener};
 use session::Sessions;
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -79,6 +80,8 @@ pub(crate) struct Api {
     /// Open streams of server-sent events.
     streams: Arc<events::Streams>,
     files: Files,
+    /// Where its paths begin, and which pages of other sites may use it.
+    web: WebConfig,
     /// The other nodes of the cluster, once there can be any.
     peers: OnceLock<Arc<dyn Peers>>,
     /// Where AMQP clients and HTTP clients are listened for.
@@ -124,7 +127,7 @@ impl Api {
 }
 
 /// The API of a node. `listeners` are all listeners of the node, for the overview and the health checks.
-pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> Arc<Api> {
+pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files, web: WebConfig) -> Arc<Api> {
     let api = Arc::new(Api {
         node: Arc::clone(node),
         rates: Rates::default(),
@@ -132,6 +135,7 @@ pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> 
         sessions: Sessions::default(),
         streams: Arc::default(),
         files,
+        web,
         peers: OnceLock::new(),
         listeners,
     });
@@ -142,7 +146,8 @@ pub(crate) fn api(node: &Arc<Node>, listeners: Vec<Listening>, files: Files) -> 
 /// Serves the API on one listener, for as long as the future is kept.
 pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener, tls: Option<Arc<TlsServer>>) {
     // The path is looked at before it is routed, hence the router around the router.
-    let outer = Router::new().fallback_service(router(api)).layer(middleware::map_request(usual_path));
+    let enter = middleware::from_fn_with_state(Arc::clone(&api), front::enter);
+    let outer = Router::new().fallback_service(router(api)).layer(enter);
     match tls {
         Some(tls) => server::serve(TlsListener::new(listener, tls), outer, true).await,
         None => server::serve(listener, outer, false).await,
@@ -157,7 +162,9 @@ pub(crate) async fn serve_local(
     with: impl FnOnce(Router) -> Router,
 ) -> std::io::Result<()> {
     let routes = with(router(api)).layer(Extension(Local));
-    let outer = Router::new().fallback_service(routes).layer(middleware::map_request(usual_path));
+    let outer = Router::new()
+        .fallback_service(routes)
+        .layer(middleware::map_request(async |it| front::usual_path(it)));
     axum::serve(listener, outer.into_make_service_with_connect_info::<Peer>()).await
 }
 
@@ -172,7 +179,7 @@ fn router(api: Arc<Api>) -> Router {
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), peers::spread))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(own_pages_only))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), front::own_pages_only))
         .layer(middleware::from_fn(common_headers))
         .with_state(api)
 }
@@ -370,6 +377,8 @@ fn administration() -> Vec<ApiPath> {
             .get(permissions::topics, "The topic permissions of a user in a vhost")
             .put(permissions::put_topic, "Sets topic permissions", "exchange write read")
             .delete(permissions::delete_topics, "Clears topic permissions"),
+        at("/api/topic-permissions/{vhost}/{user}/{exchange}")
+            .delete(permissions::delete_topics_of_exchange, "Clears the topic permissions for an exchange"),
     ]
 }
 
@@ -430,57 +439,6 @@ fn health_checks() -> Vec<ApiPath> {
         at("/api/health/checks/protocol-listener/{protocol}")
             .get(health::protocol, "Whether a protocol is listened for"),
     ]
-}
-
-/// RabbitMQ takes a path with a slash at its end for the one without, and nothing between two slashes for the name of
-/// the default exchange; clients use both.
-async fn usual_path(mut request: axum::extract::Request) -> axum::extract::Request {
-    let uri = request.uri();
-    let given = uri.path();
-    let mut path = Cow::Borrowed(given.strip_suffix('/').unwrap_or(given));
-    if ["/api/exchanges/", "/api/bindings/"].iter().any(|start| path.starts_with(start))
-        && path.contains("//")
-    {
-        path = path.replace("//", "/amq.default/").into();
-    }
-    if *path != *given && !path.is_empty() {
-        let usual = match uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.into_owned(),
-        };
-        if let Ok(usual) = usual.parse() {
-            *request.uri_mut() = usual;
-        }
-    }
-    request
-}
-
-/// Refuses changes that a page of another site asks a browser for: a browser adds the login by
-/// itself, so the login proves nothing. Programs send neither header.
-async fn own_pages_only(request: axum::extract::Request, next: Next) -> Response {
-    if !request.method().is_safe()
-        && let Err(refusal) = refuse_foreign(request.headers())
-    {
-        return refusal.into_response();
-    }
-    next.run(request).await
-}
-
-/// The same for a handler that changes something although its method says that it does not.
-fn refuse_foreign(headers: &HeaderMap) -> Result<(), Refusal> {
-    if is_foreign(headers) {
-        return Err(Refusal::not_authorised("Requests from pages of other sites are refused"));
-    }
-    Ok(())
-}
-
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text("sec-fetch-site"), text("origin")) {
-        (Some(site), _) => !matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) != text("host"),
-        (None, None) => false,
-    }
 }
 
 /// What pages of ours may do: load what the node serves, and nothing that a script or a form of others brings.

@@ -154,9 +154,25 @@ pub(super) async fn delete_topics(
     State(api): State<Arc<Api>>,
     Path((vhost, user)): Path<(String, String)>,
 ) -> Answer {
+    clear_topics(&api, &caller, &vhost, &user, None).await
+}
+
+/// Those for one exchange: the button of RabbitMQ's pages.
+pub(super) async fn delete_topics_of_exchange(
+    caller: Caller,
+    State(api): State<Arc<Api>>,
+    Path((vhost, user, exchange)): Path<(String, String, String)>,
+) -> Answer {
+    clear_topics(&api, &caller, &vhost, &user, Some(&exchange)).await
+}
+
+async fn clear_topics(api: &Api, caller: &Caller, vhost: &str, user: &str, exchange: Option<&str>) -> Answer {
     caller.administrator()?;
-    let command =
-        MetaCommand::ClearTopicPermissions { user: Arc::from(user), vhost: Arc::from(vhost), exchange: None };
+    let command = MetaCommand::ClearTopicPermissions {
+        user: Arc::from(user),
+        vhost: Arc::from(vhost),
+        exchange: exchange.map(Arc::from),
+    };
     match api.node.metadata.propose(command).await? {
         MetaReply::Removed(removed) if removed.existed => no_content(),
         _ => Err(Refusal::missing()),

@@ -7,10 +7,10 @@ use super::erlang;
 use super::fields::Fields;
 use super::listing::Entry;
 use super::peers::Share;
-use super::rates::{QUEUE_COUNTERS, Snapshot};
+use super::rates::{Past, QUEUE_COUNTERS, QUEUE_NUMBERS, Snapshot};
 use super::reply::{Answer, Refusal, flag, no_content, parse_body, put_status, required};
 use crate::metadata::json::{from_table, to_table};
-use crate::shard::{Turn, TurnBuffers};
+use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use amqp::content::Properties;
 use axum::Extension;
 use axum::body::Bytes;
@@ -194,7 +194,7 @@ fn find_anywhere(
     Ok((queue.id, sm.queue_title(vhost, name)))
 }
 
-fn live(queue: &crate::shard::LocalQueue) -> Live {
+fn live(queue: &LocalQueue) -> Live {
     let consumers = queue.consumers();
     let single_active = consumers.iter().find(|it| consumers.is_active(it.reference()));
     let exclusive = consumers.iter().find(|consumer| consumer.exclusive);
@@ -253,7 +253,7 @@ impl Entry for QueueEntry<'_> {
             let definition = self.view.book.effective_definition(self.view.sm, Destination::Queue(queue.id));
             fields.field("effective_policy_definition", &definition);
         }
-        super::mirrors::write(fields, self.view.sm, queue, own);
+        super::mirrors::write(fields, self.view.sm, queue, &api.node);
         if let Some(owner) = queue.owner
             && let Some(info) = self.view.api.node.connections.get(owner)
         {
@@ -274,9 +274,49 @@ impl Entry for QueueEntry<'_> {
             fields.field("deliveries", &json!([]));
         }
     }
+
+    fn number(&self, path: &str) -> Option<Option<f64>> {
+        Some(match path {
+            "messages" => self.live_number(|queue| queue.ready_count() + queue.unacked_count()),
+            "messages_ready" => self.live_number(LocalQueue::ready_count),
+            "messages_unacknowledged" => self.live_number(LocalQueue::unacked_count),
+            "consumers" => self.live_number(|queue| queue.consumers().len() as u64),
+            "message_bytes" => self.live_number(|queue| queue.ready_bytes() + queue.unacked_bytes()),
+            "messages_details.rate" => self.rate(|past| past.rate_of(all_messages)),
+            _ => {
+                let name = path.strip_prefix("message_stats.")?.strip_suffix("_details.rate")?;
+                let at = QUEUE_COUNTERS.iter().position(|known| *known == name)?;
+                self.rate(|past| past.rate(at))
+            }
+        })
+    }
+}
+
+/// Where the lengths are in what is sampled of a queue.
+const READY: usize = QUEUE_COUNTERS.len();
+const UNACKED: usize = READY + 1;
+
+/// All messages, of what is sampled of a queue.
+fn all_messages(numbers: &[u64; QUEUE_NUMBERS]) -> u64 {
+    numbers[READY] + numbers[UNACKED]
 }
 
 impl QueueEntry<'_> {
+    /// A number of a queue that runs here.
+    fn live_number(&self, number: impl FnOnce(&LocalQueue) -> u64) -> Option<f64> {
+        let api = self.view.api;
+        api.runs(&self.queue.placement)
+            .then(|| api.node.with_queue(self.queue.id, number))
+            .flatten()
+            .map(|number| number as f64)
+    }
+
+    /// A rate of a queue that runs here.
+    fn rate(&self, rate: impl FnOnce(&Past<QUEUE_NUMBERS>) -> f64) -> Option<f64> {
+        let view = &self.view;
+        view.api.runs(&self.queue.placement).then(|| rate(&view.rates.queue(self.queue.id, None)))
+    }
+
     fn write_live(&self, live: &Live, fields: &mut Fields<'_>) {
         let Snapshot { counts, ready, unacked } = live.snapshot;
         fields.field("consumers", &live.consumers);
@@ -307,12 +347,9 @@ impl QueueEntry<'_> {
         let past = LazyCell::new(|| self.view.rates.queue(self.queue.id, self.view.windows.messages()));
         erlang::reductions(fields, || past.details_of(|_| 0));
         let lengths = LazyCell::new(|| self.view.rates.queue(self.queue.id, self.view.windows.lengths()));
-        let at = QUEUE_COUNTERS.len();
-        fields.rated("messages", ready + unacked, || {
-            lengths.details_of(|numbers| numbers[at] + numbers[at + 1])
-        });
-        fields.rated("messages_ready", ready, || lengths.details(at));
-        fields.rated("messages_unacknowledged", unacked, || lengths.details(at + 1));
+        fields.rated("messages", ready + unacked, || lengths.details_of(all_messages));
+        fields.rated("messages_ready", ready, || lengths.details(READY));
+        fields.rated("messages_unacknowledged", unacked, || lengths.details(UNACKED));
         fields.object("message_stats", |stats| {
             for (at, (name, count)) in QUEUE_COUNTERS.iter().zip(counts).enumerate() {
                 stats.rated(name, count, || past.details(at));

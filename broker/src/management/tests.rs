@@ -266,6 +266,55 @@ fn lists_are_paged_sorted_and_cut_to_columns() {
 }
 
 #[test]
+fn queues_are_sorted_by_the_numbers_that_are_shown() {
+    expect("PUT", "/api/vhosts/sorted", NULL, 201, NULL);
+    for (name, messages) in [("a", 2), ("b", 0), ("c", 3), ("d", 1)] {
+        expect("PUT", &format!("/api/queues/sorted/{name}"), json!({}), 201, NULL);
+        for _ in 0..messages {
+            let message =
+                json!({"properties": {}, "routing_key": name, "payload": "m", "payload_encoding": "string"});
+            expect(
+                "POST",
+                "/api/exchanges/sorted/amq.default/publish",
+                message,
+                200,
+                json!({"routed": true}),
+            );
+        }
+    }
+    for column in [
+        "messages",
+        "messages_ready",
+        "messages_unacknowledged",
+        "message_bytes",
+        "consumers",
+        "messages_details.rate",
+        "message_stats.publish_details.rate",
+        // Found out by writing.
+        "message_stats.publish",
+        "message_bytes_ram",
+    ] {
+        let path = format!("/api/queues/sorted?sort={column}&columns=name,{column}");
+        let rows = ask("GET", &path, &NULL).body;
+        let number = |row: &Value| column.split('.').fold(row, |value, key| &value[key]).as_f64().unwrap();
+        let numbers: Vec<f64> = rows.as_array().unwrap().iter().map(number).collect();
+        assert!(numbers.len() == 4 && numbers.is_sorted(), "{column}: {rows}");
+    }
+    let names = |sort: &str| {
+        let rows = ask("GET", &format!("/api/queues/sorted?sort={sort}&columns=name"), &NULL).body;
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["name"].as_str().unwrap().to_owned())
+            .collect::<String>()
+    };
+    for sort in ["messages", "messages_ready", "message_bytes", "message_stats.publish"] {
+        assert_eq!(names(sort), "bdac", "{sort}");
+    }
+    expect("DELETE", "/api/vhosts/sorted", NULL, 204, NULL);
+}
+
+#[test]
 fn pages_of_other_sites_change_nothing() {
     for (header, status) in [
         ("origin: https://evil.example\r\n", 401),

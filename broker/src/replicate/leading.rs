@@ -266,7 +266,6 @@ impl Node {
 
     /// The nodes with a copy of a queue that is led here, and how many messages each of them lacks; `None` when that
     /// node is not connected, or has not said.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the API shows it"))]
     pub(crate) fn mirrors(&self, queue: QueueId) -> Vec<(NodeId, Option<u64>)> {
         self.replicate.leading.lock().core.progress(queue)
     }

@@ -39,18 +39,26 @@ async function growingQueues() {
 export function nodeAlerts(nodes) {
   if (nodes.length === 0) return [];
   const alerts = [];
-  const down = nodes.filter((node) => node.running === false);
+  // A witness only votes: it is none of the nodes that serve.
+  const brokers = nodes.filter((node) => node.type !== "witness");
+  const witnesses = nodes.filter((node) => node.type === "witness");
+  const down = brokers.filter((node) => node.running === false);
+  const mute = witnesses.filter((node) => node.running === false);
+  for (const node of mute) {
+    alerts.push({ kind: "bad", text: `Witness ${node.name} is not running.`, advice: "Start it: until then one broker less may stop the others.", href: to("nodes", node.name), label: "node" });
+  }
   for (const node of down) {
     alerts.push({ kind: "bad", text: `Node ${node.name} is not running.`, advice: "Start it, or remove it with `forget_cluster_node` if it will not come back.", href: to("nodes", node.name), label: "node" });
   }
-  for (const node of nodes.filter((it) => it.running !== false)) {
+  for (const node of brokers.filter((it) => it.running !== false)) {
     if (node.mem_alarm) alerts.push({ kind: "bad", text: `Memory alarm on ${node.name}: publishers are blocked.`, advice: "Consume or purge the largest queues, or raise the memory limit.", href: "#/queues?sort=message_bytes&sort_reverse=true", label: "largest queues" });
     if (node.disk_free_alarm) alerts.push({ kind: "bad", text: `Disk alarm on ${node.name}: publishers are blocked, ${bytes(node.disk_free) || "too little"} free.`, advice: "Free space on the data volume; publishing goes on by itself.", href: to("nodes", node.name), label: "node" });
     if (node.fd_total > 0 && node.fd_used / node.fd_total > 0.8) alerts.push({ kind: "warn", text: `${node.name} uses ${count(node.fd_used)} of ${count(node.fd_total)} file descriptors.`, advice: "Raise LimitNOFILE, or close idle connections.", href: "#/connections", label: "connections" });
     if ((node.partitions ?? []).length > 0) alerts.push({ kind: "bad", text: `${node.name} cannot reach ${node.partitions.join(", ")}.`, advice: "Check the network between the nodes.", href: to("nodes", node.name), label: "node" });
   }
+  const voting = witnesses.length === 0 ? "" : ` and ${witnesses.length - mute.length} of ${count(witnesses.length)} ${witnesses.length === 1 ? "witness" : "witnesses"}`;
   const fine = alerts.length === 0 ? ", no alarms" : "";
-  alerts.unshift({ kind: down.length > 0 ? "bad" : "good", text: `${nodes.length - down.length} of ${plural(nodes.length, "node")} up${fine}` });
+  alerts.unshift({ kind: down.length + mute.length > 0 ? "bad" : "good", text: `${brokers.length - down.length} of ${plural(brokers.length, "node")} up${voting}${fine}` });
   return alerts;
 }
 

@@ -55,21 +55,22 @@ export function policyFacts(it) {
   ]);
 }
 
-/** The nodes of a queue: all that hold a copy or shall, those that run, and those that have every message. */
+/** The nodes that hold a queue or shall, its leader first, and those of them that have every message. */
 export function copiesOf(it) {
-  if (it.members) return { all: it.members, running: it.online ?? it.members, fine: it.online ?? it.members };
-  if (!it.slave_nodes) return null;
-  const leader = it.state === "down" ? [] : [it.node];
-  return {
-    all: [it.node, ...(it.recoverable_slaves ?? it.slave_nodes)], running: [...leader, ...it.slave_nodes],
-    fine: [...leader, ...(it.synchronised_slave_nodes ?? it.slave_nodes)],
-  };
+  if (!it.copies) return null;
+  const all = [{ node: it.node, state: it.state === "down" ? "down" : "synchronised", leads: true }, ...it.copies];
+  return { all, fine: all.filter((copy) => copy.state === "synchronised") };
 }
 
-/** How far a queue is copied: "+2" for two mirrors that have every message, in red when a copy is missing. */
+/** How far a queue is copied, as RabbitMQ says it: "+2" for two mirrors that have every message, "+1" in red for one that has not. */
 export function copies(it) {
   const { all, fine } = copiesOf(it) ?? { all: [] };
   if (all.length < 2) return null;
-  const missing = all.filter((name) => !fine.includes(name));
-  return badge(`+${Math.max(0, fine.length - 1)}`, missing.length > 0 ? `Not synchronised: ${missing.join(", ")}` : `Copies on ${all.join(", ")}`, missing.length > 0 ? "bad" : "good");
+  const names = (some) => some.map((copy) => copy.node).join(", ");
+  const mirrors = fine.filter((copy) => !copy.leads);
+  const missing = all.filter((copy) => !fine.includes(copy));
+  return [
+    badge(`+${mirrors.length}`, mirrors.length > 0 ? `Synchronised mirrors: ${names(mirrors)}` : "There are no synchronised mirrors", mirrors.length > 0 ? "good" : ""),
+    missing.length > 0 ? [" ", badge(`+${missing.length}`, `Unsynchronised mirrors: ${names(missing)}`, "bad")] : null,
+  ];
 }

@@ -40,8 +40,8 @@ function api(base, user = "guest", password = "guest") {
   };
 }
 
-/** A page that collects whatever goes wrong in it. */
-async function open(browser, { width = 1280, height = 900, dark = false } = {}) {
+/** A page that collects whatever goes wrong in it. A dialog of the browser is wrong unless the page `asks` by them. */
+async function open(browser, { width = 1280, height = 900, dark = false, asks = false } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", acceptDownloads: true });
   // Who works on the pages sees changes without building the broker: WARREN_UI=broker/ui.
   if (process.env.WARREN_UI) await serve(context, path.resolve(process.env.WARREN_UI), { "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'" });
@@ -54,8 +54,9 @@ async function open(browser, { width = 1280, height = 900, dark = false } = {}) 
     if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) problems.push(`console: ${message.text()}`);
   });
   page.on("dialog", (dialog) => {
+    if (asks && dialog.type() === "confirm") return void dialog.accept().catch(() => {});
     problems.push(`dialog: ${dialog.message()}`);
-    dialog.dismiss().catch(() => {});
+    return void dialog.dismiss().catch(() => {});
   });
   return { context, page, problems };
 }

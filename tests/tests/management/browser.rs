@@ -6,6 +6,7 @@
 use harness::node::{Node, Setup};
 use harness::scratch::Scratch;
 use harness::{Needs, ready};
+use std::path::Path;
 use std::time::Duration;
 use xtask::lab::Process;
 use xtask::{install, libraries};
@@ -18,27 +19,33 @@ fn plays(program: &str, needs: &[Needs], expected: &[&str]) {
     if !ready(program, needs) {
         return;
     }
-    let name = program.trim_end_matches(".js");
-    let scratch = Scratch::new(&format!("browser-{name}")).unwrap();
+    let scratch = Scratch::new(&format!("browser-{}", program.trim_end_matches(".js"))).unwrap();
     let broker = Node::start_with(scratch.path(), &Setup::default()).unwrap();
-    let mut command = libraries::browser(program).unwrap();
-    command.arg(format!("http://127.0.0.1:{}", broker.management_port));
-    command.arg(format!("amqp://guest:guest@127.0.0.1:{}", broker.port));
-    command.arg(xtask::target().join("screenshots"));
-    let mut browser = Process::spawn(name, command, &scratch.path().join("browser.log")).unwrap();
-    let status = browser.wait(LIMIT);
-    browser.kill();
-    let log = browser.log();
-    assert!(status.unwrap().success(), "{program} failed:\n{log}");
-    let passed: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    assert_eq!(passed, expected);
-    drop(browser);
+    assert_eq!(shown(program, scratch.path(), broker.management_port, broker.port), expected);
     drop(broker);
     scratch.passed();
 }
 
+/// What a program of `tests/clients/browser` said `ok` to, of the broker at these ports.
+///
+/// # Panics
+/// It fails.
+pub(super) fn shown(program: &str, folder: &Path, management_port: u16, port: u16) -> Vec<String> {
+    let mut command = libraries::browser(program).unwrap();
+    command.arg(format!("http://127.0.0.1:{management_port}"));
+    command.arg(format!("amqp://guest:guest@127.0.0.1:{port}"));
+    command.arg(xtask::target().join("screenshots"));
+    let mut browser =
+        Process::spawn(program.trim_end_matches(".js"), command, &folder.join("browser.log")).unwrap();
+    let status = browser.wait(LIMIT);
+    browser.kill();
+    let log = browser.log();
+    assert!(status.unwrap().success(), "{program} failed:\n{log}");
+    log.lines().filter_map(|line| line.strip_prefix("ok ")).map(str::to_owned).collect()
+}
+
 #[test]
-fn rabbitmqs_own_pages_show_what_our_api_answers() {
+fn rabbitmqs_own_pages_and_forms_work_with_our_api() {
     let pages = [
         "overview",
         "node",
@@ -63,7 +70,37 @@ fn rabbitmqs_own_pages_show_what_our_api_answers() {
         "limits",
         "cluster",
     ];
-    plays("rabbitmq.js", &[Needs::Browser, Needs::Programs(install::RABBITMQ)], &pages);
+    let forms = [
+        "add_vhost",
+        "add_user",
+        "set_permission",
+        "set_topic_permission",
+        "update_user",
+        "clear_topic_permission",
+        "clear_permission",
+        "add_exchange",
+        "add_queue",
+        "bind",
+        "publish",
+        "publish_to_queue",
+        "get",
+        "purge",
+        "unbind",
+        "add_policy",
+        "add_operator_policy",
+        "delete_policy",
+        "set_vhost_limit",
+        "set_user_limit",
+        "rename_cluster",
+        "reset",
+        "close_connection",
+        "delete_queue",
+        "delete_exchange",
+        "delete_user",
+        "delete_vhost",
+    ];
+    let expected = [&pages[..], &forms].concat();
+    plays("rabbitmq.js", &[Needs::Browser, Needs::Programs(install::RABBITMQ)], &expected);
 }
 
 #[test]

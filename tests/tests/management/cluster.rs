@@ -4,13 +4,16 @@ use super::ctl::tool;
 use harness::api::Api;
 use harness::node::free_port;
 use harness::scratch::Scratch;
+use harness::transcript::words;
 use harness::wire::{Client, Login};
+use harness::{Needs, ready};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use xtask::install;
 use xtask::lab::Process;
 use xtask::lab::process::run;
 use xtask::lab::wait::until_true;
@@ -31,13 +34,19 @@ struct Member {
 
 impl Member {
     fn start(scratch: &Scratch, name: &str, config: &str) -> Member {
+        Member::start_as(scratch, name, config, &[])
+    }
+
+    /// With these words before its options.
+    fn start_as(scratch: &Scratch, name: &str, config: &str, role: &[&str]) -> Member {
         let folder = scratch.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let (port, management) = (free_port().unwrap(), free_port().unwrap());
         std::fs::write(folder.join("broker.toml"), config).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
-        command.arg(harness::programs::folder().join("broker")).arg("--data").arg(folder.join("data"));
+        command.arg(harness::programs::folder().join("broker")).args(role);
+        command.arg("--data").arg(folder.join("data"));
         command.arg("-c").arg(folder.join("broker.toml"));
         command.args(["--bind", "127.0.0.1", "--node", &format!("rabbit@{name}")]);
         command.args(["--port", &port.to_string(), "--management-port", &management.to_string()]);
@@ -62,39 +71,45 @@ impl Member {
         run(Command::new("kill").arg(signal).arg(self.process.pid().to_string())).unwrap();
     }
 
-    /// Lines of `list_queues` with these options: name, node.
+    /// What a line of rabbitmqctl prints that must work.
+    fn ctl(&self, line: &str) -> String {
+        let output = tool(&self.folder, "rabbitmqctl", &words(line));
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Names of `list_queues` with these options.
     fn list_queues(&self, options: &[&str]) -> Vec<String> {
-        let mut line = vec!["-q".to_owned(), "--no-table-headers".to_owned(), "list_queues".to_owned()];
-        line.extend(options.iter().map(|option| (*option).to_owned()));
-        line.push("name".to_owned());
-        let output = tool(&self.folder, "rabbitmqctl", &line);
-        assert!(output.status.success(), "{output:?}");
-        let mut names: Vec<String> =
-            String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        let text = self.ctl(&format!("-q --no-table-headers list_queues {} name", options.join(" ")));
+        let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
         names.sort();
         names
     }
 }
 
-/// Three nodes of one cluster, which all know of each other.
-fn cluster(scratch: &Scratch) -> [Member; 3] {
+/// The lines with which nodes at these ports are one cluster; the first begins it.
+fn configs<const COUNT: usize>(scratch: &Scratch, ports: [u16; COUNT]) -> [String; COUNT] {
     let cookie = scratch.path().join("cookie");
     std::fs::write(&cookie, "ACOOKIEOFTHETESTS").unwrap();
     run(Command::new("chmod").arg("600").arg(&cookie)).unwrap();
-    let ports = [(); 3].map(|()| free_port().unwrap());
-    let config = |at: usize| {
-        let peers = if at == 0 { String::new() } else { format!("peers = ['127.0.0.1:{}']\n", ports[0]) };
+    ports.map(|port| {
+        let first = ports[0];
+        let peers = if port == first { String::new() } else { format!("peers = ['127.0.0.1:{first}']\n") };
+        let cookie = cookie.display();
         format!(
-            "[cluster]\nlisten = '127.0.0.1:{port}'\nadvertise = '127.0.0.1:{port}'\ncookie_file = '{}'\n{peers}",
-            cookie.display(),
-            port = ports[at]
+            "[cluster]\nlisten = '127.0.0.1:{port}'\nadvertise = '127.0.0.1:{port}'\ncookie_file = '{cookie}'\n{peers}"
         )
-    };
-    let first = Member::start(scratch, "one", &config(0));
+    })
+}
+
+/// Three nodes of one cluster, which all know of each other.
+fn cluster(scratch: &Scratch) -> [Member; 3] {
+    let configs = configs(scratch, [(); 3].map(|()| free_port().unwrap()));
+    let first = Member::start(scratch, "one", &configs[0]);
     until_true(LIMIT, "the first node to serve", || first.runs(1)).unwrap();
-    let second = Member::start(scratch, "two", &config(1));
+    let second = Member::start(scratch, "two", &configs[1]);
     until_true(LIMIT, "the second node to serve", || second.runs(2)).unwrap();
-    let third = Member::start(scratch, "three", &config(2));
+    let third = Member::start(scratch, "three", &configs[2]);
     let all = [first, second, third];
     until_true(LIMIT, "all nodes to know all", || all.iter().all(|node| node.runs(3))).unwrap();
     all
@@ -218,13 +233,27 @@ fn mirrors_are_filled_when_somebody_asks([one, two, three]: &[Member; 3]) {
     until_true(LIMIT, "the mirrors to be there", || listed(two, "slave_nodes") == 2).unwrap();
     let sync =
         |action: &str| two.api.ask("POST", "queues/%2F/mirrored/actions", Some(&json!({"action": action})));
+    let copies = |node: &Member| node.api.get("queues/%2F/mirrored?columns=copies")["copies"].clone();
+    let copy = |name: &str, state: &str, missing: u64| json!({"node": name, "state": state, "messages_missing": missing});
+    let expected = |state: &str, missing: u64| {
+        json!([copy("rabbit@two", state, missing), copy("rabbit@three", state, missing)])
+    };
+    until_true(LIMIT, "the mirrors to say what they lack", || copies(two) == expected("unsynchronised", 1))
+        .unwrap();
     assert_eq!(sync("nosuch").unwrap().0, 400);
     assert_eq!(sync("cancel_sync").unwrap().0, 204);
     assert_eq!(sync("sync").unwrap().0, 204);
     for node in [one, two, three] {
         let filled = || listed(node, "synchronised_slave_nodes") == 2;
         until_true(LIMIT, "the mirrors to be in sync", filled).unwrap();
+        assert_eq!(copies(node), expected("synchronised", 0), "every node answers what the leader knows");
     }
+    let shown = one.ctl(
+        "-q list_queues --no-table-headers name slave_pids synchronised_slave_pids mirror_pids synchronised_mirror_pids",
+    );
+    let mirrors = "[<rabbit@two>, <rabbit@three>]";
+    let line = format!("mirrored\t{}", [mirrors; 4].join("\t"));
+    assert!(shown.lines().any(|shown| shown == line), "{shown}");
 }
 
 fn messages_go_through_any_node(nodes: &[Member; 3]) {
@@ -296,4 +325,116 @@ fn a_node_that_is_frozen_or_dead_is_shown_as_such_and_holds_nobody_up() {
     let (status, refusal) = one.api.ask("GET", "healthchecks/node/rabbit@three", None).unwrap();
     assert_eq!(status, 503, "{refusal}");
     scratch.passed();
+}
+
+/// Two brokers and the third vote of their cluster.
+fn with_witness(scratch: &Scratch) -> [Member; 3] {
+    let ports = [(); 3].map(|()| free_port().unwrap());
+    let configs = configs(scratch, ports);
+    let first = Member::start(scratch, "one", &configs[0]);
+    until_true(LIMIT, "the first node to serve", || first.runs(1)).unwrap();
+    let second = Member::start(scratch, "two", &configs[1]);
+    until_true(LIMIT, "the second node to serve", || second.runs(2)).unwrap();
+    let join = format!("127.0.0.1:{}", ports[0]);
+    let (lines, _) = configs[2].split_once("peers").unwrap();
+    let witness = Member::start_as(scratch, "three", lines, &["witness", "--join", &join]);
+    let all = [first, second, witness];
+    until_true(LIMIT, "the brokers to know the witness", || all[..2].iter().all(|node| node.runs(3)))
+        .unwrap();
+    // It votes a moment before its start is over.
+    all[2].ctl("await_startup");
+    all
+}
+
+#[test]
+fn a_witness_is_shown_as_one_and_is_no_broker() {
+    let scratch = Scratch::new("managed-witness").unwrap();
+    let nodes = with_witness(&scratch);
+    let [one, two, _] = &nodes;
+    let witness = json!({
+        "name": "rabbit@three", "type": "witness", "running": true, "being_drained": false, "partitions": [],
+    });
+    for node in [one, two] {
+        let api = &node.api;
+        let kinds = json!([
+            {"name": "rabbit@one", "type": "disc"}, {"name": "rabbit@three", "type": "witness"},
+            {"name": "rabbit@two", "type": "disc"},
+        ]);
+        assert_eq!(api.get("nodes?columns=name,type"), kinds);
+        assert_eq!(api.get("nodes/rabbit@three"), witness);
+        assert_eq!(api.get("nodes/rabbit@three/memory"), json!({"memory": "not_available"}));
+        assert_eq!(api.get("healthchecks/node/rabbit@three"), json!({"status": "ok"}));
+        assert_eq!(api.ask("GET", "auth/attempts/rabbit@three", None).unwrap().0, 404);
+        let overview = api.get("overview");
+        let listeners = overview["listeners"].as_array().unwrap();
+        assert!(listeners.iter().all(|it| it["node"] != "rabbit@three"), "{overview}");
+        let state = api.get("vhosts/%2F")["cluster_state"].clone();
+        assert_eq!(state, json!({"rabbit@one": "running", "rabbit@two": "running"}));
+    }
+    one.api.put("queues/%2F/mirrored", &json!({"durable": true}));
+    one.api.put("queues/%2F/agreed", &json!({"durable": true, "arguments": {"x-queue-type": "quorum"}}));
+    for _ in 0..5 {
+        let sent = two.api.ask("POST", "exchanges/%2F/amq.default/publish", Some(&message("mirrored", "m")));
+        assert_eq!(sent.unwrap(), (200, json!({"routed": true})));
+    }
+    one.api.policy("/", "all", "^mirrored$", &json!({"ha-mode": "all", "ha-sync-mode": "manual"}), 0);
+    // A copy of everything is a copy on every broker.
+    let copies = |queue: &str| one.api.get(&format!("queues/%2F/{queue}?columns=copies"))["copies"].clone();
+    let lacking = json!([{"node": "rabbit@two", "state": "unsynchronised", "messages_missing": 5}]);
+    until_true(LIMIT, "the mirror to say what it lacks", || copies("mirrored") == lacking).unwrap();
+    let agreed = json!([{"node": "rabbit@two", "state": "synchronised", "messages_missing": 0}]);
+    until_true(LIMIT, "the member to be there", || copies("agreed") == agreed).unwrap();
+    tools_tell_it_apart(&nodes);
+    if ready("cluster.js", &[Needs::Browser, Needs::Programs(install::RABBITMQ)]) {
+        let shown = super::browser::shown("cluster.js", scratch.path(), one.management_port, one.port);
+        let theirs =
+            ["cluster_overview", "cluster_witness", "cluster_broker", "cluster_queues", "cluster_queue"];
+        let ours = ["login", "overview", "witness", "broker", "cluster", "queues"];
+        assert_eq!(shown, [&ours[..], &theirs, &["queue"]].concat());
+    }
+    let [one, _, mut witness] = nodes;
+    witness.process.kill();
+    let gone = || one.api.get("nodes/rabbit@three")["running"] == false;
+    until_true(LIMIT, "the witness to be missed", gone).unwrap();
+    assert_eq!(one.api.ask("GET", "healthchecks/node/rabbit@three", None).unwrap().0, 503);
+    scratch.passed();
+}
+
+fn tools_tell_it_apart([one, two, witness]: &[Member; 3]) {
+    let remote = format!("http://guest:guest@127.0.0.1:{}", one.management_port);
+    for (node, options) in [(one, ""), (two, ""), (witness, ""), (two, &*format!("-n {remote}"))] {
+        let text = node.ctl(&format!("-q {options} cluster_status --formatter json"));
+        let status: Value = serde_json::from_str(&text).unwrap();
+        let names = |field: &str| {
+            let mut names: Vec<&str> =
+                status[field].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names("witnesses"), ["rabbit@three"], "{status}");
+        for field in ["disk_nodes", "running_nodes"] {
+            assert_eq!(names(field), ["rabbit@one", "rabbit@two"], "{field}: {status}");
+        }
+        for field in ["listeners", "versions", "maintenance_status"] {
+            let of: Vec<&String> = status[field].as_object().unwrap().keys().collect();
+            assert_eq!(of, ["rabbit@one", "rabbit@two"], "{field}: {status}");
+        }
+        assert_eq!(status["cluster_name"], "rabbit@one", "{status}");
+        for name in ["rabbit@one", "rabbit@two"] {
+            let protocols: Vec<&Value> =
+                status["listeners"][name].as_array().unwrap().iter().map(|it| &it["protocol"]).collect();
+            assert!(protocols.contains(&&json!("amqp")), "{name}: {status}");
+            assert_eq!(status["versions"][name]["rabbitmq_version"], "3.10.8", "{status}");
+        }
+    }
+    let output = tool(&witness.folder, "rabbitmqctl", &words("list_queues"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("is a witness"), "{output:?}");
+    let text = one.ctl("cluster_status");
+    assert!(text.contains("Witnesses\n\nrabbit@three\n"), "{text}");
+    one.ctl("await_online_nodes 2");
+    let output = tool(&one.folder, "rabbitmqctl", &words("await_online_nodes 3 -t 1"));
+    assert!(!output.status.success(), "a witness is no node that is waited for: {output:?}");
+    let shown = one.ctl("-q list_queues --no-table-headers name slave_pids synchronised_slave_pids");
+    assert!(shown.lines().any(|line| line == "mirrored\t[<rabbit@two>]\t[]"), "{shown}");
 }

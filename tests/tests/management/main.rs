@@ -14,7 +14,9 @@
 mod browser;
 mod cluster;
 mod ctl;
+mod front;
 mod http;
+mod https;
 mod intruders;
 mod metrics;
 mod migrate;

@@ -292,11 +292,18 @@ impl Spreading<'_> {
         let Some(member) = member.filter(|member| member.id != self.peers.me()) else {
             return Ok(self.here(next).await);
         };
-        match self.ask(member.id, &self.parts.uri.to_string(), LOOK).await {
-            Ok(Ok(told)) => return Ok(told.into_response()),
-            Ok(Err(error)) if part == "node" => return Err(Refusal::unavailable(error)),
-            Err(error) => return Err(Refusal::internal(&error.to_string())),
-            Ok(Err(_)) => self.caller.monitor()?,
+        if member.role == Role::Witness {
+            if part == "node" {
+                return self.witness(&member);
+            }
+            self.caller.monitor()?;
+        } else {
+            match self.ask(member.id, &self.parts.uri.to_string(), LOOK).await {
+                Ok(Ok(told)) => return Ok(told.into_response()),
+                Ok(Err(error)) if part == "node" => return Err(Refusal::unavailable(error)),
+                Err(error) => return Err(Refusal::internal(&error.to_string())),
+                Ok(Err(_)) => self.caller.monitor()?,
+            }
         }
         if self.parts.uri.path().ends_with("/memory") {
             return super::super::reply::json(&json!({"memory": "not_available"}));
@@ -305,6 +312,17 @@ impl Spreading<'_> {
             return Err(Refusal::bad_request("bad query"));
         };
         merge::object(query.columns().as_ref(), &absent(&member))
+    }
+
+    /// What is asked of a witness, which has no API: whether it runs is known here, and it has nothing else.
+    fn witness(&self, member: &Member) -> Result<Response, Refusal> {
+        if !self.parts.uri.path().starts_with("/api/healthchecks/") {
+            return Err(Refusal::missing());
+        }
+        if member.serves() {
+            return super::super::reply::json(&json!({"status": "ok"}));
+        }
+        Err(Refusal::unavailable(format!("the witness {} does not run", member.name)))
     }
 
     async fn whoever(self, next: Next) -> Result<Response, Refusal> {

@@ -107,7 +107,8 @@ impl<const N: usize> Past<N> {
         self.rate_of(|numbers| numbers[at])
     }
 
-    fn rate_of(&self, number: impl Fn(&[u64; N]) -> u64) -> f64 {
+    /// How fast a number changes that is computed from these, per second.
+    pub(in super::super) fn rate_of(&self, number: impl Fn(&[u64; N]) -> u64) -> f64 {
         if self.seconds == 0.0 {
             return 0.0;
         }

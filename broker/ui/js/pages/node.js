@@ -22,16 +22,20 @@ export function node(root, { name }, app) {
   const charts = CHARTS.map(([title, lines, unit]) => chart({ title, lines, unit, empty: "No numbers yet" }));
   const limits = charts.map(() => h("p", { class: "hint" }));
   const io = chart({ title: "I/O operations", lines: [["io_read_count", "Read"], ["io_write_count", "Write"], ["io_sync_count", "Sync"]], unit: "rate", empty: "No numbers yet" });
-  root.append(
-    section("node", "Overview", about).element,
-    section("node-stats", "Process statistics", [rangeChooser(app), h("div", { class: "charts" }, charts.map((it, index) => h("div", {}, it.element, limits[index])))]).element,
-    section("node-io", "I/O statistics", io.element, { open: false }).element,
-    section("node-advanced", "Advanced", plugins, { open: false }).element,
-  );
+  const known = [
+    section("node-stats", "Process statistics", [rangeChooser(app), h("div", { class: "charts" }, charts.map((it, index) => h("div", {}, it.element, limits[index])))]),
+    section("node-io", "I/O statistics", io.element, { open: false }),
+    section("node-advanced", "Advanced", plugins, { open: false }),
+  ].map((it) => it.element);
+  root.append(section("node", "Overview", about).element, ...known);
   return {
     async refresh() {
       const told = await get(path("nodes", name), samplesQuery("node_stats"));
-      fill(about, told.running === false ? facts([["State", state("down")], ["Type", kind(told)]]) : facts([
+      // A witness has no API that could tell more.
+      const tells = told.running !== false && told.type !== "witness";
+      known.forEach((it) => { it.hidden = !tells; });
+      if (told.type === "witness") fill(about, h("p", {}, "A witness votes with the brokers, so that most votes are left when one of them is gone. It has no queues and no clients."), facts([["State", state(told.running ? "running" : "down")], ["Type", "Witness"]]));
+      else fill(about, told.running === false ? facts([["State", state("down")], ["Type", kind(told)]]) : facts([
         ["State", state("running")],
         ["Uptime", duration(told.uptime)],
         ["Type", kind(told)],
@@ -43,6 +47,7 @@ export function node(root, { name }, app) {
         ["Memory alarm", told.mem_alarm ? state("blocked", "Publishers are blocked") : "no"],
         ["Disk alarm", told.disk_free_alarm ? state("blocked", "Publishers are blocked") : "no"],
       ]));
+      if (!tells) return;
       charts.forEach((it, index) => {
         it.update(told);
         const [, , unit, limit] = CHARTS[index];

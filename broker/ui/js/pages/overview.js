@@ -66,19 +66,21 @@ export function rangeChooser(app) {
 
 function nodeTable(nodes) {
   const shared = (node, used, total, format, below) => (typeof node[used] === "number" ? bar(node[used] / node[total], format(node[used]), node[total] ? `${format(node[total])} ${below}` : null) : "");
-  const cells = (node) => (node.running === false
-    ? [h("td", { colspan: 5, class: "bad" }, "Node not running")]
-    : [
+  const cells = (node) => {
+    if (node.running === false) return [h("td", { colspan: 5, class: "bad" }, "Node not running")];
+    if (node.type === "witness") return [h("td", { colspan: 5 }, "Votes, and has no queues and no clients")];
+    return [
       h("td", {}, shared(node, "fd_used", "fd_total", count, "available")),
       h("td", {}, shared(node, "sockets_used", "sockets_total", count, "available")),
       h("td", {}, shared(node, "mem_used", "mem_limit", bytes, "high watermark"), node.mem_alarm ? state("blocked", "Memory alarm") : null),
       h("td", {}, diskBar(node), node.disk_free_alarm ? state("blocked", "Disk alarm") : null),
       h("td", {}, duration(node.uptime)),
-    ]);
+    ];
+  };
   return scroll("Nodes", h("table", {}, h("caption", { class: "hidden" }, "Nodes"),
     h("thead", {}, h("tr", {}, ["Name", "File descriptors", "Socket descriptors", "Memory", "Disk space", "Uptime", "Info"].map((it) => h("th", { scope: "col" }, it)))),
     h("tbody", {}, nodes.map((node) => h("tr", {}, h("td", {}, link(to("nodes", node.name), node.name)), cells(node),
-      h("td", {}, badge(node.rates_mode ?? "basic", "How rates are collected"), badge(node.type ?? "disc", "Kind of node"), node.processors ? badge(String(node.processors), "Processors") : null, node.being_drained ? badge("draining", "The node hands its work over", "warn") : null))))));
+      h("td", {}, node.rates_mode ? badge(node.rates_mode, "How rates are collected") : null, badge(node.type ?? "disc", "Kind of node"), node.processors ? badge(String(node.processors), "Processors") : null, node.being_drained ? badge("draining", "The node hands its work over", "warn") : null))))));
 }
 
 /** Free space: the bar is full when the limit is reached. */

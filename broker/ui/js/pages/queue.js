@@ -108,19 +108,19 @@ function sizes(it) {
     h("tbody", {}, rows.map(([label, format, keys]) => h("tr", {}, h("th", { scope: "row" }, label), known.map(([, index]) => h("td", { class: "number" }, format(it[keys[index]]))))))));
 }
 
-/** Leader and followers of a quorum queue, or the mirrors of a classic one. */
+/** Leader and followers of a quorum queue, or the mirrors of a classic one, and what each lacks. */
 function drawCopies(shown, body, it, act) {
   const copied = copiesOf(it);
   shown.element.hidden = copied === null;
   if (copied === null) return;
-  const { all, running, fine } = copied;
-  const leader = it.leader ?? it.node;
-  shown.setTitle(`Mirrors (${count(fine.length)} of ${count(all.length)} in sync)`);
-  const kind = (name) => {
-    if (fine.includes(name)) return badge("in sync", "Has every message", "good");
-    return running.includes(name) ? badge("catching up", "Does not have every message yet", "warn") : badge("down", "The node does not run", "bad");
+  const { all, fine } = copied;
+  shown.setTitle(`Mirrors (${count(fine.length)} of ${count(all.length)} synchronised)`);
+  const kind = ({ state, messages_missing: missing }) => {
+    if (state === "synchronised") return badge("synchronised", "Has every message", "good");
+    if (state === "down") return badge("down", "The node does not run", "bad");
+    return [badge("unsynchronised", "Does not have every message yet", "warn"), typeof missing === "number" ? ` lacks ${plural(missing, "message")}` : null];
   };
-  const behind = it.slave_nodes && running.some((name) => !fine.includes(name));
-  fill(body, h("ul", { class: "plain-list" }, all.map((name) => h("li", {}, link(to("nodes", name), name), " ", name === leader ? badge("leader", "Takes publishes and serves consumers") : null, kind(name)))),
+  const behind = it.slave_nodes && all.some((copy) => copy.state === "unsynchronised");
+  fill(body, h("ul", { class: "plain-list" }, all.map((copy) => h("li", {}, link(to("nodes", copy.node), copy.node), " ", copy.leads ? [badge("leader", "Takes publishes and serves consumers"), copy.state === "down" ? [" ", kind(copy)] : null] : kind(copy)))),
     behind ? h("p", {}, button("Synchronise", () => act("sync", "Mirrors are being filled.")), " ", button("Cancel", () => act("cancel_sync", "Mirrors get new messages only."))) : null);
 }

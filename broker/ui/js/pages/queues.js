@@ -5,7 +5,7 @@ import { del, path, post, put } from "../api.js";
 import { h, link } from "../dom.js";
 import { bytes, cellRate, count, detailRate, plural, rate } from "../format.js";
 import { argumentsEditor, field, select, text } from "../forms.js";
-import { copies, copiesOf, features } from "../features.js";
+import { copies, features } from "../features.js";
 import { List, ofOneNode } from "../list.js";
 import { attempt, confirm, dialog, section, state } from "../parts.js";
 import { to } from "../router.js";
@@ -33,7 +33,7 @@ const columns = [
 ];
 
 /** What the columns above read: the node sends nothing else. */
-const FIELDS = ["name", "vhost", "node", "type", "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy", "effective_policy_definition", "state", "idle_since", "paused", "consumers", "consumer_capacity", "messages", "messages_details", "messages_ready", "messages_unacknowledged", "message_bytes", "members", "online", "slave_nodes", "synchronised_slave_nodes", "recoverable_slaves",
+const FIELDS = ["name", "vhost", "node", "type", "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy", "effective_policy_definition", "state", "idle_since", "paused", "consumers", "consumer_capacity", "messages", "messages_details", "messages_ready", "messages_unacknowledged", "message_bytes", "copies",
   ...["publish", "deliver_get", "redeliver", "ack"].map((it) => `message_stats.${it}_details.rate`)];
 
 export function queueState(it) {
@@ -44,15 +44,10 @@ export function queueState(it) {
 
 const growth = (value) => (value ? `${value > 0 ? "+" : ""}${rate(value)}` : "");
 
-export function unsynchronised(it) {
-  const copied = copiesOf(it);
-  return copied !== null && copied.fine.length < copied.all.length;
-}
-
 const CHIPS = [
   { id: "messages", label: "has messages", title: "Queues with messages", where: "messages>0" },
   { id: "no_consumers", label: "no consumers", title: "Queues that nobody consumes", where: "consumers=0" },
-  { id: "unsynchronised", label: "unsynchronised", title: "Queues of which a copy is missing", test: unsynchronised },
+  { id: "unsynchronised", label: "unsynchronised", title: "Queues of which a copy is missing", where: "unsynchronised_copies>0" },
   { id: "dlx", label: "DLX", title: "Queues with a dead letter exchange", where: "arguments.x-dead-letter-exchange|effective_policy_definition.dead-letter-exchange" },
 ];
 
