@@ -30,6 +30,9 @@ app.conf.update(
     task_acks_late=True,
     worker_prefetch_multiplier=50,
     worker_hijack_root_logger=False,
+    # The queue for remote control is exclusive: a worker that is back before the broker has missed its old connection
+    # is refused with 405, and ends.
+    worker_enable_remote_control=False,
     broker_heartbeat=4,
     broker_connection_timeout=PATIENCE,
     broker_connection_retry_on_startup=True,

@@ -22,12 +22,18 @@ class Record
   end
 end
 
-# Hears that a connection broke, in the place of a thread that would be interrupted anywhere.
+# Hears that a connection broke, in the place of a thread that would be interrupted anywhere: only who notices it himself
+# is.
 class Ear
   attr_reader :error
 
+  def initialize
+    @owner = Thread.current
+  end
+
   def raise(error, *)
     @error = error
+    Kernel.raise(error) if Thread.current == @owner
   end
 end
 
