@@ -76,8 +76,8 @@ fn every_cut_is_an_error_and_so_is_a_byte_too_many() {
 
 #[test]
 fn unknown_kinds_and_flags_are_named() {
-    let unknown = Record::decode(&[5, 12, 0, 1, 1, 1]);
-    assert_eq!(unknown, Err(DecodeError::UnknownKind(12)));
+    let unknown = Record::decode(&[5, 13, 0, 1, 1, 1]);
+    assert_eq!(unknown, Err(DecodeError::UnknownKind(13)));
     let flags = Record::decode(&[6, HWM_KIND, 0x10, 1, 1, 1, 1]);
     assert_eq!(flags, Err(DecodeError::UnknownFlags { kind: HWM_KIND, flags: 0x10 }));
 }
