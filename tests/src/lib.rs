@@ -47,6 +47,8 @@ pub enum Needs {
     Browser,
     /// A bare Debian to install packages in, and what makes packages.
     Debian,
+    /// The Rust client of the HTTP API.
+    HttpClient,
 }
 
 /// Whether RabbitMQ plays the broker; otherwise ours does.
@@ -85,6 +87,7 @@ fn lacking(need: Needs) -> Option<String> {
         Needs::Programs(list) => install::packages(list).err().map(|error| format!("{error:#}")),
         Needs::Traffic => fleet::prepare().err().map(|error| format!("{error:#}")),
         Needs::Library(library) => library.program().err().map(|error| format!("{error:#}")),
+        Needs::HttpClient => libraries::http_client().err().map(|error| format!("{error:#}")),
         Needs::Browser => libraries::browser("pages.js").err().map(|error| format!("{error:#}")),
         Needs::Debian => {
             let made = install::cargo_deb().and_then(|()| install::debian_root());

@@ -1,6 +1,6 @@
 //! The official client libraries beside pika, each pinned under `tests/clients` and installed below
-//! `target/clients`: amqplib for Node, amqp091-go, the Java client in two versions, and Celery. [`crate::traffic`] has
-//! more, for programs that only publish and consume.
+//! `target/clients`: amqplib for Node, amqp091-go, the Java client in two versions, and Celery; and the Rust client of
+//! the HTTP API. [`crate::traffic`] has more, for programs that only publish and consume.
 //!
 //! What is made is made again when a file that it was made from changes. The toolchains are taken from the search
 //! path, and from Debian where they are missing.
@@ -100,6 +100,31 @@ pub fn browser(program: &str) -> Result<Command> {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     install::packages(BROWSER)?;
     packaged("browser", program)
+}
+
+/// The command that runs `tests/clients/http`: the Rust client of RabbitMQ's HTTP API. It is no member of our
+/// workspace, and what it needs stays out of our dependencies.
+///
+/// # Errors
+/// A package cannot be had, or the program does not compile.
+pub fn http_client() -> Result<Command> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let sources = sources("http");
+    // What was compiled for the last build stays beside it.
+    let all = target().join("clients/http");
+    let folder = all.join("program");
+    let mut from = files(&sources)?;
+    from.extend(files(&sources.join("src"))?);
+    made(&folder, &from, || {
+        println!("building the Rust client of the HTTP API");
+        let mut cargo = bounded("cargo");
+        cargo.args(["build", "--quiet", "--locked", "--target-dir"]).arg(all.join("build"));
+        run(cargo.current_dir(&sources)).context("build tests/clients/http")?;
+        std::fs::copy(all.join("build/debug/http"), folder.join("http"))?;
+        Ok(())
+    })?;
+    Ok(Command::new(folder.join("http")))
 }
 
 /// A program for Node in a folder below `tests/clients`, with the packages that are pinned beside it.

@@ -16,6 +16,7 @@ mod cluster;
 mod ctl;
 mod front;
 mod http;
+mod http_client;
 mod https;
 mod intruders;
 mod metrics;
