@@ -21,9 +21,9 @@ fn policy(name: &str, apply_to: PolicyTarget, definition: Value) -> PolicyParams
 pub(crate) fn policies(api: &Api) {
     let params = policy("limit", PolicyTarget::Queues, json!({"max-length": 100, "ha-mode": "all"}));
     must("declare", api.declare_policy(&params));
-    let policy = must("get", api.get_policy(VHOST, "limit"));
-    let definition = policy.definition.0.expect("it says something");
-    assert_eq!((policy.priority, definition.get("max-length")), (7, Some(&json!(100))));
+    let found = must("get", api.get_policy(VHOST, "limit"));
+    let definition = found.definition.0.expect("it says something");
+    assert_eq!((found.priority, definition.get("max-length")), (7, Some(&json!(100))));
     assert_eq!(must("get", api.get_queue_info(VHOST, "classic")).policy.as_deref(), Some("limit"));
     assert_eq!(must("list", api.list_policies()).len(), 1);
     assert_eq!(must("of a vhost", api.list_policies_in(VHOST)).len(), 1);
