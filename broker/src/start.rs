@@ -483,8 +483,15 @@ impl Process {
                     management::serve_local(api, listener, |api| ctl::server::routes(api, control)).await
                 }
                 None => {
-                    let stopped =
-                        ctl::server::Stopped { node, operator, data, config_files, log_files, environment };
+                    let stopped = ctl::server::Stopped {
+                        node,
+                        witness: runs,
+                        operator,
+                        data,
+                        config_files,
+                        log_files,
+                        environment,
+                    };
                     let routes = if runs {
                         ctl::server::witness(stopped, relay)
                     } else {

@@ -27,7 +27,7 @@ const THEN: &[Step] = &[
 ];
 
 /// A little of it; an hour is a command of its own.
-const CHAOS: &[&str] = &["--minutes", "2", "--seed", "1"];
+const CHAOS: &[&str] = &["--minutes", "1", "--seed", "1"];
 
 /// Runs every step; the first that fails ends it.
 ///

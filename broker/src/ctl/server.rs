@@ -64,6 +64,8 @@ pub(crate) fn routes(api: Router, control: Control) -> Router {
 pub(crate) struct Stopped {
     /// Its name.
     pub(crate) node: String,
+    /// It is a witness that has started, and no broker on its way.
+    pub(crate) witness: bool,
     /// Whoever starts it.
     pub(crate) operator: Arc<dyn Operator>,
     /// Where its data is.
@@ -96,9 +98,9 @@ pub(crate) fn witness(witness: Stopped, relay: Arc<dyn Relay>) -> Router {
 }
 
 impl Stopped {
-    /// It is stopped, and no witness.
-    fn is_stopped(&self) -> bool {
-        self.operator.status().app == AppState::Stopped
+    /// It is a witness, and `stop_app` has not been called.
+    fn is_running_witness(&self) -> bool {
+        self.witness && self.operator.status().app != AppState::Stopped
     }
 }
 
@@ -108,13 +110,13 @@ async fn stopped_identity(State(stopped): State<Arc<Stopped>>) -> Json<Value> {
     Json(json!({
         "node": stopped.node, "members": members, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
         "db_dir": stopped.data, "config_files": stopped.config_files, "log_files": stopped.log_files,
-        "environment": stopped.environment, "running": !stopped.is_stopped(),
+        "environment": stopped.environment, "running": stopped.is_running_witness(),
     }))
 }
 
 /// RabbitMQ's words.
 async fn not_running(State(stopped): State<Arc<Stopped>>) -> Response {
-    if !stopped.is_stopped() {
+    if stopped.is_running_witness() {
         let reason = format!(
             "{} is a witness: it votes, and has no queues and no API. Ask another node of the cluster, with -n",
             stopped.node
