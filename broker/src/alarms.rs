@@ -46,7 +46,7 @@ impl Alarms {
         Alarms {
             on: Mutex::new([false; 4]),
             blocked: watch::Sender::new(None),
-            resident: AtomicU64::new(0),
+            resident: AtomicU64::new(resident_memory().unwrap_or_default()),
             disk_free: AtomicU64::new(0),
             memory_limit: AtomicU64::new(octets_of(limits.memory)),
             disk_limit: AtomicU64::new(limits.disk_free),
