@@ -48,33 +48,30 @@ class Traffic
   end
 
   def publish
-    until @stop
-      ear = Ear.new
-      connection = connect(automatically_recover: false, session_error_handler: ear)
-      begin
-        publish_over(connection, ear)
-      rescue *BROKEN => error
-        lost(error)
-      end
-      leave(connection)
-    end
+    serve(automatically_recover: false) { |connection, ear| publish_over(connection, ear) }
   end
 
   def consume
-    until @stop
-      ear = Ear.new
-      connection =
-        connect(automatically_recover: true, network_recovery_interval: 0.2, session_error_handler: ear)
-      begin
-        consume_over(connection, ear)
-      rescue *BROKEN => error
-        lost(error)
-      end
-      leave(connection)
+    serve(automatically_recover: true, network_recovery_interval: 0.2) do |connection, ear|
+      consume_over(connection, ear)
     end
   end
 
   private
+
+  # One connection after the other, each until it breaks.
+  def serve(**settings)
+    until @stop
+      ear = Ear.new
+      connection = connect({ session_error_handler: ear, **settings })
+      begin
+        yield connection, ear
+      rescue *BROKEN => error
+        lost(error)
+      end
+      leave(connection)
+    end
+  end
 
   def connect(settings)
     until @stop
