@@ -11,7 +11,6 @@ pub mod chaos;
 pub mod clients;
 pub mod cluster;
 pub mod document;
-pub mod fleet;
 pub mod load;
 pub mod node;
 pub mod pair;
@@ -41,8 +40,6 @@ pub enum Needs {
     Python,
     /// A client library and its program.
     Library(Library),
-    /// The programs of every client library that publish and consume.
-    Traffic,
     /// Chromium, and Playwright to drive it.
     Browser,
     /// A bare Debian to install packages in, and what makes packages.
@@ -85,7 +82,6 @@ fn lacking(need: Needs) -> Option<String> {
             Err(error) => Some(format!("{error:#}")),
         },
         Needs::Programs(list) => install::packages(list).err().map(|error| format!("{error:#}")),
-        Needs::Traffic => fleet::prepare().err().map(|error| format!("{error:#}")),
         Needs::Library(library) => library.program().err().map(|error| format!("{error:#}")),
         Needs::HttpClient => libraries::http_client().err().map(|error| format!("{error:#}")),
         Needs::Browser => libraries::browser("pages.js").err().map(|error| format!("{error:#}")),
