@@ -16,6 +16,11 @@ fn wait_mirrors(cluster: &Cluster, host: &str, queue: &str, count: usize) {
     until_true(LIMIT, &format!("{count} mirrors of {queue}"), synchronised).unwrap();
 }
 
+/// Sets a policy on A; the definition stands without its braces.
+fn set_policy(cluster: &Cluster, name: &str, pattern: &str, definition: &str) {
+    cluster.must("A", &format!("set_policy {name} {pattern} '{{{definition}}}'")).unwrap();
+}
+
 #[test]
 fn a_policy_mirrors_a_queue_that_is_there_and_a_killed_leader_costs_nothing() {
     if !ready("a mirrored queue's leader is killed", NEEDS) {
@@ -49,9 +54,8 @@ fn policies_say_who_has_copies_and_who_takes_over_without_them() {
     }
     let cluster = Cluster::joined("cluster-exactly").unwrap();
     cluster.client("fill", &[&cluster.url("A"), "q", "10"]).unwrap();
-    let policy = |name: &str, pattern: &str, definition: &str| {
-        cluster.must("A", &format!("set_policy {name} {pattern} '{{{definition}}}'")).unwrap();
-    };
+    let policy =
+        |name: &str, pattern: &str, definition: &str| set_policy(&cluster, name, pattern, definition);
     policy("ha", "^q$", "\"ha-mode\":\"exactly\",\"ha-params\":2,\"ha-sync-mode\":\"automatic\"");
     wait_mirrors(&cluster, "B", "q", 1);
     policy(
@@ -82,9 +86,8 @@ fn without_a_mirror_in_sync_a_queue_waits_unless_its_policy_says_otherwise() {
         return;
     }
     let cluster = Cluster::joined("cluster-promotion").unwrap();
-    let policy = |name: &str, pattern: &str, definition: &str| {
-        cluster.must("A", &format!("set_policy {name} {pattern} '{{{definition}}}'")).unwrap();
-    };
+    let policy =
+        |name: &str, pattern: &str, definition: &str| set_policy(&cluster, name, pattern, definition);
     // A quorum queue needs no policy. Of the others only A has what came before they were mirrored.
     cluster.client("quorum", &[&cluster.url("A"), "majority", "10"]).unwrap();
     let waits = if cluster.is_rabbitmq() { ",\"ha-promote-on-failure\":\"when-synced\"" } else { "" };
