@@ -64,9 +64,14 @@ impl ClusterView {
         self.metadata.is_alone()
     }
 
-    /// Who runs a queue. `None`: there is no such queue.
+    /// Who runs a queue. `None`: there is no such queue any more. Another node may know of a queue, and publish to it,
+    /// before this one does: until then nobody runs it.
     pub(crate) fn leader_of(&self, queue: QueueId) -> Option<Home> {
-        self.metadata.read().queue(queue).map(|queue| self.home(queue))
+        let sm = self.metadata.read();
+        match sm.queue(queue) {
+            Some(queue) => Some(self.home(queue)),
+            None => sm.is_yet_to_come(queue).then(|| Home::Nowhere { last: self.me() }),
+        }
     }
 
     /// The same of a queue that was looked up.

@@ -70,9 +70,9 @@ impl Node {
         let (id, me) = (known.id, self.cluster.me().0);
         let mut turn = Turn::new(self, TurnBuffers::default(), now);
         let mut consumers = Vec::new();
-        let opened = turn.shard(id, |shard, now, fx| {
+        turn.shard(id, |shard, now, fx| {
             if shard.copies(id) && !is_newest {
-                return false;
+                return;
             }
             let is_new = !shard.leads(id) && !shard.copies(id);
             if is_new {
@@ -90,7 +90,7 @@ impl Node {
                 }
             }
             let was_copy = shard.make_led(id).is_some();
-            let Some(queue) = shard.held_mut(id) else { return false };
+            let Some(queue) = shard.held_mut(id) else { return };
             configure(queue, known, now, fx);
             if was_copy {
                 tracing::debug!(queue = %id, epoch, "a copy is led here from now on");
@@ -111,13 +111,8 @@ impl Node {
                 queue.set_short_of_copies(placed.isr.len() < placed.min_in_sync);
                 self.lead_copies(id, placed);
             }
-            is_new || was_copy
         });
-        if opened {
-            turn.defer(self);
-        } else {
-            turn.close();
-        }
+        turn.defer(self);
         self.send_consumers_away(id, consumers);
     }
 

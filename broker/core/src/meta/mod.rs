@@ -202,6 +202,12 @@ impl MetaSm {
         self.applied = self.applied.max(index);
     }
 
+    /// Whether a queue that is not known here may be created by a command that this state has not seen yet, as opposed
+    /// to one that is deleted.
+    pub fn is_yet_to_come(&self, queue: QueueId) -> bool {
+        (queue.0 & !TRANSIENT) >> BATCH_BITS > self.applied
+    }
+
     /// Keeps versions growing over a restore, so that nothing cached before is taken for current.
     fn raise_versions(&mut self, version: u64, access: u64, policy: u64) {
         self.version += version + 1;

@@ -703,6 +703,19 @@ fn commands() -> impl Strategy<Value = Vec<MetaCommand>> {
     prop::collection::vec(one, 0..60)
 }
 
+#[test]
+fn a_queue_that_is_deleted_is_not_taken_for_one_that_is_yet_to_come() {
+    let mut sm = MetaSm::new();
+    for (index, command) in (1..).zip(first_commands()) {
+        sm.apply(index, &command).unwrap();
+    }
+    let last = sm.applied();
+    for kind in [0, TRANSIENT] {
+        let queue = |index: u64| QueueId((index << BATCH_BITS) | 3 | kind);
+        assert!(!sm.is_yet_to_come(queue(last)) && sm.is_yet_to_come(queue(last + 1)), "{kind}");
+    }
+}
+
 proptest! {
     /// Equal commands make equal states; a snapshot at any point and the rest of the commands make
     /// the same state as all of them; the durable changes alone make the durable part of it.

@@ -9,7 +9,8 @@ use crate::cluster::papers::Papers;
 use crate::cluster::running::{Facts, LinkNetwork, Running, identity};
 use crate::cluster::stopped::StoppedNode;
 use crate::metadata::Metadata;
-use broker_core::meta::{DeclareQueue, MetaCommand, MetaReply, NodeState};
+use broker_core::ids::QueueId;
+use broker_core::meta::{BATCH_BITS, DeclareQueue, MetaCommand, MetaReply, NodeState};
 use broker_store::datadir::DataDir;
 use broker_store::wal::DiskWatch;
 use std::time::Instant;
@@ -255,6 +256,11 @@ async fn a_queue_of_a_dead_node_has_no_leader_and_gets_it_back_in_a_new_epoch() 
     let b = nodes[1].running().me();
     let Some(Home::Here { epoch }) = nodes[1].running().view().leader_of(id) else { panic!("declared on B") };
     assert_eq!(nodes[0].running().view().leader_of(id), Some(Home::At { node: b, epoch }));
+    // What B published to a queue that A does not know yet is not dropped: A will know it.
+    let later = QueueId(id.0 + (1 << BATCH_BITS));
+    let a = nodes[0].running().me();
+    assert_eq!(nodes[0].running().view().leader_of(later), Some(Home::Nowhere { last: a }));
+    assert_eq!(nodes[0].running().view().leader_of(QueueId(1)), None, "it never was a queue");
     nodes[1].kill().await;
     until("nobody leads it", || {
         (nodes[0].running().view().leader_of(id) == Some(Home::Nowhere { last: b })).then_some(())
