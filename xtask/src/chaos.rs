@@ -4,10 +4,10 @@
 use crate::test;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use xtask::lab::network;
 use xtask::lab::process::{read_lossy, run as call};
-use xtask::traffic::{Client, Role};
+use xtask::traffic::{Client, Role, UNACCOUNTED};
 use xtask::{install, root, target};
 
 /// The deployments.
@@ -37,11 +37,13 @@ struct Wanted<'a> {
     kinds: Vec<&'a str>,
     release: bool,
     resume: bool,
+    again: bool,
     write: bool,
 }
 
 /// Runs it: `--minutes N --seed S [--layout two|three] [--clients NAME,…] [--fault TITLE]… [--release] [--resume]
-/// [--write]`.
+/// [--again] [--write]`. `--again`: a deployment that did not come to its end goes on once more, unless a message was lost
+/// or repeated.
 ///
 /// # Errors
 /// A message was lost or repeated without its mark, or something did not become whole again.
@@ -59,11 +61,19 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         let record = target().join("chaos").join(format!("{layout}-{}.record", wanted.seed));
         let record = record.to_str().context("the path of the record is not text")?;
         let seconds = wanted.minutes * 60.0 / wanted.layouts.len() as f64;
-        let mut command = test::isolated(&programs.join("chaos"))?;
-        command.env("WARREN_BIN", &programs);
-        command.args(["run", layout, &wanted.seed.to_string(), &seconds.to_string(), wanted.clients, record]);
-        command.args(wanted.resume.then_some("--resume")).args(&wanted.kinds);
-        if !command.status().context("start chaos")?.success() {
+        let play = |resume: bool| -> Result<ExitStatus> {
+            let mut command = test::isolated(&programs.join("chaos"))?;
+            command.env("WARREN_BIN", &programs);
+            command.args(["run", layout, &wanted.seed.to_string(), &seconds.to_string()]);
+            command.args([wanted.clients, record]).args(resume.then_some("--resume")).args(&wanted.kinds);
+            command.status().context("start chaos")
+        };
+        let mut status = play(wanted.resume)?;
+        if wanted.again && !status.success() && status.code() != Some(i32::from(UNACCOUNTED)) {
+            println!("UNSTEADY: {layout} did not come to its end; once more");
+            status = play(true)?;
+        }
+        if !status.success() {
             failed.push(*layout);
         }
         sections.push(report(&programs, &wanted, layout, record)?);
@@ -146,6 +156,7 @@ impl<'a> Wanted<'a> {
             kinds: Vec::new(),
             release: false,
             resume: false,
+            again: false,
             write: false,
         };
         let mut words = words.iter();
@@ -163,10 +174,11 @@ impl<'a> Wanted<'a> {
                 "--fault" => wanted.kinds.push(value()?),
                 "--release" => wanted.release = true,
                 "--resume" => wanted.resume = true,
+                "--again" => wanted.again = true,
                 "--write" => wanted.write = true,
                 _ => bail!(
-                    "`chaos` takes --minutes, --seed, --layout, --clients, --fault, --release, --resume and --write, \
-                     not `{word}`"
+                    "`chaos` takes --minutes, --seed, --layout, --clients, --fault, --release, --resume, --again and \
+                     --write, not `{word}`"
                 ),
             }
         }

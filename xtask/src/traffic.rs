@@ -22,6 +22,9 @@ use std::sync::{Mutex, PoisonError};
 const RUBY: &[Need] = &[Need { program: "ruby", package: "ruby" }];
 const PHP: &[Need] = &[Need { program: "php", package: "php-cli" }];
 
+/// The exit status of chaos when a message is lost, invented, or repeated without its mark.
+pub const UNACCOUNTED: u8 = 3;
+
 /// A library with which messages are published and consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {

@@ -9,17 +9,19 @@
 use anyhow::{Context, Result, bail};
 use harness::chaos::faults::Kind;
 use harness::chaos::record::Record;
+use harness::chaos::traffic::Unaccounted;
 use harness::chaos::{Options, report, run};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use xtask::traffic::UNACCOUNTED;
 
 fn main() -> ExitCode {
     match carry_out() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Unaccounted>() { ExitCode::from(UNACCOUNTED) } else { ExitCode::FAILURE }
         }
     }
 }

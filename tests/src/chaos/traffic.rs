@@ -57,6 +57,11 @@ impl Watch {
     }
 }
 
+/// A message is lost, invented, or repeated without its mark.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unaccounted(String);
+
 /// All crews.
 #[derive(Debug)]
 pub struct Traffic {
@@ -152,7 +157,7 @@ impl Traffic {
     /// Waits until everything that is confirmed by now has come, and holds the account so far.
     ///
     /// # Errors
-    /// A message is lost, invented, or repeated without its mark.
+    /// [`Unaccounted`].
     pub fn settle(&mut self) -> Result<Balance> {
         self.look();
         let even = until_true(LIMIT, "every confirmed message", || {
@@ -161,13 +166,16 @@ impl Traffic {
         });
         if even.is_err() {
             let lost = self.account.balance().lost;
-            bail!("confirmed and lost: {} messages: {}", lost.len(), few(&lost));
+            bail!(Unaccounted(format!("confirmed and lost: {} messages: {}", lost.len(), few(&lost))));
         }
         // What was received was tried before: it is on record by now.
         self.look_at_publishers();
         let balance = self.account.balance();
-        ensure!(balance.invented.is_empty(), "received and never sent: {}", few(&balance.invented));
-        ensure!(balance.repeated.is_empty(), "repeated without a mark: {}", few(&balance.repeated));
+        for (wrong, ids) in
+            [("received and never sent", &balance.invented), ("repeated without a mark", &balance.repeated)]
+        {
+            ensure!(ids.is_empty(), Unaccounted(format!("{wrong}: {}", few(ids))));
+        }
         Ok(balance)
     }
 
