@@ -1,7 +1,6 @@
 //! Where our programs are: built once for a test binary.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::OnceLock;
 use xtask::stack::Cast;
 
@@ -17,7 +16,7 @@ pub fn folder() -> PathBuf {
             if let Some(folder) = std::env::var_os("WARREN_BIN") {
                 return xtask::root().join(PathBuf::from(folder));
             }
-            let mut cargo = Command::new("cargo");
+            let mut cargo = xtask::cargo();
             cargo.args(["build", "--quiet"]).current_dir(xtask::root());
             let ours = Cast::from_environment().ours();
             for package in &ours {

@@ -3,8 +3,10 @@
 
 use crate::test;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Instant;
 use xtask::lab::network;
 use xtask::lab::process::{read_lossy, run as call};
 use xtask::traffic::{Client, Role, UNACCOUNTED};
@@ -16,6 +18,9 @@ const LAYOUTS: [&str; 2] = ["two", "three"];
 const CLIENTS: &str = "window,quorum,pika";
 /// Those of our own client.
 const OURS: [&str; 2] = ["window", "quorum"];
+/// Words for many crews: ours and those of all libraries, and those of the libraries alone.
+const ALL: &str = "all";
+const LIBRARIES: &str = "libraries";
 /// What is said before the figures.
 const INTRODUCTION: &str = "# Chaos\n\nA whole deployment, each program a process on a host of its own (a network namespace): \
 brokers with mirrored queues, two proxies, two agents that keep one address. Publishers with confirms and consumers of several \
@@ -33,7 +38,7 @@ struct Wanted<'a> {
     minutes: f64,
     seed: u64,
     layouts: Vec<&'a str>,
-    clients: &'a str,
+    clients: String,
     kinds: Vec<&'a str>,
     release: bool,
     resume: bool,
@@ -44,6 +49,7 @@ struct Wanted<'a> {
 /// Runs it: `--minutes N --seed S [--layout two|three] [--clients NAME,…] [--fault TITLE]… [--release] [--resume]
 /// [--again] [--write]`. `--again`: a deployment that did not come to its end goes on once more, unless a message was lost
 /// or repeated.
+/// Among the names, `all` stands for every crew and `libraries` for all but ours.
 ///
 /// # Errors
 /// A message was lost or repeated without its mark, or something did not become whole again.
@@ -54,7 +60,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         bail!("chaos needs hosts of its own: {why}");
     }
     let programs = build(wanted.release)?;
-    prepare(wanted.clients)?;
+    prepare(&wanted.clients)?;
     let mut sections = Vec::new();
     let mut failed = Vec::new();
     for layout in &wanted.layouts {
@@ -65,7 +71,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             let mut command = test::isolated(&programs.join("chaos"))?;
             command.env("WARREN_BIN", &programs);
             command.args(["run", layout, &wanted.seed.to_string(), &seconds.to_string()]);
-            command.args([wanted.clients, record]).args(resume.then_some("--resume")).args(&wanted.kinds);
+            command.args([&wanted.clients, record]).args(resume.then_some("--resume")).args(&wanted.kinds);
             command.status().context("start chaos")
         };
         let mut status = play(wanted.resume)?;
@@ -96,7 +102,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 fn report(programs: &Path, wanted: &Wanted<'_>, layout: &str, record: &str) -> Result<String> {
     let plot = target().join("chaos").join(format!("chaos-{layout}.svg"));
     let mut command = Command::new(programs.join("chaos"));
-    command.args(["report", layout, &wanted.seed.to_string(), wanted.clients, record]).arg(plot);
+    command.args(["report", layout, &wanted.seed.to_string(), &wanted.clients, record]).arg(plot);
     call(&mut command)
 }
 
@@ -113,17 +119,35 @@ fn made_by(wanted: &Wanted<'_>) -> String {
     )
 }
 
+/// The names of crews in the place of the words for many; each once.
+fn crews(words: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for word in words.split(',') {
+        if word == ALL {
+            names.extend(OURS);
+        }
+        if [ALL, LIBRARIES].contains(&word) {
+            names.extend(Client::ALL.map(Client::name));
+        } else {
+            names.push(word);
+        }
+    }
+    let mut known = BTreeSet::new();
+    names.retain(|name| known.insert(*name));
+    names.join(",")
+}
+
 /// Installs and builds the client libraries: there is no network where they run.
 fn prepare(names: &str) -> Result<()> {
+    let start = Instant::now();
     // lapin's is built with the tests, beside ours.
     for name in names.split(',').filter(|name| !OURS.contains(name) && *name != Client::Lapin.name()) {
         let client = Client::ALL.into_iter().find(|it| it.name() == name);
-        let client = client.with_context(|| {
-            let known: Vec<&str> = OURS.into_iter().chain(Client::ALL.map(Client::name)).collect();
-            format!("there is no client `{name}`, but {}", known.join(", "))
-        })?;
+        let client = client
+            .with_context(|| format!("there is no client `{name}`, but {}", crews(ALL).replace(',', ", ")))?;
         client.command(Role::Publish, |program| Command::new(program))?;
     }
+    println!("the clients were ready after {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -139,7 +163,7 @@ fn build(release: bool) -> Result<PathBuf> {
         &["tests", "--bin", "load", "--bin", "chaos", "--bin", "lapin-traffic"][..],
         &["broker", "-p", "proxy", "-p", "vip-agent"],
     ] {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = xtask::cargo();
         cargo.args(["build", "--quiet", "--release", "-p"]).args(words).current_dir(root());
         ensure!(cargo.status().context("start cargo")?.success(), "{} does not build", words[0]);
     }
@@ -152,7 +176,7 @@ impl<'a> Wanted<'a> {
             minutes: 5.0,
             seed: 1,
             layouts: LAYOUTS.to_vec(),
-            clients: CLIENTS,
+            clients: CLIENTS.to_owned(),
             kinds: Vec::new(),
             release: false,
             resume: false,
@@ -170,7 +194,7 @@ impl<'a> Wanted<'a> {
                     ensure!(LAYOUTS.contains(&name), "`--layout` takes `two` or `three`, not `{name}`");
                     wanted.layouts = vec![name];
                 }
-                "--clients" => wanted.clients = value()?,
+                "--clients" => wanted.clients = crews(value()?),
                 "--fault" => wanted.kinds.push(value()?),
                 "--release" => wanted.release = true,
                 "--resume" => wanted.resume = true,
@@ -198,6 +222,10 @@ mod tests {
         assert_eq!((wanted.layouts.len(), wanted.seed, wanted.release), (2, 7, true));
         assert_eq!(wanted.kinds, ["slow disk"]);
         assert_eq!(Wanted::parse(&["--layout", "two"]).unwrap().layouts, ["two"]);
+        for (words, count) in [("all", 11), ("libraries", 9), ("window,libraries,pika", 10), ("pika", 1)] {
+            let wanted = Wanted::parse(&["--clients", words]).unwrap();
+            assert_eq!(wanted.clients.split(',').count(), count, "{}", wanted.clients);
+        }
         for wrong in [&["--layout", "four"][..], &["--minutes", "0"], &["--seed"], &["nonsense"]] {
             assert!(Wanted::parse(wrong).is_err(), "{wrong:?}");
         }

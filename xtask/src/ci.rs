@@ -5,7 +5,6 @@
 
 use crate::{chaos, codegen, docs, test, tidy};
 use anyhow::{Context, Result, ensure};
-use std::process::Command;
 use std::time::Instant;
 use xtask::{install, root};
 
@@ -57,7 +56,7 @@ pub(crate) fn run(commands: &[&str]) -> Result<()> {
 
 fn cargo((name, arguments, variable): &Step) -> Result<()> {
     println!("── {name}");
-    let mut command = Command::new("cargo");
+    let mut command = xtask::cargo();
     command.args(*arguments).current_dir(root()).envs(variable.iter().copied());
     let status = command.status().with_context(|| format!("start cargo {}", arguments[0]))?;
     ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));

@@ -13,12 +13,22 @@ pub mod stack;
 pub mod traffic;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The root of the working copy.
 #[must_use]
 pub fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
+}
+
+/// Cargo, as a person calls it. `cargo run` sets a variable that build scripts look at: with it, what they made and all
+/// that stands on it would be built once more each time that a person and this program take turns.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.env_remove("CARGO_MANIFEST_DIR");
+    cargo
 }
 
 /// Where build output and state go: `CARGO_TARGET_DIR`, or `target` in the working copy.

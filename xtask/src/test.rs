@@ -263,13 +263,13 @@ fn traffic(strict: bool) -> Result<()> {
 pub(crate) fn build() -> Result<()> {
     println!("── build");
     let arguments = ["build", "--quiet", "--workspace", "--lib", "--bins", "--tests"];
-    let status = Command::new("cargo").args(arguments).current_dir(root()).status().context("start cargo")?;
+    let status = xtask::cargo().args(arguments).current_dir(root()).status().context("start cargo")?;
     ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
     Ok(())
 }
 
 fn cargo_test() -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = xtask::cargo();
     command.args(["test", "--no-fail-fast", "--quiet", "--workspace"]).current_dir(root());
     command
 }

@@ -155,7 +155,7 @@ fn lapin() -> Result<PathBuf> {
         ensure!(program.exists(), "{} is not built", program.display());
         return Ok(program);
     }
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["build", "--quiet", "-p", "tests", "--bin", NAME]).current_dir(root());
     ensure!(cargo.status().context("start cargo")?.success(), "{NAME} does not build");
     Ok(target().join("debug").join(NAME))

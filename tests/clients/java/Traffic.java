@@ -10,6 +10,7 @@ import java.nio.file.*;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 
 final class Traffic {
     private static final int PATIENCE_MS = 5_000;
@@ -65,6 +66,7 @@ final class Traffic {
         factory.setNetworkRecoveryInterval(200);
         factory.setConnectionTimeout(PATIENCE_MS);
         factory.setHandshakeTimeout(PATIENCE_MS);
+        factory.setChannelRpcTimeout(PATIENCE_MS);
         factory.setExceptionHandler(new com.rabbitmq.client.impl.ForgivingExceptionHandler());
         while (true) {
             try {
@@ -86,6 +88,7 @@ final class Traffic {
     private void publish() throws Exception {
         Connection connection = connect();
         AtomicBoolean returned = new AtomicBoolean();
+        AtomicInteger losses = new AtomicInteger();
         Channel channel = null;
         long pause = (long) (1000 / Double.parseDouble(options.getOrDefault("rate", "100")));
         int number = 0;
@@ -97,16 +100,20 @@ final class Traffic {
                     channel = open(connection);
                     channel.confirmSelect();
                     channel.addReturnListener(back -> returned.set(true));
+                    channel.addShutdownListener(cause -> losses.incrementAndGet());
                     note("connected", "-", "");
                 }
                 if (!channel.isOpen()) continue;
                 ident = options.get("name") + "-" + ++number;
                 returned.set(false);
+                int before = losses.get();
                 note("try", ident, "");
                 AMQP.BasicProperties persistent =
                     MessageProperties.MINIMAL_PERSISTENT_BASIC.builder().messageId(ident).build();
                 channel.basicPublish("", options.get("queue"), true, persistent, ident.getBytes(StandardCharsets.UTF_8));
-                boolean taken = channel.waitForConfirms(PATIENCE_MS) && !returned.get();
+                // A channel that was lost and came back in between has nothing to wait for, and says that all is well.
+                boolean taken =
+                    channel.waitForConfirms(PATIENCE_MS) && !returned.get() && losses.get() == before;
                 note(taken ? "confirm" : "return", ident, "");
             } catch (IOException | ShutdownSignalException | TimeoutException | IllegalStateException error) {
                 // The last: the channel is back a moment before its confirms are.

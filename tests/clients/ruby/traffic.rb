@@ -1,5 +1,5 @@
 # Numbered messages with bunny, through whatever happens: the publisher makes a new connection itself, the consumer has
-# bunny's automatic recovery.
+# bunny's automatic recovery, and a new connection where that has given up.
 #
 # usage: traffic.rb publish|consume --url URL --queue QUEUE --out RECORD [--name NAME] [--rate PER_SECOND]
 # The record is that of publish.py and consume.py.
@@ -37,6 +37,32 @@ class Ear
   end
 end
 
+# Sees when the automatic recovery has given up: an error that it does not expect (a stream that is closed while it logs
+# in) ends its thread, and nobody is told.
+class Recovery
+  def initialize
+    restart
+  end
+
+  # Another connection is watched.
+  def restart
+    @started = false
+    @since = nil
+  end
+
+  def settings
+    { recovery_attempt_started: -> { @started = true }, recovery_completed: -> { @started = false } }
+  end
+
+  def given_up?(connection)
+    at_work = connection.recovering_from_network_failure? || (connection.open? && !@started)
+    now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    @since = at_work ? nil : @since || now
+    # A channel that is on its way back is neither.
+    !@since.nil? && now - @since > PATIENCE
+  end
+end
+
 # One publisher or consumer.
 class Traffic
   def initialize(options)
@@ -52,9 +78,9 @@ class Traffic
   end
 
   def consume
-    serve(automatically_recover: true, network_recovery_interval: 0.2) do |connection, ear|
-      consume_over(connection, ear)
-    end
+    recovery = Recovery.new
+    settings = { automatically_recover: true, network_recovery_interval: 0.2, **recovery.settings }
+    serve(**settings) { |connection, ear| consume_over(connection, ear, recovery) }
   end
 
   private
@@ -112,9 +138,10 @@ class Traffic
     end
   end
 
-  def consume_over(connection, ear)
+  def consume_over(connection, ear, recovery)
     return if connection.nil?
 
+    recovery.restart
     channel = connection.create_channel
     channel.prefetch(50)
     queue = channel.queue(@options.fetch("queue"), durable: true)
@@ -126,7 +153,8 @@ class Traffic
         lost(error)
       end
     end
-    sleep 0.05 until @stop || ear.error
+    sleep 0.05 until @stop || ear.error || recovery.given_up?(connection)
+    @record.note("lost", "-", "for good") unless @stop
   end
 
   # bunny's own wait does not hear that the connection broke.
