@@ -376,6 +376,9 @@ async fn open(
     if !options.tls.enabled {
         greeting.extend_from_slice(&early.borrow().bytes);
     }
+    if target.is_tcp() && !greeting.is_empty() {
+        outgoing::hold_back_ack(&socket);
+    }
     let stands = target.connect(&socket)?;
     let mut stream =
         if stands { Stream::new(socket, false) } else { Stream::connecting(socket, target.is_tcp()) };

@@ -98,6 +98,13 @@ pub fn socket(
     Ok(socket)
 }
 
+/// Bytes follow as soon as the connection stands: the packet that takes them ends the handshake as well, and
+/// one that only does that is saved.
+pub fn hold_back_ack(socket: &OwnedFd) {
+    // It only saves a packet.
+    let _ = sockopt::set_tcp_quickack(socket, false);
+}
+
 /// Turns TCP keep-alive on.
 pub fn set_keepalive(socket: &SockRef<'_>, times: Keepalive) {
     let mut keepalive = TcpKeepalive::new();
