@@ -250,6 +250,7 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
                         }
                     }
                     ToFollower::Detach { queue } => {
+                        from.unanswered.remove(&queue);
                         self.queues.retain(|id, following| *id != queue || following.leader != leader);
                     }
                 }
@@ -260,12 +261,15 @@ impl<const BROKEN: u8> FollowerCore<BROKEN> {
 
     fn attach(&mut self, leader: NodeId, queue: QueueId, epoch: u32, copies: &mut impl Copies) {
         let fence = self.fence(queue);
+        // Each question gets an answer.
+        if let Some(from) = self.leaders.get_mut(&leader) {
+            from.refused.remove(&queue);
+        }
         if epoch < fence && Rule::OldEpochsAreRefused.holds::<BROKEN>() {
             return self.refuse(leader, Refusal { queue, fence });
         }
         let Some(from) = self.leaders.get_mut(&leader) else { return };
         let Some(stream) = from.stream else { return };
-        from.refused.remove(&queue);
         let Some(live) = copies.live(queue) else {
             from.unanswered.insert(queue, epoch);
             return;

@@ -1,8 +1,8 @@
 //! The leader's side: which records go to whom, and what every copy that counts has.
 
-use super::led::{Attached, Joining, Led};
+use super::led::{Attached, Copy, Joining, Led};
 use super::link::Link;
-use super::message::{Fresh, Said, Stream, ToFollower, ToLeader};
+use super::message::{Fresh, Refusal, Said, Stream, ToFollower, ToLeader};
 use super::mids::MidSet;
 use super::rules::Rule;
 use super::{ASK_ANEW_MS, FILL_MESSAGES, FILL_WINDOW, PART, PATIENCE_MS, Placed};
@@ -136,9 +136,11 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
 
     /// The node does not lead the queue any more, or the queue is gone.
     pub fn unplace(&mut self, queue: QueueId, asked: &mut Vec<Asked>) {
-        if let Some(led) = self.queues.remove(&queue)
-            && led.committed < led.position
-        {
+        let Some(led) = self.queues.remove(&queue) else { return };
+        for (peer, mut copy) in led.copies {
+            self.let_off(peer, &mut copy);
+        }
+        if led.committed < led.position {
             asked.push(Asked::Lost { queue });
         }
     }
@@ -196,19 +198,16 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         }
         match heard.said {
             Said::Attached { queue, epoch, live: theirs } => {
-                link.owed = link.owed.saturating_sub(1);
+                let led = self.queues.get_mut(&queue).filter(|led| led.placed.epoch == epoch);
+                if let Some(copy) = led.and_then(|led| led.copies.get_mut(&from)) {
+                    link.let_off(std::mem::take(&mut copy.owes), 0);
+                }
                 link.progressed(now);
                 self.attached(now, from, (queue, epoch), &theirs, live, asked);
             }
             Said::Refused(refusal) => {
                 link.refusals += 1;
-                link.progressed(now);
-                if let Some(copy) = self.copy(refusal.queue, from) {
-                    copy.attached = None;
-                    if matches!(copy.joining, Joining::Counted { .. }) {
-                        copy.joining = Joining::No;
-                    }
-                }
+                self.refused(now, from, refusal, asked);
             }
             Said::Ack { position } => {
                 let mut touched = Vec::new();
@@ -232,13 +231,17 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
             // Part of a fill that was too large for one frame: the last one has its number.
             Said::FillAck { serial: PART, .. } => link.progressed(now),
             Said::FillAck { queue, epoch, serial } => {
-                (link.owed, link.fills) = (link.owed.saturating_sub(1), link.fills.saturating_sub(1));
-                link.progressed(now);
                 let led = self.queues.get_mut(&queue).filter(|led| led.placed.epoch == epoch);
-                if let Some(attached) = led.and_then(|led| led.copies.get_mut(&from)?.attached.as_mut())
-                    && let Some(filled) = attached.fills.remove(&serial)
-                {
+                let attached = led.and_then(|led| led.copies.get_mut(&from)?.attached.as_mut());
+                let filled = attached.and_then(|attached| {
+                    let filled = attached.fills.remove(&serial)?;
                     attached.missing.remove_all(&filled);
+                    Some(filled)
+                });
+                // What is not waited for any more has been let off.
+                link.let_off(false, usize::from(filled.is_some()));
+                link.progressed(now);
+                if filled.is_some() {
                     self.moved(now, queue, from, asked);
                 }
                 self.fill(now, from, asked);
@@ -314,10 +317,13 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
 
     fn replace(&mut self, queue: QueueId, placed: Placed, asked: &mut Vec<Asked>) {
         let Some(led) = self.queues.get_mut(&queue) else { return };
-        let before: Vec<NodeId> = led.copies.keys().copied().collect();
+        let gone: Vec<NodeId> =
+            led.copies.keys().copied().filter(|node| !placed.replicas.contains(node)).collect();
+        let gone: Vec<(NodeId, Copy)> =
+            gone.into_iter().filter_map(|node| led.copies.remove_entry(&node)).collect();
         led.replace(self.me, placed);
-        let gone = before.into_iter().filter(|node| !led.copies.contains_key(node));
-        for to in gone {
+        for (to, mut copy) in gone {
+            self.let_off(to, &mut copy);
             if let Some(link) = self.links.get_mut(&to).filter(|link| link.stream.is_some()) {
                 link.send_message();
                 asked.push(Asked::Send { to, message: ToFollower::Detach { queue } });
@@ -325,8 +331,42 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         }
     }
 
-    fn copy(&mut self, queue: QueueId, peer: NodeId) -> Option<&mut super::led::Copy> {
-        self.queues.get_mut(&queue)?.copies.get_mut(&peer)
+    /// Nothing that a copy has not answered in this stream is waited for any more.
+    fn let_off(&mut self, peer: NodeId, copy: &mut Copy) {
+        let fills = copy.attached.as_mut().map_or(0, |attached| std::mem::take(&mut attached.fills).len());
+        let owes = std::mem::take(&mut copy.owes);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.let_off(owes, fills);
+        }
+    }
+
+    /// A follower does not listen to this leader about a queue, or did not when it was led in an earlier epoch.
+    fn refused(&mut self, now: u64, from: NodeId, refusal: Refusal, asked: &mut Vec<Asked>) {
+        let Refusal { queue, fence } = refusal;
+        let mut again = false;
+        if let Some(led) = self.queues.get_mut(&queue)
+            && let Some(copy) = led.copies.get_mut(&from)
+        {
+            let is_over = fence > led.placed.epoch;
+            // Where it knows no newer epoch, it has forgotten that it was asked, and may be asked again.
+            again = copy.attached.is_some() && !is_over;
+            let fills = copy.attached.take().map_or(0, |attached| attached.fills.len());
+            // A question of this epoch is still answered, unless this is the answer.
+            let answers = is_over && std::mem::take(&mut copy.owes);
+            if matches!(copy.joining, Joining::Counted { .. }) {
+                copy.joining = Joining::No;
+            }
+            if let Some(link) = self.links.get_mut(&from) {
+                link.let_off(answers, fills);
+            }
+        }
+        if let Some(link) = self.links.get_mut(&from) {
+            link.progressed(now);
+        }
+        self.advance(queue, asked);
+        if again {
+            self.attach(now, queue, from, asked);
+        }
     }
 
     /// Asks a follower what it has of a queue.
@@ -339,7 +379,7 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         copy.asked = link.stream;
         if link.stream.is_some() {
             link.send_message();
-            link.owed += 1;
+            link.owed += usize::from(!std::mem::replace(&mut copy.owes, true));
             link.expect(now);
             asked.push(Asked::Send { to: peer, message: ToFollower::Attach { queue, epoch } });
         } else if is_member {
@@ -412,8 +452,8 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
             if wanted.is_empty() {
                 continue;
             }
-            let serial = attached.next_serial;
-            attached.next_serial += 1;
+            copy.fills += 1;
+            let serial = copy.fills;
             attached.fills.insert(serial, wanted.clone());
             (link.fills, link.owed) = (link.fills + 1, link.owed + 1);
             link.expect(now);
@@ -453,7 +493,8 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         let mut freed = Vec::new();
         for (queue, led) in &mut self.queues {
             let Some(copy) = led.copies.get_mut(&peer) else { continue };
-            (copy.attached, copy.asked) = (None, None);
+            // The stream in which it owed anything is over.
+            (copy.attached, copy.asked, copy.owes) = (None, None, false);
             // Nobody knows that it was about to be proposed.
             if matches!(copy.joining, Joining::Counted { .. }) {
                 copy.joining = Joining::No;

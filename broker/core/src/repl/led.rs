@@ -24,6 +24,10 @@ pub(super) struct Copy {
     pub(super) joining: Joining,
     /// The stream in which it was asked what it has.
     pub(super) asked: Option<Stream>,
+    /// It has not answered yet.
+    pub(super) owes: bool,
+    /// Numbers of its fills never begin again: an answer may be late.
+    pub(super) fills: u64,
     /// An operator wants it filled, whatever the policy says.
     pub(super) wanted: bool,
 }
@@ -40,7 +44,6 @@ pub(super) struct Attached {
     pub(super) missing: MidSet,
     pub(super) unsent: MidSet,
     pub(super) fills: BTreeMap<u64, MidSet>,
-    pub(super) next_serial: u64,
 }
 
 /// How far a copy is on its way into the in-sync set.
@@ -64,7 +67,6 @@ impl Attached {
             unsent: missing.clone(),
             missing,
             fills: BTreeMap::new(),
-            next_serial: 1,
         }
     }
 

@@ -100,6 +100,12 @@ impl Link {
         Some(Sent { upto, position: next.position - (next.upto - upto), ..*next })
     }
 
+    /// The answers that a copy owes, to a question and to so many fills, are not waited for any more.
+    pub(super) fn let_off(&mut self, question: bool, fills: usize) {
+        self.owed = self.owed.saturating_sub(usize::from(question) + fills);
+        self.fills = self.fills.saturating_sub(fills);
+    }
+
     /// Something went out, and an answer should come.
     pub(super) fn expect(&mut self, now: u64) {
         self.waiting_since.get_or_insert(now);

@@ -495,3 +495,125 @@ fn octets_that_are_no_message_end_the_stream_and_nothing_else() {
     assert_eq!(world.placed.isr.len(), 3);
     assert_eq!(world.followers[&FOLLOWERS[0]].copy.on_disk(), world.live);
 }
+
+/// A leader of one queue with one follower, which says what a test wants.
+struct Alone {
+    leader: LeaderCore,
+    stream: Stream,
+    refusals: u64,
+    asked: Vec<Asked>,
+}
+
+impl Alone {
+    const PEER: NodeId = FOLLOWERS[0];
+    const MESSAGES: MidRange = MidRange { epoch: 1, first: 1, last: 5 };
+
+    fn new() -> Self {
+        let (mut leader, mut asked) = (LeaderCore::new(LEADER, 7), Vec::new());
+        leader.link_up(0, Self::PEER, &mut asked);
+        let Some(Asked::Send { message: ToFollower::Hello { stream }, .. }) = asked.first() else {
+            panic!("a stream begins with its number: {asked:?}")
+        };
+        Alone { leader, stream: *stream, refusals: 0, asked: Vec::new() }
+    }
+
+    /// Returns what the decision leads to.
+    fn place(&mut self, epoch: u32) -> Vec<Asked> {
+        let both = vec![LEADER, Self::PEER];
+        let placed = Placed {
+            epoch,
+            cfg_ver: epoch,
+            replicas: both.clone(),
+            isr: both,
+            automatic: true,
+            min_in_sync: 1,
+        };
+        self.leader.place(0, QUEUE, placed, &mut self.asked);
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Returns what the answer leads to.
+    fn hear(&mut self, said: Said) -> Vec<Asked> {
+        let heard = ToLeader { stream: self.stream, refusals: self.refusals, said };
+        self.refusals += u64::from(matches!(heard.said, Said::Refused(_)));
+        let live = |_| Some((std::iter::once(Self::MESSAGES).collect(), Fresh::default()));
+        self.leader.hear(0, Self::PEER, heard, live, &mut self.asked);
+        std::mem::take(&mut self.asked)
+    }
+
+    /// The follower has nothing, and takes the plan.
+    fn attach(&mut self, epoch: u32) -> Vec<Asked> {
+        self.hear(Said::Attached { queue: QUEUE, epoch, live: MidSet::default() });
+        self.hear(Said::Ack { position: u64::MAX })
+    }
+
+    fn refuse(&mut self, fence: u32) -> Vec<Asked> {
+        self.hear(Said::Refused(Refusal { queue: QUEUE, fence }))
+    }
+
+    /// Whether it is taken for late although it owes nothing.
+    fn is_late(&mut self) -> bool {
+        self.leader.tick(100 * ASK_ANEW_MS, &mut self.asked);
+        !std::mem::take(&mut self.asked).is_empty()
+    }
+}
+
+fn asks_anew(asked: &[Asked]) -> bool {
+    asked.iter().any(|asked| matches!(asked, Asked::Send { message: ToFollower::Attach { .. }, .. }))
+}
+
+#[test]
+fn a_refused_question_is_not_waited_for() {
+    let mut alone = Alone::new();
+    assert!(asks_anew(&alone.place(3)));
+    assert!(!asks_anew(&alone.refuse(4)), "it knows a newer leader");
+    assert!(asks_anew(&alone.place(5)));
+    let filled = alone.attach(5);
+    assert!(matches!(filled[..], [Asked::Fill { serial, .. }] if serial == 1));
+    alone.hear(Said::FillAck { queue: QUEUE, epoch: 5, serial: 1 });
+    assert!(!alone.is_late(), "everything was answered");
+}
+
+#[test]
+fn fills_of_an_epoch_that_is_over_do_not_hold_up_those_of_the_next() {
+    let mut alone = Alone::new();
+    for epoch in 1..20 {
+        assert!(asks_anew(&alone.place(epoch)));
+        let asked = alone.attach(epoch);
+        assert!(matches!(asked[..], [Asked::Fill { .. }]), "epoch {epoch}: {asked:?}");
+    }
+    alone.hear(Said::FillAck { queue: QUEUE, epoch: 19, serial: 1 });
+    assert!(!alone.is_late(), "what the follower did not take is not waited for");
+}
+
+#[test]
+fn a_follower_that_forgot_a_question_is_asked_again() {
+    let mut alone = Alone::new();
+    alone.place(3);
+    let first = alone.attach(3);
+    assert!(matches!(first[..], [Asked::Fill { serial: 1, .. }]), "{first:?}");
+    assert!(asks_anew(&alone.refuse(3)), "it knows no newer leader");
+    let second = alone.attach(3);
+    assert!(matches!(second[..], [Asked::Fill { serial: 2, .. }]), "{second:?}");
+    // The one from before the refusal says nothing of the other.
+    alone.hear(Said::FillAck { queue: QUEUE, epoch: 3, serial: 1 });
+    assert_eq!(alone.leader.progress(QUEUE), [(Alone::PEER, Some(5))]);
+    alone.hear(Said::FillAck { queue: QUEUE, epoch: 3, serial: 2 });
+    assert_eq!(alone.leader.progress(QUEUE), [(Alone::PEER, Some(0))]);
+    assert!(!alone.is_late());
+}
+
+#[test]
+fn every_question_of_an_old_leader_is_refused() {
+    let (mut follower, mut copy) = (FollowerCore::<{ Rule::NONE }>::new(), Plain::default());
+    follower.raise_fence(QUEUE, 5);
+    let stream = Stream(1);
+    follower.take(LEADER, &ToFollower::Hello { stream }.encode(), &mut copy);
+    let mut refused = 0;
+    for epoch in [3, 4, 4] {
+        follower.take(LEADER, &ToFollower::Attach { queue: QUEUE, epoch }.encode(), &mut copy);
+        follower.appended(LEADER, 1);
+        follower.synced(1, |_, said| refused += u32::from(matches!(said.said, Said::Refused(_))));
+    }
+    assert_eq!(refused, 3);
+}
