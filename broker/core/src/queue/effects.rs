@@ -54,6 +54,12 @@ pub trait Effects {
     /// A segment file is not needed any more, once everything logged so far is durable.
     fn remove_segment(&mut self, queue: QueueId, first_qseq: u64, durable: bool);
 
+    /// Whether another node may lead by now what this one led last: it may have handed out what is here. Asked for queues
+    /// with copies only.
+    fn may_be_deposed(&self) -> bool {
+        false
+    }
+
     /// Log position below which everything appended so far lies; kept with each durable message so that old
     /// log files can be emptied.
     fn log_floor(&self) -> u64;

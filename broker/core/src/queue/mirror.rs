@@ -211,6 +211,12 @@ impl<H> Queue<H> {
         self.reconcile(&all, &fresh, fx);
     }
 
+    /// Whether other nodes have copies. Then one of them may lead the queue without this node's knowing
+    /// ([`Effects::may_be_deposed`]).
+    pub fn set_has_copies(&mut self, has_copies: bool) {
+        self.has_copies = has_copies;
+    }
+
     /// Whether publishes are refused because too few copies are in sync.
     pub fn set_short_of_copies(&mut self, short: bool) {
         self.short_of_copies = short;

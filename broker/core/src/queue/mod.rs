@@ -121,6 +121,8 @@ pub struct Queue<H> {
     led_since: u32,
     /// Too few copies are in sync: publishes are refused.
     short_of_copies: bool,
+    /// Other nodes have copies, and may lead instead of this one.
+    has_copies: bool,
     next_off: u64,
     config: Arc<QueueConfig>,
     next_qseq: u64,
@@ -175,6 +177,7 @@ impl<H> Queue<H> {
             epoch: 1,
             led_since: 1,
             short_of_copies: false,
+            has_copies: false,
             next_off: 0,
             consumers: Consumers::new(config.single_active_consumer),
             ready: Ready::default(),
@@ -428,12 +431,13 @@ impl<H> Queue<H> {
             let counted = (self.config.quorum && entry.returns > 0)
                 .then(|| Arc::new(quorum::with_delivery_count(&entry.message, entry.returns)));
             let message = counted.as_ref().unwrap_or(&entry.message);
+            let redelivered = self.may_be_seen(entry, fx);
             let delivery = Delivery {
                 queue: self.id,
                 qseq: entry.qseq,
                 consumer: reference,
                 life: self.life(),
-                redelivered: entry.redelivered,
+                redelivered,
                 view: message.view(),
                 shared: Some(message),
             };
@@ -442,7 +446,7 @@ impl<H> Queue<H> {
                 continue;
             }
             let mut entry = self.ready.pop_front().expect("the head was just looked at");
-            self.stats.redelivered += u64::from(entry.redelivered);
+            self.stats.redelivered += u64::from(redelivered);
             self.consumers.delivered(reference, !no_ack);
             if no_ack {
                 self.stats.delivered_no_ack += 1;
@@ -456,6 +460,11 @@ impl<H> Queue<H> {
                 self.hold(entry, Some(reference));
             }
         }
+    }
+
+    /// Whether somebody may have seen a message, here or where another node leads the queue by now.
+    fn may_be_seen<E: Effects<Handle = H>>(&self, entry: &Entry, fx: &E) -> bool {
+        entry.redelivered || self.has_copies && fx.may_be_deposed()
     }
 
     /// `basic.get`: takes the head. `None` when nothing is ready. The caller sends it; with `no_ack` it is
@@ -475,9 +484,10 @@ impl<H> Queue<H> {
         // RabbitMQ: what has expired behind it does not count any more.
         self.expire_head(now, fx);
         self.read_ahead(fx);
+        let redelivered = self.may_be_seen(&entry, fx);
         let got = Got {
             qseq: entry.qseq,
-            redelivered: entry.redelivered,
+            redelivered,
             message: match self.config.quorum {
                 // RabbitMQ: here even a count of 0 is told.
                 true => Arc::new(quorum::with_delivery_count(&entry.message, entry.returns)),
@@ -485,7 +495,7 @@ impl<H> Queue<H> {
             },
             remaining: self.ready.len() as u64,
         };
-        self.stats.redelivered += u64::from(entry.redelivered);
+        self.stats.redelivered += u64::from(redelivered);
         if no_ack {
             self.stats.got_no_ack += 1;
             self.log_gone(&entry, DropReason::Ack, fx);

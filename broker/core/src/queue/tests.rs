@@ -29,6 +29,8 @@ struct Recorder {
     wakes: Vec<u64>,
     unused: u32,
     full: bool,
+    /// Another node may lead the queue.
+    deposed: bool,
     backlog: usize,
     floor: u64,
     page_outs: Vec<PageOut>,
@@ -129,6 +131,10 @@ impl Effects for Recorder {
 
     fn remove_segment(&mut self, _: QueueId, first_qseq: u64, _: bool) {
         self.segments.0.remove(&first_qseq).expect("a segment is removed once");
+    }
+
+    fn may_be_deposed(&self) -> bool {
+        self.deposed
     }
 
     fn log_floor(&self) -> u64 {
@@ -1177,4 +1183,26 @@ fn consumers_of_a_paused_queue_get_nothing_until_it_is_resumed() {
     assert_eq!(queue.get(0, true, &mut fx).map(|got| got.qseq), Some(1), "fetching goes on");
     queue.set_paused(0, false, &mut fx);
     assert_eq!(deliveries(&mut fx), [(1, 2, false)]);
+}
+
+#[test]
+fn what_another_leader_may_have_handed_out_is_marked_where_others_have_copies() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    for _ in 0..5 {
+        publish(&mut queue, 0, true, None, &mut fx);
+    }
+    fx.deposed = true;
+    queue.consume(0, consumer(1, false, 1, 0), &mut fx);
+    queue.set_has_copies(true);
+    queue.settle(0, Settle::Ack, &[1], &mut fx);
+    assert!(queue.get(0, false, &mut fx).unwrap().redelivered);
+    fx.deposed = false;
+    queue.settle(0, Settle::Ack, &[2], &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 1, false), (1, 2, true), (1, 4, false)]);
+    assert!(!queue.get(0, false, &mut fx).unwrap().redelivered);
+    // What is new here nobody else can have had.
+    fx.deposed = true;
+    queue.settle(0, Settle::Ack, &[4], &mut fx);
+    publish(&mut queue, 0, true, None, &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 6, false)]);
 }

@@ -3,8 +3,8 @@
 //! Leaders and followers, the queue and the log are the real ones; the disk, the network and the clock are simulated, and
 //! the metadata is an ideal log of decisions that nodes apply in order and late. In the first phase everything fails that
 //! can: connections break and are late, directions are cut, nodes stop for a while, are killed or lose their power,
-//! disks stall and fill up. Then all is well again, and the cluster has to become whole: every copy in sync, and every
-//! confirmed message with a consumer.
+//! disks stall and fill up. A node that was not heard for long is not sure that it still leads. Then all is well again,
+//! and the cluster has to become whole: every copy in sync, and every confirmed message with a consumer.
 //!
 //! [`Slip`] and the cores' [`Rule`](broker_core::repl::Rule) break one thing each, to show that it would be noticed.
 
@@ -46,17 +46,20 @@ pub enum Slip {
     PositionsOnly,
     /// Confirms do not wait for followers.
     ConfirmsDoNotWait,
+    /// A leader that has been out of contact for long hands out as if nobody else could lead by now.
+    AlwaysSure,
 }
 
 impl Slip {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::StaleExpand,
         Self::UnsyncedPromoted,
         Self::ResumedEpoch,
         Self::FenceForgotten,
         Self::PositionsOnly,
         Self::ConfirmsDoNotWait,
+        Self::AlwaysSure,
     ];
 }
 
@@ -71,8 +74,8 @@ enum Event {
     Sync(NodeId, u64),
     /// A node applies the next decision.
     Apply(NodeId),
-    /// The metadata decides.
-    Decide(Proposal),
+    /// The metadata decides what a node proposes.
+    Decide(NodeId, Proposal),
     /// A node's clock ticks, its clients act.
     Tick(NodeId),
     /// Connections are tried and noticed to be dead.
@@ -135,10 +138,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
             Event::Arrives(packet) => self.arrives(packet),
             Event::Sync(node, incarnation) => self.sync(node, incarnation),
             Event::Apply(node) => self.apply(node),
-            Event::Decide(proposal) => {
-                self.metadata.decide(proposal);
-                self.spread();
-            }
+            Event::Decide(by, proposal) => self.decide(by, proposal),
             Event::Tick(node) => self.tick(node),
             Event::Connections => self.connections(),
             Event::Watch => self.watch(),
@@ -169,14 +169,14 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                 Asked::Committed { position, .. } => node.committed(position),
                 Asked::Lost { .. } => {}
                 Asked::Expand { cfg_ver, add, .. } => {
-                    let delay = 1 + self.random.below(80);
-                    self.plan_in(delay, Event::Decide(Proposal::Expand { cfg_ver, add }));
+                    let delay = self.proposal_takes(80);
+                    self.plan_in(delay, Event::Decide(id, Proposal::Expand { cfg_ver, add }));
                 }
                 Asked::Shrink { follower } => {
                     let incarnation = node.incarnation;
-                    let delay = 1 + self.random.below(400);
+                    let delay = self.proposal_takes(400);
                     let proposal = Proposal::Shrink { leader: id, incarnation, follower };
-                    self.plan_in(delay, Event::Decide(proposal));
+                    self.plan_in(delay, Event::Decide(id, proposal));
                 }
             }
         }
@@ -300,6 +300,27 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
         if behind {
             let delay = 1 + self.random.below(10);
             self.plan_in(delay, Event::Apply(id));
+        }
+    }
+
+    /// How long a proposal takes: sometimes much longer than usual.
+    fn proposal_takes(&mut self, usually: u64) -> u64 {
+        1 + if self.unsafe_now && self.random.one_in(5) {
+            self.random.below(4000)
+        } else {
+            self.random.below(usually)
+        }
+    }
+
+    /// A proposal reaches the metadata, if its node does. One to expand is made again until then.
+    fn decide(&mut self, by: NodeId, proposal: Proposal) {
+        let reaches = self.nodes.contains_key(&by) && !self.is_frozen(by) && self.reaches_another(by);
+        // It may have been on its way for long enough.
+        if reaches || self.random.one_in(3) {
+            self.metadata.decide(proposal);
+            self.spread();
+        } else if self.nodes.contains_key(&by) && matches!(proposal, Proposal::Expand { .. }) {
+            self.plan_in(300, Event::Decide(by, proposal));
         }
     }
 

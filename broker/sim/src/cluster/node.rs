@@ -36,6 +36,8 @@ pub(super) struct Log {
     records: Vec<u8>,
     count: u32,
     floor: u64,
+    /// Another node may lead by now.
+    unsure: bool,
     /// What a consumer got: position, number, whether it may have been seen.
     pub(super) delivered: Vec<(u64, u64, bool)>,
 }
@@ -65,6 +67,9 @@ impl Effects for Log {
         None
     }
     fn remove_segment(&mut self, _: QueueId, _: u64, _: bool) {}
+    fn may_be_deposed(&self) -> bool {
+        self.unsure
+    }
     fn log_floor(&self) -> u64 {
         self.floor
     }
@@ -95,6 +100,8 @@ pub(super) struct Node<const BROKEN: u8> {
     before: Before,
     /// The epoch in which it leads.
     pub(super) leads: Option<u32>,
+    /// Until then nobody else leads what it leads: the others wait longer until they take it for dead.
+    pub(super) sure_until: u64,
     waiting: VecDeque<Waiting>,
     committed: u64,
     /// Positions that the consumer has and has not acknowledged.
@@ -132,6 +139,7 @@ impl<const BROKEN: u8> Node<BROKEN> {
                 follower.raise_fence(QUEUE, image.epoch);
             }
         }
+        queue.set_has_copies(true);
         // Until a decision says that it leads.
         queue.follow(0, 0, &mut Log::default());
         let leader = LeaderCore::new(id, incarnation);
@@ -146,6 +154,7 @@ impl<const BROKEN: u8> Node<BROKEN> {
             disk,
             before,
             leads: None,
+            sure_until: 0,
             waiting: VecDeque::new(),
             committed: 0,
             held: Vec::new(),
@@ -170,8 +179,9 @@ impl<const BROKEN: u8> Node<BROKEN> {
     }
 
     /// Works on the queue and gives the log what came of it. Returns what was delivered.
-    fn turn<R>(&mut self, work: impl FnOnce(&mut Queue<()>, &mut Log) -> R) -> (R, Log) {
-        let mut log = Log { floor: self.wal.last_lsn(), ..Log::default() };
+    fn turn<R>(&mut self, now: u64, work: impl FnOnce(&mut Queue<()>, &mut Log) -> R) -> (R, Log) {
+        let unsure = now >= self.sure_until && self.slip != Some(Slip::AlwaysSure);
+        let mut log = Log { floor: self.wal.last_lsn(), unsure, ..Log::default() };
         let done = work(&mut self.queue, &mut log);
         self.append(&log);
         (done, log)
@@ -191,7 +201,7 @@ impl<const BROKEN: u8> Node<BROKEN> {
         frames: &mut Vec<(NodeId, Vec<u8>)>,
         work: impl FnOnce(&mut Queue<()>, &mut Log) -> R,
     ) -> (R, Log, u64) {
-        let (done, log) = self.turn(work);
+        let (done, log) = self.turn(now, work);
         let mut position = 0;
         let mut rest = log.records.as_slice();
         while let Ok((record, used)) = Record::decode(rest) {
@@ -283,18 +293,18 @@ impl<const BROKEN: u8> Node<BROKEN> {
         let is_current = self.follower.fence(QUEUE) == epoch;
         if !is_mine || !is_current {
             if self.leads.is_some_and(|leads| leads <= epoch) {
-                self.step_down(asked);
+                self.step_down(now, asked);
             }
             if news || (is_current && !self.queue.is_copy()) {
-                return self.turn(|queue, log| queue.follow(epoch, by, log)).1;
+                return self.turn(now, |queue, log| queue.follow(epoch, by, log)).1;
             }
             return Log::default();
         }
         let mut delivered = Log::default();
         if self.leads != Some(epoch) {
-            self.step_down(asked);
+            self.step_down(now, asked);
             (self.leads, self.committed) = (Some(epoch), 0);
-            delivered = self.turn(|queue, log| queue.lead(now, epoch, by, true, log)).1;
+            delivered = self.turn(now, |queue, log| queue.lead(now, epoch, by, true, log)).1;
         }
         let placed = Placed {
             epoch,
@@ -309,12 +319,12 @@ impl<const BROKEN: u8> Node<BROKEN> {
     }
 
     /// Another leader has this node's word: it leads no more.
-    pub(super) fn step_down(&mut self, asked: &mut Vec<Asked>) {
+    fn step_down(&mut self, now: u64, asked: &mut Vec<Asked>) {
         if self.leads.take().is_some() {
             self.leader.unplace(QUEUE, asked);
             self.waiting.clear();
             self.held.clear();
-            let (_, log) = self.turn(|queue, log| queue.follow(0, 0, log));
+            let (_, log) = self.turn(now, |queue, log| queue.follow(0, 0, log));
             debug_assert!(log.delivered.is_empty());
             self.queue.remove_consumers();
         }
@@ -389,9 +399,9 @@ impl<const BROKEN: u8> Node<BROKEN> {
     /// Writes again what lies in old log files, and lets those go.
     pub(super) fn collect(&mut self, now: u64) {
         let floor = self.wal.last_lsn();
-        while self.turn(|queue, log| queue.relocate(now, floor, log)).0 > 0 {}
-        self.turn(Queue::log_open);
-        self.turn(|queue, log| queue.log_strays(now, log));
+        while self.turn(now, |queue, log| queue.relocate(now, floor, log)).0 > 0 {}
+        self.turn(now, Queue::log_open);
+        self.turn(now, |queue, log| queue.log_strays(now, log));
         self.wal.release_before(floor + 1);
     }
 }

@@ -21,6 +21,8 @@ const HEALING_MS: u64 = 12_000;
 const DRAINING_MS: u64 = 30_000;
 /// Silence after which a node counts as down.
 const DOWN_AFTER_MS: u64 = 3000;
+/// For so long after it was heard a node knows that it does not.
+const SURE_MS: u64 = 2400;
 
 /// A run in which nothing was lost.
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,6 +127,11 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
 
     pub(super) fn start(&mut self, id: NodeId) {
         let Some((disk, life)) = self.off.remove(&id) else { return };
+        // Connections end with the process that had them, noticed or not.
+        for other in NODES.into_iter().filter(|other| *other != id) {
+            self.disconnect(id, other);
+            self.disconnect(other, id);
+        }
         match Node::start(id, life + 1, disk, self.now, self.slip) {
             Ok(node) => {
                 self.nodes.insert(id, node);
@@ -203,9 +210,21 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                 self.metadata.node_up(id, incarnation);
                 self.spread();
             } else if self.unsafe_now && self.random.one_in(400) {
-                // Wrongly.
+                // Although it runs: it has said itself that its disk does not answer.
+                self.nodes.get_mut(&id).into_iter().for_each(|node| node.sure_until = 0);
                 self.declare_down(id);
+            } else {
+                self.is_sure(id);
             }
+        }
+    }
+
+    /// A node hears that it does not count as down. One that might have until now has to know every decision first.
+    fn is_sure(&mut self, id: NodeId) {
+        let (now, newest) = (self.now, self.metadata.version());
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if now < node.sure_until || node.view == Some(newest) {
+            node.sure_until = now + SURE_MS;
         }
     }
 
