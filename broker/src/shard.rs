@@ -159,6 +159,8 @@ pub(crate) struct TurnBuffers {
     marks: Vec<Mark>,
     /// Which records go to copies on other nodes.
     shipping: Shipping,
+    /// Another node may lead what is led here.
+    deposed: bool,
     touched: Vec<Arc<Outbox>>,
     /// Nodes whose clients were sent something.
     touched_far: Vec<Arc<Served>>,
@@ -188,6 +190,13 @@ impl TurnBuffers {
     /// Whether deliveries may have to be told to the firehose.
     pub(crate) fn is_tracing(&self) -> bool {
         self.tracing
+    }
+
+    /// A shard was locked.
+    fn begin(&mut self, node: &Node) {
+        let leads = node.replicate.leads();
+        self.shipping.begin(leads);
+        self.deposed = leads && node.cluster.may_be_deposed();
     }
 
     /// Tells the firehose at the end of the turn.
@@ -384,7 +393,7 @@ impl<'n> Turn<'n> {
             queues.map(|queue| self.node.shard_of(queue)).collect();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.extend(shards.into_iter().map(|index| (index, self.node.lock_shard(index))));
-        self.buffers.shipping.begin(self.node.replicate.leads());
+        self.buffers.begin(self.node);
         self.pinned = true;
     }
 
@@ -592,7 +601,7 @@ impl<'n> Turn<'n> {
                 // Lets a waiting thread in, if there is one. The log hears first what happened so far.
                 append(self.node, &mut self.buffers, &mut self.position);
                 MutexGuard::bump(&mut self.open[at].1);
-                self.buffers.shipping.begin(self.node.replicate.leads());
+                self.buffers.begin(self.node);
             }
             return at;
         }
@@ -600,7 +609,7 @@ impl<'n> Turn<'n> {
         self.close();
         self.buffers.log_floor = self.node.wal.last_lsn();
         self.open.push((index, self.node.lock_shard(index)));
-        self.buffers.shipping.begin(self.node.replicate.leads());
+        self.buffers.begin(self.node);
         0
     }
 }
@@ -735,6 +744,10 @@ impl Effects for TurnBuffers {
 
     fn remove_segment(&mut self, queue: QueueId, first_qseq: u64, durable: bool) {
         self.paging.removals.push(Removal::Segment { queue, first_qseq, durable });
+    }
+
+    fn may_be_deposed(&self) -> bool {
+        self.deposed
     }
 
     fn log_floor(&self) -> u64 {

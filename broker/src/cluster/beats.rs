@@ -2,15 +2,16 @@
 //!
 //! Every node asks the leader each 250 ms, and the leader answers how long ago, at most, a majority answered to it.
 //! A node that was last answered more than 2.4 s ago serves nobody until it is again: the others take it for dead after
-//! 3 s, so it is quiet before another node takes over. A process that is gone is not waited for. A node
-//! whose disk hangs says so: the others lead its queues until the disk answers.
+//! 3 s, so it is quiet before another node takes over. A process that was stopped itself finds that out a moment after
+//! it goes on; what it hands out until then is marked as if it had been handed out before. A process that is gone is not
+//! waited for. A node whose disk hangs says so: the others lead its queues until the disk answers.
 
 use super::Standing;
 use super::asks::{self, Beat, Progress, Pulse};
 use super::link::{Kind, Lane};
 use super::running::Running;
 use broker_core::ids::NodeId;
-use broker_core::meta::{MetaCommand, NodeState};
+use broker_core::meta::{Member, MetaCommand, NodeState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -47,6 +48,10 @@ pub(super) struct Beats(Mutex<Inner>);
 struct Inner {
     /// The leader: when it last heard of each node.
     heard: BTreeMap<NodeId, Heard>,
+    /// The leader: nodes that it has just taken for dead, whether that is decided by now or not.
+    condemned: BTreeSet<NodeId>,
+    /// The leader: how far it had carried out the log when it told a node that it was taken for dead.
+    told: BTreeMap<NodeId, u64>,
     /// Nodes whose process is gone for sure.
     gone: BTreeSet<NodeId>,
     /// The term in which this node last looked as leader.
@@ -73,6 +78,7 @@ impl Beats {
         if std::mem::replace(&mut inner.term, term) != term {
             // A new leader waits one full period for each node, but knows itself how long the one before is silent.
             inner.heard.clear();
+            inner.told.clear();
             before = inner.answered;
         }
         inner.heard.retain(|id, _| serving.iter().any(|(node, _)| node == id));
@@ -91,7 +97,22 @@ impl Beats {
                 dead.push((*id, *incarnation));
             }
         }
+        inner.condemned = dead.iter().map(|(id, _)| *id).collect();
         dead
+    }
+
+    /// What the leader answers a node: whether that is taken for dead, or was and has not heard all of it. Until it has,
+    /// it must not believe that it leads what it led. `applied` is how far each of the two has carried out the log.
+    fn is_down(&self, node: NodeId, down: bool, (mine, its): (u64, u64)) -> bool {
+        let mut inner = self.0.lock();
+        if down {
+            inner.told.insert(node, mine);
+            return true;
+        }
+        if inner.told.get(&node).is_some_and(|told| its >= *told) {
+            inner.told.remove(&node);
+        }
+        inner.condemned.contains(&node) || inner.told.contains_key(&node)
     }
 
     /// This node was stopped itself for a while: that it heard nothing says nothing of the others.
@@ -109,8 +130,8 @@ impl Beats {
         self.0.lock().contact.map(|at| at.elapsed())
     }
 
-    pub(super) fn in_contact(&self, age: Duration) {
-        let at = Instant::now().checked_sub(age);
+    /// A majority heard this node at this time.
+    pub(super) fn in_contact(&self, at: Option<Instant>) {
         let mut inner = self.0.lock();
         inner.contact = inner.contact.max(at);
     }
@@ -125,13 +146,18 @@ pub(super) fn heard(running: &Running, node: NodeId, beat: Beat) -> Pulse {
     let stalled = Duration::from_millis(u64::from(beat.stalled_ms)) >= DOWN_AFTER;
     let heard = Heard { at: Instant::now(), incarnation: beat.incarnation, stalled };
     running.beats.0.lock().heard.insert(node, heard);
-    let view = running.metadata.view();
-    let sm = view.read();
-    let known = sm.member(node);
+    let mine = running.council().applied().borrow().index;
+    let (down, stranger) = {
+        let view = running.metadata.view();
+        let sm = view.read();
+        let known = sm.member(node);
+        let is_other = |it: &Member| it.state == NodeState::Down || it.incarnation != beat.incarnation;
+        (known.is_some_and(is_other), known.is_none())
+    };
     Pulse::Leads {
         majority_age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
-        down: known.is_some_and(|it| it.state == NodeState::Down || it.incarnation != beat.incarnation),
-        stranger: known.is_none(),
+        down: running.beats.is_down(node, down, (mine, beat.applied)),
+        stranger,
     }
 }
 
@@ -232,19 +258,33 @@ pub(super) async fn change_from(leader: Option<NodeId>, standing: &mut watch::Re
     }
 }
 
+/// Until when nobody takes a node for dead that a majority heard at this time, and whose log waited for the disk for so
+/// long when it asked.
+fn lease(heard_at: Option<Instant>, asked_at: Instant, disk_age: Duration) -> Option<Instant> {
+    let disk = asked_at + DOWN_AFTER.saturating_sub(disk_age);
+    Some((heard_at? + PAUSE_AFTER).min(disk))
+}
+
 impl Running {
     async fn look(self: &Arc<Self>) {
         self.note_changed_members();
         if self.view.is_alone() {
-            self.beats.in_contact(Duration::ZERO);
+            self.beats.in_contact(Some(Instant::now()));
             self.view.set_paused(None);
             return;
         }
+        // When it is answered does not count: the process may be stopped meanwhile.
+        let (asked_at, disk_age) = (Instant::now(), self.disk_age());
         let pulse = self.beat().await;
         let (down, stranger) = match pulse {
             Some(Pulse::Leads { majority_age_ms, down, stranger }) => {
-                let age = Duration::from_millis(u64::from(majority_age_ms));
-                self.beats.in_contact(age);
+                let heard_at = asked_at.checked_sub(Duration::from_millis(u64::from(majority_age_ms)));
+                self.beats.in_contact(heard_at);
+                self.view.set_lease(if down || stranger {
+                    None
+                } else {
+                    lease(heard_at, asked_at, disk_age)
+                });
                 (down, stranger)
             }
             _ => (false, false),
@@ -373,6 +413,30 @@ mod tests {
         let beats = led(Instant::now(), false);
         beats.0.lock().gone.insert(B);
         assert_eq!(beats.dead(1, &SERVING), [(B, 1)]);
+    }
+
+    #[test]
+    fn a_node_that_was_taken_for_dead_hears_so_until_it_knows_it_itself() {
+        let beats = led(ago(DOWN_AFTER), false);
+        assert!(!beats.is_down(A, false, (7, 7)));
+        assert_eq!(beats.dead(1, &SERVING), [(A, 1)]);
+        assert!(beats.is_down(A, false, (7, 7)), "that is about to be decided");
+        assert!(!beats.is_down(B, false, (7, 7)));
+        beats.0.lock().heard.insert(A, Heard { at: Instant::now(), incarnation: 1, stalled: false });
+        assert_eq!(beats.dead(1, &SERVING), []);
+        assert!(beats.is_down(A, true, (9, 7)), "it is decided");
+        assert!(beats.is_down(A, false, (10, 8)), "it is back, but has not heard that it was away");
+        assert!(!beats.is_down(A, false, (10, 9)));
+        assert!(!beats.is_down(A, false, (10, 8)), "once is enough");
+    }
+
+    #[test]
+    fn a_lease_ends_before_a_silent_node_or_one_whose_disk_hangs_is_dead() {
+        let now = Instant::now();
+        assert_eq!(lease(Some(now), now, Duration::ZERO), Some(now + PAUSE_AFTER));
+        assert_eq!(lease(Some(now), now, DOWN_AFTER - PERIOD), Some(now + PERIOD));
+        assert_eq!(lease(Some(now), now, DOWN_AFTER * 2), Some(now));
+        assert_eq!(lease(None, now, Duration::ZERO), None);
     }
 
     #[test]

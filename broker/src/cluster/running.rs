@@ -138,7 +138,7 @@ impl Running {
         self.metadata.come_up(u128::from_be_bytes(self.facts.storage), Vec::new()).await?;
         self.tell_news().await;
         // Only a majority can have taken it: clients are served from the beginning.
-        self.beats.in_contact(Duration::ZERO);
+        self.beats.in_contact(Some(Instant::now()));
         self.view.set_paused(None);
         Ok(())
     }

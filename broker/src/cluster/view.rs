@@ -5,6 +5,8 @@ use crate::metadata::MetadataView;
 use broker_core::ids::{NodeId, QueueId};
 use broker_core::meta::{Member, Queue};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Where a queue is run.
@@ -35,6 +37,34 @@ pub(crate) struct ClusterView {
     metadata: MetadataView,
     links: Option<Links>,
     paused: Arc<watch::Sender<Option<String>>>,
+    lease: Arc<Lease>,
+}
+
+/// For how long nobody can lead what this node leads: the others have heard of it, and wait for longer than this until
+/// they take it for dead.
+#[derive(Debug)]
+struct Lease {
+    since: Instant,
+    /// Milliseconds after that.
+    until_ms: AtomicU64,
+}
+
+impl Lease {
+    /// Until it is renewed for the first time it holds: by then the node has led nothing that others could lead.
+    fn new() -> Lease {
+        Lease { since: Instant::now(), until_ms: AtomicU64::new(u64::MAX) }
+    }
+
+    fn renew(&self, until: Option<Instant>) {
+        let until = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(self.since));
+        let until_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    fn holds(&self, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.since);
+        now < Duration::from_millis(self.until_ms.load(Ordering::Relaxed))
+    }
 }
 
 impl std::fmt::Debug for ClusterView {
@@ -46,7 +76,8 @@ impl std::fmt::Debug for ClusterView {
 impl ClusterView {
     /// The view of a node that reaches others by `links`.
     pub(crate) fn new(metadata: MetadataView, links: Option<Links>) -> ClusterView {
-        ClusterView { metadata, links, paused: Arc::new(watch::Sender::new(None)) }
+        let paused = Arc::new(watch::Sender::new(None));
+        ClusterView { metadata, links, paused, lease: Arc::new(Lease::new()) }
     }
 
     /// This node.
@@ -102,6 +133,17 @@ impl ClusterView {
         self.metadata.read().member(node).map(|member| Arc::clone(&member.name))
     }
 
+    /// Whether another node may lead by now what this node leads as far as it knows: it was stopped itself, or nobody
+    /// has answered it for long.
+    pub(crate) fn may_be_deposed(&self) -> bool {
+        !self.is_alone() && !self.lease.holds(Instant::now())
+    }
+
+    /// The others do not take this node for dead until then; `None` when they may.
+    pub(super) fn set_lease(&self, until: Option<Instant>) {
+        self.lease.renew(until);
+    }
+
     /// Why the node serves no clients now, if it does not.
     pub(crate) fn paused(&self) -> Option<String> {
         self.paused.borrow().clone()
@@ -119,5 +161,22 @@ impl ClusterView {
             *known = reason;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_holds_until_its_end_and_can_be_taken_away() {
+        let lease = Lease::new();
+        let now = Instant::now();
+        assert!(lease.holds(now));
+        lease.renew(Some(now + Duration::from_secs(2)));
+        assert!(lease.holds(now));
+        assert!(!lease.holds(now + Duration::from_secs(2)));
+        lease.renew(None);
+        assert!(!lease.holds(now));
     }
 }

@@ -92,6 +92,7 @@ impl Node {
             let was_copy = shard.make_led(id).is_some();
             let Some(queue) = shard.held_mut(id) else { return };
             configure(queue, known, now, fx);
+            queue.set_has_copies(is_shared(known) && known.placement.replicas.len() > 1);
             if was_copy {
                 tracing::debug!(queue = %id, epoch, "a copy is led here from now on");
             }
