@@ -47,11 +47,7 @@ pub(crate) fn attach(node: &Arc<Node>) {
     if let Some(links) = node.cluster.links() {
         links.handle(Kind::Forward, Arc::new(Frames::to(node)));
         node.begin_forwarding(Arc::new(node.cluster.clone()));
-        // Those that were connected before have told nobody here.
-        for member in node.cluster.members() {
-            if member.id != node.cluster.me() && links.is_up(member.id) {
-                node.forward_up(member.id);
-            }
-        }
+        // Those that were connected before have told nobody here, whether the metadata knows them yet or not.
+        links.data_peers().into_iter().for_each(|peer| node.forward_up(peer));
     }
 }

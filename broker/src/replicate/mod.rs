@@ -120,12 +120,8 @@ pub(crate) fn attach(node: &Arc<Node>) {
     links.hear_anew();
     tokio::spawn(run(Arc::downgrade(node)));
     tokio::spawn(work::run(Arc::downgrade(node), inbox));
-    // Those that were connected before have told nobody here.
-    for member in node.cluster.members() {
-        if member.id != node.cluster.me() && links.is_up(member.id) {
-            node.copies_up(member.id);
-        }
-    }
+    // Those that were connected before have told nobody here, whether the metadata knows them yet or not.
+    links.data_peers().into_iter().for_each(|peer| node.copies_up(peer));
 }
 
 /// The task that follows the log and the time.

@@ -398,6 +398,12 @@ impl Links {
         self.connection(to, Lane::Data).ok().map(|connection| connection.session)
     }
 
+    /// The peers to which our data lane is up: those that [`Handler::on_up`] has been told of.
+    pub(crate) fn data_peers(&self) -> Vec<NodeId> {
+        let peers: Vec<NodeId> = self.0.peers.read().keys().copied().collect();
+        peers.into_iter().filter(|peer| self.connection(*peer, Lane::Data).is_ok()).collect()
+    }
+
     /// Whether our control and data lanes to a peer are up.
     pub(crate) fn is_up(&self, to: NodeId) -> bool {
         self.0.peers.read().get(&to).is_some_and(|peer| peer.is_up())
