@@ -171,6 +171,11 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                 Asked::Expand { cfg_ver, add, .. } => {
                     let delay = self.proposal_takes(80);
                     self.plan_in(delay, Event::Decide(id, Proposal::Expand { cfg_ver, add }));
+                    // The word that it is decided was lost: it is proposed once more, long afterwards.
+                    if self.unsafe_now && self.random.one_in(2) {
+                        let delay = delay + self.random.below(6000);
+                        self.plan_in(delay, Event::Decide(id, Proposal::Expand { cfg_ver, add }));
+                    }
                 }
                 Asked::Shrink { follower } => {
                     let incarnation = node.incarnation;
