@@ -169,7 +169,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                 Asked::Committed { position, .. } => node.committed(position),
                 Asked::Lost { .. } => {}
                 Asked::Expand { cfg_ver, add, .. } => {
-                    let delay = self.proposal_takes(80);
+                    let delay = 1 + self.random.below(80);
                     self.plan_in(delay, Event::Decide(id, Proposal::Expand { cfg_ver, add }));
                     // The word that it is decided was lost: it is proposed once more, long afterwards.
                     if self.unsafe_now && self.random.one_in(2) {
@@ -179,7 +179,8 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                 }
                 Asked::Shrink { follower } => {
                     let incarnation = node.incarnation;
-                    let delay = self.proposal_takes(400);
+                    let late = self.unsafe_now && self.random.one_in(5);
+                    let delay = 1 + self.random.below(if late { 4000 } else { 400 });
                     let proposal = Proposal::Shrink { leader: id, incarnation, follower };
                     self.plan_in(delay, Event::Decide(id, proposal));
                 }
@@ -305,15 +306,6 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
         if behind {
             let delay = 1 + self.random.below(10);
             self.plan_in(delay, Event::Apply(id));
-        }
-    }
-
-    /// How long a proposal takes: sometimes much longer than usual.
-    fn proposal_takes(&mut self, usually: u64) -> u64 {
-        1 + if self.unsafe_now && self.random.one_in(5) {
-            self.random.below(4000)
-        } else {
-            self.random.below(usually)
         }
     }
 
