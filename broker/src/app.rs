@@ -36,6 +36,9 @@ use tokio::task::JoinHandle;
 /// How long clients get to answer `connection.close` when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long other nodes get to take over what a node leads that stops.
+const GIVE_AWAY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How the life of a node ended.
 pub(crate) enum Ended {
     /// Its storage failed.
@@ -296,6 +299,8 @@ impl App {
             return directory;
         };
         tracing::info!(connections = node.connections.len(), "stopping");
+        // First, while it can still answer: clients of other nodes need not wait until those here have gone.
+        running.give_queues_away(GIVE_AWAY_TIMEOUT).await;
         let accepting = doors.lock().await.close();
         for task in tasks {
             task.abort();

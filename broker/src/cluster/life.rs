@@ -205,7 +205,7 @@ impl Life {
 }
 
 /// Has other nodes lead what this one leads; says how many queues have none that could.
-async fn hand_over_queues(running: &Running) -> Result<(), usize> {
+pub(super) async fn hand_over_queues(running: &Running) -> Result<(), usize> {
     let deadline = tokio::time::Instant::now() + DRAIN_PATIENCE;
     loop {
         let (commands, led) = {

@@ -7,6 +7,7 @@
 
 use super::asks::{self, Ask, Beat, Progress, Pulse, Told};
 use super::beats::{self, Beats};
+use super::life::hand_over_queues;
 use super::link::{Caller, Handler, Kind, Lane, LinkIdentity, Links, PeerAddress, Session};
 use super::operator::{Refused, RefusedKind};
 use super::papers::{FileError, Papers, Peer};
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// How long another node may take over a question about membership.
 pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(90);
@@ -165,6 +167,19 @@ impl Running {
             }
         }
         self.end();
+    }
+
+    /// Has other nodes lead the queues that this one leads, as far as they have all messages, if it hears a majority.
+    pub(crate) async fn give_queues_away(&self, patience: Duration) {
+        if self.view.is_alone() || self.view.paused().is_some() {
+            return;
+        }
+        let left = match timeout(patience, hand_over_queues(self)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(left)) => left.to_string(),
+            Err(_) => "some".to_owned(),
+        };
+        tracing::info!(left, "queues were not handed over: no other node has all their messages");
     }
 
     /// Has another voter decide for the cluster, if this node does and there is one.

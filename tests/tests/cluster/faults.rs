@@ -164,8 +164,8 @@ impl Traffic {
 }
 
 #[test]
-fn no_confirmed_message_is_lost_when_the_leader_is_drained_is_killed_and_freezes() {
-    if !ready("the leader is drained, is killed and freezes", NEEDS) {
+fn no_confirmed_message_is_lost_when_the_leader_is_drained_stopped_killed_and_freezes() {
+    if !ready("the leader is drained, stopped, killed and freezes", NEEDS) {
         return;
     }
     let mut traffic = Traffic::start("cluster-leader-killed").unwrap();
@@ -176,8 +176,17 @@ fn no_confirmed_message_is_lost_when_the_leader_is_drained_is_killed_and_freezes
             |it, host| it.must(host, "rabbitmq-upgrade revive").map(drop),
         )
         .unwrap();
+    let stopped = traffic
+        .survives(
+            "leader stopped",
+            |it, host| it.must(host, "stop_app").map(drop),
+            |it, host| it.must(host, "start_app").map(drop),
+        )
+        .unwrap();
     // What is under way waits for the next leader.
-    assert_eq!((drained.refused, drained.lost), (0, 0));
+    for seen in [drained, stopped] {
+        assert_eq!((seen.refused, seen.lost), (0, 0));
+    }
     traffic.survives("leader killed with -9", Cluster::kill, Cluster::start).unwrap();
     traffic
         .survives("leader frozen", |it, host| it.freeze(host, true), |it, host| it.freeze(host, false))
