@@ -286,6 +286,15 @@ impl Node {
         Ok(())
     }
 
+    /// A follower is not proposed for the in-sync set now: its node does not serve.
+    pub(super) fn put_off(&self, queue: QueueId, cfg_ver: u32, follower: NodeId) {
+        let now = self.monotonic_ms();
+        let mut leading = self.replicate.leading.lock();
+        let Leading { core, asked, .. } = &mut *leading;
+        core.put_off(now, queue, cfg_ver, follower, asked);
+        self.carry_out(&mut leading);
+    }
+
     /// Does what the leader's part asks for.
     fn carry_out(&self, leading: &mut Leading) {
         while !leading.asked.is_empty() {

@@ -4,7 +4,7 @@ use crate::cluster::link::{Kind, Lane, LinkError};
 use crate::node::Node;
 use crate::shard::{Turn, TurnBuffers};
 use broker_core::ids::{NodeId, QueueId};
-use broker_core::meta::MetaCommand;
+use broker_core::meta::{Member, MetaCommand};
 use broker_core::repl::{Fill, MidSet, PART, Stream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -55,6 +55,14 @@ pub(super) async fn run(node: Weak<Node>, mut inbox: mpsc::UnboundedReceiver<Wor
 
 /// Proposes until it is decided, or pointless.
 async fn propose(node: Weak<Node>, command: MetaCommand) {
+    let Some(strong) = node.upgrade() else { return };
+    if let MetaCommand::IsrExpand { queue, cfg_ver, add } = command {
+        let serves = strong.metadata.read().member(add).is_some_and(Member::serves);
+        if !serves {
+            return strong.put_off(queue, cfg_ver, add);
+        }
+    }
+    drop(strong);
     loop {
         let Some(metadata) = node.upgrade().map(|node| Arc::clone(&node.metadata)) else { return };
         match metadata.propose(command.clone()).await {

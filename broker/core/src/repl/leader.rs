@@ -64,6 +64,9 @@ pub enum Asked {
     },
 }
 
+/// How long it takes until a follower is tried again that was put off, in milliseconds.
+const AGAIN_MS: u64 = 500;
+
 /// All queues with copies that a node leads. `BROKEN` is the [`Rule`] that a simulation breaks.
 #[derive(Debug)]
 pub struct LeaderCore<const BROKEN: u8 = { Rule::NONE }> {
@@ -71,6 +74,8 @@ pub struct LeaderCore<const BROKEN: u8 = { Rule::NONE }> {
     next_stream: u64,
     queues: FxHashMap<QueueId, Led>,
     links: BTreeMap<NodeId, Link>,
+    /// Copies that could be in sync, on nodes that do not serve now, and since when nobody has tried.
+    put_off: BTreeMap<(QueueId, NodeId), u64>,
 }
 
 impl<const BROKEN: u8> LeaderCore<BROKEN> {
@@ -78,7 +83,7 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
     #[must_use]
     pub fn new(me: NodeId, incarnation: u64) -> Self {
         let (queues, links) = (FxHashMap::default(), BTreeMap::new());
-        LeaderCore { me, next_stream: incarnation << 32, queues, links }
+        LeaderCore { me, next_stream: incarnation << 32, queues, links, put_off: BTreeMap::new() }
     }
 
     /// The connection to a node is up, or up again.
@@ -259,10 +264,27 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         let late: Vec<NodeId> = self.links.iter().filter_map(silent(PATIENCE_MS)).collect();
         let mute: Vec<NodeId> = self.links.iter().filter_map(silent(ASK_ANEW_MS)).collect();
         late.into_iter().for_each(|peer| self.give_up(now, peer, asked));
+        let due =
+            |(at, since): (&(QueueId, NodeId), &u64)| (now.saturating_sub(*since) >= AGAIN_MS).then_some(*at);
+        for (queue, peer) in self.put_off.iter().filter_map(due).collect::<Vec<_>>() {
+            self.put_off.remove(&(queue, peer));
+            self.join(now, queue, peer, asked);
+        }
         for peer in mute {
             if self.links.get(&peer).is_some_and(|link| link.stream.is_some()) {
                 self.link_up(now, peer, asked);
             }
+        }
+    }
+
+    /// A follower was not proposed for the in-sync set because its node does not serve now: confirms do not wait for it,
+    /// and it is tried again later.
+    pub fn put_off(&mut self, now: u64, queue: QueueId, cfg_ver: u32, peer: NodeId, asked: &mut Vec<Asked>) {
+        let copy = self.queues.get_mut(&queue).and_then(|led| led.copies.get_mut(&peer));
+        if let Some(copy) = copy.filter(|copy| copy.joining == Joining::Proposed { cfg_ver }) {
+            copy.joining = Joining::No;
+            self.put_off.insert((queue, peer), now);
+            self.advance(queue, asked);
         }
     }
 

@@ -411,6 +411,43 @@ fn a_confirm_waits_for_a_silent_member_until_it_is_taken_out() {
 }
 
 #[test]
+fn a_follower_whose_node_does_not_serve_is_not_waited_for_and_tried_again() {
+    let mut world = settled();
+    // The node is taken for dead although it still answers.
+    let down = FOLLOWERS[1];
+    world.placed.isr.retain(|node| *node != down);
+    world.placed.cfg_ver += 1;
+    let mut asked = Vec::new();
+    world.leader.place(world.now, QUEUE, world.placed.clone(), &mut asked);
+    world.carry_out(asked);
+    let proposed = |world: &mut World| match world.decisions.pop_front() {
+        Some(Asked::Expand { cfg_ver, add, .. }) => Some((cfg_ver, add)),
+        _ => None,
+    };
+    let cfg_ver = world.placed.cfg_ver;
+    assert_eq!(proposed(&mut world), Some((cfg_ver, down)));
+    world.publish();
+    world.take(FOLLOWERS[0]);
+    world.sync(FOLLOWERS[0]);
+    world.answer(FOLLOWERS[0]);
+    let position = *world.published.keys().next_back().unwrap();
+    assert!(world.committed < position, "it might be let in");
+    let mut asked = Vec::new();
+    world.leader.put_off(world.now, QUEUE, cfg_ver, down, &mut asked);
+    world.carry_out(asked);
+    assert_eq!(world.committed, position);
+    world.tick(499);
+    assert_eq!(proposed(&mut world), None);
+    world.tick(1);
+    // It has not got what was published meanwhile.
+    assert_eq!(proposed(&mut world), None);
+    world.take(down);
+    world.sync(down);
+    world.answer(down);
+    assert_eq!(proposed(&mut world), Some((cfg_ver, down)));
+}
+
+#[test]
 fn a_broken_connection_is_noticed_at_once() {
     let mut world = settled();
     world.disconnect(FOLLOWERS[0]);

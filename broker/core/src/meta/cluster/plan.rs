@@ -278,12 +278,16 @@ impl MetaSm {
             return Ok(done(Vec::new()));
         }
         let member = self.broker(add)?;
-        if !member.serves() || !old.replicas.contains(&add) || old.leader.is_none() {
+        if !old.replicas.contains(&add) || old.leader.is_none() {
             return Err(invalid(format!("node '{}' does not mirror the queue now", member.name)));
         }
+        // A node that went down meanwhile is not let in. Its leader waits for a decision, whatever it is, and no other
+        // proposal of the same may come after this one.
         let next = old.next(|next| {
-            next.isr.push(add);
-            next.isr.sort_unstable();
+            if member.serves() {
+                next.isr.push(add);
+                next.isr.sort_unstable();
+            }
         });
         Ok(done(vec![put_placement(queue, next)]))
     }
