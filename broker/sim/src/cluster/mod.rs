@@ -304,7 +304,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
             done.into_iter().for_each(|done| self.ship(id, done, std::mem::take(&mut asked)));
         }
         if behind {
-            let delay = 1 + self.random.below(10);
+            let delay = 1 + self.random.below(if self.is_harsh() { 100 } else { 10 });
             self.plan_in(delay, Event::Apply(id));
         }
     }
@@ -334,8 +334,9 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
     /// All nodes hear of a new decision.
     fn spread(&mut self) {
         for id in NODES {
-            let delay =
-                if self.random.one_in(8) { self.random.below(1500) } else { 1 + self.random.below(20) };
+            let (often, late) = if self.is_harsh() { (3, 5000) } else { (8, 1500) };
+            let late = if self.random.one_in(often) { late } else { 20 };
+            let delay = 1 + self.random.below(late);
             self.plan_in(delay, Event::Apply(id));
         }
     }

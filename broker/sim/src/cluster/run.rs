@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use broker_core::ids::NodeId;
+use broker_core::repl::Rule;
 
 use super::account::Account;
 use super::metadata::Metadata;
@@ -209,7 +210,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
             if !self.metadata.is_up(id, incarnation) {
                 self.metadata.node_up(id, incarnation);
                 self.spread();
-            } else if self.unsafe_now && self.random.one_in(400) {
+            } else if self.unsafe_now && self.random.one_in(if self.is_harsh() { 60 } else { 400 }) {
                 // Although it runs: it has said itself that its disk does not answer.
                 self.nodes.get_mut(&id).into_iter().for_each(|node| node.sure_until = 0);
                 self.declare_down(id);
@@ -217,6 +218,11 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
                 self.is_sure(id);
             }
         }
+    }
+
+    /// Whether more happens than elsewhere: a mistake shows where nodes come and go quickly and lead one after the other.
+    pub(super) fn is_harsh(&self) -> bool {
+        BROKEN != Rule::NONE || self.slip.is_some()
     }
 
     /// A node hears that it does not count as down. One that might have until now has to know every decision first.
@@ -240,7 +246,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
         if !self.unsafe_now {
             return;
         }
-        let delay = 100 + self.random.below(1500);
+        let delay = 100 + self.random.below(if self.is_harsh() { 400 } else { 1500 });
         self.plan_in(delay, Event::Fault);
         let id = NODES[self.random.below(3) as usize];
         let other = NODES[self.random.below(3) as usize];
@@ -267,7 +273,7 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
     fn power_off(&mut self, id: NodeId, survivors: Survivors) {
         let Some(node) = self.nodes.remove(&id) else { return };
         self.off.insert(id, (node.disk_after(survivors), node.incarnation));
-        let delay = 50 + self.random.below(6000);
+        let delay = 50 + self.random.below(if self.is_harsh() { 1000 } else { 6000 });
         self.plan_in(delay, Event::Start(id));
         debug_assert_eq!(QUEUE.0, node.queue.id().0, "there is one queue");
     }
