@@ -119,6 +119,8 @@ pub struct Publish<'a> {
     pub priority: u8,
     /// Whose publish it is, if another node may send it again.
     pub reference: Option<PubRef>,
+    /// Somebody may have got it already, from a node that led its queue before.
+    pub seen: bool,
     shared: Option<Arc<Message>>,
 }
 
@@ -130,7 +132,7 @@ impl<'a> Publish<'a> {
         expiration_ms: Option<u64>,
         priority: u8,
     ) -> Publish<'a> {
-        Publish { view, persistent, expiration_ms, priority, reference: None, shared: None }
+        Publish { view, persistent, expiration_ms, priority, reference: None, seen: false, shared: None }
     }
 
     /// A publish of a message that already has its own allocation.
@@ -141,6 +143,7 @@ impl<'a> Publish<'a> {
             expiration_ms,
             priority,
             reference: None,
+            seen: false,
             shared: Some(Arc::clone(message)),
         }
     }

@@ -84,6 +84,8 @@ struct Part {
     publish: u64,
     op: Bytes,
     targets: Vec<FarTarget>,
+    /// A leader that is gone may have handed it out before anybody else had it.
+    seen: bool,
     /// When nobody waits for a leader any more.
     until_ms: u64,
 }
@@ -139,7 +141,7 @@ impl Detours {
         let (mut last, mut refused) = (None, Vec::new());
         for sending in publishes {
             if let Waiter::Detour(publish) = sending.waiter {
-                state.again(publish, sending.op, VecDeque::push_back);
+                state.again(publish, sending.op, false, VecDeque::push_back);
                 continue;
             }
             if sending.op.is_empty() || state.is_over() {
@@ -152,7 +154,7 @@ impl Detours {
             let behind = state.behind.entry(mark.gate).or_default();
             behind.reached = mark.position;
             last = Some(mark);
-            state.add(mark, sending, now, VecDeque::push_back);
+            state.add(mark, sending, false, now, VecDeque::push_back);
         }
         self.note(&state);
         (last, refused)
@@ -165,11 +167,11 @@ impl Detours {
         // It comes before what was held meanwhile.
         for (position, sending) in sent.into_iter().rev() {
             if let Waiter::Detour(publish) = sending.waiter {
-                state.again(publish, sending.op, VecDeque::push_front);
+                state.again(publish, sending.op, true, VecDeque::push_front);
             } else if sending.op.is_empty() || state.is_over() {
                 refused.push(sending.waiter);
             } else {
-                state.add(Mark { gate, position }, sending, now, VecDeque::push_front);
+                state.add(Mark { gate, position }, sending, true, now, VecDeque::push_front);
             }
         }
         self.note(&state);
@@ -185,10 +187,10 @@ impl Detours {
         }
         let Sending { waiter, op } = sending;
         match waiter {
-            Waiter::Detour(publish) => state.again(*publish, op.clone(), VecDeque::push_back),
+            Waiter::Detour(publish) => state.again(*publish, op.clone(), false, VecDeque::push_back),
             _ => {
                 let sending = Sending { waiter: waiter.clone(), op: op.clone() };
-                state.add(mark, sending, now, VecDeque::push_back);
+                state.add(mark, sending, false, now, VecDeque::push_back);
             }
         }
         self.note(&state);
@@ -288,6 +290,7 @@ impl State {
         &mut self,
         mark: Mark,
         Sending { waiter, op }: Sending,
+        seen: bool,
         now: u64,
         put: fn(&mut VecDeque<Part>, Part),
     ) {
@@ -298,14 +301,14 @@ impl State {
         let detour = Detour { waiter, mark, octets, parts: 1, outcome: Outcome::Taken, until_ms };
         self.publishes.insert(self.last, detour);
         self.behind.entry(mark.gate).or_default().open.insert(mark.position);
-        self.again(self.last, op, put);
+        self.again(self.last, op, seen, put);
     }
 
-    fn again(&mut self, publish: u64, op: Bytes, put: fn(&mut VecDeque<Part>, Part)) {
+    fn again(&mut self, publish: u64, op: Bytes, seen: bool, put: fn(&mut VecDeque<Part>, Part)) {
         let Some(detour) = self.publishes.get(&publish) else { return };
         let (until_ms, targets) = (detour.until_ms, targets(&op));
         self.queues.extend(targets.iter().map(|target| target.queue));
-        put(&mut self.waiting, Part { publish, op, targets, until_ms });
+        put(&mut self.waiting, Part { publish, op, targets, seen, until_ms });
     }
 }
 
@@ -364,7 +367,7 @@ impl Node {
         let (mut stay, mut here, mut batches) = (VecDeque::new(), Vec::new(), Vec::<Batch>::new());
         for part in parts {
             let ways = self.ways(&part, now, &mut homes, &mut stuck);
-            let Part { publish, op, until_ms, .. } = part;
+            let Part { publish, op, seen, until_ms, .. } = part;
             self.forward.detours.split(publish, (ways.count() + usize::from(ways.lost)).saturating_sub(1));
             if ways.lost || ways.count() == 0 {
                 let outcome = if ways.lost { Outcome::Moved } else { Outcome::Taken };
@@ -376,13 +379,13 @@ impl Node {
                     batches.push(Batch::of_detours(node));
                     batches.len() - 1
                 });
-                encode(&mut batches[at], publish, &op, &targets);
+                encode(&mut batches[at], publish, &op, seen, &targets);
             }
             if !ways.here.is_empty() {
-                here.push(Part { publish, op: op.clone(), targets: ways.here, until_ms });
+                here.push(Part { publish, op: op.clone(), targets: ways.here, seen, until_ms });
             }
             if !ways.stay.is_empty() {
-                stay.push_back(Part { publish, op, targets: ways.stay, until_ms });
+                stay.push_back(Part { publish, op, targets: ways.stay, seen, until_ms });
             }
         }
         let mut sent = !batches.is_empty();
@@ -447,7 +450,8 @@ impl Node {
             let mut outcome = Outcome::Taken;
             let mut left = Vec::new();
             for target in part.targets {
-                let one = FarPublish { targets: List::Items(&[target]), ..known };
+                let one =
+                    FarPublish { targets: List::Items(&[target]), seen: known.seen || part.seen, ..known };
                 match publish_here(&mut turn, &one, life) {
                     Outcome::Moved if now < part.until_ms => left.push(target),
                     one => outcome = outcome.max(one),
@@ -497,8 +501,9 @@ impl Node {
 }
 
 /// Appends a publish to what goes to a node.
-fn encode(batch: &mut Batch, publish: u64, op: &[u8], targets: &[FarTarget]) {
+fn encode(batch: &mut Batch, publish: u64, op: &[u8], seen: bool, targets: &[FarTarget]) {
     let Some(Ok(Op::Publish(known))) = Ops(op).next() else { return };
-    let moved = Op::Publish(FarPublish { targets: List::Items(targets), ..known });
+    let seen = seen || known.seen;
+    let moved = Op::Publish(FarPublish { targets: List::Items(targets), seen, ..known });
     batch.publish(&moved, codec::content_octets(&known.view), Waiter::Detour(publish));
 }

@@ -273,6 +273,7 @@ impl Turn<'_> {
             }));
             let op = Op::Publish(FarPublish {
                 persistent: publish.persistent,
+                seen: publish.seen,
                 expiration_ms: publish.expiration_ms,
                 priority: publish.priority,
                 targets: List::Items(&scratch),

@@ -448,8 +448,9 @@ fn at<R>(
 /// Gives a message to queues that are led here. `life` is its origin's; what a queue has taken before it does not take
 /// again.
 pub(super) fn publish_here(turn: &mut Turn<'_>, publish: &FarPublish<'_>, life: u64) -> Outcome {
-    let FarPublish { view, persistent, expiration_ms, priority, .. } = *publish;
+    let FarPublish { view, persistent, expiration_ms, priority, seen, .. } = *publish;
     let mut message = Publish::borrowed(view, persistent, expiration_ms, priority);
+    message.seen = seen;
     let mut outcome = Outcome::Taken;
     let mut known = Vec::new();
     for FarTarget { queue, epoch, number } in publish.targets.iter() {

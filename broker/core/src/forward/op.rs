@@ -14,6 +14,8 @@ pub struct FarPublish<'a> {
     pub expiration_ms: Option<u64>,
     /// The `priority` property.
     pub priority: u8,
+    /// A leader before may have handed it out, and nobody knows that it did.
+    pub seen: bool,
     /// The queues.
     pub targets: List<'a, FarTarget>,
     /// The message.
@@ -187,6 +189,7 @@ const COMMIT: u8 = 14;
 
 const PERSISTENT: u8 = 1;
 const EXPIRES: u8 = 2;
+const SEEN: u8 = 4;
 
 const NO_ACK: u8 = 1;
 const EXCLUSIVE: u8 = 2;
@@ -310,7 +313,7 @@ impl<'a> FarPublish<'a> {
         // In front, where numbers are filled in when it is sent.
         self.targets.put(out);
         let expires = if self.expiration_ms.is_some() { EXPIRES } else { 0 };
-        out.push((u8::from(self.persistent) * PERSISTENT) | expires);
+        out.push((u8::from(self.persistent) * PERSISTENT) | (u8::from(self.seen) * SEEN) | expires);
         if let Some(expiration) = self.expiration_ms {
             out.extend_from_slice(&expiration.to_le_bytes());
         }
@@ -332,13 +335,14 @@ impl<'a> FarPublish<'a> {
     fn get(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let targets = reader.list()?;
         let flags = reader.u8()?;
-        if flags > PERSISTENT | EXPIRES {
+        if flags > PERSISTENT | EXPIRES | SEEN {
             return Err(Malformed);
         }
         Ok(FarPublish {
             persistent: flags & PERSISTENT != 0,
             expiration_ms: if flags & EXPIRES != 0 { Some(reader.u64()?) } else { None },
             priority: reader.u8()?,
+            seen: flags & SEEN != 0,
             targets,
             view: reader.content()?,
         })

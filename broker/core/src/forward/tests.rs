@@ -25,6 +25,7 @@ const TARGETS: [FarTarget; 2] =
 pub(crate) fn all_ops() -> impl Iterator<Item = Op<'static>> {
     let publish = FarPublish {
         persistent: true,
+        seen: false,
         expiration_ms: None,
         priority: 4,
         targets: List::Items(&TARGETS),
@@ -53,7 +54,7 @@ pub(crate) fn all_ops() -> impl Iterator<Item = Op<'static>> {
     let others = [
         Op::Hello { life: 12 },
         Op::Publish(publish),
-        Op::Publish(FarPublish { persistent: false, expiration_ms: Some(60_000), ..publish }),
+        Op::Publish(FarPublish { persistent: false, expiration_ms: Some(60_000), seen: true, ..publish }),
         Op::Consume(consume),
         Op::Cancel { request: 1, consumer: 2 },
         Op::Withdraw { consumer: 2 },
@@ -122,6 +123,7 @@ fn what_is_written_is_read() {
 fn publishes_get_their_numbers_when_they_are_sent() {
     let publish = FarPublish {
         persistent: true,
+        seen: false,
         expiration_ms: Some(7),
         priority: 4,
         targets: List::Items(&TARGETS),
@@ -247,6 +249,7 @@ impl World {
         let body = number.to_le_bytes();
         let publish = FarPublish {
             persistent: true,
+            seen: false,
             expiration_ms: None,
             priority: 0,
             targets: List::Items(&[FarTarget { queue: QUEUE, epoch: 1, number }]),

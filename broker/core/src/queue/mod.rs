@@ -304,6 +304,10 @@ impl<H> Queue<H> {
         let priority = self.config.max_priority.map_or(0, |max| publish.priority.min(max));
         // RabbitMQ: quorum queues keep everything. What is not in the log reaches no mirror, so mirrored ones do too.
         let durable = self.durable && (publish.persistent || self.config.quorum || self.config.mirrored);
+        if publish.seen && durable {
+            // The mark survives this node.
+            self.reserve_hwm(qseq, fx);
+        }
 
         if self.ready.is_empty() && !self.paused && !self.is_copy() {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
@@ -323,7 +327,7 @@ impl<H> Queue<H> {
             log_floor,
             returns: 0,
             priority,
-            redelivered: false,
+            redelivered: publish.seen,
             logged: durable,
             stored: false,
         };
@@ -376,7 +380,7 @@ impl<H> Queue<H> {
                 qseq,
                 consumer: reference,
                 life: self.life(),
-                redelivered: false,
+                redelivered: publish.seen,
                 view: publish.view,
                 shared: publish.shared(),
             };

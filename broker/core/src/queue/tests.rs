@@ -1206,3 +1206,19 @@ fn what_another_leader_may_have_handed_out_is_marked_where_others_have_copies() 
     publish(&mut queue, 0, true, None, &mut fx);
     assert_eq!(deliveries(&mut fx), [(1, 6, false)]);
 }
+
+#[test]
+fn what_came_again_because_its_leader_went_is_marked() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    queue.consume(0, consumer(1, false, 1, 0), &mut fx);
+    for seen in [true, false, true] {
+        let view = MessageView { exchange: "", routing_key: "q", properties: &[0, 0], body: b"x" };
+        let mut message = Publish::borrowed(view, true, None, 0);
+        message.seen = seen;
+        queue.publish(0, &mut message, &mut fx);
+    }
+    assert_eq!(deliveries(&mut fx), [(1, 1, true)]);
+    queue.settle(0, Settle::Ack, &[1], &mut fx);
+    queue.settle(0, Settle::Ack, &[2], &mut fx);
+    assert_eq!(deliveries(&mut fx), [(1, 2, false), (1, 3, true)]);
+}
