@@ -220,9 +220,9 @@ impl<const BROKEN: u8> Cluster<BROKEN> {
         }
     }
 
-    /// Whether more happens than elsewhere: a mistake shows where nodes come and go quickly and lead one after the other.
+    /// Whether more happens than elsewhere: most mistakes show where nodes come and go quickly and lead one after the other.
     pub(super) fn is_harsh(&self) -> bool {
-        BROKEN != Rule::NONE || self.slip.is_some()
+        BROKEN != Rule::NONE || self.slip.is_some_and(|slip| slip != Slip::AlwaysSure)
     }
 
     /// A node hears that it does not count as down. One that might have until now has to know every decision first.
