@@ -134,7 +134,7 @@ impl Proposer {
                 Way::Here(term) => self.round(term, &mut proposals).await,
                 Way::There(leader) => self.forward(leader).await,
                 Way::None => {
-                    if proposals.is_closed() {
+                    if self.shared.is_closing() {
                         break;
                     }
                     self.wait_for_leader().await;
@@ -210,7 +210,10 @@ impl Proposer {
                 batch
             }
         };
-        if !again.is_empty() {
+        if self.shared.is_closing() {
+            // Nobody is waited for any more.
+            again.into_iter().for_each(|proposal| drop(proposal.reply.send(Err(forward::nobody_leads()))));
+        } else if !again.is_empty() {
             again.into_iter().rev().for_each(|proposal| self.waiting.push_front(proposal));
             sleep(ASK_AGAIN).await;
             self.wait_for_leader().await;
