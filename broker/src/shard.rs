@@ -101,6 +101,11 @@ impl Shard {
         queues.get_mut(&id).or_else(|| copies.get_mut(&id)).map(Box::as_mut)
     }
 
+    /// A queue with whose messages this node fills copies: it is led here, or held back until another node leads it.
+    pub(crate) fn source_mut(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        self.held_mut(id).filter(|queue| !queue.is_copy())
+    }
+
     /// Looks at a queue.
     pub(crate) fn get(&self, id: QueueId) -> Option<&LocalQueue> {
         self.queues.get(&id).map(Box::as_ref)

@@ -79,7 +79,7 @@ impl Node {
         let mut turn = Turn::new(self, TurnBuffers::default(), self.now_ms());
         turn.shard(id, |shard, now, fx| {
             // What follows another leader is a copy for itself too.
-            let is_held_back = shard.copies(id) && shard.held_mut(id).is_some_and(|queue| !queue.is_copy());
+            let is_held_back = shard.copies(id) && shard.source_mut(id).is_some();
             if is_held_back && let Some(queue) = shard.make_led(id) {
                 queue.drain(now, fx);
             }
@@ -89,8 +89,7 @@ impl Node {
 
     /// Another node leads a queue that may have been held back for it. Returns who consumed. Its shard is locked.
     pub(crate) fn end_hand_over(&self, shard: &mut Shard, queue: QueueId) -> Vec<Consumer<ConsumerHandle>> {
-        let held_back = shard.held_mut(queue).filter(|queue| !queue.is_copy());
-        let consumers = held_back.map(LocalQueue::remove_consumers);
+        let consumers = shard.source_mut(queue).map(LocalQueue::remove_consumers);
         if consumers.is_some() {
             self.unlead(queue, Over::Deposed);
         }

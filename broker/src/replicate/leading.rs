@@ -198,13 +198,13 @@ impl Node {
     pub(super) fn hear_follower(&self, from: NodeId, said: ToLeader) {
         let now = self.monotonic_ms();
         // What the queue holds has to be right for the moment, so its shard is locked first.
-        let shard = match &said.said {
+        let mut shard = match &said.said {
             Said::Attached { queue, .. } => Some(self.lock_shard(self.shard_of(*queue))),
             _ => None,
         };
         let mut leading = self.replicate.leading.lock();
         let live = |queue| {
-            let queue = shard.as_ref()?.get(queue)?;
+            let queue = shard.as_mut()?.source_mut(queue)?;
             Some((queue.live(), queue.fresh()))
         };
         let Leading { core, asked, .. } = &mut *leading;

@@ -99,15 +99,16 @@ impl Node {
         let mut turn = Turn::new(self, TurnBuffers::default(), self.now_ms());
         let head = |serial| Fill::head(queue, epoch, stream, serial);
         let mut frames = vec![head(PART)];
-        let read = turn.queue(queue, |queue, now, fx| {
-            queue.read_missing(now, &wanted, fx, |record| {
+        let read = turn.shard(queue, |shard, now, fx| {
+            let queue = shard.source_mut(queue).filter(|queue| !queue.is_closing())?;
+            Some(queue.read_missing(now, &wanted, fx, |record| {
                 if frames.last().is_none_or(|frame| frame.len() > FILL_BYTES) {
                     frames.push(head(PART));
                 }
                 if let Some(frame) = frames.last_mut() {
                     record.encode(frame);
                 }
-            })
+            }))
         });
         turn.finish();
         // That the fill is complete, the last frame says.

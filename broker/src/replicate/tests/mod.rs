@@ -294,6 +294,27 @@ fn a_queue_that_is_handed_over_refuses_nothing() {
 }
 
 #[test]
+fn copies_that_are_not_attached_yet_get_what_a_queue_has_that_is_held_back() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let node = trio.node(0);
+    let mut client = trio.client(0);
+    client.select_confirms();
+    // What the mirrors say about the new streams comes when the queue is held back already.
+    trio.freeze(0, true);
+    (1..3).for_each(|mirror| node.copies_up(trio.id(mirror)));
+    client.publish("q", &refs(&bodies(0..100, 100)));
+    trio.wait("it is there", |trio| ready(trio, 0, queue) == 100);
+    let holding = trio.block_on(async { tokio::spawn(Giving::of(node).hold_back(vec![queue])) });
+    trio.wait("it is held back", |_| node.lock_shard(node.shard_of(queue)).copies(queue));
+    trio.freeze(0, false);
+    trio.block_on(holding).unwrap();
+    assert_eq!(node.unsafe_copies(queue), None);
+    assert_eq!(client.confirms(100), NONE);
+    wait_equal(&trio, 0, 1, queue);
+}
+
+#[test]
 fn many_queues_go_to_other_leaders_together() {
     const QUEUES: usize = 100;
     let mut trio = Trio::new();
