@@ -91,11 +91,13 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     if picked(CONFORMANCE) {
         libraries(strict)?;
     }
-    if picked("management")
-        && let Err(error) = libraries::browser("pages.js")
-    {
-        ensure!(!strict, "{error:#}");
-        println!("note: {error:#}");
+    if picked("management") {
+        for outcome in [libraries::browser("pages.js"), libraries::http_client()] {
+            if let Err(error) = outcome {
+                ensure!(!strict, "{error:#}");
+                println!("note: {error:#}");
+            }
+        }
     }
     if picked("stack") {
         traffic(strict)?;

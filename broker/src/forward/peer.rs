@@ -139,6 +139,12 @@ impl After {
 }
 
 impl Peer {
+    /// Publishes that were sent and are not confirmed.
+    #[cfg(test)]
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.lock().origin.unconfirmed()
+    }
+
     pub(super) fn new(node: NodeId) -> Peer {
         // Higher than in any earlier life of this process.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
