@@ -13,8 +13,9 @@ use xtask::traffic::{Client as Library, Role};
 
 /// How long messages may take to flow again, and the last of them to come.
 const LIMIT: Duration = Duration::from_secs(90);
-/// How long the first of them may take: some programs need a long time to start beside ten others.
-const START: Duration = Duration::from_secs(180);
+/// How long the first of them may take, and what each crew adds to that: eleven start more slowly than three.
+const START: Duration = Duration::from_secs(60);
+const START_EACH: Duration = Duration::from_secs(10);
 /// Confirms and deliveries of each crew that show that it works.
 const FLOWING: u64 = 8;
 /// Messages a second of a publisher with many on their way, and of one that waits for each.
@@ -94,7 +95,8 @@ impl Traffic {
             crews.push(Crew { publisher, published, consumer, received, watch, deliveries: 0 });
         }
         let mut traffic = Self { crews, account: Account::default() };
-        traffic.wait_flowing_within(START, "at the beginning")?;
+        let crews = u32::try_from(traffic.crews.len()).unwrap_or(u32::MAX);
+        traffic.wait_flowing_within(START + START_EACH * crews, "at the beginning")?;
         Ok(traffic)
     }
 

@@ -147,10 +147,11 @@ pub fn signal(pid: u32, signal: Signal) {
 /// Whether a process with this id exists and is not a zombie.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let over = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    // The first thread may be over while another still waits for its disk.
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !over || threads() > 1
 }
 
 /// The children of a process, from /proc.

@@ -30,6 +30,8 @@ use std::time::Duration;
 pub const BROKERS: [&str; 2] = ["A", "B"];
 /// Hosts with a broker where there are three.
 const THREE_BROKERS: [&str; 3] = ["A", "B", "E"];
+/// How long a killed process may take to go: what it waits for on its disk comes first.
+const GONE: Duration = Duration::from_secs(20);
 /// Hosts with a balancer and an agent.
 pub const BALANCERS: [&str; 2] = ["C", "D"];
 /// The host of the clients.
@@ -314,10 +316,7 @@ impl Stack {
     pub fn kill(&self, host: &str, role: &str) -> Result<()> {
         let pid = self.pid(host, role).with_context(|| format!("no {role} runs on {host}"))?;
         process::kill_tree(&[pid]);
-        until_true(Duration::from_secs(5), "a killed process to go", || {
-            self.reap();
-            !process::exists(pid)
-        })
+        self.wait_gone(pid)
     }
 
     /// `kill -9` for a role's process on a host and for nothing else: what it started goes on.
@@ -327,7 +326,11 @@ impl Stack {
     pub fn kill_alone(&self, host: &str, role: &str) -> Result<()> {
         let pid = self.pid(host, role).with_context(|| format!("no {role} runs on {host}"))?;
         process::signal(pid, Signal::SIGKILL);
-        until_true(Duration::from_secs(5), "a killed process to go", || {
+        self.wait_gone(pid)
+    }
+
+    fn wait_gone(&self, pid: u32) -> Result<()> {
+        until_true(GONE, "a killed process to go", || {
             self.reap();
             !process::exists(pid)
         })
@@ -477,8 +480,13 @@ impl Stack {
     }
 
     fn spawn(&self, host: &str, role: &str, command: Command) -> Result<()> {
+        let mut processes = self.lock();
+        // One that was killed while it waited for its disk has its ports until it is gone.
+        if let Some(before) = processes.get_mut(&key(host, role)) {
+            before.wait(GONE)?;
+        }
         let process = Process::spawn(&format!("{role} on {host}"), command, &self.log_path(host, role))?;
-        self.lock().insert(key(host, role), process);
+        processes.insert(key(host, role), process);
         Ok(())
     }
 

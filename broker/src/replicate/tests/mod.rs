@@ -305,7 +305,7 @@ fn copies_that_are_not_attached_yet_get_what_a_queue_has_that_is_held_back() {
     (1..3).for_each(|mirror| node.copies_up(trio.id(mirror)));
     client.publish("q", &refs(&bodies(0..100, 100)));
     trio.wait("it is there", |trio| ready(trio, 0, queue) == 100);
-    let holding = trio.block_on(async { tokio::spawn(Giving::of(node).hold_back(vec![queue])) });
+    let holding = trio.spawn(Giving::of(node).hold_back(vec![queue]));
     trio.wait("it is held back", |_| node.lock_shard(node.shard_of(queue)).copies(queue));
     trio.freeze(0, false);
     trio.block_on(holding).unwrap();

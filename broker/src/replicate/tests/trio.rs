@@ -218,6 +218,14 @@ impl Trio {
         self.runtime.block_on(future)
     }
 
+    /// Has something happen beside the test.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.runtime.spawn(future)
+    }
+
     pub(super) fn propose(&self, index: usize, command: MetaCommand) {
         self.runtime.block_on(self.node(index).metadata.propose(command)).unwrap();
     }
