@@ -30,6 +30,7 @@ pub(crate) mod tests;
 pub(crate) use crate::cluster::Home;
 use crate::connection::outbox::Request;
 use crate::node::Node;
+use crate::shard::{Turn, TurnBuffers};
 use broker_core::ids::{NodeId, QueueId};
 use broker_core::queue::origins::life;
 use bytes::Bytes;
@@ -82,13 +83,38 @@ struct Detached {
     was: Option<(NodeId, u32)>,
 }
 
+/// All consumers that are attached to no leader now.
+#[derive(Debug, Default)]
+struct Unattached {
+    detached: Vec<Detached>,
+    /// Those that are about to be attached, unless they are forgotten meanwhile.
+    attaching: Vec<u64>,
+}
+
+impl Unattached {
+    fn take(&mut self) -> Vec<Detached> {
+        self.attaching = self.detached.iter().map(|detached| detached.number).collect();
+        std::mem::take(&mut self.detached)
+    }
+
+    fn put_back(&mut self, left: Vec<Detached>) {
+        let attaching = std::mem::take(&mut self.attaching);
+        self.detached.extend(left.into_iter().filter(|detached| attaching.contains(&detached.number)));
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.detached.retain(|detached| detached.number != number);
+        self.attaching.retain(|attaching| *attaching != number);
+    }
+}
+
 /// What a node knows about queues elsewhere and clients from elsewhere.
 #[derive(Default)]
 pub(crate) struct Forward {
     around: OnceLock<Arc<dyn Around>>,
     peers: RwLock<FxHashMap<NodeId, Arc<Peer>>>,
     served: RwLock<FxHashMap<NodeId, Arc<Served>>>,
-    detached: Mutex<Vec<Detached>>,
+    unattached: Mutex<Unattached>,
     letters: Mutex<Letters>,
     detours: Detours,
     /// How many publishes were sent to each queue elsewhere. Numbers of a queue never begin again.
@@ -218,13 +244,13 @@ impl Forward {
 
     /// A consumer that has lost its leader: it is attached again as soon as there is one.
     pub(crate) fn detach(&self, number: u64, consumer: FarConsumer, was: Option<(NodeId, u32)>) {
-        self.detached.lock().push(Detached { number, consumer, was });
+        self.unattached.lock().detached.push(Detached { number, consumer, was });
         self.wake.notify_one();
     }
 
     /// Forgets a consumer that waits for a leader.
     fn forget_detached(&self, number: u64) {
-        self.detached.lock().retain(|detached| detached.number != number);
+        self.unattached.lock().forget(number);
     }
 }
 
@@ -313,6 +339,13 @@ impl Node {
         if self.forward.looked_at.swap(version, Ordering::AcqRel) != version || thoroughly {
             self.forward.peers().iter().for_each(|peer| self.let_go_moved(peer));
         }
+        if thoroughly {
+            self.forward
+                .peers()
+                .iter()
+                .filter(|peer| peer.is_unheard())
+                .for_each(|peer| self.begin_session(peer));
+        }
         self.attach_detached();
         self.send_detours(self.monotonic_ms());
         self.send_letters_again();
@@ -320,7 +353,7 @@ impl Node {
 
     /// Attaches consumers that have lost their leader.
     fn attach_detached(&self) {
-        let waiting = std::mem::take(&mut *self.forward.detached.lock());
+        let waiting = self.forward.unattached.lock().take();
         let mut left = Vec::new();
         for detached in waiting {
             let home = self.forward.home(detached.consumer.queue);
@@ -343,16 +376,23 @@ impl Node {
                 Some(Home::At { node, epoch }) => {
                     if moved(node, epoch) && detached.consumer.cancel_on_failover() {
                         detached.consumer.gone();
-                    } else if let Err(consumer) =
-                        self.attach_far(node, epoch, detached.number, detached.consumer)
-                    {
-                        let (number, was) = (detached.number, detached.was);
-                        left.push(Detached { number, consumer, was });
+                        continue;
+                    }
+                    let (number, was) = (detached.number, detached.was);
+                    match self.attach_far(node, epoch, number, detached.consumer) {
+                        Err(consumer) => left.push(Detached { number, consumer, was }),
+                        // It was cancelled meanwhile.
+                        Ok(()) if !self.forward.unattached.lock().attaching.contains(&number) => {
+                            let mut turn = Turn::new(self, TurnBuffers::default(), self.now_ms());
+                            turn.forward_withdraw(number);
+                            turn.finish();
+                        }
+                        Ok(()) => {}
                     }
                 }
             }
         }
-        self.forward.detached.lock().append(&mut left);
+        self.forward.unattached.lock().put_back(left);
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Peer {
 struct State {
     origin: Origin<Sending>,
     gate: Option<GateId>,
+    /// The connection was there, and too full for what begins a session: that is tried again.
+    unheard: bool,
     /// The number that lives of its queues have in this session.
     session: u32,
     consumers: FxHashMap<u64, Far>,
@@ -154,6 +156,7 @@ impl Peer {
             state: Mutex::new(State {
                 origin: Origin::new(seed),
                 gate: None,
+                unheard: false,
                 session: 0,
                 consumers: FxHashMap::default(),
                 requests: FxHashMap::default(),
@@ -168,6 +171,11 @@ impl Peer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// Whether a session was to begin, and its first frame could not be sent.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.lock().unheard
     }
 
     fn note_full(&self, state: &State) -> bool {
@@ -285,8 +293,8 @@ impl Node {
             let mut frame = Vec::new();
             codec::begin(&mut frame, codec::OPS, state.origin.generation());
             Op::Hello { life: self.forward.own_life() }.encode(&mut frame);
-            if !self.forward.send(peer.node, frame) {
-                // It begins when the connection is there.
+            state.unheard = !self.forward.send(peer.node, frame);
+            if state.unheard {
                 state.origin.end();
             }
             lost
@@ -299,6 +307,8 @@ impl Node {
         let lost = {
             let mut state = peer.lock();
             let lost = state.origin.end();
+            // It begins when the connection is there.
+            state.unheard = false;
             state.clear(self, peer, lost)
         };
         self.tell_lost(lost);

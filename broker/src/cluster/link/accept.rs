@@ -257,6 +257,10 @@ fn admit(inner: &Arc<Inner>, who: &Who, purpose: Purpose) -> Result<(), Refusal>
             let text = format!("node {node} of this cluster is {name}, and not {}", who.name);
             Err(refusal(Reason::Node, text))
         }
+        None if !inner.knows_peers.load(Ordering::Acquire) => {
+            let me = inner.identity.read().name.clone();
+            Err(refusal(Reason::Busy, format!("{me} is starting: try again")))
+        }
         None => {
             let due = |last: Instant| last.elapsed() >= TOLD_AGAIN;
             let mut told = inner.accepted.told.lock();

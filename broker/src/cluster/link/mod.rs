@@ -43,7 +43,7 @@ use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -208,6 +208,8 @@ pub(super) struct Inner {
     runtime: Handle,
     handlers: [RwLock<Option<Arc<dyn Handler>>>; Kind::ALL.len()],
     peers: RwLock<FxHashMap<NodeId, Arc<Peer>>>,
+    /// It is known who the peers are: not before the metadata are open.
+    knows_peers: AtomicBool,
     accepted: Accepted,
     next_session: AtomicU32,
     /// Turns true when all ends.
@@ -225,6 +227,7 @@ impl Links {
             runtime: Handle::current(),
             handlers: Default::default(),
             peers: RwLock::default(),
+            knows_peers: AtomicBool::new(false),
             accepted: Accepted::default(),
             next_session: AtomicU32::new(1),
             ended: watch::Sender::new(false),
@@ -301,6 +304,7 @@ impl Links {
             }
         }
         drop(known);
+        self.0.knows_peers.store(true, Ordering::Release);
         let is_peer = |who: &Who| self.0.is_member(who);
         self.0.accepted.end_others(is_peer, "it is no member of the cluster any more");
     }

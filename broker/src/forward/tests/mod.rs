@@ -197,6 +197,21 @@ fn when_a_connection_between_nodes_breaks_nothing_stays_open() {
 }
 
 #[test]
+fn a_session_that_did_not_begin_because_too_much_waited_begins_when_there_is_room() {
+    let pair = Pair::new(&[plain("q", 0)]);
+    let mut publisher = pair.client(1);
+    publisher.select_confirms();
+    publisher.publish("q", &[b"1"]);
+    assert_eq!(publisher.confirms(1), NONE);
+    pair.fill(1, true);
+    publisher.publish("q", &[b"2"]);
+    assert!(publisher.is_silent());
+    pair.fill(1, false);
+    assert_eq!(publisher.confirms(2), NONE);
+    assert_eq!(pair.counts(0, "q"), (2, 0, 0));
+}
+
+#[test]
 fn publishes_and_consumers_wait_for_a_new_leader() {
     let pair = Pair::new(&[plain("q", 0), plain("other", 0)]);
     let mut publisher = pair.client(1);

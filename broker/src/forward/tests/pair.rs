@@ -41,6 +41,7 @@ struct Lane {
 struct Wires {
     homes: Mutex<HashMap<QueueId, Option<(usize, u32)>>>,
     lanes: [Mutex<Option<Lane>>; 2],
+    full: [AtomicBool; 2],
     nodes: OnceLock<[Arc<Node>; 2]>,
     links: AtomicU64,
 }
@@ -78,7 +79,8 @@ impl Around for View {
 
     fn send(&self, _: NodeId, frame: Bytes) -> bool {
         let lane = self.wires.lanes[self.me].lock();
-        lane.as_ref().is_some_and(|lane| lane.frames.send(frame).is_ok())
+        let room = !self.wires.full[self.me].load(Ordering::Acquire);
+        room && lane.as_ref().is_some_and(|lane| lane.frames.send(frame).is_ok())
     }
 
     fn name(&self, node: NodeId) -> String {
@@ -172,6 +174,11 @@ impl Pair {
         lane.alive.store(false, Ordering::Release);
         self.nodes[from].forward_down(id(1 - from));
         self.nodes[1 - from].forward_accepted_down(id(from), lane.link);
+    }
+
+    /// So much waits to be sent from this node that nothing more is taken; or not any more.
+    pub(super) fn fill(&self, from: usize, full: bool) {
+        self.wires.full[from].store(full, Ordering::Release);
     }
 
     /// What is sent from this node from now on gets nowhere, and nobody notices.

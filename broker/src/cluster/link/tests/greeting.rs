@@ -134,6 +134,10 @@ async fn a_node_of_the_cluster_that_is_no_member_here_is_refused_and_reported() 
     let (a, c) = (node(1).await, node(3).await);
     c.links.set_peers(vec![a.place()]);
     until("it was refused", || c.error(&a).is_some()).await;
+    assert_eq!(c.error(&a).unwrap(), "rabbit@1 is starting: try again");
+    assert!(!a.notes.all().contains(&Event::Stranger("rabbit@3".to_owned())), "nobody knows yet");
+    a.links.set_peers(Vec::new());
+    until("it is no member", || c.error(&a).is_some_and(|error| error.contains("no member"))).await;
     assert_eq!(c.error(&a).unwrap(), "rabbit@3 (node 3) is no member of the cluster, says rabbit@1");
     assert!(a.notes.all().contains(&Event::Stranger("rabbit@3".to_owned())));
     // Once it is one, it is in by itself.
