@@ -55,8 +55,8 @@ async function look({ base, folder, page, problems, refused }, visits) {
     await page.goto(`${base}/#/${route}`);
     let wrong = [];
     try {
-      // The page before this one may still be there: "Queues" is not "Queue".
-      await page.locator("#main h1", { hasText: new RegExp(`^\\s*${heading}\\b`) }).first().waitFor({ timeout: 10_000 });
+      // The page before this one may still be there: "Queues" is not "Queue". That of a connection has no h1.
+      await page.locator("#main h1, #main h2", { hasText: new RegExp(`^\\s*${heading}\\b`) }).first().waitFor({ timeout: 10_000 });
       await unfold(page);
       const text = await page.locator("#main").innerText();
       wrong = text.split("\n").map((line) => line.trim()).filter((line) => /\bNaN\b|undefined|\[object Object\]|JS error/.test(line));
