@@ -480,13 +480,11 @@ impl Stack {
     }
 
     fn spawn(&self, host: &str, role: &str, command: Command) -> Result<()> {
-        let mut processes = self.lock();
-        // One that was killed while it waited for its disk has its ports until it is gone.
-        if let Some(before) = processes.get_mut(&key(host, role)) {
-            before.wait(GONE)?;
-        }
+        // One that was killed while it waited for its disk has its ports until it is gone, for which this waits.
+        let before = self.lock().remove(&key(host, role));
+        drop(before);
         let process = Process::spawn(&format!("{role} on {host}"), command, &self.log_path(host, role))?;
-        processes.insert(key(host, role), process);
+        self.lock().insert(key(host, role), process);
         Ok(())
     }
 
