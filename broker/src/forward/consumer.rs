@@ -78,6 +78,22 @@ pub(super) struct Far {
     pub(super) leaving: bool,
 }
 
+impl Far {
+    /// The parked deliveries that somebody would have to settle.
+    pub(super) fn unsettled(&self) -> Vec<u64> {
+        if self.consumer.handle.no_ack {
+            return Vec::new();
+        }
+        self.parked.iter().map(|parked| parked.qseq).collect()
+    }
+
+    /// Gives deliveries back to the queue.
+    pub(super) fn release<'a>(&self, positions: &'a [u64]) -> FarSettle<'a> {
+        let (queue, epoch, positions) = (self.consumer.queue, self.epoch, List::Items(positions));
+        FarSettle { queue, epoch, how: Settle::Release, positions }
+    }
+}
+
 pub(super) struct Parked {
     qseq: u64,
     redelivered: bool,
@@ -188,10 +204,10 @@ pub(super) fn give_back(generation: u64, mut far: Far, after: &mut After) {
             let (_, first) = outbox.deliver_forced(handle, &delivery);
             after.touch(outbox, first);
         }
-    } else if !far.parked.is_empty() {
-        let positions: Vec<u64> = far.parked.iter().map(|parked| parked.qseq).collect();
-        let (queue, epoch, positions) = (far.consumer.queue, far.epoch, List::Items(&positions));
-        let op = Op::Settle(FarSettle { queue, epoch, how: Settle::Release, positions });
-        after.op(generation, &op);
+        return;
+    }
+    let parked = far.unsettled();
+    if !parked.is_empty() {
+        after.op(generation, &Op::Settle(far.release(&parked)));
     }
 }

@@ -176,8 +176,12 @@ impl Node {
             match turn.home_of(queue) {
                 None => continue,
                 Some(Home::Here { .. }) => {
-                    turn.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
-                    continue;
+                    let taken = turn.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx));
+                    if taken.is_some() || turn.any_queue(queue, |_, _, _| ()).is_some() {
+                        continue;
+                    }
+                    // It is held back for another leader, or led here a moment later.
+                    waits = true;
                 }
                 Some(Home::Nowhere { .. }) => waits = true,
                 Some(Home::At { .. }) => sent |= turn.far_target(queue) == FarTarget::Noted,

@@ -319,8 +319,12 @@ impl Turn<'_> {
     /// A channel closes: its consumer of a queue elsewhere leaves.
     pub(crate) fn forward_withdraw(&mut self, consumer: u64) {
         self.close();
-        if let Some(node) = self.node().forward.drop_consumer(consumer) {
+        if let Some((node, far)) = self.node().forward.drop_consumer(consumer) {
             self.outgoing().op(node, &Op::Withdraw { consumer });
+            let parked = far.unsettled();
+            if !parked.is_empty() {
+                self.outgoing().op(node, &Op::Settle(far.release(&parked)));
+            }
         }
     }
 

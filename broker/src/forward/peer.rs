@@ -222,11 +222,14 @@ impl Forward {
         (state.origin.phase() == Phase::Open).then(|| Life::far(state.session, epoch))
     }
 
-    /// Forgets a consumer. Returns the leader that has to hear of it.
-    pub(super) fn drop_consumer(&self, number: u64) -> Option<NodeId> {
+    /// Forgets a consumer. Returns the leader that has to hear of it, and what was known of it.
+    pub(super) fn drop_consumer(&self, number: u64) -> Option<(NodeId, Far)> {
         self.forget_detached(number);
-        let had = |peer: &Arc<Peer>| peer.lock().consumers.remove(&number).is_some();
-        self.peers().into_iter().find(had).map(|peer| peer.node)
+        let remove = |peer: Arc<Peer>| {
+            let far = peer.lock().consumers.remove(&number)?;
+            Some((peer.node, far))
+        };
+        self.peers().into_iter().find_map(remove)
     }
 
     /// What holds publishers up that publish to these nodes.

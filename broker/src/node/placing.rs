@@ -101,6 +101,7 @@ impl Node {
             } else if was_copy {
                 // It was held back to be led by another node, and is led here all the same.
                 queue.drain(now, fx);
+                queue.rearm(now, fx);
             } else if is_new {
                 queue.touch(now, fx);
             }

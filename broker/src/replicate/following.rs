@@ -108,6 +108,10 @@ impl Node {
 
     /// A queue is led here no more and becomes a copy, if it was. Returns who consumed.
     pub(crate) fn step_down(&self, shard: &mut Shard, queue: QueueId) -> Vec<Consumer<ConsumerHandle>> {
+        if !shard.leads(queue) {
+            // Its next leader may be here before the decision that makes it that.
+            return self.end_hand_over(shard, queue);
+        }
         let consumers = shard.make_copy(queue).map(LocalQueue::remove_consumers);
         if consumers.is_some() {
             self.unlead(queue, Over::Deposed);

@@ -82,6 +82,7 @@ impl Node {
             let is_held_back = shard.copies(id) && shard.source_mut(id).is_some();
             if is_held_back && let Some(queue) = shard.make_led(id) {
                 queue.drain(now, fx);
+                queue.rearm(now, fx);
             }
         });
         turn.finish();

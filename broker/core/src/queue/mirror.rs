@@ -129,6 +129,7 @@ impl<H> Queue<H> {
         self.touch(now, fx);
         self.trim(fx);
         self.drain(now, fx);
+        self.rearm(now, fx);
     }
 
     /// Deletes what the leader does not have, and takes its counters.

@@ -676,6 +676,12 @@ impl<H> Queue<H> {
         }
     }
 
+    /// Has the queue look at its timers at once: some may have passed while nobody looked.
+    pub fn rearm<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.timer_at = u64::MAX;
+        self.arm(now, fx);
+    }
+
     fn arm<E: Effects<Handle = H>>(&mut self, at: u64, fx: &mut E) {
         if at < self.timer_at {
             self.timer_at = at;

@@ -273,6 +273,21 @@ fn expiry_happens_at_the_head_only_and_the_lower_ttl_wins() {
 }
 
 #[test]
+fn timers_that_passed_while_a_queue_was_a_copy_are_looked_at_when_it_is_led_again() {
+    let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
+    publish(&mut queue, 0, true, Some(100), &mut fx);
+    publish(&mut queue, 0, true, Some(400), &mut fx);
+    queue.follow(2, 2, &mut fx);
+    // Nobody ticks a copy.
+    queue.lead(200, 3, 1, false, &mut fx);
+    assert_eq!(fx.wakes, [100, 200]);
+    queue.tick(200, &mut fx);
+    assert_eq!((fx.wakes.last(), queue.ready_count()), (Some(&400), 1));
+    queue.tick(400, &mut fx);
+    assert_eq!(queue.ready_count(), 0);
+}
+
+#[test]
 fn a_ttl_of_zero_delivers_now_or_never() {
     let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
     publish(&mut queue, 5, false, Some(0), &mut fx);

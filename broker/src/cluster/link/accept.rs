@@ -108,10 +108,12 @@ impl Accepted {
         if said.len() >= REMEMBERED {
             said.retain(|_, last| now.duration_since(*last) < SAID_AGAIN);
         }
-        if said.len() < REMEMBERED {
+        // Who is refused chooses part of the line: beyond this many, nothing is said.
+        let room = said.len() < REMEMBERED;
+        if room {
             said.insert(line.to_owned(), now);
         }
-        true
+        room
     }
 }
 
@@ -123,11 +125,11 @@ impl<'a> Underway<'a> {
     fn begin(accepted: &'a Accepted, from: IpAddr) -> Option<Underway<'a>> {
         let mut greetings = accepted.greetings.lock();
         let all: usize = greetings.values().sum();
-        let of_one = greetings.entry(from).or_default();
-        if all >= GREETINGS || *of_one >= GREETINGS_OF_ONE {
+        let of_one = greetings.get(&from).copied().unwrap_or(0);
+        if all >= GREETINGS || of_one >= GREETINGS_OF_ONE {
             return None;
         }
-        *of_one += 1;
+        greetings.insert(from, of_one + 1);
         Some(Underway(accepted, from))
     }
 }

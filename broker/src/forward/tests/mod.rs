@@ -212,6 +212,21 @@ fn a_session_that_did_not_begin_because_too_much_waited_begins_when_there_is_roo
 }
 
 #[test]
+fn what_a_channels_limit_kept_back_is_in_the_queue_again_when_the_channel_goes() {
+    let pair = Pair::new(&[plain("q", 0)]);
+    let mut client = pair.client(1);
+    client.send(&basic::Qos { prefetch_size: 0, prefetch_count: 2, global: true });
+    assert!(matches!(client.event().method(), Method::BasicQosOk(_)));
+    client.consume("q", "one", false);
+    client.consume("q", "other", false);
+    pair.client(0).publish("q", &[b"1", b"2", b"3", b"4"]);
+    assert_eq!([client.delivery().0, client.delivery().0], [1, 2]);
+    pair.wait_counts(0, "q", (0, 4, 2));
+    drop(client);
+    pair.wait_counts(0, "q", (4, 0, 0));
+}
+
+#[test]
 fn publishes_and_consumers_wait_for_a_new_leader() {
     let pair = Pair::new(&[plain("q", 0), plain("other", 0)]);
     let mut publisher = pair.client(1);

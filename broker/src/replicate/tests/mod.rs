@@ -315,6 +315,19 @@ fn copies_that_are_not_attached_yet_get_what_a_queue_has_that_is_held_back() {
 }
 
 #[test]
+fn a_queue_that_is_held_back_steps_down_when_its_next_leader_comes_before_the_decision() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let node = trio.node(0);
+    let mut consumer = trio.client(0);
+    consumer.consume("q", "c", true);
+    trio.block_on(Giving::of(node).hold_back(vec![queue]));
+    let consumers = node.step_down(&mut node.lock_shard(node.shard_of(queue)), queue);
+    assert_eq!(consumers.len(), 1, "they go where it goes");
+    assert_eq!(node.mirrors(queue), [], "it has none any more that it leads");
+}
+
+#[test]
 fn many_queues_go_to_other_leaders_together() {
     const QUEUES: usize = 100;
     let mut trio = Trio::new();
