@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use daemon::shutdown::{Shutdown, ShutdownToken, Stop};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::{mpsc, watch};
 
 use crate::check::Checks;
@@ -63,12 +64,17 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
     let _ = process.workers.set(Workers(workers.clone()));
     let kitchen = stats::Kitchen { runtime: tokio::runtime::Handle::current(), stop: shutdown.token() };
     let _ = process.kitchen.set(kitchen);
+    let processors = if process.global().bind_threads { own_processors(process.threads) } else { Vec::new() };
     let mut threads = Vec::new();
     for (index, inbox) in inboxes.into_iter().enumerate() {
+        let processor = processors.get(index).copied();
         let (process, workers, stop) = (process.clone(), workers.clone(), shutdown.token());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
-            .spawn(move || work(process, inbox, workers, index, stop))
+            .spawn(move || {
+                processor.into_iter().for_each(bind_to);
+                work(process, inbox, workers, index, stop);
+            })
             .map_err(|error| os_failure("start a thread", &error))?;
         threads.push(thread);
     }
@@ -92,6 +98,23 @@ pub fn start(process: &Arc<Process>, listeners: Listeners, shutdown: &Shutdown) 
 
 fn os_failure(what: &str, error: &std::io::Error) -> Failure {
     Failure::new(Exit::OsError, format!("cannot {what}: {error}"))
+}
+
+/// A processor for each of so many threads, when this process may use exactly as many. Else two busy workers
+/// may share one for several ticks of the scheduler, and every session of the one that waits does too.
+fn own_processors(threads: usize) -> Vec<usize> {
+    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
+    let processors: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|number| allowed.is_set(*number)).collect();
+    if processors.len() == threads { processors } else { Vec::new() }
+}
+
+/// Binds this thread to a processor. Where that is forbidden it goes on unbound.
+fn bind_to(processor: usize) {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        tracing::debug!(%error, processor, "a worker is not bound to its processor");
+    }
 }
 
 /// The life of a worker thread.

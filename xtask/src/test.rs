@@ -93,20 +93,14 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     }
     if picked("management") {
         for outcome in [libraries::browser("pages.js"), libraries::http_client()] {
-            if let Err(error) = outcome {
-                ensure!(!strict, "{error:#}");
-                println!("note: {error:#}");
-            }
+            had(strict, outcome)?;
         }
     }
     if picked("stack") {
         traffic(strict)?;
     }
-    if picked(TUTORIAL)
-        && let Err(error) = tutorial::prepare()
-    {
-        ensure!(!strict, "{error:#}");
-        println!("note: {error:#}");
+    if picked(TUTORIAL) {
+        had(strict, tutorial::prepare())?;
     }
     let mut debian = if picked("stack") { debian(strict)? } else { None };
     build()?;
@@ -128,11 +122,9 @@ pub(crate) fn run(only: Option<&str>, strict: bool) -> Result<()> {
     for (name, threads) in END_TO_END.iter().filter(|(name, _)| picked(name)) {
         let before = tally.failures.len();
         if *name == "stack"
-            && let Some(Err(error)) =
-                debian.take().map(|it| it.join().unwrap_or_else(|_| bail!("it panicked")))
+            && let Some(made) = debian.take()
         {
-            ensure!(!strict, "{error:#}");
-            println!("note: {error:#}");
+            had(strict, made.join().unwrap_or_else(|_| bail!("it panicked")))?;
         }
         stage(name, &mut end_to_end(name, *threads, strict)?, &mut tally)?;
         again(name, strict, before, &mut tally)?;
@@ -165,9 +157,7 @@ fn tutorial_stage(tally: &mut Tally) -> Result<()> {
 /// Begins to make what the tests of the packages need, beside everything that comes before them.
 fn debian(strict: bool) -> Result<Option<JoinHandle<Result<()>>>> {
     // Installed now: whatever else is installed later would find apt's lock taken.
-    if let Err(error) = install::packages(install::BOOTSTRAP) {
-        ensure!(!strict, "{error:#}");
-        println!("note: {error:#}");
+    if had(strict, install::packages(install::BOOTSTRAP))?.is_none() {
         return Ok(None);
     }
     Ok(Some(std::thread::spawn(|| install::cargo_deb().and_then(|()| install::debian_root().map(drop)))))
@@ -222,16 +212,24 @@ fn crash(kills: usize) -> Result<()> {
     summary(&tally, &process::read_lossy(&skips()), true, start)
 }
 
+/// What tests need, or a note that it cannot be had: they say themselves what they skip. With `strict` that is an
+/// error.
+fn had<T>(strict: bool, made: Result<T>) -> Result<Option<T>> {
+    match made {
+        Ok(made) => Ok(Some(made)),
+        Err(error) if strict => Err(error),
+        Err(error) => {
+            println!("note: {error:#}");
+            Ok(None)
+        }
+    }
+}
+
 /// Installs what the end-to-end tests need. What is missing makes tests be skipped, which they say.
 fn prepare(strict: bool) -> Result<()> {
     let needs = [install::NETWORK, install::PEERS, install::HATOP, install::PROMETHEUS].concat();
-    for outcome in [install::packages(&needs), install::python().map(drop)] {
-        match outcome {
-            Err(error) if strict => return Err(error),
-            Err(error) => println!("note: {error:#}"),
-            Ok(()) => {}
-        }
-    }
+    had(strict, install::packages(&needs))?;
+    had(strict, install::python())?;
     Ok(())
 }
 
@@ -239,11 +237,7 @@ fn prepare(strict: bool) -> Result<()> {
 /// no network but their own.
 fn libraries(strict: bool) -> Result<()> {
     for library in Library::ALL {
-        match library.program() {
-            Err(error) if strict => return Err(error),
-            Err(error) => println!("note: {error:#}"),
-            Ok(_) => {}
-        }
+        had(strict, library.program())?;
     }
     Ok(())
 }
@@ -251,11 +245,7 @@ fn libraries(strict: bool) -> Result<()> {
 /// The same for the programs that publish and consume; the one in Rust is built with the tests.
 fn traffic(strict: bool) -> Result<()> {
     for client in Client::ALL.into_iter().filter(|it| *it != Client::Lapin) {
-        match client.command(Role::Publish, |program| Command::new(program)) {
-            Err(error) if strict => return Err(error),
-            Err(error) => println!("note: {error:#}"),
-            Ok(_) => {}
-        }
+        had(strict, client.command(Role::Publish, |program| Command::new(program)))?;
     }
     Ok(())
 }

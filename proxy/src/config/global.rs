@@ -34,6 +34,9 @@ pub struct Global {
     pub noreuseport: bool,
     /// Worker threads; one per core when unset.
     pub nbthread: Option<usize>,
+    /// Bind each worker thread to a processor of its own when there are as many of both
+    /// (`numa-cpu-mapping`, on unless `no numa-cpu-mapping` or `cpu-map`).
+    pub bind_threads: bool,
     /// Limit of open files to ask for.
     pub ulimit_n: Option<u64>,
     /// Do not start when a limit cannot be set (`strict-limits`, on unless `no strict-limits`).
@@ -117,6 +120,7 @@ impl Default for Global {
             nosplice: false,
             noreuseport: false,
             nbthread: None,
+            bind_threads: true,
             ulimit_n: None,
             strict_limits: true,
             user: None,

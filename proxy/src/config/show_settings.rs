@@ -98,8 +98,10 @@ fn global_words(global: &Global, out: &mut Writer) {
     ] {
         out.flag(key, on, false);
     }
-    if !global.strict_limits {
-        out.put("no", Value::Text("strict-limits".to_owned()));
+    let off = [("strict-limits", global.strict_limits), ("numa-cpu-mapping", global.bind_threads)];
+    let off: Vec<String> = off.into_iter().filter_map(|(word, on)| (!on).then(|| word.to_owned())).collect();
+    if !off.is_empty() {
+        out.put("no", Value::List(off));
     }
     stats_sockets(global, &Global::default(), out);
     tls_defaults(global, out);

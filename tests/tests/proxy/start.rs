@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 use xtask::lab::Process;
-use xtask::lab::process::run;
+use xtask::lab::process::{read_lossy, run};
 use xtask::lab::wait::until_true;
 use xtask::stack::{Cast, Maker};
 
@@ -107,6 +107,54 @@ fn an_address_of_another_network_namespace_is_listened_on_there() {
         assert!(!listens(inside), "{name}");
     }
     drop(namespace);
+    scratch.passed();
+}
+
+/// The processors each worker of a process may use, as the kernel lists them.
+fn processors_of_workers(pid: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let workers = tasks.filter(|task| read_lossy(&task.join("comm")).starts_with("worker-"));
+    let status = workers.map(|task| read_lossy(&task.join("status")));
+    let list = |text: &String| {
+        text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned().into()
+    };
+    let mut lists: Vec<String> = status.filter_map(|text| list(&text)).collect();
+    lists.sort();
+    lists
+}
+
+#[test]
+fn every_worker_has_a_processor_of_its_own_unless_told_otherwise() {
+    if Cast::from_environment().proxy == Maker::Theirs {
+        return;
+    }
+    let count = std::thread::available_parallelism().unwrap().get();
+    if count == 1 {
+        println!("skipped: on one processor nothing is to be seen");
+        return;
+    }
+    let scratch = Scratch::new("proxy-processors").unwrap();
+    for (name, global, own) in [
+        ("as-many", String::new(), true),
+        ("more", format!("nbthread {}", count + 1), false),
+        ("told", "no numa-cpu-mapping".to_owned(), false),
+        ("mapped", "cpu-map 1 0".to_owned(), false),
+    ] {
+        let port = free_port().unwrap();
+        let config = format!("global\n    {global}\n{DEFAULTS}listen x\n    bind 127.0.0.1:{port}\n");
+        let file = scratch.path().join(format!("{name}.cfg"));
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(programs::folder().join("proxy"));
+        command.arg("-f").arg(&file);
+        let balancer = Process::spawn(name, command, &file.with_extension("log")).unwrap();
+        until_true(Duration::from_secs(10), "the port", || TcpStream::connect(("127.0.0.1", port)).is_ok())
+            .unwrap();
+        let mut lists = processors_of_workers(balancer.pid());
+        let all = lists.len();
+        lists.dedup();
+        let single = lists.iter().all(|list| list.parse::<usize>().is_ok());
+        assert_eq!(lists.len() == all && single, own, "{name}: {lists:?} of {all}");
+    }
     scratch.passed();
 }
 

@@ -61,6 +61,17 @@ pub(super) fn directive(
         "nosplice" => global.nosplice = true,
         "noreuseport" => global.noreuseport = true,
         "strict-limits" => global.strict_limits = true,
+        "numa-cpu-mapping" => global.bind_threads = true,
+        "cpu-map" => {
+            global.bind_threads = false;
+            args.warn(
+                keyword,
+                "not-used",
+                "threads are left to the system where `cpu-map` is",
+                "remove it: each thread gets a processor of its own when there are as many",
+            );
+            args.skip_rest();
+        }
         "no" => negation(args, global),
         "external-check" => global.external_check = true,
         // Nothing forbids to start programs here.
@@ -158,22 +169,17 @@ fn node(args: &mut Args<'_, '_>, global: &mut Global) {
 }
 
 fn negation(args: &mut Args<'_, '_>, global: &mut Global) {
-    match args.value("strict-limits, ...") {
+    match args.value("strict-limits, numa-cpu-mapping, ...") {
         Some(word) if word.text == "strict-limits" => global.strict_limits = false,
+        Some(word) if word.text == "numa-cpu-mapping" => global.bind_threads = false,
         Some(word)
-            if [
-                "insecure-fork-wanted",
-                "busy-polling",
-                "set-dumpable",
-                "numa-cpu-mapping",
-                "memory-trimming",
-            ]
-            .contains(&word.text.as_str()) => {}
+            if ["insecure-fork-wanted", "busy-polling", "set-dumpable", "memory-trimming"]
+                .contains(&word.text.as_str()) => {}
         Some(word) => {
             args.unknown(
                 word,
                 "word after no",
-                &[&["strict-limits", "insecure-fork-wanted", "busy-polling"]],
+                &[&["strict-limits", "numa-cpu-mapping", "insecure-fork-wanted", "busy-polling"]],
             );
             args.skip_rest();
         }

@@ -52,6 +52,8 @@ pub(super) const GLOBAL: &[&str] = &[
     "noreuseport",
     "no",
     "strict-limits",
+    "numa-cpu-mapping",
+    "cpu-map",
     "external-check",
     "insecure-fork-wanted",
     "log-send-hostname",
@@ -82,7 +84,6 @@ pub(super) const GLOBAL: &[&str] = &[
 /// Words of `global` that tune HAProxy's own machinery; leaving them out changes nothing a user sees.
 pub(super) const GLOBAL_TUNING: &[&str] = &[
     "debug",
-    "cpu-map",
     "insecure-setuid-wanted",
     "set-dumpable",
     "expose-experimental-directives",
@@ -98,7 +99,6 @@ pub(super) const GLOBAL_TUNING: &[&str] = &[
     "h1-case-adjust",
     "h1-case-adjust-file",
     "issuers-chain-path",
-    "numa-cpu-mapping",
     "lua-load",
     "lua-prepend-path",
     "mworker-max-reloads",
