@@ -5,6 +5,10 @@
 //!      of several nodes the first has the queues, the second is published to, the third consumed from
 //! load resume ADDRESS,ADDRESS PID,PID… USER PASSWORD VHOST kill|freeze classic|quorum
 //!      what is done to the process of the first node, and the wait until the second confirms again
+//! load takeover ADDRESS,ADDRESS PID,PID… USER PASSWORD VHOST QUEUES
+//!      the first node, which leads them all, is killed; the wait until each confirms again
+//! load away ADDRESS,ADDRESS,ADDRESS PID,PID,PID USER PASSWORD VHOST MESSAGES PORT
+//!      the last node is frozen for ten seconds; the wait until it is in sync again. PORT is that of the first HTTP API
 //! load churn ADDRESS PID USER PASSWORD VHOST CLIENTS SECONDS
 //! load connections ADDRESS PID USER PASSWORD VHOST COUNT
 //! load queues ADDRESS PID USER PASSWORD VHOST transient|durable SECONDS
@@ -23,7 +27,9 @@
 use anyhow::{Context, Result, bail};
 use harness::load::figures::Line;
 use harness::load::plan::Plan;
-use harness::load::{Target, backlog, messages, pages, population, relay, resume, steady, tcp};
+use harness::load::{
+    Target, away, backlog, messages, pages, population, relay, resume, steady, takeover, tcp,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -95,6 +101,8 @@ fn broker(mode: &str, target: &Target, words: &[&str]) -> Result<Line> {
         ("queues", [kind, time]) => population::queues(target, *kind == "durable", seconds(time)?),
         ("fill", [number]) => backlog::fill(target, count(number)? as u64),
         ("resume", [strike, kind]) => resume::run(target, strike.parse()?, *kind == "quorum"),
+        ("takeover", [number]) => takeover::run(target, count(number)?),
+        ("away", [number, port]) => away::run(target, count(number)? as u64, port.parse().context("PORT")?),
         ("first", []) => backlog::first(target),
         ("drain", [number]) => backlog::drain(target, count(number)? as u64),
         ("pages", [number, time]) => pages::pages(target, count(number)?, seconds(time)?),

@@ -2,6 +2,7 @@
 //!
 //! Blocking sockets and one thread for each connection: the generator shall cost little beside the server.
 
+pub mod away;
 pub mod backlog;
 mod connection;
 mod consumer;
@@ -14,6 +15,7 @@ mod publisher;
 pub mod relay;
 pub mod resume;
 pub mod steady;
+pub mod takeover;
 pub mod tcp;
 
 pub use connection::Target;

@@ -9,6 +9,7 @@ use amqp::{BasicProperties, FrameKind, Method, frame};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use xtask::lab::process::{descendants, signal};
@@ -23,7 +24,7 @@ const PACE: Duration = Duration::from_millis(1);
 /// Confirms before anything happens.
 const BEFORE: usize = 500;
 /// How long confirms may stay away.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What happens to the process of the first node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,30 +149,33 @@ impl Publisher {
     }
 
     fn read(&mut self) -> Result<()> {
-        let (open, confirmed, from) = (&mut self.open, &mut self.confirmed, self.counted_from);
-        let mut settle = |tag: u64, multiple: bool, counts: bool| {
-            let first = if multiple { 0 } else { tag };
-            let settled: Vec<u64> = open.range(first..=tag).copied().collect();
+        let (open, counted, from) = (&mut self.open, &mut self.confirmed, self.counted_from);
+        receipts(&mut self.connection, |tags, confirmed| {
+            let settled: Vec<u64> = open.range(tags).copied().collect();
             for tag in settled {
                 open.remove(&tag);
-                *confirmed += usize::from(counts && tag >= from);
-            }
-        };
-        self.connection.frames(|frame| {
-            ensure!(frame.kind == FrameKind::Method, "expected a confirm, got {frame:?}");
-            match Method::decode(frame.payload)? {
-                Method::BasicAck(basic::Ack { delivery_tag, multiple }) => {
-                    settle(delivery_tag, multiple, true);
-                }
                 // A queue without a leader may refuse for a while: that is no confirm.
-                Method::BasicNack(basic::Nack { delivery_tag, multiple, .. }) => {
-                    settle(delivery_tag, multiple, false);
-                }
-                other => bail!("expected a confirm, got {other:?}"),
+                *counted += usize::from(confirmed && tag >= from);
             }
-            Ok(())
         })
     }
+}
+
+/// Reads what came of receipts: the tags of each, and whether it is a confirm or a refusal.
+pub(super) fn receipts(
+    connection: &mut Connection,
+    mut settle: impl FnMut(RangeInclusive<u64>, bool),
+) -> Result<()> {
+    connection.frames(|frame| {
+        ensure!(frame.kind == FrameKind::Method, "expected a confirm, got {frame:?}");
+        let (tag, multiple, confirmed) = match Method::decode(frame.payload)? {
+            Method::BasicAck(basic::Ack { delivery_tag, multiple }) => (delivery_tag, multiple, true),
+            Method::BasicNack(basic::Nack { delivery_tag, multiple, .. }) => (delivery_tag, multiple, false),
+            other => bail!("expected a confirm, got {other:?}"),
+        };
+        settle(if multiple { 0 } else { tag }..=tag, confirmed);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `cargo xtask bench cluster`: three nodes as processes of this machine, ours beside RabbitMQ's.
 
-use super::loads::{FROZEN, KILLED, Load, MIRRORED, REMOTE};
+use super::loads::{AWAY, FROZEN, KILLED, Load, MIRRORED, REMOTE, TAKEOVER};
 use super::report::Report;
 use super::rivals::{LOGIN, Scratch, guarded, listening};
 use super::{build, programs};
@@ -19,7 +19,9 @@ const REMARK: &str = "Three nodes on one machine and one disk, so each message i
 Processor time is that of all three. Mirrored: the policy `{\"ha-mode\":\"all\"}`, and a queue with `x-queue-type: quorum` \
 beside it; publisher and consumer are on the node that leads. Another node: a queue that is on one node only, publisher and \
 consumer are on another one. Killed and frozen: from the signal until the first message that was published after it is \
-confirmed, to a publisher on a node that goes on.";
+confirmed, to a publisher on a node that goes on. Many queues: until one that was published after it is confirmed in each \
+of them. Away: SIGSTOP for the time, then from SIGCONT until the queue has all mirrors in sync; octets are those that TCP \
+brought to that node from the SIGSTOP on, by those of the bodies that were published.";
 
 /// The first of each node's ports, ours and theirs: AMQP, nodes, HTTP.
 const OURS: u16 = 15_920;
@@ -38,7 +40,7 @@ pub(super) fn run(rounds: Option<usize>) -> Result<Report> {
     build(&["broker"])?;
     let scratch = Scratch::new("bench-cluster")?;
     let mut report = Report::new("cluster", SIDES, REMARK);
-    for load in [&MIRRORED, &REMOTE, &KILLED, &FROZEN] {
+    for load in [&MIRRORED, &REMOTE, &KILLED, &FROZEN, &TAKEOVER, &AWAY] {
         println!("{}", load.heading);
         let mut results = vec![Vec::new(); SIDES.len()];
         for (side, lines) in results.iter_mut().enumerate() {
@@ -120,25 +122,26 @@ impl Trio {
 
     /// Puts a load on it.
     fn put(&self, load: &Load, quorum: bool) -> Result<String> {
-        let strikes = load.mode == "resume";
         if !quorum && load.heading != REMOTE.heading {
             let definition = "{\"ha-mode\":\"all\",\"ha-sync-mode\":\"automatic\"}";
             self.ctl(0, &["set_policy", "all", "^", definition])?;
         }
         let address = |index: usize| format!("127.0.0.1:{}", self.port(index, 0));
-        let addresses = match () {
-            () if strikes => vec![address(0), address(1), address(2)],
-            () if load.heading == REMOTE.heading => vec![address(0), address(1)],
-            () => vec![address(0)],
+        let known = match () {
+            () if load.mode != MIRRORED.mode => NODES,
+            () if load.heading == REMOTE.heading => 2,
+            () => 1,
         };
+        let addresses: Vec<String> = (0..known).map(address).collect();
         let pids: Vec<String> = self.nodes.iter().map(|node| node.pid().to_string()).collect();
         let mut command = Command::new(programs().join("load"));
         command.args([load.mode, &addresses.join(","), &pids.join(",")]).args(LOGIN).args(load.arguments);
-        match (strikes, quorum) {
-            (true, true) => drop(command.arg("quorum")),
-            (true, false) => drop(command.arg("classic")),
-            (false, true) => drop(command.arg("quorum")),
-            (false, false) => {}
+        if quorum {
+            command.arg("quorum");
+        } else if load.mode == KILLED.mode {
+            command.arg("classic");
+        } else if load.mode == AWAY.mode {
+            command.arg(self.port(0, 2).to_string());
         }
         Ok(call(&mut command)?.trim().to_owned())
     }

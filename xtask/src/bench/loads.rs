@@ -183,6 +183,26 @@ pub(super) const KILLED: Load =
 pub(super) const FROZEN: Load =
     cluster("the leader's process is frozen (SIGSTOP)", "resume", &["freeze"], &[resume(4.0)], [3, 1, 1]);
 
+/// The leader of many queues goes.
+pub(super) const TAKEOVER: Load = cluster(
+    "the process that leads 10,000 mirrored queues is killed",
+    "takeover",
+    &["10000"],
+    &[Figure { most: Some(4.0), ..figure("takeover_s", "until each confirms, s") }],
+    [3, 0, 0],
+);
+/// A mirror is silent and comes back.
+pub(super) const AWAY: Load = cluster(
+    "a mirror is away for 10 s; 1,000,000 messages before, 5000 a second meanwhile",
+    "away",
+    &["1000000"],
+    &[
+        Figure { most: Some(5.0), ..figure("synchronised_s", "until in sync again, s") },
+        Figure { most: Some(1.3), ..figure("received_ratio", "octets received by octets missed") },
+    ],
+    [3, 0, 0],
+);
+
 const fn resume(most: f64) -> Figure {
     Figure { most: Some(most), ..figure("resume_s", "until confirms resume, s") }
 }
