@@ -12,6 +12,7 @@ use amqp::table::FieldTable;
 use broker_core::ids::QueueId;
 use broker_core::meta::MetaCommand;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use trio::Trio;
 
 const NONE: [u64; 0] = [];
@@ -328,6 +329,33 @@ fn a_queue_that_is_held_back_steps_down_when_its_next_leader_comes_before_the_de
 }
 
 #[test]
+fn messages_that_can_not_be_read_for_a_mirror_disturb_no_other_queue() {
+    const UNDISTURBED: Duration = Duration::from_secs(2);
+    let trio = Trio::new();
+    let mut client = trio.client(0);
+    client.declare("q-spoilt", &FieldTable::new());
+    client.select_confirms();
+    let body = vec![b'x'; 1 << 20];
+    (0..48).for_each(|_| client.publish("q-spoilt", &[&body]));
+    assert_eq!(client.confirms(48), NONE);
+    let spoilt = trio.queue_id(0, "q-spoilt");
+    let in_segments = |queue: &LocalQueue| queue.stored_only().messages > 0;
+    trio.wait("some lie in segments", |trio| trio.held(0, spoilt, in_segments).unwrap());
+    trio.spoil_segments(0);
+    let queue = trio.mirrored("q");
+    let before = trio.placement(0, queue).cfg_ver;
+    let (since, mut published) = (Instant::now(), 48);
+    while since.elapsed() < UNDISTURBED {
+        client.publish("q", &[b"x"]);
+        published += 1;
+        assert_eq!(client.confirms(published), NONE);
+    }
+    assert_eq!(trio.placement(0, queue).cfg_ver, before, "its mirrors come and go");
+    assert_eq!(trio.node(0).mirrors(spoilt), [(trio.id(1), None), (trio.id(2), None)]);
+    assert_eq!(trio.placement(0, spoilt).isr, [trio.id(0)]);
+}
+
+#[test]
 fn many_queues_go_to_other_leaders_together() {
     const QUEUES: usize = 100;
     let mut trio = Trio::new();
@@ -385,7 +413,7 @@ fn what_waits_for_a_slow_mirror_is_bounded() {
     let mut most = 0;
     while !publishing.is_finished() {
         most = most.max(links.pending(slow, Lane::Data));
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     publishing.join().unwrap();
     assert!(most < 32 << 20, "{most} of 64 MiB waited for a mirror that takes nothing");
