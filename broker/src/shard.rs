@@ -95,13 +95,18 @@ impl Shard {
         self.copies.contains_key(&id)
     }
 
+    fn led_mut(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
+        self.queues.get_mut(&id).map(Box::as_mut)
+    }
+
     /// A queue that is led here, or a copy.
     pub(crate) fn held_mut(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
         let Shard { queues, copies, .. } = self;
         queues.get_mut(&id).or_else(|| copies.get_mut(&id)).map(Box::as_mut)
     }
 
-    /// A queue with whose messages this node fills copies: it is led here, or held back until another node leads it.
+    /// A queue that is led here, or held back until another node leads it: its messages fill copies, and clients have
+    /// some of them.
     pub(crate) fn source_mut(&mut self, id: QueueId) -> Option<&mut LocalQueue> {
         self.held_mut(id).filter(|queue| !queue.is_copy())
     }
@@ -337,22 +342,25 @@ impl<'n> Turn<'n> {
         id: QueueId,
         work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
     ) -> Option<R> {
-        let now = self.now;
-        let shard = self.open(self.node.shard_of(id));
-        let queue = self.open[shard].1.queues.get_mut(&id).filter(|queue| !queue.is_closing())?;
-        Some(work(queue, now, &mut self.buffers))
+        self.on(id, |shard| shard.led_mut(id).filter(|queue| !queue.is_closing()), work)
     }
 
-    /// Works on a queue whether it is about to go or not.
+    /// The same, or on one that is held back: what clients say of messages that they have counts there too.
+    pub(crate) fn source<R>(
+        &mut self,
+        id: QueueId,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        self.on(id, |shard| shard.source_mut(id).filter(|queue| !queue.is_closing()), work)
+    }
+
+    /// Works on a queue that is led here, whether it is about to go or not.
     pub(crate) fn any_queue<R>(
         &mut self,
         id: QueueId,
         work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
     ) -> Option<R> {
-        let now = self.now;
-        let shard = self.open(self.node.shard_of(id));
-        let queue = self.open[shard].1.queues.get_mut(&id)?;
-        Some(work(queue, now, &mut self.buffers))
+        self.on(id, |shard| shard.led_mut(id), work)
     }
 
     /// The same, or on a copy of one.
@@ -361,10 +369,12 @@ impl<'n> Turn<'n> {
         id: QueueId,
         work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
     ) -> Option<R> {
-        let now = self.now;
-        let shard = self.open(self.node.shard_of(id));
-        let queue = self.open[shard].1.held_mut(id)?;
-        Some(work(queue, now, &mut self.buffers))
+        self.on(id, |shard| shard.held_mut(id), work)
+    }
+
+    /// Whether a queue takes nothing because another node is about to lead it.
+    pub(crate) fn is_held_back(&mut self, id: QueueId) -> bool {
+        self.held(id, |queue, _, _| queue.is_held_back()) == Some(true)
     }
 
     /// Works on a copy of a queue that another node leads.
@@ -373,10 +383,16 @@ impl<'n> Turn<'n> {
         id: QueueId,
         work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
     ) -> Option<R> {
-        let now = self.now;
-        let shard = self.open(self.node.shard_of(id));
-        let queue = self.open[shard].1.copies.get_mut(&id)?;
-        Some(work(queue, now, &mut self.buffers))
+        self.on(id, |shard| shard.copies.get_mut(&id).map(Box::as_mut), work)
+    }
+
+    fn on<R>(
+        &mut self,
+        id: QueueId,
+        find: impl FnOnce(&mut Shard) -> Option<&mut LocalQueue>,
+        work: impl FnOnce(&mut LocalQueue, u64, &mut TurnBuffers) -> R,
+    ) -> Option<R> {
+        self.shard(id, |shard, now, fx| Some(work(find(shard)?, now, fx)))
     }
 
     /// Works on the shard of a queue.
@@ -575,7 +591,7 @@ impl<'n> Turn<'n> {
             append(self.node, &mut self.buffers, &mut self.position);
         }
         if let Some(qseq) = stored_qseq {
-            self.queue(source, |queue, _, fx| queue.letter_gone(qseq, fx));
+            self.held(source, |queue, _, fx| queue.letter_gone(qseq, fx));
         }
         true
     }

@@ -52,8 +52,8 @@ struct Inner {
     condemned: BTreeSet<NodeId>,
     /// The leader: how far it had carried out the log when it told a node that it was taken for dead.
     told: BTreeMap<NodeId, u64>,
-    /// Nodes whose process is gone for sure.
-    gone: BTreeSet<NodeId>,
+    /// Nodes at which nobody listens.
+    gone: BTreeMap<NodeId, Gone>,
     /// The term in which this node last looked as leader.
     term: u64,
     /// When a majority last heard this node.
@@ -69,7 +69,36 @@ struct Heard {
     stalled: bool,
 }
 
+/// A node at which nobody listens any more, until somebody does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// Since then; its process is gone. What it had sent before may still come in.
+    Since(Instant),
+    /// It is taken for dead.
+    Down,
+    /// It was taken for dead and has said that it is not: something refuses connections to it. Silence decides.
+    Lives,
+}
+
 impl Beats {
+    /// The nodes that have said that they serve after they were taken for gone, since this was last asked. A heartbeat
+    /// would not say so: it may have been on its way when its process was killed.
+    pub(super) fn returned(&self, serving: &[(NodeId, u64)]) -> Vec<NodeId> {
+        let mut returned = Vec::new();
+        for (id, gone) in &mut self.0.lock().gone {
+            let serves = serving.iter().any(|(node, _)| node == id);
+            match gone {
+                Gone::Since(_) if !serves => *gone = Gone::Down,
+                Gone::Down if serves => {
+                    *gone = Gone::Lives;
+                    returned.push(*id);
+                }
+                _ => {}
+            }
+        }
+        returned
+    }
+
     /// The nodes that are to be taken for dead, of those that are not: the leader asks.
     pub(super) fn dead(&self, term: u64, serving: &[(NodeId, u64)]) -> Vec<(NodeId, u64)> {
         let mut inner = self.0.lock();
@@ -93,7 +122,10 @@ impl Beats {
             }
             let heard = *heard;
             let silent = now.duration_since(heard.at) >= DOWN_AFTER || heard.stalled;
-            if silent || inner.gone.contains(id) {
+            // After that time, silence says as much.
+            let gone =
+                matches!(inner.gone.get(id), Some(Gone::Since(at)) if now.duration_since(*at) < DOWN_AFTER);
+            if silent || gone {
                 dead.push((*id, *incarnation));
             }
         }
@@ -122,7 +154,8 @@ impl Beats {
 
     /// Nodes whose process is gone for sure.
     pub(super) fn gone(&self) -> BTreeSet<NodeId> {
-        self.0.lock().gone.clone()
+        let inner = self.0.lock();
+        inner.gone.iter().filter(|(_, gone)| **gone != Gone::Lives).map(|(id, _)| *id).collect()
     }
 
     /// When a majority last heard this node.
@@ -171,7 +204,7 @@ pub(super) fn peer_is_up(running: &Running, peer: NodeId) {
 /// been silent for long enough.
 pub(super) async fn peer_is_down(running: Arc<Running>, peer: NodeId) {
     let council = running.council();
-    if running.beats.gone().contains(&peer) || !council.may_be_gone(peer) {
+    if running.beats.0.lock().gone.contains_key(&peer) || !council.may_be_gone(peer) {
         // Known, or being found out.
         return;
     }
@@ -182,7 +215,7 @@ pub(super) async fn peer_is_down(running: Arc<Running>, peer: NodeId) {
         return;
     }
     tracing::info!(%peer, "nobody listens at a node any more: its process is gone");
-    running.beats.0.lock().gone.insert(peer);
+    running.beats.0.lock().gone.insert(peer, Gone::Since(Instant::now()));
     let led = council.is_gone(peer);
     running.wake_steward.notify_one();
     if led {
@@ -411,8 +444,37 @@ mod tests {
         assert_eq!(beats.dead(1, &[(A, 2), (B, 1)]), [], "it has started again since");
         assert_eq!(led(Instant::now(), true).dead(1, &SERVING), [(A, 1)]);
         let beats = led(Instant::now(), false);
-        beats.0.lock().gone.insert(B);
+        beats.0.lock().gone.insert(B, Gone::Since(Instant::now()));
         assert_eq!(beats.dead(1, &SERVING), [(B, 1)]);
+    }
+
+    #[test]
+    fn a_node_that_lives_although_nobody_listens_there_is_taken_for_dead_once() {
+        let beats = led(Instant::now(), false);
+        let hear = |at| {
+            beats.0.lock().heard.insert(B, Heard { at, incarnation: 1, stalled: false });
+        };
+        beats.0.lock().gone.insert(B, Gone::Since(Instant::now()));
+        // This was on its way.
+        hear(Instant::now());
+        assert_eq!(beats.returned(&SERVING), []);
+        assert_eq!(beats.dead(1, &SERVING), [(B, 1)]);
+        assert_eq!(beats.returned(&SERVING[..1]), [], "it is decided");
+        assert!(beats.gone().contains(&B));
+        hear(Instant::now());
+        assert_eq!(beats.returned(&SERVING), [B], "it says that it serves");
+        assert_eq!(beats.returned(&SERVING), [], "that is told once");
+        assert_eq!(beats.dead(1, &SERVING), []);
+        assert!(beats.gone().is_empty());
+        hear(ago(DOWN_AFTER));
+        assert_eq!(beats.dead(1, &SERVING), [(B, 1)], "silence counts as before");
+    }
+
+    #[test]
+    fn a_new_leader_believes_whom_the_one_before_heard_after_nobody_listened_there() {
+        let beats = Beats::default();
+        beats.0.lock().gone.insert(B, Gone::Since(ago(DOWN_AFTER)));
+        assert_eq!(beats.dead(2, &SERVING), []);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Orders that need the node to stop or start go to the process ([`Orders`]), one after the other; the others are
 //! carried out beside it.
 
+use super::HandOver;
 use super::asks::{Ask, Told};
 use super::link::Links;
 use super::operator::{AppState, ClusterStatus, Done, MemberStatus, Operator, Order, Refused, RefusedKind};
@@ -235,8 +236,9 @@ async fn give_away(running: &Running, transfers: &[MetaCommand]) {
         _ => None,
     };
     let queues: Vec<QueueId> = transfers.iter().filter_map(queue).collect();
-    if let Some(held) = running.queues() {
-        held.hold_back(queues.clone()).await;
+    let held_back = running.queues().map(|all| HeldBack { all: &**all, queues });
+    if let Some(HeldBack { all, queues }) = &held_back {
+        all.hold_back(queues.clone()).await;
     }
     match running.metadata.propose_all(transfers.to_vec()).await {
         Ok(outcomes) => {
@@ -247,8 +249,17 @@ async fn give_away(running: &Running, transfers: &[MetaCommand]) {
         }
         Err(error) => tracing::warn!(%error, "queues are not handed over"),
     }
-    if let Some(held) = running.queues() {
-        held.go_on(&queues);
+}
+
+/// Queues that are held back until this goes, which may be because nobody waits any more for what they wait for.
+struct HeldBack<'a> {
+    all: &'a dyn HandOver,
+    queues: Vec<QueueId>,
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        self.all.go_on(&self.queues);
     }
 }
 

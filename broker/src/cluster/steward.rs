@@ -246,6 +246,10 @@ async fn bury(running: &Running, term: u64) {
     let serving = |it: &Member| it.state != NodeState::Down && it.id != running.me();
     let serving: Vec<(NodeId, u64)> =
         running.members().iter().filter(|it| serving(it)).map(|it| (it.id, it.incarnation)).collect();
+    for id in running.beats.returned(&serving) {
+        tracing::warn!(node = %id, "a node lives although connections to it are refused");
+        running.council().is_back(id);
+    }
     for (id, incarnation) in running.beats.dead(term, &serving) {
         tracing::warn!(node = %id, "a node is down");
         running.propose(MetaCommand::NodeDown { id, incarnation }).await;

@@ -300,7 +300,7 @@ impl Connection {
                     let cancel = |queue: &mut LocalQueue, now, fx: &mut TurnBuffers| {
                         queue.cancel(now, consumer.reference, fx);
                     };
-                    turn.queue(consumer.queue, cancel);
+                    turn.source(consumer.queue, cancel);
                 }
             }
         } else {

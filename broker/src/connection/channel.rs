@@ -100,7 +100,7 @@ impl Channel {
                     let withdraw = |queue: &mut LocalQueue, now, fx: &mut TurnBuffers| {
                         queue.withdraw(now, consumer.reference, fx);
                     };
-                    turn.queue(consumer.queue, withdraw);
+                    turn.source(consumer.queue, withdraw);
                 }
             }
             left.push(consumer.queue);
@@ -112,7 +112,7 @@ impl Channel {
         }
         settle(turn, Settle::Release, &mut unsettled);
         for queue in left {
-            if turn.queue(queue, broker_core::queue::Queue::drain).is_none() {
+            if turn.source(queue, broker_core::queue::Queue::drain).is_none() {
                 turn.forward_drain(queue);
             }
         }
@@ -138,7 +138,7 @@ pub(crate) fn settle_with(
         let Unacked { queue, life, .. } = group[0].1;
         positions.clear();
         positions.extend(group.iter().map(|(_, unacked)| unacked.qseq));
-        let settled = turn.queue(queue, |queue, now, fx| {
+        let settled = turn.source(queue, |queue, now, fx| {
             if queue.life() == life {
                 queue.settle(now, how, positions, fx);
             }

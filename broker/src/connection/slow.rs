@@ -356,12 +356,16 @@ impl Connection {
         let touched = targets.copied().chain(settled.map(|(_, unacked)| unacked.queue));
         turn.begin_commit(touched.clone());
         turn.pin(touched);
-        let mut rejected = false;
-        for publish in &transaction.publishes {
+        let mut targets = transaction.publishes.iter().flat_map(|publish| &publish.targets);
+        let is_held_back = targets.any(|queue| turn.is_held_back(*queue));
+        let mut rejected = is_held_back;
+        for publish in transaction.publishes.iter().filter(|_| !is_held_back) {
             let mut incoming = Publish::of(&publish.message, publish.expiration_ms, publish.priority);
             rejected |= self.hand_over(&mut turn, number, &mut incoming, &publish.targets, publish.mandatory);
         }
         for (how, mut settled) in transaction.settlements {
+            // Where nothing is published, what was to be settled goes back to its place.
+            let how = if is_held_back { Settle::Release } else { how };
             if how == Settle::Ack {
                 counted.messages.ack.bump(settled.len() as u64);
             }

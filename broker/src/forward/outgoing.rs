@@ -352,7 +352,7 @@ impl Turn<'_> {
                 node.resume_far(number);
             }
             None => {
-                self.queue(queue, |queue, now, fx| queue.resume(now, consumer, fx));
+                self.source(queue, |queue, now, fx| queue.resume(now, consumer, fx));
             }
         }
     }

@@ -281,13 +281,13 @@ impl Node {
             inbound.consumers.drain().map(|(_, consumer)| consumer).collect();
         for (queue, consumer) in &consumers {
             // When only the connection broke, they come back.
-            turn.queue(*queue, |queue, now, fx| queue.lose(now, *consumer, fx));
+            turn.source(*queue, |queue, now, fx| queue.lose(now, *consumer, fx));
         }
         for (queue, positions) in held {
-            turn.queue(queue, |queue, now, fx| queue.settle(now, Settle::Release, &positions, fx));
+            turn.source(queue, |queue, now, fx| queue.settle(now, Settle::Release, &positions, fx));
         }
         for (queue, _) in consumers {
-            turn.queue(queue, Queue::drain);
+            turn.source(queue, Queue::drain);
         }
         inbound.buffers = turn.finish();
     }
@@ -363,30 +363,30 @@ fn serve_one(node: &Node, served: &Arc<Served>, inbound: &mut Inbound, turn: &mu
         Op::Consume(consume) => begin_consumer(served, inbound, turn, &consume),
         Op::Cancel { request, consumer } => {
             if let Some((queue, reference)) = inbound.consumers.remove(&consumer) {
-                turn.queue(queue, |queue, now, fx| queue.cancel(now, reference, fx));
+                turn.source(queue, |queue, now, fx| queue.cancel(now, reference, fx));
             }
             served.out.lock().leader.remove(consumer);
             served.answer(&Answer::Done { request });
         }
         Op::Withdraw { consumer } => {
             if let Some((queue, reference)) = inbound.consumers.remove(&consumer) {
-                turn.queue(queue, |queue, now, fx| queue.withdraw(now, reference, fx));
+                turn.source(queue, |queue, now, fx| queue.withdraw(now, reference, fx));
             }
             served.out.lock().leader.remove(consumer);
         }
         Op::Drain { queue } => {
-            turn.queue(queue, Queue::drain);
+            turn.source(queue, Queue::drain);
         }
         Op::Credit { consumer, credit } => {
             let waited = served.out.lock().leader.credit(consumer, credit);
             if let Some((queue, reference)) = waited {
-                turn.queue(queue, |queue, now, fx| queue.resume(now, reference, fx));
+                turn.source(queue, |queue, now, fx| queue.resume(now, reference, fx));
             }
         }
         Op::Received { octets } => {
             let waited = served.out.lock().leader.received(octets);
             for (queue, reference) in waited {
-                turn.queue(queue, |queue, now, fx| queue.resume(now, reference, fx));
+                turn.source(queue, |queue, now, fx| queue.resume(now, reference, fx));
             }
         }
         Op::Get { request, queue, epoch, no_ack } => get(served, turn, request, (queue, epoch), no_ack),
@@ -491,7 +491,7 @@ fn settle_here(served: &Served, inbound: &mut Inbound, turn: &mut Turn<'_>, sett
     positions.extend(settle.positions.iter());
     served.out.lock().leader.settle(settle.queue, positions);
     if is_mine(turn, settle.queue, settle.epoch).is_ok() {
-        turn.queue(settle.queue, |queue, now, fx| queue.settle(now, settle.how, positions, fx));
+        turn.source(settle.queue, |queue, now, fx| queue.settle(now, settle.how, positions, fx));
     }
 }
 
@@ -512,9 +512,18 @@ fn commit(served: &Served, inbound: &mut Inbound, turn: &mut Turn<'_>, ops: Ops<
         return Outcome::Moved;
     }
     turn.pin(queues.into_iter().map(|(queue, _)| queue));
-    let mut outcome = Outcome::Taken;
+    let is_held_back = ops.flatten().any(|op| match op {
+        Op::Publish(publish) => publish.targets.iter().any(|target| turn.is_held_back(target.queue)),
+        _ => false,
+    });
+    let mut outcome = if is_held_back { Outcome::Moved } else { Outcome::Taken };
     for op in ops.flatten() {
         match op {
+            // Nothing is done, and what was to be settled goes back to its place.
+            Op::Publish(_) if is_held_back => {}
+            Op::Settle(settle) if is_held_back => {
+                settle_here(served, inbound, turn, &FarSettle { how: Settle::Release, ..settle });
+            }
             Op::Publish(publish) => outcome = outcome.max(publish_here(turn, &publish, inbound.life)),
             Op::Settle(settle) => settle_here(served, inbound, turn, &settle),
             _ => {}
@@ -533,7 +542,7 @@ fn begin_consumer(
     let FarConsume { request, consumer, queue, .. } = *consume;
     if let Some((queue, reference)) = inbound.consumers.remove(&consumer) {
         // It was attached in an epoch that is over.
-        turn.queue(queue, |queue, now, fx| queue.withdraw(now, reference, fx));
+        turn.source(queue, |queue, now, fx| queue.withdraw(now, reference, fx));
     }
     let tag: Arc<str> = Arc::from(consume.tag);
     let output = FarOutput {

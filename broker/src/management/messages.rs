@@ -196,7 +196,7 @@ fn fetch(api: &Api, id: QueueId, count: u64, mode: &AckMode) -> Vec<Got> {
     }
     if !mode.no_ack {
         let positions: Vec<u64> = fetched.iter().map(|got| got.qseq).collect();
-        turn.queue(id, |queue, now, fx| queue.settle(now, mode.settle, &positions, fx));
+        turn.source(id, |queue, now, fx| queue.settle(now, mode.settle, &positions, fx));
     }
     turn.finish();
     fetched

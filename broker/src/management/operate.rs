@@ -319,7 +319,7 @@ impl Mover<'_> {
         let mut went = 0;
         for (qseq, queue, refused) in sent {
             if !refused.load(Ordering::Acquire)
-                && turn.queue(self.source, |source, now, fx| source.take(now, qseq, fx)) == Some(true)
+                && turn.source(self.source, |source, now, fx| source.take(now, qseq, fx)) == Some(true)
             {
                 *self.done.arrived.entry(queue).or_default() += 1;
                 went += 1;

@@ -80,16 +80,21 @@ impl Node {
             }
             let has_clients = |queue: &LocalQueue| queue.unacked_count() > 0 || !queue.consumers().is_empty();
             let goes_on = is_shared(known)
-                && shard.get(id).is_some_and(|queue| queue.epoch() < epoch && has_clients(queue));
+                && shard.source_mut(id).is_some_and(|queue| queue.epoch() < epoch && has_clients(queue));
             if goes_on {
                 // For a moment nobody led it, and what other nodes said of their deliveries then is lost: all that was
                 // handed out is back in its place.
-                consumers = shard.make_copy(id).map(LocalQueue::remove_consumers).unwrap_or_default();
+                shard.make_copy(id);
                 if let Some(queue) = shard.held_mut(id) {
+                    consumers = queue.remove_consumers();
                     queue.follow(0, 0, fx);
                 }
             }
-            let was_copy = shard.make_led(id).is_some();
+            // Whoever holds it back lets it go on, unless another node leads by then: what it would take until that is
+            // decided would be refused.
+            let is_held_back =
+                shard.held_mut(id).is_some_and(|queue| queue.is_held_back() && queue.epoch() >= epoch);
+            let was_copy = !is_held_back && shard.make_led(id).is_some();
             let Some(queue) = shard.held_mut(id) else { return };
             configure(queue, known, now, fx);
             queue.set_has_copies(is_shared(known) && known.placement.replicas.len() > 1);
@@ -98,10 +103,6 @@ impl Node {
             }
             if was_copy && queue.is_copy() || queue.epoch() < epoch {
                 queue.lead(now, epoch, me, !goes_on, fx);
-            } else if was_copy {
-                // It was held back to be led by another node, and is led here all the same.
-                queue.drain(now, fx);
-                queue.rearm(now, fx);
             } else if is_new {
                 queue.touch(now, fx);
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! held back ──► (copies have all that was taken: it is confirmed) ──► Transfer ──► copy
-//!     │ what is published from now on waits on a detour                              │
+//!     │ what is published from now on waits on a detour, what is acknowledged counts │
 //!     └──────────────────────────────────────────────────────────────► new leader ◄──┘
 //! ```
 
@@ -57,7 +57,9 @@ impl Node {
         for &id in queues {
             let mut turn = Turn::new(self, TurnBuffers::default(), self.now_ms());
             turn.shard(id, |shard, _, _| {
-                shard.make_copy(id);
+                if let Some(queue) = shard.make_copy(id) {
+                    queue.hold_back();
+                }
             });
             turn.close();
             marks.extend(self.unsafe_copies(id));
@@ -78,11 +80,9 @@ impl Node {
     fn go_on(&self, id: QueueId) {
         let mut turn = Turn::new(self, TurnBuffers::default(), self.now_ms());
         turn.shard(id, |shard, now, fx| {
-            // What follows another leader is a copy for itself too.
-            let is_held_back = shard.copies(id) && shard.source_mut(id).is_some();
+            let is_held_back = shard.held_mut(id).is_some_and(|queue| queue.is_held_back());
             if is_held_back && let Some(queue) = shard.make_led(id) {
-                queue.drain(now, fx);
-                queue.rearm(now, fx);
+                queue.go_on(now, fx);
             }
         });
         turn.finish();

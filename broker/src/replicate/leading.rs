@@ -9,7 +9,7 @@ use crate::shard::join_mark;
 use broker_core::channel::confirm::{GateId, Mark};
 use broker_core::ids::{NodeId, QueueId};
 use broker_core::meta::MetaCommand;
-use broker_core::repl::{Asked, LeaderCore, Placed, Said, ToFollower, ToLeader};
+use broker_core::repl::{Asked, LeaderCore, Placed, Said, Stream, ToFollower, ToLeader};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -292,6 +292,17 @@ impl Node {
         let mut leading = self.replicate.leading.lock();
         let Leading { core, asked, .. } = &mut *leading;
         core.put_off(now, queue, cfg_ver, follower, asked);
+        self.carry_out(&mut leading);
+    }
+
+    /// Messages that a copy lacks can not be read here.
+    pub(super) fn can_not_fill(&self, follower: NodeId, queue: QueueId, epoch: u32, stream: Stream) {
+        let now = self.monotonic_ms();
+        let mut leading = self.replicate.leading.lock();
+        let Leading { core, asked, .. } = &mut *leading;
+        if core.can_not_fill(now, (queue, epoch), (follower, stream), asked) {
+            tracing::error!(%queue, node = %follower, "a mirror lacks messages that can not be read here: it is in sync when they have left the queue");
+        }
         self.carry_out(&mut leading);
     }
 

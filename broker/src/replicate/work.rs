@@ -115,10 +115,7 @@ impl Node {
         frames.push(head(serial));
         let sent = match read {
             Some(true) => frames.into_iter().all(|frame| self.send_fill(to, frame)),
-            Some(false) => {
-                tracing::error!(%queue, "messages for a copy can not be read from their segments");
-                false
-            }
+            Some(false) => return self.can_not_fill(to, queue, epoch, stream),
             // It is led here no more, and so the stream means nothing for it.
             None => return,
         };

@@ -48,7 +48,7 @@ impl<H> Queue<H> {
     /// RabbitMQ expires at the head only: a message that has expired behind one that has not waits for it.
     pub(super) fn expire_head<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         while let Some(entry) = self.ready.front() {
-            if entry.expires_ms == 0 || self.is_copy() {
+            if entry.expires_ms == 0 || self.rests() {
                 return;
             }
             if entry.expires_ms > now {
@@ -68,7 +68,7 @@ impl<H> Queue<H> {
 
     /// Drops from the head what is over the limit.
     pub(super) fn trim<E: Effects<Handle = H>>(&mut self, fx: &mut E) {
-        if (self.config.max_length.is_none() && self.config.max_length_bytes.is_none()) || self.is_copy() {
+        if (self.config.max_length.is_none() && self.config.max_length_bytes.is_none()) || self.rests() {
             return;
         }
         while self.config.max_length.is_some_and(|max| self.ready.len() as u64 > max)

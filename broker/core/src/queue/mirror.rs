@@ -50,6 +50,30 @@ impl<H> Queue<H> {
         self.mirror.as_ref().is_some_and(|mirror| mirror.is_copy)
     }
 
+    /// Another node is about to lead the queue: nothing leaves it by itself any more. What clients say of messages that
+    /// they have counts all the same, because it may come to nothing.
+    pub fn hold_back(&mut self) {
+        self.held_back = true;
+    }
+
+    /// Whether another node is about to lead the queue.
+    pub fn is_held_back(&self) -> bool {
+        self.held_back
+    }
+
+    /// No other node leads a queue that was held back: this one does, as before.
+    pub fn go_on<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
+        self.held_back = false;
+        self.trim(fx);
+        self.drain(now, fx);
+        self.rearm(now, fx);
+    }
+
+    /// Whether nothing leaves the queue by itself: nobody gets anything, nothing expires, and no limit counts.
+    pub(super) fn rests(&self) -> bool {
+        self.held_back || self.is_copy()
+    }
+
     /// Sets what recovery knows of the epochs of messages. Call after [`Queue::restore_positions`].
     pub fn restore_epochs(&mut self, epochs: EpochTable) {
         if epochs.len() > 1 || epochs.of(u64::MAX) != self.epoch {
@@ -91,6 +115,7 @@ impl<H> Queue<H> {
     /// consumes has been told, or is told now.
     pub fn follow<E: Effects<Handle = H>>(&mut self, epoch: u32, leader: u64, fx: &mut E) {
         self.enter(epoch, leader, fx);
+        self.held_back = false;
         self.mirror().is_copy = true;
         let back: Vec<Entry> = self.held.drain().map(|(_, held)| held.entry).collect();
         (self.held_bytes, self.held_logged_bytes, self.held_persistent) = Default::default();
@@ -108,6 +133,7 @@ impl<H> Queue<H> {
         fx: &mut E,
     ) {
         self.enter(epoch, leader, fx);
+        self.held_back = false;
         let next_qseq = self.next_qseq;
         let mirror = self.mirror();
         mirror.epochs.begin(next_qseq, epoch);

@@ -116,6 +116,8 @@ pub struct Queue<H> {
     closing: bool,
     /// Consumers get nothing.
     paused: bool,
+    /// Another node is about to lead it.
+    held_back: bool,
     epoch: u32,
     /// The epoch in which this node began to lead it.
     led_since: u32,
@@ -174,6 +176,7 @@ impl<H> Queue<H> {
             auto_delete: false,
             closing: false,
             paused: false,
+            held_back: false,
             epoch: 1,
             led_since: 1,
             short_of_copies: false,
@@ -309,7 +312,7 @@ impl<H> Queue<H> {
             self.reserve_hwm(qseq, fx);
         }
 
-        if self.ready.is_empty() && !self.paused && !self.is_copy() {
+        if self.ready.is_empty() && !self.paused && !self.rests() {
             match self.deliver_direct(now, qseq, expires_ms, priority, durable, publish, fx) {
                 Direct::Consumed => return Published::Accepted { logged: false },
                 Direct::Held => return Published::Accepted { logged: durable },
@@ -425,7 +428,7 @@ impl<H> Queue<H> {
     fn hand_out<E: Effects<Handle = H>>(&mut self, now: u64, fx: &mut E) {
         loop {
             self.expire_head(now, fx);
-            if self.paused || self.is_copy() {
+            if self.paused || self.rests() {
                 return;
             }
             let Some(entry) = self.ready.front() else { return };

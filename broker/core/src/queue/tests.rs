@@ -1201,6 +1201,33 @@ fn consumers_of_a_paused_queue_get_nothing_until_it_is_resumed() {
 }
 
 #[test]
+fn nothing_leaves_a_queue_that_is_held_back_by_itself_and_what_clients_say_counts() {
+    let config = QueueConfig { max_length: Some(2), ..QueueConfig::default() };
+    let (mut queue, mut fx) = (queue(config), Recorder::default());
+    queue.consume(0, consumer(1, false, 3, 0), &mut fx);
+    for expiration in [None, None, None, Some(100), None] {
+        publish(&mut queue, 0, true, expiration, &mut fx);
+    }
+    assert_eq!(deliveries(&mut fx), [(1, 1, false), (1, 2, false), (1, 3, false)]);
+    queue.hold_back();
+    queue.settle(10, Settle::Ack, &[1], &mut fx);
+    queue.settle(10, Settle::Requeue, &[2, 3], &mut fx);
+    queue.tick(200, &mut fx);
+    assert_eq!((queue.ready_count(), queue.unacked_count()), (4, 0));
+    assert_eq!((deliveries(&mut fx).len(), &fx.dropped[..]), (0, &[(1, 1)][..]));
+    queue.go_on(200, &mut fx);
+    // The limit first: it takes away what is oldest.
+    assert_eq!(fx.dropped, [(1, 1), (2, 2), (3, 3), (4, 4)]);
+    assert_eq!(deliveries(&mut fx), [(1, 5, false)]);
+    assert_eq!(fx.wakes.last(), Some(&200));
+    // Held back and led by another node after all.
+    queue.hold_back();
+    queue.follow(2, 2, &mut fx);
+    assert!(!queue.is_held_back() && queue.is_copy());
+    assert_eq!((queue.ready_count(), queue.unacked_count()), (1, 0));
+}
+
+#[test]
 fn what_another_leader_may_have_handed_out_is_marked_where_others_have_copies() {
     let (mut queue, mut fx) = (queue(QueueConfig::default()), Recorder::default());
     for _ in 0..5 {

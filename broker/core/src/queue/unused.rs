@@ -18,7 +18,7 @@ impl<H> Queue<H> {
         self.sweep(fx);
         self.expire_head(now, fx);
         self.read_ahead(fx);
-        if !self.consumers.is_empty() || self.is_copy() {
+        if !self.consumers.is_empty() || self.rests() {
             return;
         }
         let lost_last = self.auto_delete && self.spared_until_ms != 0;

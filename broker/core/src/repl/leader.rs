@@ -66,6 +66,8 @@ pub enum Asked {
 
 /// How long it takes until a follower is tried again that was put off, in milliseconds.
 const AGAIN_MS: u64 = 500;
+/// And until a copy is asked again for which messages could not be read.
+const READ_AGAIN_MS: u64 = 60_000;
 
 /// All queues with copies that a node leads. `BROKEN` is the [`Rule`] that a simulation breaks.
 #[derive(Debug)]
@@ -76,14 +78,22 @@ pub struct LeaderCore<const BROKEN: u8 = { Rule::NONE }> {
     links: BTreeMap<NodeId, Link>,
     /// Copies that could be in sync, on nodes that do not serve now, and since when nobody has tried.
     put_off: BTreeMap<(QueueId, NodeId), u64>,
+    /// Copies that could not be filled, and since when.
+    unfilled: BTreeMap<(QueueId, NodeId), u64>,
 }
 
 impl<const BROKEN: u8> LeaderCore<BROKEN> {
     /// A node that leads nothing yet. The incarnation keeps streams of different lives apart.
     #[must_use]
     pub fn new(me: NodeId, incarnation: u64) -> Self {
-        let (queues, links) = (FxHashMap::default(), BTreeMap::new());
-        LeaderCore { me, next_stream: incarnation << 32, queues, links, put_off: BTreeMap::new() }
+        LeaderCore {
+            me,
+            next_stream: incarnation << 32,
+            queues: FxHashMap::default(),
+            links: BTreeMap::new(),
+            put_off: BTreeMap::new(),
+            unfilled: BTreeMap::new(),
+        }
     }
 
     /// The connection to a node is up, or up again.
@@ -264,11 +274,14 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
         let late: Vec<NodeId> = self.links.iter().filter_map(silent(PATIENCE_MS)).collect();
         let mute: Vec<NodeId> = self.links.iter().filter_map(silent(ASK_ANEW_MS)).collect();
         late.into_iter().for_each(|peer| self.give_up(now, peer, asked));
-        let due =
-            |(at, since): (&(QueueId, NodeId), &u64)| (now.saturating_sub(*since) >= AGAIN_MS).then_some(*at);
-        for (queue, peer) in self.put_off.iter().filter_map(due).collect::<Vec<_>>() {
-            self.put_off.remove(&(queue, peer));
+        for (queue, peer) in take_due(&mut self.put_off, now, AGAIN_MS) {
             self.join(now, queue, peer, asked);
+        }
+        for (queue, peer) in take_due(&mut self.unfilled, now, READ_AGAIN_MS) {
+            let copy = self.queues.get(&queue).and_then(|led| led.copies.get(&peer));
+            if copy.is_some_and(|copy| copy.attached.is_none()) {
+                self.attach(now, queue, peer, asked);
+            }
         }
         for peer in mute {
             if self.links.get(&peer).is_some_and(|link| link.stream.is_some()) {
@@ -286,6 +299,36 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
             self.put_off.insert((queue, peer), now);
             self.advance(queue, asked);
         }
+    }
+
+    /// Messages of a fill can not be read: the copy takes nothing more for a while, and counts no more; what its node has
+    /// of other queues goes on. Returns whether that is news.
+    pub fn can_not_fill(
+        &mut self,
+        now: u64,
+        (queue, epoch): (QueueId, u32),
+        (peer, stream): (NodeId, Stream),
+        asked: &mut Vec<Asked>,
+    ) -> bool {
+        let Some(led) = self.queues.get_mut(&queue).filter(|led| led.placed.epoch == epoch) else {
+            return false;
+        };
+        let is_member = led.is_in_sync(peer);
+        let Some(copy) = led.copies.get_mut(&peer) else { return false };
+        let Some(attached) = copy.attached.take_if(|to| to.stream == stream) else { return false };
+        let is_news = !std::mem::replace(&mut copy.unfilled, true);
+        self.unfilled.insert((queue, peer), now);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.let_off(false, attached.fills.len());
+            link.progressed(now);
+            link.send_message();
+            asked.push(Asked::Send { to: peer, message: ToFollower::Detach { queue } });
+        }
+        if is_member {
+            // Confirms would wait for what it can not get.
+            self.give_up(now, peer, asked);
+        }
+        is_news
     }
 
     /// Whether enough copies are in sync for publishes to be taken; `true` for queues without copies.
@@ -553,4 +596,19 @@ impl<const BROKEN: u8> LeaderCore<BROKEN> {
             asked.push(Asked::Shrink { follower: peer });
         }
     }
+}
+
+/// Takes out what has waited for so long.
+fn take_due(
+    waiting: &mut BTreeMap<(QueueId, NodeId), u64>,
+    now: u64,
+    patience_ms: u64,
+) -> Vec<(QueueId, NodeId)> {
+    let mut due = Vec::new();
+    waiting.retain(|at, since| {
+        let is_due = now.saturating_sub(*since) >= patience_ms;
+        due.extend(is_due.then_some(*at));
+        !is_due
+    });
+    due
 }

@@ -30,6 +30,8 @@ pub(super) struct Copy {
     pub(super) fills: u64,
     /// An operator wants it filled, whatever the policy says.
     pub(super) wanted: bool,
+    /// It could not be filled, and that has been said.
+    pub(super) unfilled: bool,
 }
 
 /// A copy that takes the stream.

@@ -490,6 +490,39 @@ fn what_left_the_queue_is_not_filled_in_any_more() {
 }
 
 #[test]
+fn a_copy_that_can_not_be_filled_is_left_out_alone_and_asked_again_later() {
+    let mut world = World::new(5);
+    let node = FOLLOWERS[1];
+    for _ in 0..4 {
+        world.take(node);
+        world.sync(node);
+        world.answer(node);
+    }
+    let fill = world.follower(node).fills.pop_front().unwrap();
+    let Fill { epoch, stream, .. } = Fill::decode(&fill).unwrap();
+    let leave_out = |world: &mut World| {
+        let mut asked = Vec::new();
+        let now = world.now;
+        let is_news = world.leader.can_not_fill(now, (QUEUE, epoch), (node, stream), &mut asked);
+        assert!(!asked.iter().any(|asked| matches!(asked, Asked::Shrink { .. })), "it is not in sync");
+        world.carry_out(asked);
+        is_news
+    };
+    assert!(leave_out(&mut world));
+    assert!(!leave_out(&mut world), "it is already");
+    world.publish();
+    world.settle();
+    assert_eq!(world.placed.isr, [LEADER, FOLLOWERS[0]]);
+    assert_eq!(world.published.keys().next_back(), Some(&world.committed));
+    assert_eq!(world.leader.progress(QUEUE), [(FOLLOWERS[0], Some(0)), (node, None)]);
+    assert!(world.followers[&node].copy.all().is_empty());
+    world.tick(60_000);
+    world.settle();
+    assert_eq!(world.placed.isr.len(), 3);
+    assert_eq!(world.followers[&node].copy.on_disk(), world.live);
+}
+
+#[test]
 fn manual_copies_take_what_is_new_and_wait_for_an_operator() {
     let mut world = settled();
     let mut placed =
@@ -638,6 +671,18 @@ fn a_follower_that_forgot_a_question_is_asked_again() {
     alone.hear(Said::FillAck { queue: QUEUE, epoch: 3, serial: 2 });
     assert_eq!(alone.leader.progress(QUEUE), [(Alone::PEER, Some(0))]);
     assert!(!alone.is_late());
+}
+
+#[test]
+fn a_member_that_can_not_be_filled_is_taken_out() {
+    let mut alone = Alone::new();
+    alone.place(3);
+    alone.attach(3);
+    let mut asked = Vec::new();
+    assert!(alone.leader.can_not_fill(0, (QUEUE, 3), (Alone::PEER, alone.stream), &mut asked));
+    let detach = |asked: &Asked| matches!(asked, Asked::Send { message: ToFollower::Detach { .. }, .. });
+    let shrink = |asked: &Asked| matches!(asked, Asked::Shrink { follower: Alone::PEER });
+    assert!(asked.iter().any(detach) && asked.iter().any(shrink), "{asked:?}");
 }
 
 #[test]

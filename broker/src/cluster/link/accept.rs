@@ -9,7 +9,7 @@ use broker_core::ids::NodeId;
 use broker_core::link::greet::{Purpose, Reason, Refusal};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 /// Greetings that are under way, from one address and from all.
 const GREETINGS_OF_ONE: usize = 24;
 const GREETINGS: usize = 256;
+/// Those of them that only come from addresses of members: others can not keep a member out.
+const GREETINGS_OF_MEMBERS: usize = 64;
 /// Connections of nodes that are no members.
 const STRANGERS: usize = 64;
 /// The same line is in the log once in this time.
@@ -122,15 +124,26 @@ struct Underway<'a>(&'a Accepted, IpAddr);
 
 impl<'a> Underway<'a> {
     /// `None` if there are too many.
-    fn begin(accepted: &'a Accepted, from: IpAddr) -> Option<Underway<'a>> {
+    fn begin(accepted: &'a Accepted, from: IpAddr, of_member: bool) -> Option<Underway<'a>> {
+        // Members may be neighbours of whoever fills the others' room.
+        let (from, room) =
+            if of_member { (from, GREETINGS) } else { (site(from), GREETINGS - GREETINGS_OF_MEMBERS) };
         let mut greetings = accepted.greetings.lock();
         let all: usize = greetings.values().sum();
         let of_one = greetings.get(&from).copied().unwrap_or(0);
-        if all >= GREETINGS || of_one >= GREETINGS_OF_ONE {
+        if all >= room || of_one >= GREETINGS_OF_ONE {
             return None;
         }
         greetings.insert(from, of_one + 1);
         Some(Underway(accepted, from))
+    }
+}
+
+/// What counts as one address: whoever has one of IPv6 has all 2^64 of its network.
+fn site(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -172,7 +185,9 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
 
 async fn greet(inner: &Arc<Inner>, tcp: TcpStream, from: SocketAddr) {
     let identity = Arc::clone(&inner.identity.read());
-    let Some(underway) = Underway::begin(&inner.accepted, from.ip()) else {
+    let address = from.ip().to_canonical();
+    let of_member = inner.peers.read().values().any(|peer| peer.is_at(address));
+    let Some(underway) = Underway::begin(&inner.accepted, address, of_member) else {
         tracing::debug!(%from, "too many greetings at once");
         return;
     };
@@ -350,5 +365,24 @@ async fn serve_stranger(inner: &Arc<Inner>, stream: Stream, who: Who) {
 impl Accepted {
     pub(super) fn greetings(&self) -> usize {
         self.greetings.lock().values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_in_a_network_of_ipv6_count_as_one_unless_they_are_members() {
+        let accepted = Accepted::default();
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let others = (1..=GREETINGS_OF_ONE).map(|host| at(&format!("2001:db8::{host:x}")));
+        let mut underway: Vec<Underway<'_>> =
+            others.map(|from| Underway::begin(&accepted, from, false).unwrap()).collect();
+        assert!(Underway::begin(&accepted, at("2001:db8::ffff"), false).is_none());
+        underway.push(Underway::begin(&accepted, at("2001:db8::ffff"), true).unwrap());
+        underway.push(Underway::begin(&accepted, at("2001:db8:0:1::1"), false).unwrap());
+        drop(underway);
+        assert_eq!(accepted.greetings(), 0);
     }
 }

@@ -84,6 +84,13 @@ impl Peer {
         self.address.read().clone()
     }
 
+    /// Whether it is known to be at this address: it is configured to be, or was reached there.
+    pub(super) fn is_at(&self, address: IpAddr) -> bool {
+        let is = |at: SocketAddr| at.ip().to_canonical() == address;
+        self.story.lock().address.is_some_and(is)
+            || self.address.read().addresses.iter().any(|written| written.parse().is_ok_and(is))
+    }
+
     pub(super) fn lane(&self, lane: Lane) -> &DialedLane {
         &self.lanes[lane.index()]
     }

@@ -5,13 +5,15 @@ mod trio;
 use super::hand_over::Giving;
 use crate::cluster::HandOver;
 use crate::cluster::link::Lane;
+use crate::forward::tests::pair::Client;
 use crate::shard::LocalQueue;
 use amqp::Method;
-use amqp::method::{basic, queue};
+use amqp::method::{basic, queue, tx};
 use amqp::table::FieldTable;
 use broker_core::ids::QueueId;
 use broker_core::meta::MetaCommand;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use trio::Trio;
 
 const NONE: [u64; 0] = [];
@@ -327,6 +329,169 @@ fn a_queue_that_is_held_back_steps_down_when_its_next_leader_comes_before_the_de
     assert_eq!(node.mirrors(queue), [], "it has none any more that it leads");
 }
 
+/// A client that takes messages of a queue, at most so many at a time, and has got as many.
+fn taker(trio: &Trio, index: usize, prefetch_count: u16) -> Client {
+    let mut client = trio.client(index);
+    client.send(&basic::Qos { prefetch_size: 0, prefetch_count, global: false });
+    assert!(matches!(client.event().method(), Method::BasicQosOk(_)));
+    client.consume("q", "c", false);
+    for _ in 0..prefetch_count {
+        client.delivery();
+    }
+    client
+}
+
+/// Ready, not settled, and how many consume.
+fn counts(trio: &Trio, index: usize, queue: QueueId) -> (u64, u64, usize) {
+    let counts = |queue: &LocalQueue| (queue.ready_count(), queue.unacked_count(), queue.consumers().len());
+    trio.held(index, queue, counts).unwrap()
+}
+
+#[test]
+fn what_clients_say_while_a_queue_is_held_back_counts_when_it_stays() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut publisher = trio.client(0);
+    publisher.select_confirms();
+    publisher.publish("q", &refs(&bodies(0..40, 10)));
+    assert_eq!(publisher.confirms(40), NONE);
+    let mut takers = [taker(&trio, 0, 10), taker(&trio, 1, 10)];
+    let mut leaving = [taker(&trio, 0, 1), taker(&trio, 1, 1)];
+    let closing = taker(&trio, 0, 1);
+    let giving = Giving::of(trio.node(0));
+    trio.block_on(giving.hold_back(vec![queue]));
+    for taker in &mut takers {
+        taker.ack(9, true);
+        taker.send(&basic::Reject { delivery_tag: 10, requeue: true });
+    }
+    for client in &mut leaving {
+        client.ack(1, false);
+        client.send(&basic::Cancel { consumer_tag: "c", nowait: false });
+        assert!(matches!(client.event().method(), Method::BasicCancelOk(_)));
+    }
+    drop(closing);
+    trio.wait("the leader has heard of it", |trio| counts(trio, 0, queue) == (20, 0, 2));
+    assert!(takers.iter_mut().all(Client::is_silent), "nobody gets anything");
+    giving.go_on(&[queue]);
+    let mut got = std::collections::BTreeSet::new();
+    for taker in &mut takers {
+        for _ in 0..10 {
+            let (_, redelivered, body) = taker.delivery();
+            let number: u32 = String::from_utf8(body).unwrap().parse().unwrap();
+            assert_eq!(redelivered, number < 23, "{number}");
+            got.insert(number);
+        }
+        taker.ack(20, true);
+    }
+    // The last that each of them had was put back, and one was of a client that is gone.
+    assert_eq!((got.len(), got.range(..23).count()), (20, 3));
+    trio.wait("all are settled", |trio| counts(trio, 0, queue) == (0, 0, 2));
+    wait_equal(&trio, 0, 1, queue);
+}
+
+#[test]
+fn what_is_acknowledged_while_a_queue_is_held_back_does_not_come_again_unmarked() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    client.publish("q", &refs(&bodies(0..20, 10)));
+    assert_eq!(client.confirms(20), NONE);
+    let mut taker = taker(&trio, 0, 20);
+    let giving = Giving::of(trio.node(0));
+    trio.block_on(giving.hold_back(vec![queue]));
+    taker.ack(9, true);
+    trio.wait("it is noted", |trio| counts(trio, 0, queue) == (0, 11, 1));
+    let (cfg_ver, to) = (trio.placement(0, queue).cfg_ver, trio.id(1));
+    trio.propose(0, MetaCommand::Transfer { queue, cfg_ver, to });
+    giving.go_on(&[queue]);
+    assert_eq!(trio.leader_but(0, queue), 1);
+    let mut numbers: Vec<u32> = Vec::new();
+    while numbers.last() != Some(&19) {
+        let (_, redelivered, body) = taker.delivery();
+        assert!(redelivered);
+        numbers.push(String::from_utf8(body).unwrap().parse().unwrap());
+    }
+    assert!(numbers.ends_with(&(9..20).collect::<Vec<u32>>()), "{numbers:?}");
+    assert!(taker.is_silent());
+}
+
+#[test]
+fn a_transaction_with_a_queue_that_is_held_back_does_nothing() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    for index in 0..2 {
+        let mut publisher = trio.client(0);
+        publisher.select_confirms();
+        publisher.publish("q", &[b"before"]);
+        assert_eq!(publisher.confirms(1), NONE);
+        let mut client = taker(&trio, index, 1);
+        client.send(&tx::Select);
+        assert!(matches!(client.event().method(), Method::TxSelectOk(_)));
+        let giving = Giving::of(trio.node(0));
+        trio.block_on(giving.hold_back(vec![queue]));
+        client.publish("q", &[b"after"]);
+        client.ack(1, false);
+        client.send(&tx::Commit);
+        assert!(matches!(client.event().method(), Method::ChannelClose(close) if close.reply_code == 406));
+        trio.wait("it is back", |trio| counts(trio, 0, queue) == (1, 0, 0));
+        giving.go_on(&[queue]);
+        let mut next = taker(&trio, 0, 0);
+        let (tag, redelivered, body) = next.delivery();
+        assert_eq!((redelivered, &body[..]), (true, &b"before"[..]));
+        next.ack(tag, false);
+        assert!(next.is_silent());
+    }
+}
+
+#[test]
+fn a_policy_does_not_let_a_queue_go_on_that_is_held_back() {
+    let trio = Trio::new();
+    let queue = trio.mirrored("q");
+    let mut client = trio.client(0);
+    client.select_confirms();
+    let giving = Giving::of(trio.node(0));
+    trio.block_on(giving.hold_back(vec![queue]));
+    trio.policy(0, r#"{"ha-mode":"all","ha-sync-mode":"automatic","max-length":1000}"#);
+    client.publish("q", &refs(&bodies(0..10, 10)));
+    assert!(client.is_silent());
+    assert_eq!(counts(&trio, 0, queue), (0, 0, 0), "it is not led here");
+    let (cfg_ver, to) = (trio.placement(0, queue).cfg_ver, trio.id(1));
+    trio.propose(0, MetaCommand::Transfer { queue, cfg_ver, to });
+    giving.go_on(&[queue]);
+    assert_eq!(client.confirms(10), NONE);
+    assert_eq!(trio.leader_but(0, queue), 1);
+    assert_eq!(counts(&trio, 1, queue), (10, 0, 0));
+    assert_eq!(trio.held(1, queue, |queue| queue.config().max_length), Some(Some(1000)));
+}
+
+#[test]
+fn messages_that_can_not_be_read_for_a_mirror_disturb_no_other_queue() {
+    const UNDISTURBED: Duration = Duration::from_secs(2);
+    let trio = Trio::new();
+    let mut client = trio.client(0);
+    client.declare("q-spoilt", &FieldTable::new());
+    client.select_confirms();
+    let body = vec![b'x'; 1 << 20];
+    (0..48).for_each(|_| client.publish("q-spoilt", &[&body]));
+    assert_eq!(client.confirms(48), NONE);
+    let spoilt = trio.queue_id(0, "q-spoilt");
+    let in_segments = |queue: &LocalQueue| queue.stored_only().messages > 0;
+    trio.wait("some lie in segments", |trio| trio.held(0, spoilt, in_segments).unwrap());
+    trio.spoil_segments(0);
+    let queue = trio.mirrored("q");
+    let before = trio.placement(0, queue).cfg_ver;
+    let (since, mut published) = (Instant::now(), 48);
+    while since.elapsed() < UNDISTURBED {
+        client.publish("q", &[b"x"]);
+        published += 1;
+        assert_eq!(client.confirms(published), NONE);
+    }
+    assert_eq!(trio.placement(0, queue).cfg_ver, before, "its mirrors come and go");
+    assert_eq!(trio.node(0).mirrors(spoilt), [(trio.id(1), None), (trio.id(2), None)]);
+    assert_eq!(trio.placement(0, spoilt).isr, [trio.id(0)]);
+}
+
 #[test]
 fn many_queues_go_to_other_leaders_together() {
     const QUEUES: usize = 100;
@@ -385,7 +550,7 @@ fn what_waits_for_a_slow_mirror_is_bounded() {
     let mut most = 0;
     while !publishing.is_finished() {
         most = most.max(links.pending(slow, Lane::Data));
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     publishing.join().unwrap();
     assert!(most < 32 << 20, "{most} of 64 MiB waited for a mirror that takes nothing");

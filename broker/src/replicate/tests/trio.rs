@@ -214,6 +214,16 @@ impl Trio {
         self.members[index].frozen.send_replace(frozen);
     }
 
+    /// What a node has written into segments until now can not be read any more.
+    pub(super) fn spoil_segments(&self, index: usize) {
+        for folder in std::fs::read_dir(self.members[index].dir.path().join("seg")).unwrap() {
+            for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+                let file = std::fs::OpenOptions::new().write(true).open(file.unwrap().path());
+                file.unwrap().set_len(0).unwrap();
+            }
+        }
+    }
+
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }

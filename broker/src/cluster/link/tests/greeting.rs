@@ -271,6 +271,26 @@ async fn who_says_nothing_is_shown_out() {
 }
 
 #[tokio::test]
+async fn silent_greetings_from_many_addresses_keep_no_member_out() {
+    let settings = LinkSettings { dial: Duration::from_secs(3600), ..patient() };
+    let (a, b) = (node_with(identity(1), settings, 0).await, node(2).await);
+    a.links.set_peers(vec![b.place()]);
+    let mut silent = Vec::new();
+    for host in 1..=11 {
+        for _ in 0..24 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 9, host], 0))).unwrap();
+            silent.push(socket.connect(a.address.parse().unwrap()).await.unwrap());
+        }
+    }
+    let most = 256 - 64;
+    until("there is no room for others", || a.links.0.accepted.greetings() == most).await;
+    b.links.set_peers(vec![a.place()]);
+    b.up(&a).await;
+    assert_eq!(a.links.0.accepted.greetings(), most, "those are still under way");
+}
+
+#[tokio::test]
 async fn a_token_lets_a_node_ask_that_does_not_know_the_cookie() {
     let a = node(1).await;
     let stranger = LinkIdentity {
