@@ -158,15 +158,7 @@ fn build(release: bool) -> Result<PathBuf> {
         test::build()?;
         return Ok(target().join("debug"));
     }
-    println!("building, release");
-    for words in [
-        &["tests", "--bin", "load", "--bin", "chaos", "--bin", "lapin-traffic"][..],
-        &["broker", "-p", "proxy", "-p", "vip-agent"],
-    ] {
-        let mut cargo = xtask::cargo();
-        cargo.args(["build", "--quiet", "--release", "-p"]).args(words).current_dir(root());
-        ensure!(cargo.status().context("start cargo")?.success(), "{} does not build", words[0]);
-    }
+    xtask::build_programs("release")?;
     Ok(target().join("release"))
 }
 

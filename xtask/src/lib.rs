@@ -12,6 +12,7 @@ pub mod plot;
 pub mod stack;
 pub mod traffic;
 
+use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -29,6 +30,19 @@ pub fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
     cargo.env_remove("CARGO_MANIFEST_DIR");
     cargo
+}
+
+/// Builds all programs, those that measure too. Always the whole workspace: another selection of packages has other
+/// features, and cargo would build everything once more.
+///
+/// # Errors
+/// They do not build.
+pub fn build_programs(profile: &str) -> Result<()> {
+    println!("building, {profile}");
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--workspace", "--bins", "--profile", profile]).current_dir(root());
+    ensure!(cargo.status().context("start cargo")?.success(), "the programs do not build");
+    Ok(())
 }
 
 /// Where build output and state go: `CARGO_TARGET_DIR`, or `target` in the working copy.

@@ -13,7 +13,7 @@ const REMARK: &str = "The limits are those that the broker was built for: what i
 lies in queues. Every message is read again, in order, after the broker was killed.";
 
 pub(super) fn run() -> Result<Report> {
-    build(&["broker"])?;
+    build()?;
     let scratch = Scratch::new("bench-backlog")?;
     let mut report = Report::new("backlog", &["ours"], REMARK);
     let mut rival = rivals::broker(&scratch)?;

@@ -37,7 +37,7 @@ const SIDES: &[&str] = &["ours", "RabbitMQ, ha-mode all", "RabbitMQ, quorum queu
 /// Runs the loads.
 pub(super) fn run(rounds: Option<usize>) -> Result<Report> {
     install::packages(install::RABBITMQ)?;
-    build(&["broker"])?;
+    build()?;
     let scratch = Scratch::new("bench-cluster")?;
     let mut report = Report::new("cluster", SIDES, REMARK);
     for load in [&MIRRORED, &REMOTE, &KILLED, &FROZEN, &TAKEOVER, &AWAY] {

@@ -10,7 +10,7 @@ the last octet of the answer. While the page is kept fresh the broker is asked w
 names of the virtual hosts, the nodes, the queues that grow most, and the page.";
 
 pub(super) fn run() -> Result<Report> {
-    build(&["broker"])?;
+    build()?;
     let scratch = Scratch::new("bench-management")?;
     let mut report = Report::new("management", &["ours"], REMARK);
     let broker = rivals::broker_pages(&scratch)?;

@@ -79,7 +79,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 
 fn broker(rounds: Option<usize>) -> Result<Report> {
     install::packages(install::RABBITMQ)?;
-    build(&["broker"])?;
+    build()?;
     let scratch = Scratch::new("bench-broker")?;
     let mut report = Report::new("broker", &["ours", "RabbitMQ", "relay"], rivals::DURABILITY);
     measure(
@@ -101,7 +101,7 @@ fn broker(rounds: Option<usize>) -> Result<Report> {
 
 fn proxy(rounds: Option<usize>) -> Result<Report> {
     install::packages(install::PEERS)?;
-    build(&["proxy"])?;
+    build()?;
     let scratch = Scratch::new("bench-proxy")?;
     let _echo = rivals::echo(&scratch)?;
     let mut report = Report::new("proxy", &["ours", "HAProxy"], rivals::RELAYING);
@@ -110,19 +110,9 @@ fn proxy(rounds: Option<usize>) -> Result<Report> {
     Ok(report)
 }
 
-fn build(programs: &[&str]) -> Result<()> {
-    let profile = if TRIED.load(Ordering::Relaxed) { "dev" } else { "release" };
-    println!("building, {profile}");
-    let build = ["build", "--profile", profile, "--quiet", "-p"];
-    let mut cargo = Command::new("cargo");
-    cargo.args(build).args(["tests", "--bin", "load", "--bin", "deployment"]).current_dir(root());
-    ensure!(cargo.status()?.success(), "the load generator does not build");
-    for program in programs {
-        let mut cargo = Command::new("cargo");
-        cargo.args(build).arg(program).current_dir(root());
-        ensure!(cargo.status()?.success(), "{program} does not build");
-    }
-    Ok(())
+/// Builds the programs and what measures them.
+fn build() -> Result<()> {
+    xtask::build_programs(if TRIED.load(Ordering::Relaxed) { "dev" } else { "release" })
 }
 
 /// Puts each load on each side, in turn, and prints as it goes.

@@ -29,7 +29,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             _ => bail!("`soak` takes `proxy --minutes N`, not `{word}`"),
         }
     }
-    super::build(&["proxy"])?;
+    super::build()?;
     let scratch = Scratch::new("soak-proxy")?;
     let _echo = rivals::echo(&scratch)?;
     let balancer = rivals::proxy(&scratch)?;

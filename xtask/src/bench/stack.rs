@@ -26,7 +26,7 @@ pub(super) fn run(rounds: Option<usize>) -> Result<Report> {
     if let Err(why) = network::may() {
         bail!("a deployment needs hosts of its own: {why}");
     }
-    build(&["broker", "proxy", "vip-agent"])?;
+    build()?;
     let scratch = Scratch::new("bench-stack")?;
     let mut report = Report::new("stack", SIDES, REMARK);
     let mut printed = vec![Vec::new(); SIDES.len()];
