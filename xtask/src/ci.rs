@@ -25,9 +25,9 @@ const THEN: &[Step] = &[
     ("documentation", &["doc", "--workspace", "--no-deps", "--quiet"], Some(("RUSTDOCFLAGS", "-D warnings"))),
 ];
 
-/// A little of it; an hour is a command of its own. As in the tests, what fails on a machine that is busy with other things
+/// Some of it; an hour is a command of its own. As in the tests, what fails on a machine that is busy with other things
 /// is tried once more.
-const CHAOS: &[&str] = &["--minutes", "1", "--seed", "1", "--again"];
+const CHAOS: &[&str] = &["--minutes", "5", "--seed", "1", "--again"];
 
 /// Runs every step; the first that fails ends it.
 ///

@@ -2,7 +2,7 @@
 //! keepalived. With `--write` the table goes into `docs/failover.md`.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use xtask::lab::process;
 use xtask::{install, root};
 
@@ -27,7 +27,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     ensure!(!write || names.is_empty(), "--write writes the whole table");
     let packages: Vec<_> = install::NETWORK.iter().chain(install::PEERS).copied().collect();
     install::packages(&packages)?;
-    let mut cargo = Command::new("cargo");
+    let mut cargo = xtask::cargo();
     cargo
         .args(["run", "--quiet", "-p", "tests", "--bin", "failover", "--", runs])
         .args(names)

@@ -23,12 +23,16 @@ pub fn root() -> PathBuf {
     manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
 }
 
-/// Cargo, as a person calls it. `cargo run` sets a variable that build scripts look at: with it, what they made and all
+/// Cargo, as a person calls it. `cargo run` sets variables that build scripts look at: with them, what they made and all
 /// that stands on it would be built once more each time that a person and this program take turns.
 #[must_use]
 pub fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
-    cargo.env_remove("CARGO_MANIFEST_DIR");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|it| it.starts_with("CARGO_PKG_") || it.starts_with("CARGO_MANIFEST_")) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 

@@ -95,7 +95,7 @@ pub fn symbols() -> PathBuf {
 /// # Errors
 /// They do not compile.
 pub fn compile(profile: Profile) -> Result<()> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["build", "--locked"]).current_dir(root());
     if profile == Profile::Release {
         cargo.arg("--release");
@@ -153,7 +153,7 @@ fn generate(program: Program, path: &Path, folder: &Path, graph: &sbom::Graph) -
 
 /// Makes the package of a program whose files are all there.
 fn debian(program: Program, profile: Profile) -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo
         .args(["deb", "--no-build", "--no-strip", "--offline", "--quiet", "-p", program.name, "--output"])
         .arg(folder());

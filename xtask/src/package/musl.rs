@@ -55,7 +55,7 @@ pub fn archive(version: &str) -> Result<PathBuf> {
     ready()?;
     install::packages(COMPILER)?;
     let triple = triple();
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["build", "--locked", "--release", "--target", &triple]).current_dir(root());
     for program in PROGRAMS {
         cargo.args(["-p", program.name]);

@@ -5,7 +5,6 @@ use crate::root;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 /// The packages of the workspace and of its dependencies.
 pub(super) struct Graph {
@@ -34,7 +33,7 @@ impl Package {
 impl Graph {
     /// Asks cargo.
     pub(super) fn read() -> Result<Self> {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = crate::cargo();
         let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         cargo.args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", &triple]);
         let metadata = run(cargo.current_dir(root()))?;

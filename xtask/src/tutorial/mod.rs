@@ -7,7 +7,6 @@ mod steps;
 use anyhow::{Context, Result, bail, ensure};
 use hosts::{Hosts, Role};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use steps::{Action, Step};
 use xtask::install::{self, Need};
@@ -77,7 +76,7 @@ fn built() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("WARREN_BIN") {
         return Ok(root().join(folder));
     }
-    let mut cargo = Command::new("cargo");
+    let mut cargo = xtask::cargo();
     cargo.args(["build", "--quiet", "-p", "broker", "-p", "proxy", "-p", "vip-agent"]).current_dir(root());
     ensure!(cargo.status().context("start cargo")?.success(), "the programs do not build");
     Ok(target().join("debug"))

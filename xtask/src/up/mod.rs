@@ -144,7 +144,7 @@ fn build(theirs: &str) -> Result<()> {
     if ours.is_empty() {
         return Ok(());
     }
-    let mut cargo = Command::new("cargo");
+    let mut cargo = xtask::cargo();
     cargo.args(["build", "--release", "--quiet"]).current_dir(root());
     for package in ours {
         cargo.args(["-p", package]);
