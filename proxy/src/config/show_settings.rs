@@ -99,7 +99,7 @@ fn global_words(global: &Global, out: &mut Writer) {
         out.flag(key, on, false);
     }
     let off = [("strict-limits", global.strict_limits), ("numa-cpu-mapping", global.bind_threads)];
-    let off: Vec<String> = off.into_iter().filter_map(|(word, on)| (!on).then(|| word.to_owned())).collect();
+    let off: Vec<String> = off.into_iter().filter(|(_, on)| !on).map(|(word, _)| word.to_owned()).collect();
     if !off.is_empty() {
         out.put("no", Value::List(off));
     }
