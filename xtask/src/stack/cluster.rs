@@ -84,7 +84,11 @@ impl Stack {
         for host in self.brokers {
             let most = limit.as_secs().to_string();
             for words in [&["await_startup"][..], &["await_online_nodes", &online]] {
-                run(self.rabbitmq(host, "rabbitmqctl")?.arg("-q").args(words).args(["-t", &most]))?;
+                // A node that is only being started is not there for its tool.
+                until_true(limit, &format!("{} of {host}", words[0]), || {
+                    let tool = self.rabbitmq(host, "rabbitmqctl");
+                    tool.is_ok_and(|mut it| run(it.arg("-q").args(words).args(["-t", &most])).is_ok())
+                })?;
             }
         }
         let first = self.brokers.first().context("a stack has brokers")?;
