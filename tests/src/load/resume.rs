@@ -1,7 +1,7 @@
 //! How long confirms stay away when the node that leads a queue is killed or frozen.
 
 use super::Target;
-use super::connection::{CHANNEL, Connection};
+use super::connection::{CHANNEL, Connection, FRAME_MAX};
 use super::figures::Line;
 use super::plan::{declare_queue, declare_quorum_queue};
 use amqp::method::{basic, confirm};
@@ -115,16 +115,9 @@ struct Publisher {
 
 impl Publisher {
     fn open(target: &Target) -> Result<Self> {
-        let mut connection = Connection::open(target)?;
-        let select = confirm::Select::default();
-        connection.call(CHANNEL, &select.into(), |it| matches!(it, Method::ConfirmSelectOk(_)))?;
+        let connection = confirming(target)?;
         let mut message = Vec::new();
-        let publish = basic::Publish { routing_key: QUEUE, ..Default::default() };
-        frame::write_fields(&mut message, CHANNEL, &publish);
-        let mut properties = Vec::new();
-        BasicProperties { delivery_mode: Some(2), ..Default::default() }.encode(&mut properties);
-        frame::write_content_header(&mut message, CHANNEL, 60, SIZE as u64, &properties);
-        frame::write_body(&mut message, CHANNEL, &[b'x'; SIZE], super::connection::FRAME_MAX);
+        write_message(&mut message, QUEUE, &[b'x'; SIZE]);
         Ok(Self { connection, message, next: 1, open: BTreeSet::new(), counted_from: 1, confirmed: 0 })
     }
 
@@ -159,6 +152,24 @@ impl Publisher {
             }
         })
     }
+}
+
+/// A connection whose channel confirms.
+pub(super) fn confirming(target: &Target) -> Result<Connection> {
+    let mut connection = Connection::open(target)?;
+    let select = confirm::Select::default();
+    connection.call(CHANNEL, &select.into(), |it| matches!(it, Method::ConfirmSelectOk(_)))?;
+    Ok(connection)
+}
+
+/// The frames of a persistent message for a queue.
+pub(super) fn write_message(out: &mut Vec<u8>, queue: &str, body: &[u8]) {
+    let publish = basic::Publish { routing_key: queue, ..Default::default() };
+    frame::write_fields(out, CHANNEL, &publish);
+    let mut properties = Vec::new();
+    BasicProperties { delivery_mode: Some(2), ..Default::default() }.encode(&mut properties);
+    frame::write_content_header(out, CHANNEL, 60, body.len() as u64, &properties);
+    frame::write_body(out, CHANNEL, body, FRAME_MAX);
 }
 
 /// Reads what came of receipts: the tags of each, and whether it is a confirm or a refusal.

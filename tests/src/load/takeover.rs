@@ -1,14 +1,12 @@
 //! How long it takes until each of many mirrored queues confirms again when the node that leads them all is killed.
 
 use super::Target;
-use super::connection::{CHANNEL, Connection, FRAME_MAX};
+use super::connection::Connection;
 use super::figures::Line;
 use super::plan::declare_queue;
 use super::population::in_threads;
-use super::resume::{PATIENCE, receipts};
-use amqp::method::{basic, confirm};
-use amqp::{BasicProperties, Method, frame};
-use anyhow::{Context, Result};
+use super::resume::{PATIENCE, confirming, receipts, write_message};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -83,19 +81,17 @@ impl Wave {
     }
 
     fn publish(&mut self, target: &Target, start: Instant) -> Result<()> {
-        let mut connection = Connection::open(target)?;
-        let select = confirm::Select::default();
-        connection.call(CHANNEL, &select.into(), |it| matches!(it, Method::ConfirmSelectOk(_)))?;
+        let mut connection = confirming(target)?;
         let mut tag = 0;
         while !self.waiting.is_empty() || !self.open.is_empty() {
-            anyhow::ensure!(start.elapsed() < PATIENCE, "no confirm for {PATIENCE:?}");
+            ensure!(start.elapsed() < PATIENCE, "no confirm for {PATIENCE:?}");
             let mut messages = Vec::new();
             while self.open.len() < WINDOW
                 && let Some(index) = self.waiting.pop_front()
             {
                 tag += 1;
                 self.open.insert(tag, index);
-                write_message(&mut messages, &queue(index));
+                write_message(&mut messages, &queue(index), &[b'x'; SIZE]);
             }
             connection.write(&messages)?;
             if connection.wait_readable(PAUSE)? && connection.receive_now()? {
@@ -122,13 +118,4 @@ impl Wave {
         }
         Ok(())
     }
-}
-
-fn write_message(out: &mut Vec<u8>, queue: &str) {
-    let publish = basic::Publish { routing_key: queue, ..Default::default() };
-    frame::write_fields(out, CHANNEL, &publish);
-    let mut properties = Vec::new();
-    BasicProperties { delivery_mode: Some(2), ..Default::default() }.encode(&mut properties);
-    frame::write_content_header(out, CHANNEL, 60, SIZE as u64, &properties);
-    frame::write_body(out, CHANNEL, &[b'x'; SIZE], FRAME_MAX);
 }

@@ -473,8 +473,8 @@ fn the_leader_of_an_old_epoch_is_refused_and_its_records_do_not_count() {
     assert!(world.followers[&FOLLOWERS[1]].copy.all().contains(&mid));
 }
 
-#[test]
-fn what_left_the_queue_is_not_filled_in_any_more() {
+/// Five messages, and a follower that has been sent the first fill for them.
+fn being_filled() -> (World, NodeId) {
     let mut world = World::new(5);
     let node = FOLLOWERS[1];
     for _ in 0..4 {
@@ -482,6 +482,12 @@ fn what_left_the_queue_is_not_filled_in_any_more() {
         world.sync(node);
         world.answer(node);
     }
+    (world, node)
+}
+
+#[test]
+fn what_left_the_queue_is_not_filled_in_any_more() {
+    let (mut world, node) = being_filled();
     assert_eq!(world.followers[&node].fills.len(), 1);
     world.drop_one(0);
     world.take(node);
@@ -491,13 +497,7 @@ fn what_left_the_queue_is_not_filled_in_any_more() {
 
 #[test]
 fn a_copy_that_can_not_be_filled_is_left_out_alone_and_asked_again_later() {
-    let mut world = World::new(5);
-    let node = FOLLOWERS[1];
-    for _ in 0..4 {
-        world.take(node);
-        world.sync(node);
-        world.answer(node);
-    }
+    let (mut world, node) = being_filled();
     let fill = world.follower(node).fills.pop_front().unwrap();
     let Fill { epoch, stream, .. } = Fill::decode(&fill).unwrap();
     let leave_out = |world: &mut World| {
