@@ -78,23 +78,23 @@ impl<const N: usize> Past<N> {
     ) -> Past<N> {
         let steps = |window: Window| {
             let ticks = (0..=window.ticks / window.step)
-                .map(move |step| clock.now.saturating_sub(step * window.step));
-            ticks.map(|tick| (u64::from(tick) * TICK_MS, [0; N])).collect()
+                .map(move |step| clock.now.saturating_sub(step.saturating_mul(window.step)));
+            ticks.map(|tick| (tick, [0; N])).collect::<Vec<_>>()
         };
-        let mut past = Past {
-            now: [0; N],
-            before: [0; N],
-            seconds: f64::from(clock.now - clock.before) * (TICK_MS as f64 / 1000.0),
-            points: window.map(steps),
-        };
+        let mut points = window.map(steps);
+        let (mut now, mut before) = ([0; N], [0; N]);
         for series in series {
-            add(&mut past.now, &series.at(clock.now));
-            add(&mut past.before, &series.at(clock.before));
-            for (time, sum) in past.points.iter_mut().flatten() {
-                add(sum, &series.at((*time / TICK_MS) as u32));
+            add(&mut now, &series.at(clock.now));
+            add(&mut before, &series.at(clock.before));
+            for (tick, sum) in points.iter_mut().flatten() {
+                add(sum, &series.at(*tick));
             }
         }
-        past
+        let seconds = f64::from(clock.now - clock.before) * (TICK_MS as f64 / 1000.0);
+        let timed = |points: Vec<(u32, _)>| {
+            points.into_iter().map(|(tick, numbers)| (clock.time_of(tick), numbers)).collect()
+        };
+        Past { now, before, seconds, points: points.map(timed) }
     }
 
     /// What the numbers were at the last sample.
@@ -193,7 +193,7 @@ mod tests {
             one.push(tick, [u64::from(tick - 100) * 10], FINE_TICKS);
             other.push(tick, [1], FINE_TICKS);
         }
-        let clock = Clock { now: 112, before: 111 };
+        let clock = Clock::of(112, 111);
         let past = Past::new([&one, &other].into_iter(), clock, window("15", "5"));
         let shown = serde_json::to_value(past.details(0)).unwrap();
         let sample = |value: u64, tick: u64| json!({"sample": value, "timestamp": tick * 5000});
@@ -213,7 +213,7 @@ mod tests {
     fn the_first_sample_gives_no_rate_and_odd_windows_are_bounded() {
         let mut one = Series::new(false);
         one.push(7, [1000], FINE_TICKS);
-        let past = Past::new([&one].into_iter(), Clock { now: 7, before: 7 }, None);
+        let past = Past::new([&one].into_iter(), Clock::of(7, 7), None);
         assert_eq!(past.rate(0), 0.0);
         assert_eq!(window("x", "5"), None);
         assert_eq!(window("60", "0"), window("60", "5"));

@@ -196,7 +196,7 @@ impl Looking<'_> {
     /// Since when a channel has done nothing, milliseconds since the epoch; `None` while it does something.
     pub(super) fn channel_idle_since(&self, connection: ConnectionId, number: u16) -> Option<u64> {
         let changed = self.0.channels.get(&(connection, number))?.changed_at();
-        (changed < self.0.clock.now).then(|| u64::from(changed) * series::TICK_MS)
+        (changed < self.0.clock.now).then(|| self.0.clock.time_of(changed))
     }
 
     /// Of a connection.

@@ -11,13 +11,49 @@ const COARSE: u32 = 12;
 /// Points that are kept beyond that: a day.
 const COARSE_POINTS: usize = 1440;
 
-/// When samples were taken, in ticks since the epoch.
+/// When samples were taken, in ticks. They only go forward: when somebody sets the wall clock, the past moves with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Clock {
-    /// The last one.
+    /// The last one; 0 when there is none.
     pub(super) now: u32,
     /// The one before that; the same when there is none.
     pub(super) before: u32,
+    /// What the last one was by a clock that nobody sets, milliseconds.
+    taken_ms: u64,
+    /// How many ticks since the epoch the wall clock is ahead of these.
+    ahead: i64,
+}
+
+impl Clock {
+    /// A sample is taken now, by the wall clock in milliseconds since the epoch and by a clock that nobody sets. False
+    /// when there is one of this tick.
+    pub(super) fn advance(&mut self, wall_ms: u64, monotonic_ms: u64) -> bool {
+        let wall = i64::try_from(wall_ms / TICK_MS).unwrap_or(i64::MAX);
+        let passed = (monotonic_ms.saturating_sub(self.taken_ms) + TICK_MS / 2) / TICK_MS;
+        let expected = i64::from(self.now).saturating_add_unsigned(passed);
+        if self.now != 0 && (wall - self.ahead).abs_diff(expected) > 1 {
+            self.ahead = wall - expected;
+        }
+        let tick = u32::try_from(wall - self.ahead).unwrap_or(u32::MAX);
+        if tick <= self.now {
+            return false;
+        }
+        self.before = if self.now == 0 { tick } else { self.now };
+        self.now = tick;
+        self.taken_ms = monotonic_ms;
+        true
+    }
+
+    /// The last two samples were at these ticks.
+    #[cfg(test)]
+    pub(super) fn of(now: u32, before: u32) -> Self {
+        Clock { now, before, ..Clock::default() }
+    }
+
+    /// When a tick was, by the wall clock, in milliseconds since the epoch.
+    pub(super) fn time_of(&self, tick: u32) -> u64 {
+        u64::try_from(i64::from(tick) + self.ahead).unwrap_or(0) * TICK_MS
+    }
 }
 
 /// Points of `N` numbers, oldest first.
@@ -83,6 +119,31 @@ impl<const N: usize> Series<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_go_forward_whatever_is_done_to_the_wall_clock() {
+        let mut clock = Clock::default();
+        let begin = 1_000_000 * TICK_MS;
+        assert!(clock.advance(begin, 700));
+        assert_eq!((clock.before, clock.now), (1_000_000, 1_000_000));
+        assert!(!clock.advance(begin + 4999, 5699), "the same tick");
+        assert!(clock.advance(begin + 5000, 5700));
+        assert_eq!((clock.before, clock.now), (1_000_000, 1_000_001));
+        let (mut wall, mut monotonic) = (begin + 5000, 5700);
+        for jump in [-86_400_000i64, 86_400_000, -30_000, 30_000, -6000, 6000, -4000, 3_600_000, i64::MIN / 2]
+        {
+            let before = clock;
+            wall = wall.saturating_add_signed(jump);
+            while clock == before {
+                (wall, monotonic) = (wall + 5000, monotonic + 5000);
+                clock.advance(wall, monotonic);
+                assert!(monotonic - before.taken_ms <= 15_000, "no sample after {jump}");
+            }
+            assert_eq!(clock.before, before.now);
+            assert!((1..=3).contains(&(clock.now - clock.before)), "{clock:?} after {jump}");
+            assert_eq!(clock.time_of(clock.now), wall / TICK_MS * TICK_MS);
+        }
+    }
 
     #[test]
     fn a_series_knows_what_was_at_each_tick_and_keeps_changes_only() {

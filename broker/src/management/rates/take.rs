@@ -1,8 +1,8 @@
 //! Taking samples, every five seconds.
 
 use super::super::Api;
-use super::series::{Clock, FINE_TICKS, Series, TICK_MS};
-use super::{CONNECTION_NUMBERS, Samples, Snapshot, VHOST_LENGTHS, VHOST_NUMBERS};
+use super::series::{FINE_TICKS, Series, TICK_MS};
+use super::{CONNECTION_NUMBERS, Snapshot, VHOST_LENGTHS, VHOST_NUMBERS};
 use crate::connection::info::ConnectionInfo;
 use crate::counters::MESSAGE_COUNTERS;
 use crate::management::system;
@@ -32,7 +32,6 @@ pub(in super::super) async fn sample(api: Weak<Api>) {
 
 /// Takes a sample of everything, unless there is one of this moment.
 pub(super) fn take(api: &Api) {
-    let tick = u32::try_from(api.node.now_ms() / TICK_MS).unwrap_or(u32::MAX);
     let connections = api.node.connections.list();
     let (busy, lengths) = queues(api);
     let vhosts = vhosts(api, &connections, lengths);
@@ -41,12 +40,10 @@ pub(super) fn take(api: &Api) {
     let known: HashSet<Arc<str>> =
         api.node.metadata.read().vhosts().map(|state| Arc::clone(&state.vhost.name)).collect();
     let mut samples = api.rates.0.lock();
-    let Samples { clock, .. } = &mut *samples;
-    if clock.now == tick {
+    if !samples.clock.advance(api.node.now_ms(), api.node.monotonic_ms()) {
         return;
     }
-    let before = if clock.now == 0 { tick } else { clock.now };
-    *clock = Clock { now: tick, before };
+    let tick = samples.clock.now;
     let things = busy.len() + connections.len() * 2 + exchanges.len() + 1;
     let keep = u32::try_from(POINTS / things).unwrap_or(FINE_TICKS).clamp(2, FINE_TICKS);
     update(&mut samples.queues, tick, keep, busy.into_iter().map(|(id, it)| (id, it.numbers())));
