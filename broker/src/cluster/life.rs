@@ -12,7 +12,7 @@ use super::reach::Reach;
 use super::running::{ASK_PATIENCE, Running};
 use crate::ctl::relay::Relay;
 use broker_core::ids::{NodeId, QueueId};
-use broker_core::meta::cluster::drain;
+use broker_core::meta::cluster::{CatchingUp, catching_up, drain};
 use broker_core::meta::{Member, MetaCommand, NodeState, Role};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -27,6 +27,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 const INBOX: usize = 16;
 /// How long the leadership of queues may take to go to others.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it is waited for mirrors that are not told to get what they lack: they may lack nothing.
+const IN_SYNC_PATIENCE: Duration = Duration::from_secs(1);
 /// Queues that are handed over together: so long is none of them led.
 const TOGETHER: usize = 256;
 /// How often it is looked whether it has gone.
@@ -207,22 +209,26 @@ impl Life {
 
 /// Has other nodes lead what this one leads; says how many queues have none that could.
 pub(super) async fn hand_over_queues(running: &Running) -> Result<(), usize> {
-    let deadline = tokio::time::Instant::now() + DRAIN_PATIENCE;
+    let began = tokio::time::Instant::now();
     loop {
-        let (commands, led) = {
+        let (commands, led, behind) = {
             let view = running.metadata.view();
             let sm = view.read();
             let led =
                 sm.queues().filter(|queue| queue.durable && queue.placement.leader == Some(running.me()));
-            (drain(&sm, running.me()), led.count())
+            (drain(&sm, running.me()), led.count(), catching_up(&sm, running.me()))
         };
-        if commands.is_empty() {
-            return if led == 0 { Ok(()) } else { Err(led) };
-        }
+        // A node that was started a moment ago may have everything in the next one.
+        let patience = match behind {
+            _ if led == 0 => return Ok(()),
+            Some(CatchingUp::IfNothingLacks) if commands.is_empty() => IN_SYNC_PATIENCE,
+            None if commands.is_empty() => return Err(led),
+            _ => DRAIN_PATIENCE,
+        };
         for some in commands.chunks(TOGETHER) {
             give_away(running, some).await;
         }
-        if tokio::time::Instant::now() >= deadline {
+        if began.elapsed() >= patience {
             return Err(led);
         }
         tokio::time::sleep(LOOK).await;

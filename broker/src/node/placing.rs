@@ -7,7 +7,6 @@ use crate::replicate::Over;
 use crate::shard::{LocalQueue, Turn, TurnBuffers};
 use broker_core::ids::NodeId;
 use broker_core::meta::MetaSm;
-use broker_core::meta::options::QueueType;
 use broker_core::queue::Effects;
 use broker_core::repl::Placed;
 use std::sync::Arc;
@@ -193,13 +192,12 @@ fn configure(queue: &mut LocalQueue, known: &MetaQueue, now: u64, fx: &mut TurnB
 
 fn placed(known: &MetaQueue) -> Placed {
     let (placement, options) = (&known.placement, &known.options);
-    let asked = options.mirroring.as_ref().is_none_or(|mirroring| mirroring.automatic_sync);
     Placed {
         epoch: placement.epoch,
         cfg_ver: placement.cfg_ver,
         replicas: placement.replicas.clone(),
         isr: placement.isr.clone(),
-        automatic: asked || options.queue_type == QueueType::Quorum,
+        automatic: options.syncs_by_itself(),
         min_in_sync: options.min_in_sync(placement.replicas.len()),
     }
 }

@@ -48,6 +48,29 @@ fn a_policy_mirrors_a_queue_that_is_there_and_a_killed_leader_costs_nothing() {
 }
 
 #[test]
+fn a_node_that_stops_waits_for_a_mirror_that_is_about_to_be_in_sync() {
+    if !ready("a leader is stopped while its mirror catches up", NEEDS) {
+        return;
+    }
+    let cluster = Cluster::joined("cluster-catching-up").unwrap();
+    cluster.client("fill", &[&cluster.url("A"), "q", "0"]).unwrap();
+    set_policy(
+        &cluster,
+        "two",
+        "^",
+        "\"ha-mode\":\"nodes\",\"ha-params\":[\"rabbit@A\",\"rabbit@B\"],\"ha-sync-mode\":\"automatic\"",
+    );
+    wait_mirrors(&cluster, "A", "q", 1);
+    cluster.kill("B").unwrap();
+    cluster.client("fill", &[&cluster.url("A"), "q", "30000"]).unwrap();
+    wait_mirrors(&cluster, "A", "q", 0);
+    cluster.start("B").unwrap();
+    cluster.must("A", "stop_app").unwrap();
+    assert_eq!(cluster.client("count", &[&cluster.url("C"), "q"]).unwrap().trim(), "ready 30000");
+    cluster.passed();
+}
+
+#[test]
 fn policies_say_who_has_copies_and_who_takes_over_without_them() {
     if !ready("modes of mirroring", NEEDS) {
         return;

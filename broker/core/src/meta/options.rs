@@ -205,6 +205,12 @@ impl QueueOptions {
         }
     }
 
+    /// Whether a mirror that lacks messages gets them without being told to: `ha-sync-mode` automatic, quorum queues.
+    pub fn syncs_by_itself(&self) -> bool {
+        self.queue_type == QueueType::Quorum
+            || self.mirroring.as_ref().is_none_or(|mirroring| mirroring.automatic_sync)
+    }
+
     /// How many nodes must be in sync for a publish to be taken: a majority of a quorum queue's.
     pub fn min_in_sync(&self, replicas: usize) -> usize {
         match (self.queue_type, &self.mirroring) {

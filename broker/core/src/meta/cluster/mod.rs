@@ -21,7 +21,7 @@ mod tests;
 
 pub use controller::{Controller, REPLACE_AFTER_MS};
 pub use locate::locate;
-pub use moves::{drain, rebalance};
+pub use moves::{CatchingUp, catching_up, drain, rebalance};
 
 use super::{MetaSm, Queue};
 use crate::exception::Exception;

@@ -19,6 +19,33 @@ pub fn drain(sm: &MetaSm, node: NodeId) -> Vec<MetaCommand> {
     moves
 }
 
+/// How [`catching_up`] finds the other copies of what a node leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CatchingUp {
+    /// Some will have all messages by themselves.
+    All,
+    /// None but those that have to be told to; they are in sync by themselves only if they lack nothing.
+    IfNothingLacks,
+}
+
+/// Whether there are queues of this node's that another one, which runs, has a copy of that may be in sync soon.
+pub fn catching_up(sm: &MetaSm, node: NodeId) -> Option<CatchingUp> {
+    let mut found = None;
+    for queue in sm.queues().filter(|queue| queue.placement.leader == Some(node)) {
+        let Placement { replicas, isr, .. } = &*queue.placement;
+        let behind = |id: &NodeId| {
+            *id != node && !isr.contains(id) && sm.member(*id).is_some_and(super::Member::takes_queues)
+        };
+        if replicas.iter().any(behind) {
+            if queue.options.syncs_by_itself() {
+                return Some(CatchingUp::All);
+            }
+            found = Some(CatchingUp::IfNothingLacks);
+        }
+    }
+    found
+}
+
 /// The transfers after which no node leads many more of the `wanted` queues than another, as far as they are
 /// mirrored and in sync.
 pub fn rebalance(sm: &MetaSm, wanted: impl Fn(&Queue) -> bool) -> Vec<MetaCommand> {

@@ -593,6 +593,25 @@ fn draining_and_rebalancing_move_what_others_have_whole() {
 }
 
 #[test]
+fn a_node_that_stops_knows_whether_a_copy_may_be_in_sync_soon() {
+    let mut world = World::new(3);
+    let [a, b, c] = world.nodes[..] else { panic!() };
+    world.queue("only", &[a]);
+    let both = world.queue("both", &[a, b]);
+    assert_eq!(catching_up(&world.sm, a), None, "one has no other copy, the other is in sync");
+    world.down(b, 1);
+    assert_eq!(world.placed(both).isr, [a]);
+    assert_eq!(catching_up(&world.sm, a), None, "nobody waits for a node that is down");
+    world.up(b, 2);
+    assert_eq!(catching_up(&world.sm, a), Some(CatchingUp::All));
+    assert_eq!(catching_up(&world.sm, c), None, "it leads nothing");
+    world.policy(r#"{"ha-mode":"nodes","ha-params":["rabbit@a","rabbit@b"],"ha-sync-mode":"manual"}"#);
+    assert_eq!(catching_up(&world.sm, a), Some(CatchingUp::IfNothingLacks));
+    world.apply(&MetaCommand::SetNodeState { id: b, state: NodeState::Drain });
+    assert_eq!(catching_up(&world.sm, a), None, "what is drained takes no queues");
+}
+
+#[test]
 fn answers_and_refusals_travel_over_links() {
     let refusals = [
         MetaError::Exception(Exception::channel(404, "no queue 'q'").at(50, 10)),
