@@ -8,6 +8,8 @@ import argparse
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,7 +18,7 @@ from kombu.exceptions import OperationalError
 
 PATIENCE = 5
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("role", choices=["publish", "consume"])
+parser.add_argument("role", choices=["publish", "consume", "work"])
 for name in ("--url", "--queue", "--out"):
     parser.add_argument(name, required=True)
 parser.add_argument("--name")
@@ -98,9 +100,35 @@ def publish():
                 pass
 
 
-if options.role == "publish":
-    publish()
-else:
+def work():
     # Workers that have little to tell each other.
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["worker", "-c", "1", "-l", "WARNING", "-n", f"{os.getpid()}@localhost", *quiet])
+
+
+def supervise():
+    """A worker ends where its queue is nowhere (404): it is started again, as a supervisor does."""
+    stop = threading.Event()
+    worker = None
+
+    def end(*_):
+        stop.set()
+        if worker:
+            worker.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    while not stop.is_set():
+        worker = subprocess.Popen([sys.executable, __file__, "work", *sys.argv[2:]])
+        if stop.is_set():
+            end()
+        worker.wait()
+        stop.wait(0.5)
+
+
+if options.role == "publish":
+    publish()
+elif options.role == "consume":
+    supervise()
+else:
+    work()
