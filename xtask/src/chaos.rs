@@ -21,6 +21,9 @@ const OURS: [&str; 2] = ["window", "quorum"];
 /// Words for many crews: ours and those of all libraries, and those of the libraries alone.
 const ALL: &str = "all";
 const LIBRARIES: &str = "libraries";
+/// The page of `docs` with the usual clients, and that with any others.
+const PAGE: &str = "chaos";
+const OTHERS_PAGE: &str = "chaos-libraries";
 /// What is said before the figures.
 const INTRODUCTION: &str = "# Chaos\n\nA whole deployment, each program a process on a host of its own (a network namespace): \
 brokers with mirrored queues, two proxies, two agents that keep one address. Publishers with confirms and consumers of several \
@@ -90,17 +93,18 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if wanted.write {
         let docs = root().join("docs");
         for layout in &wanted.layouts {
-            let plot = format!("chaos-{layout}.svg");
+            let plot = wanted.plot(layout);
             std::fs::copy(target().join("chaos").join(&plot), docs.join(&plot))?;
         }
-        std::fs::write(docs.join("chaos.md"), text)?;
-        println!("wrote {}", docs.join("chaos.md").display());
+        let page = docs.join(format!("{}.md", wanted.page()));
+        std::fs::write(&page, text)?;
+        println!("wrote {}", page.display());
     }
     Ok(())
 }
 
 fn report(programs: &Path, wanted: &Wanted<'_>, layout: &str, record: &str) -> Result<String> {
-    let plot = target().join("chaos").join(format!("chaos-{layout}.svg"));
+    let plot = target().join("chaos").join(wanted.plot(layout));
     let mut command = Command::new(programs.join("chaos"));
     command.args(["report", layout, &wanted.seed.to_string(), &wanted.clients, record]).arg(plot);
     call(&mut command)
@@ -111,8 +115,11 @@ fn made_by(wanted: &Wanted<'_>) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read_lossy(Path::new("/proc/sys/kernel/osrelease"));
     let profile = if wanted.release { "release" } else { "debug" };
+    let clients =
+        if wanted.page() == PAGE { String::new() } else { format!(" --clients {}", wanted.clients) };
     format!(
-        "Written by `cargo xtask chaos --minutes {} --seed {} --write` with {profile} builds, on {cores} cores, Linux {}.\n",
+        "Written by `cargo xtask chaos --minutes {} --seed {}{clients} --write` with {profile} builds, on {cores} cores, \
+         Linux {}.\n",
         wanted.minutes,
         wanted.seed,
         kernel.trim().split('-').next().unwrap_or_default()
@@ -163,6 +170,15 @@ fn build(release: bool) -> Result<PathBuf> {
 }
 
 impl<'a> Wanted<'a> {
+    /// The page of `docs` that is written: the usual clients have one, any others another.
+    fn page(&self) -> &'static str {
+        if self.clients == CLIENTS { PAGE } else { OTHERS_PAGE }
+    }
+
+    fn plot(&self, layout: &str) -> String {
+        format!("{}-{layout}.svg", self.page())
+    }
+
     fn parse(words: &[&'a str]) -> Result<Self> {
         let mut wanted = Self {
             minutes: 5.0,
@@ -212,11 +228,16 @@ mod tests {
         let wanted =
             Wanted::parse(&["--minutes", "60", "--seed", "7", "--release", "--fault", "slow disk"]).unwrap();
         assert_eq!((wanted.layouts.len(), wanted.seed, wanted.release), (2, 7, true));
+        assert_eq!((wanted.page(), wanted.plot("two").as_str()), ("chaos", "chaos-two.svg"));
         assert_eq!(wanted.kinds, ["slow disk"]);
         assert_eq!(Wanted::parse(&["--layout", "two"]).unwrap().layouts, ["two"]);
         for (words, count) in [("all", 11), ("libraries", 9), ("window,libraries,pika", 10), ("pika", 1)] {
             let wanted = Wanted::parse(&["--clients", words]).unwrap();
             assert_eq!(wanted.clients.split(',').count(), count, "{}", wanted.clients);
+            assert_eq!(
+                (wanted.page(), wanted.plot("two").as_str()),
+                ("chaos-libraries", "chaos-libraries-two.svg")
+            );
         }
         for wrong in [&["--layout", "four"][..], &["--minutes", "0"], &["--seed"], &["nonsense"]] {
             assert!(Wanted::parse(wrong).is_err(), "{wrong:?}");

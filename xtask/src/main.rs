@@ -54,7 +54,7 @@ const COMMANDS: &[Row] = &[
     (
         "chaos",
         "[--minutes N] [--seed S] [--layout two|three] [--clients NAME,…] [--release] [--resume] [--write]",
-        "the whole stack under clients and random faults: nothing confirmed is lost; --write makes docs/chaos.md",
+        "the whole stack under clients and random faults: nothing confirmed is lost; --write makes docs/chaos.md, or with other clients docs/chaos-libraries.md",
     ),
     (
         "package",

@@ -86,6 +86,8 @@ pub(super) struct Connection {
     partial: Option<Event>,
     output: Vec<u8>,
     frame_max: u32,
+    /// How long any answer may take.
+    patience: Duration,
     heartbeat: Duration,
     /// A heartbeat is sent when nothing else was for so long.
     beat: Duration,
@@ -100,6 +102,11 @@ pub(super) struct Connection {
 
 /// Resolves and connects to one of the addresses.
 pub(super) fn dial(url: &Url) -> Result<(SocketAddr, TcpStream), Failure> {
+    dial_within(url, PATIENCE)
+}
+
+/// The same, where each address may take so long.
+pub(super) fn dial_within(url: &Url, patience: Duration) -> Result<(SocketAddr, TcpStream), Failure> {
     let unavailable = |error: io::Error| {
         Failure::new(Exit::Unavailable, format!("cannot reach {}:{}: {error}", url.host, url.port))
             .detail("try", "broker doctor URL   says where it ends")
@@ -108,7 +115,7 @@ pub(super) fn dial(url: &Url) -> Result<(SocketAddr, TcpStream), Failure> {
         (url.host.as_str(), url.port).to_socket_addrs().map_err(unavailable)?.collect();
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, patience) {
             Ok(stream) => return Ok((address, stream)),
             Err(error) => last = error,
         }
@@ -126,12 +133,26 @@ impl Connection {
 
     /// The same over a connection that is there.
     pub(super) fn over(stream: TcpStream, url: &Url, cacert: Option<&Path>) -> Result<Connection, Failure> {
+        Connection::over_within(stream, url, cacert, PATIENCE)
+    }
+
+    /// The same, where any answer may take so long.
+    pub(super) fn over_within(
+        stream: TcpStream,
+        url: &Url,
+        cacert: Option<&Path>,
+        patience: Duration,
+    ) -> Result<Connection, Failure> {
         let io =
             |error: io::Error| Failure::new(Exit::Unavailable, format!("the connection failed: {error}"));
         stream.set_nodelay(true).map_err(io)?;
         stream.set_read_timeout(Some(SLICE)).map_err(io)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
-        let link = if url.secure { secured(stream, url, cacert).map_err(io)? } else { Link::Plain(stream) };
+        stream.set_write_timeout(Some(patience)).map_err(io)?;
+        let link = if url.secure {
+            secured(stream, url, cacert, patience).map_err(io)?
+        } else {
+            Link::Plain(stream)
+        };
         let mut it = Connection {
             link,
             input: Vec::new(),
@@ -140,6 +161,7 @@ impl Connection {
             partial: None,
             output: Vec::new(),
             frame_max: FRAME_MAX,
+            patience,
             heartbeat: Duration::ZERO,
             beat: Duration::ZERO,
             written: Instant::now(),
@@ -266,7 +288,7 @@ impl Connection {
         let asked = Instant::now();
         let mut others = VecDeque::new();
         loop {
-            let left = PATIENCE.saturating_sub(asked.elapsed());
+            let left = self.patience.saturating_sub(asked.elapsed());
             match self.next(left)? {
                 Some(event) if event.method()?.name() == name => {
                     others.append(&mut self.events);
@@ -275,7 +297,10 @@ impl Connection {
                 }
                 Some(event) => others.push_back(event),
                 None if left.is_zero() => {
-                    return Err(Failure::new(Exit::Unavailable, format!("no {name} within {PATIENCE:?}")));
+                    return Err(Failure::new(
+                        Exit::Unavailable,
+                        format!("no {name} within {:?}", self.patience),
+                    ));
                 }
                 None => {}
             }
@@ -418,10 +443,10 @@ impl Connection {
     }
 }
 
-fn secured(stream: TcpStream, url: &Url, cacert: Option<&Path>) -> io::Result<Link> {
+fn secured(stream: TcpStream, url: &Url, cacert: Option<&Path>, patience: Duration) -> io::Result<Link> {
     let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
     // A handshake does not go on where a read left it.
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let session = ClientConnection::new(crate::ctl::trusting(cacert)?, name).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(session, stream);
     stream.conn.complete_io(&mut stream.sock)?;

@@ -24,6 +24,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 const FLOWING: usize = 200;
 /// How long a fault lasts.
 const HOLD: Duration = Duration::from_secs(5);
+/// How often the balancer is killed, and how often the check script looks.
+const KILLS: u32 = 5;
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The queue of what is measured beside loads.
 const QUEUE: &str = "outage";
 
@@ -104,8 +107,14 @@ impl Deployment {
             self.stack.wait_joined(LIMIT)?;
         }
         print("broker", &[("outage_s", worst)]);
-        let outage = self.outage(&publisher, || self.stack.kill("C", "proxy"))?;
-        print("proxy", &[("outage_s", outage)]);
+        // The check script looks every two seconds and starts it again then: what decides is when it was killed since.
+        let mut outages = Vec::new();
+        for kill in 0..KILLS {
+            std::thread::sleep(CHECK_INTERVAL * kill / KILLS);
+            outages.push(self.outage(&publisher, || self.stack.kill("C", "proxy"))?);
+        }
+        outages.sort_by(f64::total_cmp);
+        print("proxy", &[("outage_s", outages[outages.len() / 2])]);
         let outage = self.outage(&publisher, || self.stack.power_off("C"))?;
         print("power", &[("outage_s", outage)]);
         publisher.finish()?;

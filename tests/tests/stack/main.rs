@@ -10,10 +10,11 @@ mod containers;
 mod documents;
 mod packages;
 
+use anyhow::{Context as _, ensure};
 use harness::world::World;
 use harness::{Needs, ready};
 use std::time::Duration;
-use xtask::stack::Cast;
+use xtask::stack::{Cast, Stack};
 
 const NEEDS: &[Needs] = &[Needs::Network, Needs::Python];
 
@@ -73,6 +74,32 @@ fn the_address_moves_when_its_holder_loses_power_and_returns_with_it() {
             },
         )
         .unwrap();
+}
+
+#[test]
+fn the_doctors_drill_measures_what_a_client_notices_when_the_address_moves() {
+    if !ready("doctor's drill", NEEDS) {
+        return;
+    }
+    let world = World::start("drill", Cast::from_environment()).unwrap();
+    let url = format!("amqp://laosun:123456@{}:5672/%2Flagou", xtask::stack::VIP);
+    let drill = |stack: &Stack| {
+        let agent = stack.pid("C", "vip-agent").context("no agent on C")?;
+        let mut doctor =
+            stack.place().command(xtask::stack::CLIENT, harness::programs::folder().join("broker"));
+        doctor.args(["doctor", &url, "--seconds", "8", &format!("--drill=kill -9 {agent}")]);
+        let told = xtask::lab::process::run(&mut doctor)?;
+        let line = told.lines().last().unwrap_or_default();
+        println!("{line}");
+        ensure!(line.contains("failover drill") && line.contains(" without a confirm; "), "{told}");
+        ensure!(!line.contains(" 0 confirmed") && !line.contains(" 0 connections lost"), "{told}");
+        Ok(())
+    };
+    let heal = |stack: &Stack| {
+        ensure!(stack.holders() == ["D"], "the address did not move");
+        stack.start_agent("C")
+    };
+    world.survives("agent of the holder killed by a drill", drill, heal).unwrap();
 }
 
 #[test]

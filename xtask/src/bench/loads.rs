@@ -240,11 +240,12 @@ pub(super) const STACK: &[Load] = &[
         ],
     ),
     deployment("a broker's process is killed", "broker", &[OUTAGE]),
-    deployment("the balancer that holds the address is killed", "proxy", &[OUTAGE]),
+    deployment("the balancer that holds the address is killed, five times", "proxy", &[OUTAGE_MEDIAN]),
     deployment("the address's holder loses power", "power", &[OUTAGE]),
 ];
 
 const OUTAGE: Figure = figure("outage_s", "outage, s");
+const OUTAGE_MEDIAN: Figure = figure("outage_s", "outage, median, s");
 
 const fn deployment(heading: &'static str, mode: &'static str, figures: &'static [Figure]) -> Load {
     Load { heading, mode, arguments: &[], figures, rounds: [1, 1, 0], fresh: true }

@@ -3,6 +3,7 @@
 
 mod balancer;
 mod deployment;
+mod drill;
 mod finding;
 
 use super::connection::{Connection, dial};
@@ -46,6 +47,14 @@ pub(crate) struct Args {
     /// Stay connected and say nothing for as long as a heartbeat takes: does a balancer cut idle clients off?
     #[arg(long)]
     idle: bool,
+    /// Publish through the address for a while as you stop something, or as this command does, such as
+    /// 'ssh C systemctl restart warren-vip-agent'; tells the longest time without a confirm
+    #[arg(long, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    drill: Option<String>,
+    /// How long the drill takes
+    #[arg(long, value_name = "N", default_value_t = 30, requires = "drill")]
+    #[arg(value_parser = clap::value_parser!(u64).range(3..=3600))]
+    seconds: u64,
 }
 
 fn passed(step: &str, what: &str) -> Result<(), Failure> {
@@ -128,7 +137,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if url.user == "guest" && url.password == "guest" && !address.ip().is_loopback() {
         warned("password", "guest/guest works from this host", "broker ctl change_password guest")?;
     }
-    connection.close()
+    connection.close()?;
+    let Some(command) = &args.drill else {
+        let text = "not run: --drill measures the outage while you stop something";
+        return line(&Finding::note("failover drill", text, "").to_string());
+    };
+    let finding = drill::drill(&url, args.cacert.as_deref(), command, Duration::from_secs(args.seconds))?;
+    line(&finding.to_string())?;
+    match finding.level {
+        Level::Fail => Err(Failure::new(Exit::Unavailable, "the drill failed")),
+        _ => Ok(()),
+    }
 }
 
 /// Looks at balancers and brokers; something that does not work ends the program with an error.
