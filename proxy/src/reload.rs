@@ -260,6 +260,7 @@ fn replace_listeners(
 fn fixed(first: &Global, new: &Global) -> Vec<&'static str> {
     [
         ("nbthread", first.nbthread != new.nbthread),
+        ("numa-cpu-mapping", first.bind_threads != new.bind_threads),
         ("user", first.user != new.user || first.uid != new.uid),
         ("group", first.group != new.group || first.gid != new.gid),
         ("chroot", first.chroot != new.chroot),

@@ -222,9 +222,9 @@ async fn settings_of_the_start_stay_and_are_named() {
     let bind = nobody().await;
     let text = |global: &str| format!("{}listen l\n bind {bind}\n server a 127.0.0.1:1\n", head(global));
     let mut proxy = Proxy::start(&text(""));
-    let report = proxy.reload(&text(" chroot /var/empty\n user nobody")).await;
+    let report = proxy.reload(&text(" chroot /var/empty\n user nobody\n no numa-cpu-mapping")).await;
     assert!(report.accepted, "{}", report.text);
-    for word in ["user", "chroot"] {
+    for word in ["user", "chroot", "numa-cpu-mapping"] {
         assert!(report.text.contains(&format!("warning: {word} cannot change")), "{}", report.text);
     }
     proxy.stop().await;
