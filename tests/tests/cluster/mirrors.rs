@@ -62,11 +62,11 @@ fn a_node_that_stops_waits_for_a_mirror_that_is_about_to_be_in_sync() {
     );
     wait_mirrors(&cluster, "A", "q", 1);
     cluster.kill("B").unwrap();
-    cluster.client("fill", &[&cluster.url("A"), "q", "30000"]).unwrap();
+    cluster.client("fill", &[&cluster.url("A"), "q", "4000"]).unwrap();
     wait_mirrors(&cluster, "A", "q", 0);
     cluster.start("B").unwrap();
     cluster.must("A", "stop_app").unwrap();
-    assert_eq!(cluster.client("count", &[&cluster.url("C"), "q"]).unwrap().trim(), "ready 30000");
+    assert_eq!(cluster.client("count", &[&cluster.url("C"), "q"]).unwrap().trim(), "ready 4000");
     cluster.passed();
 }
 

@@ -44,10 +44,10 @@ impl Gaps {
         Gaps { last: began, longest: Duration::ZERO, confirmed: 0, lost: 0 }
     }
 
-    fn confirm(&mut self, now: Instant) {
+    fn confirm(&mut self, now: Instant, count: u64) {
         self.longest = self.longest.max(now.duration_since(self.last));
         self.last = now;
-        self.confirmed += 1;
+        self.confirmed += count;
     }
 
     /// What is told at the end.
@@ -90,7 +90,7 @@ pub(super) fn drill(
     let name = format!("broker-doctor-drill-{:08x}", rand::random::<u32>());
     let began = Instant::now();
     let mut gaps = Gaps::new(began);
-    let mut connection = None;
+    let mut traffic: Option<Traffic> = None;
     let mut child: Option<Child> = None;
     let mut to_run = Some(command).filter(|command| !command.is_empty());
     loop {
@@ -104,19 +104,19 @@ pub(super) fn drill(
         if elapsed >= length && (flows || elapsed >= length + MORE) {
             break;
         }
-        match send(&mut connection, url, cacert, &name) {
-            Ok(()) => gaps.confirm(Instant::now()),
-            Err(failure) => {
-                if connection.take().is_some() {
+        match &mut traffic {
+            None => traffic = Traffic::start(url, cacert, &name).ok(),
+            Some(open) => {
+                if open.step(&name, &mut gaps).is_err() {
                     gaps.lost += 1;
+                    traffic = None;
                 }
-                tracing::debug!(message = failure.message, "not confirmed");
             }
         }
         std::thread::sleep(PACE);
     }
     let finding = gaps.finding(Instant::now());
-    if let Some(mut connection) = connection {
+    if let Some(Traffic { mut connection, .. }) = traffic {
         // What is not deleted here expires.
         let _ = connection.call(queue::Delete { queue: &name, ..Default::default() }, "queue.delete-ok");
         let _ = connection.close();
@@ -127,47 +127,58 @@ pub(super) fn drill(
     }
 }
 
-/// One message and its confirm, over the connection that is there or a new one.
-fn send(
-    connection: &mut Option<Connection>,
-    url: &Url,
-    cacert: Option<&Path>,
-    name: &str,
-) -> Result<(), Failure> {
-    let open = match connection {
-        Some(open) => open,
-        None => {
-            let (_, stream) = dial_within(url, PATIENCE)?;
-            let mut new = Connection::over_within(stream, url, cacert, PATIENCE)?;
-            declare(&mut new, name)?;
-            connection.insert(new)
-        }
-    };
-    let publish = basic::Publish { routing_key: name, mandatory: true, ..Default::default() };
-    let properties = BasicProperties { delivery_mode: Some(2), ..Default::default() };
-    open.publish(publish, &properties, b"broker doctor");
-    let sent = Instant::now();
-    loop {
-        let left = PATIENCE.saturating_sub(sent.elapsed());
-        let event = open.next(left)?.filter(|_| !left.is_zero());
-        let Some(event) = event else {
-            return Err(Failure::new(Exit::TempFail, format!("no confirm within {PATIENCE:?}")));
-        };
-        match event.method()? {
-            Method::BasicAck(_) => return Ok(()),
-            Method::BasicNack(_) => {
-                return Err(Failure::new(Exit::Unavailable, "the broker did not keep the message"));
+/// Messages on their way to the address.
+struct Traffic {
+    connection: Connection,
+    /// When it was made, or the last confirm came.
+    heard: Instant,
+    /// The last delivery tag that was confirmed.
+    confirmed: u64,
+}
+
+impl Traffic {
+    fn start(url: &Url, cacert: Option<&Path>, queue: &str) -> Result<Traffic, Failure> {
+        let (_, stream) = dial_within(url, PATIENCE)?;
+        let mut connection = Connection::over_within(stream, url, cacert, PATIENCE)?;
+        declare(&mut connection, queue)?;
+        connection.look_for(PACE)?;
+        Ok(Traffic { connection, heard: Instant::now(), confirmed: 0 })
+    }
+
+    /// One message more, whether those before are confirmed or not, as an application goes on; what came meanwhile.
+    fn step(&mut self, queue: &str, gaps: &mut Gaps) -> Result<(), Failure> {
+        let publish = basic::Publish { routing_key: queue, mandatory: true, ..Default::default() };
+        let properties = BasicProperties { delivery_mode: Some(2), ..Default::default() };
+        self.connection.publish(publish, &properties, b"broker doctor");
+        let mut event = self.connection.next(PACE)?;
+        while let Some(known) = event {
+            match known.method()? {
+                Method::BasicAck(ack) => {
+                    let count =
+                        if ack.multiple { ack.delivery_tag.saturating_sub(self.confirmed) } else { 1 };
+                    self.confirmed = self.confirmed.max(ack.delivery_tag);
+                    self.heard = Instant::now();
+                    gaps.confirm(self.heard, count);
+                }
+                Method::BasicNack(_) => {
+                    return Err(Failure::new(Exit::Unavailable, "the broker did not keep the message"));
+                }
+                _ => {}
             }
-            _ => {}
+            event = self.connection.next_known()?;
         }
+        if self.heard.elapsed() > PATIENCE {
+            return Err(Failure::new(Exit::TempFail, format!("no confirm within {PATIENCE:?}")));
+        }
+        Ok(())
     }
 }
 
 /// A durable queue of one message, under the policies that other queues are under.
 fn declare(connection: &mut Connection, name: &str) -> Result<(), Failure> {
     let mut arguments = FieldTable::new();
-    arguments.insert("x-expires", FieldValue::I32(EXPIRES_MS));
-    arguments.insert("x-max-length", FieldValue::I32(1));
+    arguments.insert("x-expires", FieldValue::SignedInt(EXPIRES_MS));
+    arguments.insert("x-max-length", FieldValue::SignedInt(1));
     let octets = arguments.to_bytes();
     let arguments = Table::parse(&octets)
         .map_err(|error| Failure::new(Exit::Software, format!("arguments of a queue: {error}")))?;
@@ -205,7 +216,7 @@ mod tests {
         let at = |ms: u64| began + Duration::from_millis(ms);
         let mut gaps = Gaps::new(began);
         for ms in [10, 20, 1270, 1280] {
-            gaps.confirm(at(ms));
+            gaps.confirm(at(ms), 1);
         }
         gaps.lost = 1;
         let told = gaps.finding(at(1300));
@@ -219,7 +230,7 @@ mod tests {
             still.starts_with("FAIL failover drill           no confirm for 3.0 s, and still none"),
             "{still}"
         );
-        gaps.confirm(at(9000));
+        gaps.confirm(at(9000), 1);
         assert_eq!(gaps.finding(at(9001)).level, Level::Warn);
     }
 
