@@ -35,6 +35,10 @@ fault takes away what serves it (all hosts without power, a frozen proxy that ho
 confirmed and never received, after everything was drained. What a power failure does to a disk's unwritten sectors is not \
 here but in the simulator (`broker/sim`).\n";
 
+/// What is said besides, where the clients are those of many libraries.
+const OF_LIBRARIES: &str = "Some libraries do not notice while they wait for a confirm that their connection has ended \
+(bunny, Celery's): their programs give up after five seconds, which is what many of the outages here are.\n";
+
 /// What is asked for.
 #[derive(Debug, PartialEq)]
 struct Wanted<'a> {
@@ -87,7 +91,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         }
         sections.push(report(&programs, &wanted, layout, record)?);
     }
-    let text = format!("{INTRODUCTION}\n{}\n{}", made_by(&wanted), sections.join("\n"));
+    let remark = if wanted.page() == PAGE { String::new() } else { format!("\n{OF_LIBRARIES}") };
+    let text = format!("{INTRODUCTION}{remark}\n{}\n{}", made_by(&wanted), sections.join("\n"));
     println!("\n{}", sections.join("\n"));
     ensure!(failed.is_empty(), "not everything went well with {}", failed.join(" and "));
     if wanted.write {
