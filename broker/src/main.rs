@@ -28,6 +28,7 @@ mod tools;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use config::cli::{NodeArgs, WitnessArgs};
+use daemon::exit::Exit;
 use std::process::ExitCode;
 
 /// An AMQP 0-9-1 broker. Without a command it starts a working node.
@@ -117,7 +118,14 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version are answers, not mistakes. A closed terminal changes nothing.
+            let _ = answer.print();
+            return if answer.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+        }
+    };
     let Some(command) = cli.command else {
         return daemon::run::main(|| start::run(&cli.node));
     };

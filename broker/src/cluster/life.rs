@@ -120,20 +120,39 @@ impl Life {
         Ok(Done::default())
     }
 
+    /// Goes on to its end even if nobody waits for it any more: half drained is the worst of both.
     async fn drain(&self) -> Result<Done, Refused> {
+        let life = self.clone();
+        let drained = tokio::spawn(async move { life.drain_whole().await }).await;
+        drained.map_err(|error| Refused::new(RefusedKind::Failed, error.to_string()))?
+    }
+
+    async fn drain_whole(&self) -> Result<Done, Refused> {
         let running = self.running()?;
         let already = *self.0.drained.borrow();
         let mut remarks = Vec::new();
-        if !running.view().is_alone() {
+        let is_alone = running.view().is_alone();
+        let still = || is_alone || running.own_state() == Some(NodeState::Drain);
+        if !is_alone {
             self.set_state(&running, NodeState::Drain).await?;
-            if let Err(left) = hand_over_queues(&running).await {
+            if let Err(left) = hand_over_queues(&running, still).await
+                && still()
+            {
                 remarks
                     .push(format!("{left} queue(s) have no other node that could lead them, and stay here"));
             }
-            running.hand_over_lead().await;
+            if still() {
+                running.hand_over_lead().await;
+            }
         }
-        // Now, so that what clients have published is confirmed to them first.
-        self.0.drained.send_replace(true);
+        // Now, so that what clients have published is confirmed to them first; unless it was revived meanwhile.
+        let closed = self.0.drained.send_if_modified(|drained| {
+            *drained = still();
+            *drained
+        });
+        if !closed {
+            remarks.push("the node was revived meanwhile".to_owned());
+        }
         Ok(Done { already, remarks, ..Done::default() })
     }
 
@@ -208,7 +227,8 @@ impl Life {
 }
 
 /// Has other nodes lead what this one leads; says how many queues have none that could.
-pub(super) async fn hand_over_queues(running: &Running) -> Result<(), usize> {
+/// Ends early when it shall not go on.
+pub(super) async fn hand_over_queues(running: &Running, go_on: impl Fn() -> bool) -> Result<(), usize> {
     let began = tokio::time::Instant::now();
     loop {
         let (commands, led, behind) = {
@@ -228,7 +248,7 @@ pub(super) async fn hand_over_queues(running: &Running) -> Result<(), usize> {
         for some in commands.chunks(TOGETHER) {
             give_away(running, some).await;
         }
-        if began.elapsed() >= patience {
+        if began.elapsed() >= patience || !go_on() {
             return Err(led);
         }
         tokio::time::sleep(LOOK).await;

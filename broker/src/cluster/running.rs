@@ -174,7 +174,7 @@ impl Running {
         if self.view.is_alone() || self.view.paused().is_some() {
             return;
         }
-        let left = match timeout(patience, hand_over_queues(self)).await {
+        let left = match timeout(patience, hand_over_queues(self, || true)).await {
             Ok(Ok(())) => return,
             Ok(Err(left)) => left.to_string(),
             Err(_) => "some".to_owned(),

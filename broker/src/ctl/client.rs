@@ -23,7 +23,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 
 /// Octets an answer may have.
-const LARGEST: usize = 1 << 30;
+const LARGEST: usize = 256 << 20;
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Where Debian and others keep certificates of authorities.

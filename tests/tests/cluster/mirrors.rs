@@ -67,6 +67,25 @@ fn a_node_that_stops_waits_for_a_mirror_that_is_about_to_be_in_sync() {
     cluster.start("B").unwrap();
     cluster.must("A", "stop_app").unwrap();
     assert_eq!(cluster.client("count", &[&cluster.url("C"), "q"]).unwrap().trim(), "ready 4000");
+
+    // A drain that waits for a mirror which is not told to catch up, and is called off meanwhile.
+    cluster.must("A", "start_app").unwrap();
+    cluster.wait_serving("A").unwrap();
+    wait_mirrors(&cluster, "B", "q", 1);
+    set_policy(&cluster, "two", "^", "\"ha-mode\":\"nodes\",\"ha-params\":[\"rabbit@A\",\"rabbit@B\"]");
+    cluster.kill("A").unwrap();
+    cluster.client("fill", &[&cluster.url("B"), "q", "10"]).unwrap();
+    cluster.start("A").unwrap();
+    cluster.wait_running("B", &HOSTS).unwrap();
+    std::thread::scope(|scope| {
+        let drain = scope.spawn(|| cluster.must("B", "rabbitmq-upgrade drain"));
+        let state = || cluster.status("A").unwrap()["maintenance_status"]["rabbit@B"].clone();
+        until_true(LIMIT, "maintenance", || state() == "marked for maintenance").unwrap();
+        cluster.must("B", "rabbitmq-upgrade revive").unwrap();
+        drain.join().unwrap().unwrap();
+    });
+    cluster.wait_serving("B").unwrap();
+    assert_eq!(cluster.client("count", &[&cluster.url("B"), "q"]).unwrap().trim(), "ready 4010");
     cluster.passed();
 }
 

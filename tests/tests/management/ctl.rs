@@ -322,6 +322,8 @@ fn everyday_tools_publish_consume_measure_and_check() {
     for step in ["PASS dns", "PASS tcp", "PASS amqp handshake", "PASS round trip"] {
         assert!(text(&doctor).contains(step), "{step}: {}", text(&doctor));
     }
+    let usage = tool(scratch.path(), "broker", &["doctor".to_owned(), "--nonsense".to_owned()]);
+    assert_eq!(usage.status.code(), Some(64), "{}", text(&usage));
     let wrong = tool(scratch.path(), "broker", &["doctor".to_owned(), url.replace(":guest@", ":wrong@")]);
     assert!(
         !wrong.status.success()

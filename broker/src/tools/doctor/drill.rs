@@ -11,6 +11,9 @@ use amqp::method::{basic, queue};
 use amqp::table::{FieldTable, FieldValue, Table};
 use daemon::exit::Exit;
 use daemon::run::Failure;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -22,6 +25,8 @@ const MORE: Duration = Duration::from_secs(30);
 const BEFORE: Duration = Duration::from_secs(2);
 /// How long connecting and each confirm may take until a connection is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// At the end a confirm was heard within this, or it is waited for longer.
+const QUIET: Duration = Duration::from_millis(500);
 /// Between messages, and between attempts to connect.
 const PACE: Duration = Duration::from_millis(10);
 /// A queue that a doctor left behind goes after this, in milliseconds.
@@ -35,13 +40,15 @@ struct Gaps {
     last: Instant,
     longest: Duration,
     confirmed: u64,
+    /// Messages that came back because nothing takes them.
+    returned: u64,
     /// Connections that ended.
     lost: u64,
 }
 
 impl Gaps {
     fn new(began: Instant) -> Gaps {
-        Gaps { last: began, longest: Duration::ZERO, confirmed: 0, lost: 0 }
+        Gaps { last: began, longest: Duration::ZERO, confirmed: 0, returned: 0, lost: 0 }
     }
 
     fn confirm(&mut self, now: Instant, count: u64) {
@@ -50,17 +57,29 @@ impl Gaps {
         self.confirmed += count;
     }
 
-    /// What is told at the end.
-    fn finding(&self, now: Instant) -> Finding {
+    /// What is told at the end; `why` is what went wrong last.
+    fn finding(&self, now: Instant, why: &str) -> Finding {
         let silent = now.duration_since(self.last);
-        if silent > PATIENCE {
-            let text =
-                format!("no confirm for {:.1} s, and still none; {}", silent.as_secs_f64(), self.counts());
+        if silent > QUIET {
+            let text = format!(
+                "no confirm for {:.1} s, and still none ({why}); {}",
+                silent.as_secs_f64(),
+                self.counts()
+            );
             return Finding::fail(STEP, text, "broker doctor URL   says where it ends now");
         }
-        let text =
-            format!("at most {:.2} s without a confirm; {}", self.longest.as_secs_f64(), self.counts());
-        if self.longest > USUAL {
+        if self.returned > 0 {
+            let text =
+                format!("{} messages came back: their queue was gone; {}", self.returned, self.counts());
+            return Finding::fail(
+                STEP,
+                text,
+                "broker ctl list_queues   says which queues survive what you stopped",
+            );
+        }
+        let longest = self.longest.max(silent);
+        let text = format!("at most {:.2} s without a confirm; {}", longest.as_secs_f64(), self.counts());
+        if longest > USUAL {
             let fix = "shorter checks of the balancer (inter 1s fall 2), mirrored queues (set_policy), faster adverts of the address";
             return Finding::warn(STEP, text, fix);
         }
@@ -91,6 +110,7 @@ pub(super) fn drill(
     let began = Instant::now();
     let mut gaps = Gaps::new(began);
     let mut traffic: Option<Traffic> = None;
+    let mut why = String::new();
     let mut child: Option<Child> = None;
     let mut to_run = Some(command).filter(|command| !command.is_empty());
     loop {
@@ -100,14 +120,18 @@ pub(super) fn drill(
         {
             child = Some(start(command)?);
         }
-        let flows = gaps.last.elapsed() < PATIENCE;
+        let flows = gaps.last.elapsed() < QUIET;
         if elapsed >= length && (flows || elapsed >= length + MORE) {
             break;
         }
         match &mut traffic {
-            None => traffic = Traffic::start(url, cacert, &name).ok(),
+            None => match Traffic::start(url, cacert, &name) {
+                Ok(open) => traffic = Some(open),
+                Err(failure) => why = failure.message,
+            },
             Some(open) => {
-                if open.step(&name, &mut gaps).is_err() {
+                if let Err(failure) = open.step(&name, &mut gaps) {
+                    why = failure.message;
                     gaps.lost += 1;
                     traffic = None;
                 }
@@ -115,16 +139,18 @@ pub(super) fn drill(
         }
         std::thread::sleep(PACE);
     }
-    let finding = gaps.finding(Instant::now());
+    let finding = gaps.finding(Instant::now(), &why);
     if let Some(Traffic { mut connection, .. }) = traffic {
         // What is not deleted here expires.
         let _ = connection.call(queue::Delete { queue: &name, ..Default::default() }, "queue.delete-ok");
         let _ = connection.close();
     }
-    match child.map(|child| finish(child, command)) {
-        Some(Err(failure)) => Ok(failure),
-        _ => Ok(finding),
+    if let Some(Err(failure)) = child.map(|child| finish(child, command)) {
+        // What was measured is told all the same.
+        line(&finding.to_string())?;
+        return Ok(failure);
     }
+    Ok(finding)
 }
 
 /// Messages on their way to the address.
@@ -160,6 +186,7 @@ impl Traffic {
                     self.heard = Instant::now();
                     gaps.confirm(self.heard, count);
                 }
+                Method::BasicReturn(_) => gaps.returned += 1,
                 Method::BasicNack(_) => {
                     return Err(Failure::new(Exit::Unavailable, "the broker did not keep the message"));
                 }
@@ -187,7 +214,8 @@ fn declare(connection: &mut Connection, name: &str) -> Result<(), Failure> {
 }
 
 fn start(command: &str) -> Result<Child, Failure> {
-    let child = Command::new("/bin/sh").args(["-c", command]).spawn();
+    // In a group of its own, so that all of it can be ended.
+    let child = Command::new("/bin/sh").args(["-c", command]).process_group(0).spawn();
     child.map_err(|error| Failure::new(Exit::OsError, format!("cannot run {command}: {error}")))
 }
 
@@ -197,8 +225,11 @@ fn finish(mut child: Child, command: &str) -> Result<(), Finding> {
         Ok(Some(status)) if status.success() => return Ok(()),
         Ok(Some(status)) => format!("`{command}`: {status}"),
         _ => {
-            // Its end is all that is wanted.
-            let _ = child.kill().and_then(|()| child.wait());
+            if let Ok(group) = i32::try_from(child.id()) {
+                // It may end at this moment.
+                let _ = nix::sys::signal::killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
+            let _ = child.wait();
             format!("`{command}` still ran at the end")
         }
     };
@@ -219,19 +250,22 @@ mod tests {
             gaps.confirm(at(ms), 1);
         }
         gaps.lost = 1;
-        let told = gaps.finding(at(1300));
+        let told = gaps.finding(at(1300), "");
         assert_eq!(told.level, Level::Pass);
         assert_eq!(
             told.to_string(),
             "PASS failover drill           at most 1.25 s without a confirm; 4 confirmed, 1 connection lost"
         );
-        let still = gaps.finding(at(4280)).to_string();
+        let still = gaps.finding(at(4280), "refused").to_string();
         assert!(
-            still.starts_with("FAIL failover drill           no confirm for 3.0 s, and still none"),
+            still.starts_with("FAIL failover drill           no confirm for 3.0 s, and still none (refused)"),
             "{still}"
         );
         gaps.confirm(at(9000), 1);
-        assert_eq!(gaps.finding(at(9001)).level, Level::Warn);
+        assert_eq!(gaps.finding(at(9001), "").level, Level::Warn);
+        gaps.returned = 1;
+        let returned = gaps.finding(at(9001), "").to_string();
+        assert!(returned.contains("1 messages came back"), "{returned}");
     }
 
     #[test]
@@ -245,6 +279,6 @@ mod tests {
         };
         assert_eq!(run("true", true), Ok(()));
         assert!(run("exit 3", true).unwrap_err().contains("`exit 3`: exit status: 3"));
-        assert!(run("exec sleep 600", false).unwrap_err().contains("still ran at the end"));
+        assert!(run("sleep 600; true", false).unwrap_err().contains("still ran at the end"));
     }
 }

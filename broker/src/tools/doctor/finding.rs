@@ -46,6 +46,18 @@ impl Finding {
     }
 }
 
+/// Names come from elsewhere: what a terminal would obey is shown instead.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.level {
@@ -54,7 +66,21 @@ impl fmt::Display for Finding {
             Level::Warn => "WARN",
             Level::Fail => "FAIL",
         };
-        write!(f, "{word} {:<24} {}", self.step, self.text)?;
-        if self.fix.is_empty() { Ok(()) } else { write!(f, "\n     fix: {}", self.fix) }
+        write!(f, "{word} {:<24} {}", self.step, harmless(&self.text))?;
+        if self.fix.is_empty() { Ok(()) } else { write!(f, "\n     fix: {}", harmless(&self.fix)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_instead() {
+        let found = Finding::warn("mirrors", "late: \u{1b}]0;x\u{7}q\u{9b}2J", "sync_queue q\nrm");
+        assert_eq!(
+            found.to_string(),
+            "WARN mirrors                  late: \\u{1b}]0;x\\u{7}q\\u{9b}2J\n     fix: sync_queue q\\nrm"
+        );
     }
 }

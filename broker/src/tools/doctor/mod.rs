@@ -189,6 +189,11 @@ fn api(args: &Args, url: &Url, cluster: &str) -> Result<Asked, Finding> {
     if let Some(asked) = Asked::connect(None).ok().and_then(same) {
         return Ok(asked);
     }
+    if url.secure {
+        // Nobody who encrypts wants the password sent in clear to whoever listens there.
+        let text = "not looked at: the API behind an encrypted address is asked only where --api names it";
+        return Err(Finding::note("nodes, mirrors, alarms", text, fix));
+    }
     let there = (url.host.as_str(), 15672).to_socket_addrs().ok();
     let answers = there.is_some_and(|mut all| all.any(|it| TcpStream::connect_timeout(&it, GLANCE).is_ok()));
     let address = format!("http://{}:{}@{}:15672", encoded(&url.user), encoded(&url.password), url.host);
