@@ -28,20 +28,25 @@ pub(crate) fn frame(address: IpAddr, mac: [u8; 6]) -> Vec<u8> {
 /// A request for one's own address, to everybody, with the broadcast address as target, as keepalived
 /// sends it (RFC 5227 section 3 allows either operation).
 fn gratuitous_arp(address: Ipv4Addr, mac: [u8; 6]) -> Vec<u8> {
+    arp_request(mac, address, MacAddr::broadcast(), address)
+}
+
+/// A broadcast ARP request: `sender` at `mac` asks who has `target`.
+pub(super) fn arp_request(mac: [u8; 6], sender: Ipv4Addr, target_mac: MacAddr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = vec![0; ETHERNET + ARP];
-    let sender = MacAddr::from(mac);
+    let mac = MacAddr::from(mac);
     if let Some(mut arp) = MutableArpPacket::new(&mut frame[ETHERNET..]) {
         arp.set_hardware_type(ArpHardwareTypes::Ethernet);
         arp.set_protocol_type(EtherTypes::Ipv4);
         arp.set_hw_addr_len(6);
         arp.set_proto_addr_len(4);
         arp.set_operation(ArpOperation(1));
-        arp.set_sender_hw_addr(sender);
-        arp.set_sender_proto_addr(address);
-        arp.set_target_hw_addr(MacAddr::broadcast());
-        arp.set_target_proto_addr(address);
+        arp.set_sender_hw_addr(mac);
+        arp.set_sender_proto_addr(sender);
+        arp.set_target_hw_addr(target_mac);
+        arp.set_target_proto_addr(target);
     }
-    ethernet(&mut frame, MacAddr::broadcast(), sender, EtherTypes::Arp);
+    ethernet(&mut frame, MacAddr::broadcast(), mac, EtherTypes::Arp);
     frame
 }
 

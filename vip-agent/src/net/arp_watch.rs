@@ -8,16 +8,15 @@ use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::task::{Context, Poll};
 
-use pnet::packet::arp::{ArpHardwareTypes, ArpOperation, ArpPacket, MutableArpPacket};
-use pnet::packet::ethernet::{EtherTypes, MutableEthernetPacket};
+use pnet::packet::arp::ArpPacket;
+use pnet::packet::ethernet::EtherTypes;
 use pnet::util::MacAddr;
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 
-use super::packet_socket;
+use super::{announce, packet_socket};
 
 const ETHERNET: usize = 14;
-const ARP: usize = 28;
 /// ARP packets looked at in one turn; a flood beyond it waits.
 const BATCH: usize = 32;
 
@@ -82,29 +81,12 @@ fn conflict(frame: &[u8], addresses: &[Ipv4Addr], own: [u8; 6]) -> Option<Confli
 
 /// An ARP probe: who has `address`? The sender names no address of its own (RFC 5227 section 2.1.1).
 pub(crate) fn probe(address: Ipv4Addr, mac: [u8; 6]) -> Vec<u8> {
-    let mut frame = vec![0; ETHERNET + ARP];
-    let sender = MacAddr::from(mac);
-    if let Some(mut arp) = MutableArpPacket::new(&mut frame[ETHERNET..]) {
-        arp.set_hardware_type(ArpHardwareTypes::Ethernet);
-        arp.set_protocol_type(EtherTypes::Ipv4);
-        arp.set_hw_addr_len(6);
-        arp.set_proto_addr_len(4);
-        arp.set_operation(ArpOperation(1));
-        arp.set_sender_hw_addr(sender);
-        arp.set_target_proto_addr(address);
-    }
-    if let Some(mut header) = MutableEthernetPacket::new(&mut frame) {
-        header.set_destination(MacAddr::broadcast());
-        header.set_source(sender);
-        header.set_ethertype(EtherTypes::Arp);
-    }
-    frame
+    announce::arp_request(mac, Ipv4Addr::UNSPECIFIED, MacAddr::zero(), address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::announce;
 
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
