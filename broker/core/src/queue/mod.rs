@@ -452,7 +452,7 @@ impl<H> Queue<H> {
                 self.consumers.stall(reference);
                 continue;
             }
-            let mut entry = self.ready.pop_front().expect("the head was just looked at");
+            let entry = self.ready.pop_front().expect("the head was just looked at");
             self.stats.redelivered += u64::from(redelivered);
             self.consumers.delivered(reference, !no_ack);
             if no_ack {
@@ -460,13 +460,23 @@ impl<H> Queue<H> {
                 self.log_gone(&entry, DropReason::Ack, fx);
             } else {
                 self.stats.delivered += 1;
-                if entry.logged {
-                    self.reserve_hwm(entry.qseq, fx);
-                }
-                entry.redelivered = true;
-                self.hold(entry, Some(reference));
+                self.hold_delivered(entry, Some(reference), fx);
             }
         }
+    }
+
+    /// Keeps a message that somebody has got until it is acknowledged; whoever gets it again is told so.
+    fn hold_delivered<E: Effects<Handle = H>>(
+        &mut self,
+        mut entry: Entry,
+        to: Option<ConsumerRef>,
+        fx: &mut E,
+    ) {
+        if entry.logged {
+            self.reserve_hwm(entry.qseq, fx);
+        }
+        entry.redelivered = true;
+        self.hold(entry, to);
     }
 
     /// Whether somebody may have seen a message, here or where another node leads the queue by now.
@@ -484,7 +494,7 @@ impl<H> Queue<H> {
             read = true;
             self.expire_head(now, fx);
         }
-        let Some(mut entry) = self.ready.pop_front() else {
+        let Some(entry) = self.ready.pop_front() else {
             self.stats.get_empty += 1;
             return None;
         };
@@ -508,11 +518,7 @@ impl<H> Queue<H> {
             self.log_gone(&entry, DropReason::Ack, fx);
         } else {
             self.stats.got += 1;
-            if entry.logged {
-                self.reserve_hwm(entry.qseq, fx);
-            }
-            entry.redelivered = true;
-            self.hold(entry, None);
+            self.hold_delivered(entry, None, fx);
         }
         if read {
             // What consumers or a limit waited for came along, and does not come again.
