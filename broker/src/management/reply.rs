@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use broker_core::exception::Exception;
 use broker_core::meta::MetaError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What a handler answers.
 pub(super) type Answer = Result<Response, Refusal>;
@@ -174,6 +174,23 @@ pub(super) fn count_of(body: &Value, key: &str, default: u64) -> Result<u64, Ref
 pub(super) fn limit_value(body: &[u8]) -> Result<i64, Refusal> {
     let body = parse_body(body)?;
     body.get("value").and_then(Value::as_i64).ok_or_else(|| Refusal::bad_request("[{key_missing,value}]"))
+}
+
+/// Limits with one of them set, or taken away; `known` are those that there are.
+pub(super) fn with_limit(
+    mut limits: Map<String, Value>,
+    limit: &str,
+    value: Option<i64>,
+    known: &[&str],
+) -> Result<Map<String, Value>, Refusal> {
+    if !known.contains(&limit) {
+        return Err(Refusal::bad_request(format!("Unrecognised limit: {limit}")));
+    }
+    limits.remove(limit);
+    if let Some(value) = value {
+        limits.insert(limit.to_owned(), Value::from(value));
+    }
+    Ok(limits)
 }
 
 /// A flag; text is read as older clients send it.

@@ -3,13 +3,13 @@
 use super::Api;
 use super::caller::Caller;
 use super::listing::ListQuery;
-use super::reply::{Answer, Refusal, json, limit_value, no_content, parse_body, put_status};
+use super::reply::{Answer, Refusal, json, limit_value, no_content, parse_body, put_status, with_limit};
 use crate::auth::{hash_is_well_formed, hash_password};
 use crate::metadata::definitions::{tags, user_limits, user_limits_json};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use broker_core::meta::{HashAlgorithm, MetaCommand, MetaReply, MetaSm, PasswordHash, User, UserLimits};
-use serde_json::{Map, Value, json as object};
+use serde_json::{Value, json as object};
 use std::sync::Arc;
 
 /// Users that one bulk delete may name.
@@ -132,14 +132,8 @@ pub(super) async fn clear_limit(
 }
 
 async fn change_limit(api: &Api, name: &str, limit: &str, value: Option<i64>) -> Answer {
-    if !["max-connections", "max-channels"].contains(&limit) {
-        return Err(Refusal::bad_request(format!("Unrecognised limit: {limit}")));
-    }
-    let mut limits: Map<String, Value> = user_limits_json(api.node.metadata.read().user_limits(name));
-    limits.remove(limit);
-    if let Some(value) = value {
-        limits.insert(limit.to_owned(), Value::from(value));
-    }
+    let old = user_limits_json(api.node.metadata.read().user_limits(name));
+    let limits = with_limit(old, limit, value, &["max-connections", "max-channels"])?;
     let limits = user_limits(&limits);
     api.node.metadata.propose(MetaCommand::SetUserLimits { user: Arc::from(name), limits }).await?;
     no_content()

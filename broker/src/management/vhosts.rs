@@ -5,14 +5,16 @@ use super::caller::Caller;
 use super::fields::Fields;
 use super::listing::{Entry, ListQuery};
 use super::rates::{Looking, Windows};
-use super::reply::{Answer, Refusal, flag, json, limit_value, no_content, parse_body, put_status};
+use super::reply::{
+    Answer, Refusal, flag, json, limit_value, no_content, parse_body, put_status, with_limit,
+};
 use super::totals::{Sum, Totals};
 use crate::counters::MessageCounts;
 use crate::metadata::definitions::{tags, vhost_limits, vhost_limits_json};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use broker_core::meta::{MetaCommand, MetaReply, PermissionPatterns, VhostLimits, VhostState};
-use serde_json::{Map, Value, json as object};
+use serde_json::{Value, json as object};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -149,18 +151,12 @@ pub(super) async fn clear_limit(
 }
 
 async fn change_limit(api: &Api, vhost: &str, limit: &str, value: Option<i64>) -> Answer {
-    let mut limits: Map<String, Value> = {
+    let old = {
         let sm = api.node.metadata.read();
         let id = sm.vhost_id(vhost).ok_or_else(Refusal::missing)?;
         vhost_limits_json(sm.vhost(id).map(VhostState::limits).unwrap_or_default())
     };
-    if !["max-connections", "max-queues"].contains(&limit) {
-        return Err(Refusal::bad_request(format!("Unrecognised limit: {limit}")));
-    }
-    limits.remove(limit);
-    if let Some(value) = value {
-        limits.insert(limit.to_owned(), Value::from(value));
-    }
+    let limits = with_limit(old, limit, value, &["max-connections", "max-queues"])?;
     let limits = vhost_limits(&limits);
     api.node.metadata.propose(MetaCommand::SetVhostLimits { vhost: Arc::from(vhost), limits }).await?;
     no_content()
