@@ -10,24 +10,20 @@
 //! Lock order: metadata, then what is followed, then one shard, then what is led with copies, then one outbox or
 //! the log. A turn lets go of its shard before it looks at the metadata.
 
-use crate::connection::outbox::{ConsumerHandle, Outbox, Output};
+mod effects;
+mod letters;
+
+use self::letters::Letter;
+use crate::connection::outbox::{ConsumerHandle, Outbox};
 use crate::firehose::Sighting;
-use crate::forward::letters::Letter as FarLetter;
-use crate::forward::outgoing::{Outgoing, Waiter};
+use crate::forward::outgoing::Outgoing;
 use crate::forward::served::Served;
 use crate::node::Node;
-use crate::pager::{Pager, PagingWork, Removal};
+use crate::pager::{Pager, PagingWork};
 use crate::replicate::shipping::Shipping;
-use amqp::content::Properties;
 use broker_core::channel::confirm::Mark;
-use broker_core::exchange::delayed;
 use broker_core::ids::{NodeId, QueueId};
-use broker_core::message::Publish;
-use broker_core::queue::dead_letter::{DeadLetter, Reason};
-use broker_core::queue::delayed::Due;
-use broker_core::queue::paged::{PageOut, Window, WindowRead};
-use broker_core::queue::{Crowd, Delivered, Delivery, Effects, Queue};
-use broker_core::record::{At, DropReason, QseqRange, Record};
+use broker_core::queue::{Crowd, Queue};
 use broker_store::Lsn;
 use broker_store::wal::{RecordBuffer, Urgency};
 use parking_lot::MutexGuard;
@@ -148,15 +144,6 @@ impl Shard {
     pub(crate) fn next_timer(&self) -> Option<u64> {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
-}
-
-/// A message that left its queue and has to be routed.
-#[derive(Debug)]
-enum Letter {
-    /// It was dead lettered.
-    Dead(DeadLetter),
-    /// Its delay is over.
-    Due(Due),
 }
 
 /// Buffers of a turn, reused from turn to turn.
@@ -508,111 +495,6 @@ impl<'n> Turn<'n> {
         });
     }
 
-    /// Publishes a dead letter. The target's record and the source's are one append: after a crash the
-    /// message is in exactly one of the two queues. `false`: it is still on its way to another node.
-    fn publish_dead_letter(&mut self, letter: &DeadLetter) -> bool {
-        self.close();
-        let rewritten = letter.rewrite(self.now / 1000);
-        let mut targets = self.node.route_dead_letter(letter, &rewritten);
-        let forced = letter.reason != Reason::Rejected;
-        if forced {
-            targets.retain(|(_, name)| !rewritten.is_cycle(name));
-        }
-        let mut publish = Publish::of(&rewritten.message, None, rewritten.priority);
-        let gone = gone_record(letter.queue, letter.epoch, letter.logged_qseq);
-        let source = (letter.queue, letter.stored_qseq);
-        self.hand_on(&mut publish, targets.into_iter().map(|(queue, _)| queue), gone, source)
-    }
-
-    /// Routes a message whose delay is over; as with dead letters, arrival and departure are one append.
-    fn publish_due(&mut self, due: &Due) -> bool {
-        self.close();
-        let mut message = Arc::new(delayed::negated(&due.message));
-        let targets = self.node.route_due(due, &message);
-        if let Some(plain) = delayed::without_bcc(&message) {
-            message = Arc::new(plain);
-        }
-        let properties = Properties::parse(message.view().properties).ok();
-        let priority = properties.as_ref().and_then(Properties::priority).unwrap_or(0);
-        // Checked when it was published; its time to live begins now.
-        let expiration = properties.as_ref().and_then(Properties::expiration);
-        let expiration_ms =
-            expiration.and_then(|octets| std::str::from_utf8(octets).ok()).and_then(|text| text.parse().ok());
-        let mut publish = Publish::of(&message, expiration_ms, priority);
-        let gone = gone_record(due.store, due.epoch, due.logged_qseq);
-        self.hand_on(&mut publish, targets.into_iter(), gone, (due.store, None))
-    }
-
-    fn publish_sighting(&mut self, sighting: &Sighting) {
-        self.close();
-        let Some((message, targets)) = self.node.trace(sighting) else { return };
-        let message = Arc::new(message);
-        let mut publish = Publish::of(&message, None, 0);
-        for queue in targets {
-            if self.queue(queue, |queue, now, fx| queue.publish(now, &mut publish, fx)).is_none() {
-                self.far_target(queue);
-            }
-        }
-        self.forward(&publish, &Waiter::Nobody);
-    }
-
-    /// Gives a message to queues; `gone` is logged together with its arrival in the last one. `false`: it is
-    /// still on its way to another node, and `gone` waits for that.
-    fn hand_on(
-        &mut self,
-        publish: &mut Publish<'_>,
-        targets: impl ExactSizeIterator<Item = QueueId>,
-        gone: Option<Record<'static>>,
-        (source, stored_qseq): (QueueId, Option<u64>),
-    ) -> bool {
-        let mut left = targets.len();
-        let mut together = false;
-        for queue in targets {
-            if self.queue(queue, |queue, now, fx| queue.publish(now, publish, fx)).is_none() {
-                self.far_letter_target(queue);
-            }
-            left -= 1;
-            if left == 0
-                && !self.has_far_targets()
-                && let Some(gone) = &gone
-            {
-                self.buffers.log(gone);
-                together = true;
-            }
-        }
-        if self.has_far_targets() {
-            let (expiration_ms, priority) = (publish.expiration_ms, publish.priority);
-            let message = publish.share();
-            let letter = FarLetter { message, expiration_ms, priority, source, gone, stored_qseq, parts: 0 };
-            return !self.forward_letter(letter);
-        }
-        if let Some(gone) = gone.filter(|_| !together) {
-            self.buffers.log(&gone);
-            append(self.node, &mut self.buffers, &mut self.position);
-        }
-        if let Some(qseq) = stored_qseq {
-            self.held(source, |queue, _, fx| queue.letter_gone(qseq, fx));
-        }
-        true
-    }
-
-    /// A message that went to queues of other nodes has left its queue.
-    pub(crate) fn letter_left(
-        &mut self,
-        source: QueueId,
-        gone: Option<&Record<'static>>,
-        stored_qseq: Option<u64>,
-    ) {
-        self.held(source, |queue, _, fx| {
-            if let Some(gone) = gone {
-                fx.log(gone);
-            }
-            if let Some(qseq) = stored_qseq {
-                queue.letter_gone(qseq, fx);
-            }
-        });
-    }
-
     /// Locks a shard, letting go of another one. Returns where it is in `open`.
     fn open(&mut self, index: usize) -> usize {
         if let Some(at) = self.open.iter().position(|(open, _)| *open == index) {
@@ -633,13 +515,6 @@ impl<'n> Turn<'n> {
         self.buffers.begin(self.node);
         0
     }
-}
-
-/// What the log has to hear of a message that left its queue to be routed, if it knows it.
-fn gone_record(queue: QueueId, epoch: u32, logged_qseq: Option<u64>) -> Option<Record<'static>> {
-    let at = At { queue_id: queue.0, epoch, off: 0 };
-    let ranges = QseqRange::one(logged_qseq?).into();
-    Some(Record::Drop { at, reason: DropReason::DeadLettered, ranges })
 }
 
 /// Appends what the queues logged. Called while their shard is locked.
@@ -676,103 +551,6 @@ impl Drop for Turn<'_> {
         for served in self.buffers.touched_far.drain(..) {
             served.flush();
         }
-    }
-}
-
-impl Effects for TurnBuffers {
-    type Handle = ConsumerHandle;
-
-    fn log(&mut self, record: &Record<'_>) {
-        if self.shipping.is_on() {
-            let start = self.log.len();
-            self.log.push(record);
-            self.shipping.note(record, start..self.log.len());
-        } else {
-            self.log.push(record);
-        }
-        // Nobody waits for the other kinds; losing one only means that a settled message comes back.
-        self.urgent |= matches!(record, Record::Enq(_) | Record::EnqMulti { .. } | Record::Hwm { .. });
-    }
-
-    fn deliver(&mut self, to: &ConsumerHandle, delivery: &Delivery<'_>) -> Delivered {
-        let outbox = match &to.output {
-            Output::Here(outbox) => outbox,
-            Output::Far(far) => {
-                let (delivered, first) = far.deliver(to.no_ack, delivery);
-                if first {
-                    self.touched_far.push(Arc::clone(far.served()));
-                }
-                return delivered;
-            }
-        };
-        let (delivered, first) = outbox.deliver(to, delivery);
-        if first {
-            self.touched.push(Arc::clone(outbox));
-        }
-        if self.tracing && delivered == Delivered::Sent {
-            self.saw(Sighting::delivered(outbox, to.channel, delivery));
-        }
-        delivered
-    }
-
-    fn dead_letter(&mut self, letter: DeadLetter) {
-        self.letters.push(Letter::Dead(letter));
-    }
-
-    fn due(&mut self, due: Due) {
-        self.letters.push(Letter::Due(due));
-    }
-
-    fn wake_at(&mut self, queue: QueueId, at_ms: u64) {
-        self.wakes.push((at_ms, queue));
-    }
-
-    fn unused(&mut self, queue: QueueId) {
-        self.unused.push(queue);
-    }
-
-    fn backlog(&mut self, slowest: &ConsumerHandle, octets: usize) {
-        self.behind.take_if(|(behind, _)| behind.strong_count() == 0);
-        // A consumer elsewhere is its own node's to wait for.
-        let Output::Here(outbox) = &slowest.output else { return };
-        let (behind, debt) = self.behind.get_or_insert_with(|| (Arc::downgrade(outbox), 0));
-        if std::ptr::eq(behind.as_ptr(), Arc::as_ptr(outbox)) {
-            *debt += octets;
-        }
-    }
-
-    fn page_out(&mut self, page_out: PageOut) {
-        self.paging.page_outs.push(page_out);
-    }
-
-    fn crowded(&mut self, queue: QueueId, crowd: Crowd) {
-        if crowd == Crowd::Paged || self.crowded.is_none() {
-            self.crowded = Some((queue, crowd));
-        }
-    }
-
-    fn read_ahead(&mut self, window: Window) {
-        self.paging.windows.push(window);
-    }
-
-    fn read_now(&mut self, window: &Window) -> Option<WindowRead> {
-        let read = self.pager.as_ref()?.read(window);
-        read.inspect_err(|error| {
-            tracing::error!(queue = %window.queue, %error, "messages can not be read from their segment");
-        })
-        .ok()
-    }
-
-    fn remove_segment(&mut self, queue: QueueId, first_qseq: u64, durable: bool) {
-        self.paging.removals.push(Removal::Segment { queue, first_qseq, durable });
-    }
-
-    fn may_be_deposed(&self) -> bool {
-        self.deposed
-    }
-
-    fn log_floor(&self) -> u64 {
-        self.log_floor
     }
 }
 
