@@ -46,7 +46,11 @@ const PROGRAMS: &[Program] = &[
     Program {
         name: "proxy",
         file: "proxy.toml",
-        sources: &["proxy/src/config/toml.rs", "proxy/src/config/toml/values.rs"],
+        sources: &[
+            "proxy/src/config/toml.rs",
+            "proxy/src/config/toml/servers.rs",
+            "proxy/src/config/toml/values.rs",
+        ],
         whole: "RawFile",
         tables: &[("RawCheck", "RawCheckTable"), ("RawServer", "RawServerTable")],
         words: &[Words {

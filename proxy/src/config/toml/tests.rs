@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::CheckKind;
 
 fn parse(text: &str) -> Result<Config, Diagnostics> {
     let mut config = Config::default();
