@@ -15,7 +15,7 @@ use std::sync::Arc;
 use daemon::diagnostic::{Diagnostic, Diagnostics};
 use parking_lot::RwLock;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -312,12 +312,35 @@ fn provider(parameters: &TlsParameters) -> Result<Arc<CryptoProvider>, TlsError>
             provider.cipher_suites.retain(|suite| is_12(suite) != old || names_one(suite));
         }
     }
+    if let Some(curves) = &parameters.curves {
+        provider.kx_groups = groups(curves)?;
+    }
     Ok(Arc::new(provider))
+}
+
+/// Groups of the key exchange by OpenSSL's names, in the order of the list.
+fn groups(curves: &str) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
+    let found: Vec<_> = curves
+        .split([':', ','])
+        .filter_map(|name| match name.to_lowercase().as_str() {
+            "x25519" => Some(ring::kx_group::X25519),
+            "p-256" | "prime256v1" | "secp256r1" => Some(ring::kx_group::SECP256R1),
+            "p-384" | "secp384r1" => Some(ring::kx_group::SECP384R1),
+            _ => None,
+        })
+        .collect();
+    // Others than the named ones would let in what the list is there to keep out.
+    if found.is_empty() {
+        let message = format!("none of `{curves}` is known; write X25519, P-256 or P-384");
+        return Err(TlsError::new(Path::new("curves"), message));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::NamedGroup;
 
     #[test]
     fn versions_are_within_their_bounds() {
@@ -339,6 +362,19 @@ mod tests {
         assert_eq!(count("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"), 2);
         assert_eq!(count("ECDHE-RSA-CHACHA20-POLY1305"), 1);
         assert_eq!(count("HIGH:!aNULL"), 6);
+    }
+
+    #[test]
+    fn curves_are_offered_in_the_order_of_the_list_and_no_others() {
+        let offered = |curves: &str| {
+            let parameters = TlsParameters { curves: Some(curves.to_owned()), ..TlsParameters::default() };
+            provider(&parameters)
+                .map(|provider| provider.kx_groups.iter().map(|group| group.name()).collect())
+        };
+        let names: Vec<NamedGroup> = offered("P-384:secp521r1:x25519").unwrap();
+        assert_eq!(names, [NamedGroup::secp384r1, NamedGroup::X25519]);
+        assert_eq!(offered("prime256v1").unwrap(), [NamedGroup::secp256r1]);
+        assert!(offered("secp521r1").unwrap_err().to_string().contains("none of `secp521r1` is known"));
     }
 
     #[test]
