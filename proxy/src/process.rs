@@ -210,11 +210,6 @@ impl Process {
         self.resolvers.load()
     }
 
-    /// The section with this number.
-    pub fn section_by_id(&self, id: u32) -> Option<Section> {
-        self.sections().iter().find(|section| section.config.id == id).cloned()
-    }
-
     /// Most connections.
     pub fn maxconn(&self) -> u32 {
         self.maxconn.load(Relaxed)

@@ -168,28 +168,6 @@ impl Workers {
             let _ = worker.inbox.send(errand);
         }
     }
-
-    /// Closes up to `most` sessions at a bounded rate, so that their clients do not all come back at once;
-    /// ends early when none is left. Says how many were closed. Needs a tokio runtime.
-    pub async fn close_gradually(&self, which: &Which, per_second: u32, most: usize, cause: Cause) -> usize {
-        let mut turn = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
-        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut first = 0;
-        let mut closed = 0;
-        while closed < most {
-            turn.tick().await;
-            // Each worker begins in its turn, so that none is emptied before the others.
-            first += 1;
-            let mut order: Vec<Worker> = self.0.to_vec();
-            let count = order.len().max(1);
-            order.rotate_left(first % count);
-            match Self(order.into()).close(which, 1, cause).await {
-                0 => break,
-                some => closed += some,
-            }
-        }
-        closed
-    }
 }
 
 /// The sessions of one worker.

@@ -152,12 +152,6 @@ impl QueueImage {
         }
     }
 
-    /// Bytes of properties and bodies of the live messages.
-    #[must_use]
-    pub fn live_bytes(&self) -> u64 {
-        self.messages.values().map(|message| (message.properties.len() + message.body.len()) as u64).sum()
-    }
-
     /// Which positions were given out in which epoch, as far as something is left of it; the epoch that is known last
     /// goes on from the next position.
     #[must_use]
@@ -375,11 +369,6 @@ impl LiveSet {
             }
         }
         queues
-    }
-
-    /// Numbers of queues that were closed within the log, in no particular order.
-    pub fn closed_queues(&self) -> impl Iterator<Item = u64> + '_ {
-        self.closed.iter().copied()
     }
 
     fn queue(&mut self, queue_id: u64) -> Option<&mut QueueImage> {

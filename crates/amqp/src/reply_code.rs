@@ -65,16 +65,6 @@ codes! {
     INTERNAL_ERROR = 541;
 }
 
-/// Whether a code closes the whole connection; the others close one channel (AMQP 0-9-1 section 1.2).
-#[must_use]
-pub fn is_hard_error(code: u16) -> bool {
-    matches!(
-        code,
-        CONNECTION_FORCED | INVALID_PATH | FRAME_ERROR
-            ..=RESOURCE_ERROR | NOT_ALLOWED | NOT_IMPLEMENTED | INTERNAL_ERROR
-    )
-}
-
 /// The text of a close method as RabbitMQ writes it: `NAME - explanation`, or only the name when there is nothing
 /// to explain. More than 255 octets are cut to 252 and `...` added (cut earlier where a character would be split).
 #[must_use]
@@ -106,12 +96,6 @@ mod tests {
         }
         assert_eq!(name(NOT_FOUND), Some("NOT_FOUND"));
         assert_eq!(from_name("nothing"), None);
-    }
-
-    #[test]
-    fn hard_errors_are_those_of_the_standard() {
-        let hard: Vec<_> = (0..=999).filter(|&code| is_hard_error(code)).collect();
-        assert_eq!(hard, [320, 402, 501, 502, 503, 504, 505, 506, 530, 540, 541]);
     }
 
     #[test]

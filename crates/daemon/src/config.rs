@@ -17,15 +17,6 @@ pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// After this many errors the rest of a file is not looked at.
 const MAX_ERRORS: usize = 50;
 
-/// Reads the TOML file at `path` into a `T`.
-///
-/// # Errors
-/// All mistakes of the file, each with its place; or one without a place when it cannot be read.
-pub fn load_toml<T: DeserializeOwned>(path: &Path) -> Result<T, Diagnostics> {
-    let text = read_text(path)?;
-    parse_toml(&text, &path.display().to_string())
-}
-
 /// Reads a configuration file of any format as text.
 ///
 /// # Errors
@@ -345,12 +336,12 @@ mod tests {
     #[test]
     fn an_unreadable_file_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
-        let missing = load_toml::<File>(&directory.path().join("no.toml")).unwrap_err().to_string();
+        let missing = read_text(&directory.path().join("no.toml")).unwrap_err().to_string();
         assert!(missing.contains("no such file") && missing.contains("--config"), "{missing}");
-        let is_directory = load_toml::<File>(directory.path()).unwrap_err().to_string();
+        let is_directory = read_text(directory.path()).unwrap_err().to_string();
         assert!(is_directory.contains("directory"), "{is_directory}");
         let binary = directory.path().join("b.toml");
         std::fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
-        assert!(load_toml::<File>(&binary).unwrap_err().to_string().contains("UTF-8"));
+        assert!(read_text(&binary).unwrap_err().to_string().contains("UTF-8"));
     }
 }

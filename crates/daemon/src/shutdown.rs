@@ -58,11 +58,6 @@ impl Shutdown {
     pub fn state(&self) -> Stop {
         *self.sender.borrow()
     }
-
-    /// Waits until every token is gone, that is, until every task that held one has ended.
-    pub async fn all_ended(&self) {
-        self.sender.closed().await;
-    }
 }
 
 impl ShutdownToken {
@@ -70,12 +65,6 @@ impl ShutdownToken {
     #[must_use]
     pub fn state(&self) -> Stop {
         if self.receiver.has_changed().is_err() { Stop::Now } else { *self.receiver.borrow() }
-    }
-
-    /// Whether stopping has been asked for at all.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        self.state() != Stop::No
     }
 
     /// Waits until a stop of any urgency is asked.
@@ -101,15 +90,13 @@ mod tests {
     #[tokio::test]
     async fn urgency_rises_and_never_falls() {
         let (shutdown, mut token) = Shutdown::new();
-        assert!(!token.is_requested());
+        assert_eq!(token.state(), Stop::No);
         shutdown.stop(Stop::Graceful);
         assert_eq!(token.requested().await, Stop::Graceful);
         shutdown.stop(Stop::Now);
         shutdown.stop(Stop::Graceful);
         token.forced().await;
         assert_eq!(token.state(), Stop::Now);
-        drop(token);
-        shutdown.all_ended().await;
     }
 
     #[tokio::test]

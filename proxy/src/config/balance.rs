@@ -34,16 +34,6 @@ impl Algorithm {
         }
     }
 
-    /// Whether weights and servers can change at run time.
-    #[must_use]
-    pub fn is_dynamic(self, hash: HashType) -> bool {
-        match self {
-            Self::StaticRoundRobin => false,
-            Self::Source | Self::Hash(_) => hash.method == HashMethod::Consistent,
-            _ => true,
-        }
-    }
-
     /// Whether it would give another server when asked again, so that nothing holds a client to one.
     #[must_use]
     pub fn is_free_to_move(self) -> bool {

@@ -60,12 +60,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The number (`iid`) of the next section. HAProxy counts from 1; a stats socket takes the first number.
-    pub fn next_id(&self) -> u32 {
-        let before = self.proxies.len() + usize::from(!self.global.stats_sockets.is_empty());
-        u32::try_from(before).unwrap_or(u32::MAX - 1) + 1
-    }
-
     /// Whether anybody could connect: HAProxy does not start without a listener.
     #[must_use]
     pub fn listens(&self) -> bool {

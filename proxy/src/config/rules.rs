@@ -350,12 +350,6 @@ impl Condition {
     pub fn looks_at_content(&self) -> bool {
         self.groups.iter().flatten().flat_map(|term| &term.tests).any(Test::looks_at_content)
     }
-
-    /// Whether there is nothing to test.
-    #[must_use]
-    pub fn is_always(&self) -> bool {
-        self.groups.is_empty() && !self.negated
-    }
 }
 
 /// When a rule is looked at.

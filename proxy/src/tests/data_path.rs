@@ -132,10 +132,10 @@ async fn sessions_are_seen_and_closed_from_outside() {
     let length = within(log.recv(&mut line)).await.unwrap();
     assert!(String::from_utf8_lossy(&line[..length]).contains(" l/a "), "the session's own line");
     assert!(String::from_utf8_lossy(&line[..length]).contains(" K- "));
-    // Two of a server, not more than so many in a time. Each worker closes its oldest first.
+    // Two of a server. Each worker closes its oldest first.
     let server = sessions[1].server.clone().unwrap();
     let which = Which::Server(server.clone());
-    assert_eq!(workers.close_gradually(&which, 1000, 2, Cause::ServerDown).await, 2);
+    assert_eq!(workers.close(&which, 2, Cause::ServerDown).await, 2);
     proxy.until("b", "scur", 1).await;
     let left = workers.sessions().await;
     let on_server = |session: &&crate::registry::SessionInfo| {

@@ -179,21 +179,6 @@ fn refuse_keys(sm: &MetaSm, declare: &DeclareQueue, keys: &[&str], kind: &str) -
     }
 }
 
-/// Whether a consumer may have these arguments; `queue` is the queue's title for the text.
-pub fn validate_consumer(queue: &str, arguments: &FieldTable) -> Result<(), Exception> {
-    let checked = |key: &str, check: fn(&FieldValue) -> Result<(), String>| match arguments.get(key) {
-        Some(value) => check(value).map_err(|reason| {
-            Exception::channel(
-                reply_code::PRECONDITION_FAILED,
-                format!("invalid arg '{key}' for {queue}: {reason}"),
-            )
-        }),
-        None => Ok(()),
-    };
-    checked("x-priority", |value| integer(value).map(drop))?;
-    checked("x-cancel-on-ha-failover", boolean)
-}
-
 /// Checks one argument; the error is the reason as RabbitMQ prints it.
 fn check_queue_argument(key: &str, value: &FieldValue, all: &FieldTable) -> Result<(), String> {
     match key {

@@ -74,11 +74,6 @@ impl MidSet {
         other.ranges().for_each(|range| self.remove(range));
     }
 
-    /// Adds all these messages.
-    pub fn insert_all(&mut self, other: &MidSet) {
-        other.ranges().for_each(|range| self.insert(range));
-    }
-
     /// What is in this set and not in the other.
     #[must_use]
     pub fn without(&self, other: &MidSet) -> Self {
@@ -272,7 +267,7 @@ mod tests {
             let without: BTreeSet<_> = one_plain.difference(&other_plain).copied().collect();
             prop_assert_eq!(plain(&one.without(&other)), without);
             let mut union = one.clone();
-            union.insert_all(&other);
+            other.ranges().for_each(|range| union.insert(range));
             prop_assert_eq!(plain(&union), one_plain.union(&other_plain).copied().collect());
             let mut left = one.clone();
             left.remove_positions(QseqRange { first: at, last: at + 3 });

@@ -312,8 +312,7 @@ async fn serve_member(inner: &Arc<Inner>, stream: Stream, who: Who, node: NodeId
     let place = inner.accepted.place(node, lane);
     let session = Session(who.session);
     let counters = Arc::clone(&place.counters);
-    let at = stream.peer();
-    let connection = Connection::new(Side::Member(node), lane, who, session, at, &inner.settings, counters);
+    let connection = Connection::new(Side::Member(node), lane, who, session, &inner.settings, counters);
     let connection = Arc::new(connection);
     let before = place.current.lock().replace(Arc::clone(&connection));
     if let Some(before) = before {
@@ -350,9 +349,9 @@ fn leave(place: &Place, connection: &Arc<Connection>) {
 }
 
 async fn serve_stranger(inner: &Arc<Inner>, stream: Stream, who: Who) {
-    let (session, at) = (Session(who.session), stream.peer());
+    let session = Session(who.session);
     let (side, lane) = (Side::Stranger, Lane::Control);
-    let connection = Connection::new(side, lane, who, session, at, &inner.settings, Arc::default());
+    let connection = Connection::new(side, lane, who, session, &inner.settings, Arc::default());
     let connection = Arc::new(connection);
     inner.accepted.strangers.lock().push(Arc::clone(&connection));
     let why = connection.run(inner, stream).await;

@@ -11,7 +11,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -45,10 +44,7 @@ pub(super) enum Side {
 /// A connection.
 pub(super) struct Connection {
     pub(super) session: Session,
-    #[allow(dead_code, reason = "for Debug")]
-    pub(super) lane: Lane,
     pub(super) who: Who,
-    pub(super) address: Option<SocketAddr>,
     side: Side,
     limit: usize,
     outbox: Outbox,
@@ -77,15 +73,12 @@ impl Connection {
         lane: Lane,
         who: Who,
         session: Session,
-        address: Option<SocketAddr>,
         settings: &LinkSettings,
         counters: Arc<Counters>,
     ) -> Connection {
         Connection {
             session,
-            lane,
             who,
-            address,
             side,
             limit: settings.payload_limit(lane),
             outbox: Outbox::new(settings.waiting_limit(lane), Arc::clone(&counters)),
@@ -444,7 +437,7 @@ impl Reading {
         if served.contains_key(&number) {
             return Err(format!("two calls with the number {number}"));
         }
-        let caller = Caller { who: connection.who.clone(), member, address: connection.address };
+        let caller = Caller { who: connection.who.clone(), member };
         let answer = handler.on_call(caller, payload);
         let connection = Arc::clone(&self.connection);
         let patience = Duration::from_millis(u64::from(patience_ms));

@@ -296,9 +296,9 @@ async fn connect(
         outcome
     };
     let (stream, greeting) = all.await?;
-    // Who this node is may have changed meanwhile.
+    // Its secrets may have been replaced meanwhile.
     if !Arc::ptr_eq(&identity, &inner.identity.read()) {
-        return Err(LinkError::Connect("this node has become another one".to_owned()));
+        return Err(LinkError::Connect("the secrets of this node have been replaced".to_owned()));
     }
     Ok((stream, greeting, session))
 }
@@ -315,7 +315,7 @@ async fn keep(
     let (node, address) = (peer.address().node, stream.peer());
     let counters = Arc::clone(&peer.lane(lane).counters);
     let who = greeting.who.clone();
-    let connection = Connection::new(Side::Dialer, lane, who, session, address, &inner.settings, counters);
+    let connection = Connection::new(Side::Dialer, lane, who, session, &inner.settings, counters);
     let connection = Arc::new(connection);
     *peer.lane(lane).current.write() = Some(Arc::clone(&connection));
     if *peer.ended.borrow() {
@@ -353,8 +353,8 @@ pub(super) async fn ask(
     let share = inner.settings.dial.min(patience);
     let (stream, greeting) = reach(&inner.settings, &identity, address, wish, share).await?;
     let who = greeting.who.clone();
-    let (at, settings) = (stream.peer(), &inner.settings);
-    let connection = Connection::new(Side::Dialer, Lane::Control, who, session, at, settings, Arc::default());
+    let settings = &inner.settings;
+    let connection = Connection::new(Side::Dialer, Lane::Control, who, session, settings, Arc::default());
     let connection = Arc::new(connection);
     let running = {
         let (inner, connection) = (Arc::clone(inner), Arc::clone(&connection));

@@ -28,9 +28,6 @@ const FAREWELL: Duration = Duration::from_millis(300);
 pub(crate) struct Greeting {
     /// Itself.
     pub(crate) who: Who,
-    /// The version of the protocol that both speak.
-    #[allow(dead_code, reason = "for Debug")]
-    pub(crate) protocol: u16,
     /// By how many milliseconds its clock is ahead of ours, about.
     pub(crate) clock_ahead_ms: i64,
     /// The secret of the cluster, for who came with a token.
@@ -113,7 +110,7 @@ async fn greet(stream: &mut Stream, mine: &LinkIdentity, wish: Wish<'_>) -> Resu
     stream.write_all(&first).await?;
     stream.flush().await?;
     let (challenge, Greet::Challenge(said)) = receive(stream).await? else { return Err(Failure::Stranger) };
-    let protocol = agreed(said.protocol, "it")?;
+    agreed(said.protocol, "it")?;
     let secrets: Vec<Secret> = match wish.token {
         Some(token) => vec![token.secret()],
         None => mine.secrets.iter().take(MAX_SECRETS).cloned().collect(),
@@ -155,7 +152,7 @@ async fn greet(stream: &mut Stream, mine: &LinkIdentity, wish: Wish<'_>) -> Resu
     // Half of the way there and back is over when the clock is read there.
     let middle = asked + answered.saturating_sub(asked) / 2;
     let clock_ahead_ms = ahead(theirs.clock_ms, middle);
-    Ok(Greeting { who: theirs, protocol, clock_ahead_ms, secret: given })
+    Ok(Greeting { who: theirs, clock_ahead_ms, secret: given })
 }
 
 /// Greets who dialed. `admit` decides about a node that knows the secret.
@@ -195,7 +192,7 @@ async fn answer(
         return Err(Failure::Refused(refusal(Reason::Version, text)));
     }
     let (hello, Greet::Hello(said)) = receive(stream).await? else { return Err(Failure::Stranger) };
-    let protocol = agreed(said.protocol, "the node that dialed")?;
+    agreed(said.protocol, "the node that dialed")?;
     let challenge = encoded(&Greet::Challenge(Challenge { nonce: rand::random(), protocol: PROTOCOLS }))?;
     send(stream, &challenge).await?;
     let (proof, Greet::Proof(shown_proof)) = receive(stream).await? else { return Err(Failure::Stranger) };
@@ -228,7 +225,7 @@ async fn answer(
     let mac = proved.mac(Use::Acceptor, &parts);
     send(stream, &encoded(&Greet::Welcome(Welcome { who, sealed, mac }))?).await?;
     let clock_ahead_ms = ahead(theirs.clock_ms, clock_ms());
-    Ok((Greeting { who: theirs, protocol, clock_ahead_ms, secret: None }, said.purpose))
+    Ok((Greeting { who: theirs, clock_ahead_ms, secret: None }, said.purpose))
 }
 
 /// The secret that the other side knows: one of ours, or what its token says.
@@ -303,8 +300,8 @@ fn check_cluster(mine: &LinkIdentity, theirs: &Who) -> Result<(), Failure> {
     Ok(())
 }
 
-fn agreed(theirs: broker_core::link::greet::Protocols, whose: &str) -> Result<u16, Failure> {
-    PROTOCOLS.agree(theirs).ok_or_else(|| {
+fn agreed(theirs: broker_core::link::greet::Protocols, whose: &str) -> Result<(), Failure> {
+    PROTOCOLS.agree(theirs).map(drop).ok_or_else(|| {
         let text = format!(
             "{whose} speaks versions {} to {} of the protocol between nodes, and the other {} to {}: upgrade the \
              older of the two",

@@ -75,9 +75,6 @@ pub(crate) struct Caller {
     pub(crate) who: Who,
     /// Whether it is one of the peers.
     pub(crate) member: bool,
-    /// Where it dialed from.
-    #[allow(dead_code, reason = "what a handler may want to know of a caller")]
-    pub(crate) address: Option<SocketAddr>,
 }
 
 /// Takes what comes for one [`Kind`].
@@ -258,16 +255,6 @@ impl Links {
         self.0.accepted.end_lanes(&[Lane::Data, Lane::Bulk], "this node has opened its queues");
     }
 
-    /// Changes who this node is. Connections that were greeted with the old identity end.
-    #[allow(dead_code, reason = "replication and renaming call it")]
-    pub(crate) fn set_identity(&self, identity: LinkIdentity) {
-        *self.0.identity.write() = Arc::new(identity);
-        self.0.accepted.end_all("this node has become another one");
-        for peer in self.0.peers.read().values() {
-            peer.end_connections("this node has become another one");
-        }
-    }
-
     /// Who this node is.
     pub(crate) fn identity(&self) -> Arc<LinkIdentity> {
         Arc::clone(&self.0.identity.read())
@@ -326,7 +313,6 @@ impl Links {
     }
 
     /// Octets that wait to be sent to a peer.
-    #[allow(dead_code, reason = "replication asks it")]
     pub(crate) fn pending(&self, to: NodeId, lane: Lane) -> usize {
         let peers = self.0.peers.read();
         peers.get(&to).map_or(0, |peer| peer.lane(lane).counters.waiting.load(Ordering::Relaxed))
@@ -394,12 +380,6 @@ impl Links {
         let identity = self.identity();
         let secret = identity.secrets.first().ok_or(TokenError::NoSecret)?;
         Token::make(secret, identity.cluster_id, addresses, expires)
-    }
-
-    /// The session of our data lane to a peer.
-    #[allow(dead_code, reason = "replication asks it")]
-    pub(crate) fn session(&self, to: NodeId) -> Option<Session> {
-        self.connection(to, Lane::Data).ok().map(|connection| connection.session)
     }
 
     /// The peers to which our data lane is up: those that [`Handler::on_up`] has been told of.

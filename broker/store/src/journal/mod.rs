@@ -135,12 +135,6 @@ impl Journal {
         self.writer.lock().snapshot_index
     }
 
-    /// Bytes the entries take on the disk; a measure for when to take a snapshot.
-    #[must_use]
-    pub fn entry_bytes(&self) -> u64 {
-        self.writer.lock().at - HEADER_BYTES as u64
-    }
-
     /// Replaces the entries up to `index` by `content`, durably. Entries behind it stay. With an
     /// `index` beyond the last entry all entries go and the next one is `index + 1`.
     ///

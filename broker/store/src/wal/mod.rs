@@ -431,8 +431,8 @@ impl Wal {
     }
 
     /// The first position still in the log.
-    #[must_use]
-    pub fn oldest_file_first_lsn(&self) -> Lsn {
+    #[cfg(test)]
+    fn oldest_file_first_lsn(&self) -> Lsn {
         let files = self.handle.inner.files.lock();
         files.closed.front().map_or(files.current_first_lsn, |file| file.first_lsn)
     }

@@ -184,18 +184,6 @@ async fn a_node_that_is_forgotten_is_cut_off() {
 }
 
 #[tokio::test]
-async fn another_identity_ends_what_was_greeted_with_the_old_one() {
-    let (a, b) = pair().await;
-    let session = a.links.session(b.id).unwrap();
-    a.links.set_identity(LinkIdentity { generation: 2, ..identity(1) });
-    until("down", || a.notes.all().contains(&Event::Down(b.id, session))).await;
-    until("refused", || b.error(&a).is_some_and(|error| error.contains("new generation"))).await;
-    b.links.set_identity(LinkIdentity { generation: 2, ..identity(2) });
-    assert!(a.up(&b).await > session);
-    b.up(&a).await;
-}
-
-#[tokio::test]
 async fn a_member_that_breaks_the_protocol_loses_its_connection_and_nothing_else() {
     let (a, b, c) = (node(1).await, node(2).await, node(3).await);
     introduce(&[&a, &b]);

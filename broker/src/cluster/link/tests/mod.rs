@@ -119,6 +119,13 @@ struct Node {
     address: String,
 }
 
+impl Links {
+    /// The session of our data lane to a peer.
+    fn session(&self, to: NodeId) -> Option<Session> {
+        self.connection(to, Lane::Data).ok().map(|connection| connection.session)
+    }
+}
+
 impl Node {
     fn place(&self) -> PeerAddress {
         let name = self.links.identity().name.clone();
