@@ -172,7 +172,7 @@ struct Check {
     /// For `http`, `https`: pages that must be good.
     #[serde(default)]
     pages: Vec<Page>,
-    /// For `http`, `https`: `"1.0"`, `"1.0c"` or `"1.1"`.
+    /// For `http`, `https`: `"1.0"`, `"1.0C"` (with `Connection: close`) or `"1.1"`.
     http_version: Option<String>,
     /// For `https`: the name of the page is told in the TLS hello.
     #[serde(default)]
