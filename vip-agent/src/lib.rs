@@ -98,6 +98,9 @@ fn run(mut cli: Cli) -> Result<(), Failure> {
         if let Some(peer) = &cli.run.peer {
             remarks.extend(config::peer::compare(&config, &path, peer).map_err(Failure::from)?);
         }
+        if remarks.has_errors() {
+            return Err(Failure::from(remarks));
+        }
         remarks.print();
         return print_line(&format!("ok  {}  {} instances", path.display(), config.instances.len()));
     }
