@@ -205,6 +205,8 @@ mod tests {
         assert_eq!(fs::read(path.join(CA_CERT)).unwrap(), before);
         let der = CertificateDer::from_pem_slice(&fs::read(&made).unwrap()).unwrap();
         assert_eq!(node_name(&der).as_deref(), Some("rabbit@B"));
+        // RFC 5280 section 4.2.1.6: an address among the alternative names has tag 7.
+        assert!(der.windows(6).any(|octets| octets == [0x87, 4, 10, 0, 0, 2]), "the further host is named");
         for key in [CA_KEY, "rabbit@A.key", "rabbit@B.key"] {
             assert_eq!(fs::metadata(path.join(key)).unwrap().mode() & 0o777, 0o600, "{key}");
         }

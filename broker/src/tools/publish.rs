@@ -74,11 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ..Default::default()
     };
     let began = Instant::now();
-    let bodies: Vec<&[u8]> = if args.lines {
-        body.split(|octet| *octet == b'\n').filter(|part| !part.is_empty()).collect()
-    } else {
-        vec![&body]
-    };
+    let bodies = bodies(args, &body);
     let mut account = Account::default();
     for _ in 0..args.count {
         for body in &bodies {
@@ -205,4 +201,66 @@ fn body(args: &Args) -> Result<Vec<u8>, Failure> {
         (None, Some(text)) => body.extend_from_slice(text.as_bytes()),
     }
     Ok(body)
+}
+
+/// What is published each time: the body, or a message for each line of it.
+fn bodies<'a>(args: &Args, body: &'a [u8]) -> Vec<&'a [u8]> {
+    if args.lines {
+        body.split(|octet| *octet == b'\n').filter(|part| !part.is_empty()).collect()
+    } else {
+        vec![body]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(options: &[&str]) -> Args {
+        Line::try_parse_from([&["pub", "q"], options].concat()).unwrap().args
+    }
+
+    #[test]
+    fn every_option_of_a_message_is_in_its_properties() {
+        let of = |options: &[&str]| properties(&args(options)).unwrap();
+        let plain = BasicProperties { delivery_mode: Some(2), ..BasicProperties::default() };
+        assert_eq!(of(&[]), plain);
+        let mut headers = FieldTable::new();
+        headers.insert("a", FieldValue::Long(1));
+        headers.insert("b", FieldValue::long_str("x=y"));
+        let headers = Some(headers);
+        for (options, expected) in [
+            (&["--transient"][..], BasicProperties { delivery_mode: Some(1), ..plain.clone() }),
+            (
+                &["--content-type", "a/b"],
+                BasicProperties { content_type: Some(b"a/b".to_vec()), ..plain.clone() },
+            ),
+            (&["--priority", "7"], BasicProperties { priority: Some(7), ..plain.clone() }),
+            (&["--expiration", "70"], BasicProperties { expiration: Some(b"70".to_vec()), ..plain.clone() }),
+            (&["--header", "a=1", "-H", "b=x=y"], BasicProperties { headers, ..plain.clone() }),
+        ] {
+            assert_eq!(of(options), expected, "{options:?}");
+        }
+        assert!(properties(&args(&["--header", "nothing"])).is_err());
+    }
+
+    #[test]
+    fn a_body_is_an_argument_or_a_file_and_one_message_or_a_line_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("body");
+        std::fs::write(&file, "a\n\nb\n").unwrap();
+        let file = file.to_str().unwrap();
+        assert_eq!(body(&args(&["text"])).unwrap(), b"text");
+        let read = body(&args(&["--file", file])).unwrap();
+        assert_eq!(bodies(&args(&["--file", file]), &read), [&b"a\n\nb\n"[..]]);
+        assert_eq!(bodies(&args(&["--file", file, "--lines"]), &read), [&b"a"[..], b"b"]);
+        assert!(body(&args(&["--file", "/no/such/file"])).is_err());
+    }
 }
