@@ -19,6 +19,8 @@ pub(crate) mod keepalived_conf;
 pub(crate) mod peer;
 mod script_lint;
 pub(crate) mod script_security;
+#[cfg(test)]
+mod tests;
 pub(crate) mod to_toml;
 pub(crate) mod toml;
 pub(crate) mod virtual_server;
