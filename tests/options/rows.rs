@@ -43,7 +43,7 @@ pub(crate) fn documented(program: &str) -> BTreeSet<(&'static str, &'static str)
 
 /// The first word of a line, which is the key that it sets.
 pub(crate) fn key(line: &str) -> &str {
-    line.trim_start().split([' ', '=', '{', '\n']).next().unwrap_or(line)
+    line.trim_start().split([' ', '=', '{', '(', '\n']).next().unwrap_or(line)
 }
 
 /// A line of a configuration, and what it does to the checked form.

@@ -113,7 +113,12 @@ pub(crate) struct Environment {
 impl Environment {
     /// Reads the environment of this process.
     pub(crate) fn read() -> Environment {
-        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Environment::of(|name| std::env::var(name).ok())
+    }
+
+    /// What variables say, each by its name; one that is empty is as good as none.
+    pub(crate) fn of(variable: impl Fn(&str) -> Option<String>) -> Environment {
+        let text = |name: &str| variable(name).filter(|value| !value.is_empty());
         // The container image: a file that holds it. One that can not be read leaves the default in place,
         // with which nobody but this host can log in.
         let secret = |name: &str| {
@@ -121,6 +126,7 @@ impl Environment {
             Some(held.trim_end_matches(['\r', '\n']).to_owned())
         };
         let long_names = text("RABBITMQ_USE_LONGNAME").is_some_and(|word| word == "true");
+        let full_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         Environment {
             node_name: text("RABBITMQ_NODENAME"),
             port: text("RABBITMQ_NODE_PORT"),
@@ -147,7 +153,7 @@ impl Environment {
             logs: text("RABBITMQ_LOGS"),
             log_base: text("RABBITMQ_LOG_BASE").map(PathBuf::from),
             root: daemon::privilege::is_root(),
-            host: host_name(long_names),
+            host: host_name(&full_name.unwrap_or_default(), long_names),
         }
     }
 }
@@ -190,8 +196,19 @@ impl std::fmt::Debug for Environment {
 }
 
 /// The first label of the machine's name, or all of it.
-fn host_name(long: bool) -> String {
-    let full = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let name = if long { full.as_str() } else { full.split('.').next().unwrap_or_default() };
+fn host_name(full: &str, long: bool) -> String {
+    let name = if long { full } else { full.split('.').next().unwrap_or_default() };
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_name;
+
+    #[test]
+    fn long_names_are_whole_and_short_ones_are_the_first_label() {
+        assert_eq!(host_name("a.example.org", true), "a.example.org");
+        assert_eq!(host_name("a.example.org", false), "a");
+        assert_eq!(host_name("", true), "localhost");
+    }
 }

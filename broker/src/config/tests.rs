@@ -2,6 +2,12 @@
 
 use super::*;
 
+mod native_rows;
+mod options;
+mod rabbit_rows;
+#[path = "../../../tests/options/rows.rs"]
+mod rows;
+
 fn environment() -> Environment {
     Environment {
         data_home: Some(PathBuf::from("/home/a/.local/share")),

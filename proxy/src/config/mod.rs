@@ -24,6 +24,8 @@ pub mod settings;
 pub mod show;
 pub mod show_settings;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 pub mod texts;
 pub mod tls;
 pub mod toml;
