@@ -78,7 +78,7 @@ fn tell(total: &Moved) -> Result<(), Failure> {
     }
     if total.restarted > 0 {
         line(&format!(
-            "note    {} of them do not say when they were published (timestamp): their time to live began again",
+            "note    {} of them do not say when they came into their queue (timestamp): their time to live began again",
             total.restarted
         ))?;
     }

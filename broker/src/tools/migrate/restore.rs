@@ -8,8 +8,7 @@ use crate::connection::publish::{BROUGHT_EXCHANGE, BROUGHT_TTL};
 use amqp::content::BasicProperties;
 use amqp::table::{FieldTable, FieldValue};
 
-/// Time that a message may be late, by the clock of who published it: it waits for us, and clocks differ. Of a long time
-/// to live, a tenth.
+/// Time by which the clock of who published may be ahead of ours.
 const TOLERANCE_MS: u64 = 60_000;
 /// Timestamps beyond this are milliseconds, though AMQP says seconds.
 const SECONDS_UNTIL: u64 = 100_000_000_000;
@@ -31,12 +30,13 @@ pub(super) fn time_left(properties: &BasicProperties, queue_ttl: Option<u64>, no
     let Some(limit) = [own, queue_ttl].into_iter().flatten().min() else { return Left::Unlimited };
     let Some(since) = queued_at(properties) else { return Left::Unknown };
     let age = now.saturating_sub(since);
-    // What was delivered had not expired: such a time is not that of publishing.
-    let tolerance = TOLERANCE_MS.max(limit / 10);
-    if since > now + TOLERANCE_MS || age > limit.saturating_add(tolerance) {
+    // What was delivered had not expired. A time by which it would have is not that of queueing: the publisher wrote
+    // something else there, or its clock is behind, or `x-death` came along from another queue. To go by it would make a
+    // message that lives vanish.
+    if since > now.saturating_add(TOLERANCE_MS) || age >= limit {
         return Left::Unknown;
     }
-    Left::Known(limit.saturating_sub(age).max(1))
+    Left::Known(limit - age)
 }
 
 /// When a message came into its queue: when it was dead-lettered last, or else published, if the publisher said so.
@@ -45,7 +45,7 @@ fn queued_at(properties: &BasicProperties) -> Option<u64> {
     let headers = properties.headers.as_ref();
     let death = headers.and_then(|it| it.get("x-death")?.as_array()?.first()?.as_table()?.get("time"));
     if let Some(FieldValue::Timestamp(seconds)) = death {
-        return Some(seconds.saturating_mul(1000) + 999);
+        return Some(seconds.saturating_mul(1000).saturating_add(999));
     }
     let precise = headers.and_then(|it| it.get("timestamp_in_ms")?.as_i64());
     if let Some(milliseconds) = precise.and_then(|it| u64::try_from(it).ok()) {
@@ -114,7 +114,17 @@ mod tests {
         assert_eq!(left(Some("60000"), Some(1_700_000_090_000), None), Left::Known(50_000));
         assert_eq!(left(Some("60000"), Some(1_700_000_090), Some(20_000)), Left::Known(10_999));
         assert_eq!(left(None, Some(1_700_000_090), Some(20_000)), Left::Known(10_999));
-        assert_eq!(left(Some("5000"), Some(1_700_000_090), None), Left::Known(1), "late, but not by much");
+        assert_eq!(
+            left(Some("5000"), Some(1_700_000_090), None),
+            Left::Unknown,
+            "it lives, so it is younger"
+        );
+        assert_eq!(left(Some("11000"), Some(1_700_000_090), None), Left::Known(1_999));
+        assert_eq!(
+            left(Some("60000"), Some(1_700_000_130), None),
+            Left::Known(60_000),
+            "a clock that is ahead"
+        );
     }
 
     #[test]
@@ -135,10 +145,21 @@ mod tests {
         let properties =
             BasicProperties { headers: Some(headers), timestamp: Some(1_699_000_000), ..Default::default() };
         assert_eq!(time_left(&properties, Some(10_000), NOW), Left::Known(5_999));
+        assert_eq!(time_left(&properties, Some(3_000), NOW), Left::Unknown, "it died in another queue");
         let mut headers = FieldTable::new();
         headers.insert("timestamp_in_ms", FieldValue::Long(1_700_000_099_500));
         let properties = BasicProperties { headers: Some(headers), ..Default::default() };
         assert_eq!(time_left(&properties, Some(10_000), NOW), Left::Known(9_500));
+    }
+
+    #[test]
+    fn a_death_at_the_end_of_time_is_no_time() {
+        let mut death = FieldTable::new();
+        death.insert("time", FieldValue::Timestamp(u64::MAX));
+        let mut headers = FieldTable::new();
+        headers.insert("x-death", FieldValue::Array(vec![FieldValue::Table(death)]));
+        let properties = BasicProperties { headers: Some(headers), ..Default::default() };
+        assert_eq!(time_left(&properties, Some(10_000), NOW), Left::Unknown);
     }
 
     #[test]
