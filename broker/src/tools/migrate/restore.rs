@@ -90,6 +90,8 @@ pub(super) fn mark(way: &Way<'_>, properties: &mut BasicProperties, left: Left) 
     let headers = properties.headers.get_or_insert_with(FieldTable::new);
     headers.insert("BCC", FieldValue::Array(vec![FieldValue::long_str(way.binding)]));
     headers.insert(BROUGHT_EXCHANGE, FieldValue::long_str(way.exchange));
+    // Both headers are ours: one that the publisher there had set says nothing here.
+    headers.remove(BROUGHT_TTL);
     if let Left::Known(milliseconds) = left {
         headers.insert(BROUGHT_TTL, FieldValue::Long(i64::try_from(milliseconds).unwrap_or(i64::MAX)));
     }
@@ -188,5 +190,20 @@ mod tests {
         let headers = copied.headers.unwrap();
         assert_eq!(headers.get(BROUGHT_EXCHANGE).and_then(FieldValue::as_str), Some("x"));
         assert_eq!(headers.get(BROUGHT_TTL).and_then(FieldValue::as_i64), Some(7));
+    }
+
+    #[test]
+    fn what_a_publisher_wrote_into_our_headers_is_not_obeyed() {
+        let way = Way { exchange: "x", routing_key: "k", queue: "q", binding: "b" };
+        let mut theirs = FieldTable::new();
+        theirs.insert(BROUGHT_EXCHANGE, FieldValue::long_str("elsewhere"));
+        theirs.insert(BROUGHT_TTL, FieldValue::Long(1));
+        for left in [Left::Unlimited, Left::Unknown] {
+            let mut properties = BasicProperties { headers: Some(theirs.clone()), ..Default::default() };
+            mark(&way, &mut properties, left);
+            let headers = properties.headers.unwrap();
+            assert_eq!(headers.get(BROUGHT_EXCHANGE).and_then(FieldValue::as_str), Some("x"));
+            assert_eq!(headers.get(BROUGHT_TTL), None, "{left:?}");
+        }
     }
 }
