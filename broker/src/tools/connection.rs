@@ -454,8 +454,16 @@ fn secured(stream: TcpStream, url: &Url, cacert: Option<&Path>, patience: Durati
     Ok(Link::Secure(Box::new(stream)))
 }
 
+/// How a refusal begins; its code follows.
+const REFUSED: &str = "the broker refused:";
+
+/// Whether the broker refused with this code. The text after it may have any number in it.
+pub(super) fn is_refusal(failure: &Failure, code: u16) -> bool {
+    failure.message.starts_with(&format!("{REFUSED} {code} "))
+}
+
 fn refused(code: u16, text: &str) -> Failure {
-    let failure = Failure::new(Exit::Unavailable, format!("the broker refused: {code} {text}"));
+    let failure = Failure::new(Exit::Unavailable, format!("{REFUSED} {code} {text}"));
     match code {
         403 if text.contains("Login") || text.contains("login") => failure
             .detail("try", "another user or password; guest may log in from the broker's own host only"),
@@ -466,4 +474,15 @@ fn refused(code: u16, text: &str) -> Failure {
 
 fn malformed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::DataError, format!("the broker does not speak AMQP 0-9-1 as expected: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_in_a_name_is_no_reply_code() {
+        let failure = refused(403, "ACCESS_REFUSED - access to queue 'orders 404 x' refused");
+        assert!(is_refusal(&failure, 403) && !is_refusal(&failure, 404));
+    }
 }

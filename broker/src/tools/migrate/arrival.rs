@@ -49,6 +49,11 @@ impl Arrival {
         Ok(Self { connection, published: 0, node, made_user, exchange, vhost, bindings: 0 })
     }
 
+    /// The exchange that messages go through; nothing else is called like it.
+    pub(super) fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
     /// Prepares a queue; returns what leads to it from the exchange, and its time to live.
     pub(super) fn prepare(&mut self, queue: &str) -> Result<(String, Option<u64>), Failure> {
         self.bindings += 1;

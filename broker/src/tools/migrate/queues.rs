@@ -6,12 +6,17 @@ use super::progress::Progress;
 use super::source::Read;
 use super::{Args, names};
 use crate::ctl::{Asked, encoded};
-use crate::tools::connection::{Connection, dial};
+use crate::tools::connection::{Connection, dial, is_refusal};
 use crate::tools::line;
 use crate::tools::url::Url;
+use amqp::method::exchange;
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use serde_json::Value;
+use std::time::Duration;
+
+/// A node of a cluster may hear of a new exchange a moment after the one that made it.
+const SPREADING: Duration = Duration::from_millis(500);
 
 /// A queue there.
 struct Found {
@@ -44,11 +49,39 @@ pub(super) fn run(args: &Args, url: &str, read: Option<&Read>) -> Result<(), Fai
         return line("nothing to move");
     }
     let mut here = Arrival::open(args, &from.vhost)?;
-    let moved = move_all(args, &from, &found, &mut here);
+    let moved = refuse_itself(args, &from, &here).and_then(|()| move_all(args, &from, &found, &mut here));
     let closed = here.close();
     let total = moved?;
     closed?;
     tell(&total)
+}
+
+/// Refuses to move a queue to itself, which would never end. Addresses do not tell, with proxies and clusters between:
+/// an exchange that was made here just now, by a name that nobody else has, is looked for there.
+fn refuse_itself(args: &Args, from: &Url, here: &Arrival) -> Result<(), Failure> {
+    for wait in [Duration::ZERO, SPREADING] {
+        std::thread::sleep(wait);
+        let mut there = connect(args, from)?;
+        let look = exchange::Declare { exchange: here.exchange(), passive: true, ..Default::default() };
+        if is_there(there.call(look, "exchange.declare-ok").map(drop))? {
+            let text = "messages would move from this broker, or its cluster, to itself; nothing was moved";
+            return Err(Failure::new(Exit::Usage, text).detail("write", ELSEWHERE));
+        }
+    }
+    Ok(())
+}
+
+const ELSEWHERE: &str =
+    "--from-amqp with the old broker's address, and --node or --to-amqp with the new one's";
+
+/// What a look for an exchange says.
+fn is_there(answer: Result<(), Failure>) -> Result<bool, Failure> {
+    match answer {
+        Ok(()) => Ok(true),
+        // Ours asks for no permission to look: who refuses that is another broker.
+        Err(failure) if is_refusal(&failure, 404) || is_refusal(&failure, 403) => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn move_all(args: &Args, from: &Url, found: &[Found], here: &mut Arrival) -> Result<Moved, Failure> {
@@ -118,9 +151,9 @@ fn look(args: &Args, from: &Url, wanted: &[String]) -> Result<Vec<Found>, Failur
             Ok((messages, consumers)) => found.push(Found { name: name.clone(), messages, consumers }),
             // The channel is closed then.
             Err(failure) => {
-                if failure.message.contains("404") && args.queue.is_empty() {
+                if is_refusal(&failure, 404) && args.queue.is_empty() {
                     // One that is here only.
-                } else if failure.message.contains("405") {
+                } else if is_refusal(&failure, 405) {
                     line(&format!("skip    queue {name} belongs to a connection there"))?;
                 } else {
                     return Err(failure);
@@ -136,4 +169,19 @@ fn look(args: &Args, from: &Url, wanted: &[String]) -> Result<Vec<Found>, Failur
 fn connect(args: &Args, from: &Url) -> Result<Connection, Failure> {
     let (_, stream) = dial(from)?;
     Connection::over(stream, from, args.cacert.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_broker_is_known_by_what_was_made_in_it() {
+        let refused =
+            |text: &str| Err(Failure::new(Exit::Unavailable, format!("the broker refused: {text}")));
+        assert!(is_there(Ok(())).unwrap());
+        assert!(!is_there(refused("404 NOT_FOUND - no exchange 'x' in vhost '/'")).unwrap());
+        assert!(!is_there(refused("403 ACCESS_REFUSED - configure access to exchange 'x'")).unwrap());
+        assert!(is_there(refused("541 INTERNAL_ERROR - 404 ")).is_err(), "nothing is known then");
+    }
 }
