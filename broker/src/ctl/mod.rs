@@ -54,6 +54,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+pub(crate) use term::escaped;
 
 /// How long a node that is about to start is waited for, unless told otherwise.
 const STARTING: Duration = Duration::from_secs(300);

@@ -36,7 +36,7 @@ pub(super) fn term(value: &Value) -> String {
 }
 
 /// Control characters would tear a table, or a terminal, apart.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     if !text.chars().any(char::is_control) {
         return text.to_owned();
     }

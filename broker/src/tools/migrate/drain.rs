@@ -11,6 +11,7 @@
 use super::arrival::Arrival;
 use super::progress::Bar;
 use super::restore::{Left, Way, forget_queue, time_left};
+use crate::ctl::escaped;
 use crate::tools::connection::{Connection, Event, PATIENCE};
 use amqp::Method;
 use amqp::method::basic;
@@ -87,7 +88,7 @@ impl Move<'_> {
                     last = Instant::now();
                 } else if self.here.connection.blocked.is_none() && last.elapsed() > PATIENCE {
                     let text =
-                        format!("{} messages of {} are not confirmed here", self.under_way(), self.name);
+                        format!("{} messages of {} are not confirmed here", self.under_way(), self.shown());
                     return Err(Failure::new(Exit::TempFail, text)
                         .detail("next", "run it again: they are still there"));
                 }
@@ -102,12 +103,17 @@ impl Move<'_> {
                 return Ok(());
             }
             if last.elapsed() > PATIENCE {
-                let text = format!("{} has {ready} messages and delivers none to us", self.name);
+                let text = format!("{} has {ready} messages and delivers none to us", self.shown());
                 let why =
                     format!("it has {consumers} consumers: another one may be its single active consumer");
                 return Err(Failure::new(Exit::TempFail, text).detail("why", why));
             }
         }
+    }
+
+    /// The queue's name, for a person to read.
+    fn shown(&self) -> String {
+        escaped(self.name)
     }
 
     /// Messages that were published here and are not confirmed.
@@ -143,7 +149,7 @@ impl Move<'_> {
         let deliver = match event.method()? {
             Method::BasicDeliver(deliver) => deliver,
             Method::BasicCancel(_) => {
-                let text = format!("queue {} was deleted there while its messages moved", self.name);
+                let text = format!("queue {} was deleted there while its messages moved", self.shown());
                 return Err(Failure::new(Exit::Unavailable, text));
             }
             _ => return Ok(()),
@@ -189,7 +195,7 @@ impl Move<'_> {
     }
 
     fn refused(&self, what: &str) -> Failure {
-        Failure::new(Exit::Unavailable, format!("queue {} here {what}", self.name))
+        Failure::new(Exit::Unavailable, format!("queue {} here {what}", self.shown()))
             .detail("moved", format!("{} messages; the others are still there", self.moved.messages))
             .detail(
                 "try",

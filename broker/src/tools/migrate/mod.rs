@@ -18,7 +18,7 @@ mod source;
 mod summary;
 
 use super::line;
-use crate::ctl::Asked;
+use crate::ctl::{Asked, escaped};
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use plan::Plan;
@@ -69,6 +69,10 @@ pub(crate) struct Args {
 
 /// Migrates, or says what that would be.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    migrate(args).map_err(printable)
+}
+
+fn migrate(args: &Args) -> Result<(), Failure> {
     if args.drain && args.from_running.is_some() && !args.apply {
         return Err(Failure::new(Exit::Usage, "--drain moves messages into queues that are not there yet")
             .detail("write", "--apply as well, or --from-amqp without --from-running"));
@@ -87,9 +91,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+/// Writes one line. Names are those of another system: what is in them does not steer the terminal, nor begin a line.
+fn say(text: &str) -> Result<(), Failure> {
+    line(&escaped(text))
+}
+
+/// A failure that quotes names, or what the other side answered.
+fn printable(mut failure: Failure) -> Failure {
+    let details = failure.details.iter_mut().map(|(_, text)| text);
+    for text in std::iter::once(&mut failure.message).chain(details) {
+        // Some have lines of their own.
+        *text = text.split('\n').map(escaped).collect::<Vec<_>>().join("\n");
+    }
+    failure
+}
+
 /// Definitions: told, and written if that was asked for.
 fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
-    line(&summary::read_line(read))?;
+    say(&summary::read_line(read))?;
     let mut target = Asked::connect(args.node.as_deref());
     let there = match &mut target {
         Ok(asked) => Some(present(asked)?),
@@ -120,12 +139,12 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
         let where_to = if there.is_some() { "" } else { " No node answers here to compare with." };
         let said =
             format!("would create {difference}.{where_to} Nothing was written. Run again with --apply.");
-        return line(&said);
+        return say(&said);
     }
     let asked = target?;
     apply(asked, &plan, &difference)?;
     match &read.hint {
-        Some(hint) if args.from_amqp.is_none() => line(&format!("{:<8}{hint}", "next")),
+        Some(hint) if args.from_amqp.is_none() => say(&format!("{:<8}{hint}", "next")),
         _ => Ok(()),
     }
 }
@@ -137,7 +156,7 @@ fn apply(mut asked: Asked, plan: &Plan, difference: &summary::Difference) -> Res
         let text = format!("the node took the definitions, but it lacks {missing} of them");
         return Err(Failure::new(Exit::Software, text));
     }
-    line(&format!("created {difference}."))
+    say(&format!("created {difference}."))
 }
 
 /// What a node has, in the form of definitions. These leave out what is not durable.
@@ -156,4 +175,17 @@ fn present(asked: &mut Asked) -> Result<Value, Failure> {
 fn names(list: &Value) -> Vec<String> {
     let all = list.as_array().into_iter().flatten();
     all.filter_map(|it| it["name"].as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_does_not_steer_the_terminal() {
+        let failure = Failure::new(Exit::Usage, "no queue 'a\u{1b}[2Jb'").detail("try", "one\ntwo\u{7}");
+        let shown = printable(failure).to_string();
+        assert!(shown.contains("a\\u{1b}[2Jb") && shown.contains("one\ntwo\\u{7}"), "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+    }
 }

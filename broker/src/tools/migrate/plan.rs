@@ -2,6 +2,7 @@
 
 use super::summary::{entries, key};
 use crate::auth;
+use crate::ctl::escaped;
 use crate::management::policy_check;
 use broker_core::exchange::ExchangeType;
 use broker_core::meta::access::Pattern;
@@ -37,9 +38,10 @@ impl Note {
     }
 
     fn lines(&self, most: usize) -> String {
-        let mut text = format!("{:<8}{}", self.kind, self.text);
+        // Names are those of another system: they neither steer a terminal nor begin a line.
+        let mut text = format!("{:<8}{}", self.kind, escaped(&self.text));
         for detail in self.details.iter().take(most) {
-            text += &format!("\n        {detail}");
+            text += &format!("\n        {}", escaped(detail));
         }
         if self.details.len() > most {
             text += &format!("\n        and {} more: --report FILE lists them", self.details.len() - most);
@@ -512,6 +514,13 @@ mod tests {
         }
         let (_, text) = told(&definitions, Some(&definitions), &[]);
         assert!(!text.contains("queue q"), "{text}");
+    }
+
+    #[test]
+    fn control_characters_of_names_are_not_printed() {
+        let note = Note::new("skip", "queue a\u{1b}[2J\nok      b".to_owned()).with(vec!["c\rd".to_owned()]);
+        assert_eq!(note.to_string(), "skip    queue a\\u{1b}[2J\\nok      b\n        c\\rd");
+        assert_eq!(note.whole(), note.to_string());
     }
 
     #[test]

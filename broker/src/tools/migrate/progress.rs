@@ -1,5 +1,6 @@
 //! How far a move is: bars on a terminal, and a line for each queue that is done.
 
+use crate::ctl::escaped;
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ impl Progress {
 
     /// The bar of a queue with so many messages.
     pub(super) fn queue(&self, name: &str, messages: u64) -> Bar {
+        let name = escaped(name);
         let template = "{prefix}  {bar:20}  {human_pos}/{human_len}  {per_sec}  eta {eta}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bars.add(ProgressBar::new(messages));
@@ -47,7 +49,7 @@ impl Bar {
 
     /// Why nothing moves for the moment.
     pub(super) fn waits(&self, why: Option<&str>) {
-        let shown = why.map_or_else(|| self.name.clone(), |why| format!("{} ({why})", self.name));
+        let shown = why.map_or_else(|| self.name.clone(), |why| format!("{} ({})", self.name, escaped(why)));
         self.bar.set_prefix(shown);
     }
 
@@ -62,5 +64,18 @@ impl Bar {
             HumanDuration(took).to_string()
         };
         format!("{}  {} moved in {took}, {rate} msg/s", self.name, HumanCount(messages))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_queue_does_not_steer_the_terminal() {
+        let bar = Progress::new(std::iter::once("q")).queue("a\u{1b}[2J", 0);
+        bar.waits(Some("no\u{7}"));
+        assert_eq!(bar.bar.prefix(), "a\\u{1b}[2J (no\\u{7})");
+        assert!(bar.done(0).starts_with("a\\u{1b}[2J  0 moved"));
     }
 }

@@ -4,10 +4,9 @@ use super::arrival::Arrival;
 use super::drain::{self, Moved};
 use super::progress::Progress;
 use super::source::Read;
-use super::{Args, names};
+use super::{Args, names, say};
 use crate::ctl::{Asked, encoded};
 use crate::tools::connection::{Connection, dial, is_refusal};
-use crate::tools::line;
 use crate::tools::url::Url;
 use amqp::method::exchange;
 use daemon::exit::Exit;
@@ -38,15 +37,15 @@ pub(super) fn run(args: &Args, url: &str, read: Option<&Read>) -> Result<(), Fai
             0 => String::new(),
             count => format!("  warn: {count} consumers there take messages too; stop them first"),
         };
-        line(&format!("{:<40}  {} messages{consumers}", queue.name, queue.messages))?;
+        say(&format!("{:<40}  {} messages{consumers}", queue.name, queue.messages))?;
     }
     let messages: u64 = found.iter().map(|queue| u64::from(queue.messages)).sum();
     if !args.drain {
         let text = format!("would move {messages} messages of {} queues.", found.len());
-        return line(&format!("{text} Nothing was moved. Run again with --drain."));
+        return say(&format!("{text} Nothing was moved. Run again with --drain."));
     }
     if found.is_empty() {
-        return line("nothing to move");
+        return say("nothing to move");
     }
     let mut here = Arrival::open(args, &from.vhost)?;
     let moved = refuse_itself(args, &from, &here).and_then(|()| move_all(args, &from, &found, &mut here));
@@ -90,7 +89,7 @@ fn move_all(args: &Args, from: &Url, found: &[Found], here: &mut Arrival) -> Res
     for queue in found {
         let bar = progress.queue(&queue.name, u64::from(queue.messages));
         let moved = drain::queue(connect(args, from)?, here, &queue.name, &bar)?;
-        line(&bar.done(moved.messages))?;
+        say(&bar.done(moved.messages))?;
         total.messages += moved.messages;
         total.redelivered += moved.redelivered;
         total.restarted += moved.restarted;
@@ -99,18 +98,18 @@ fn move_all(args: &Args, from: &Url, found: &[Found], here: &mut Arrival) -> Res
 }
 
 fn tell(total: &Moved) -> Result<(), Failure> {
-    line(&format!(
+    say(&format!(
         "moved   {} messages, in order, with properties, headers, exchange and routing key",
         total.messages
     ))?;
     if total.redelivered > 0 {
-        line(&format!(
+        say(&format!(
             "note    {} of them were delivered before; after a run that was cut off some may be here twice",
             total.redelivered
         ))?;
     }
     if total.restarted > 0 {
-        line(&format!(
+        say(&format!(
             "note    {} of them do not say when they came into their queue (timestamp): their time to live began again",
             total.restarted
         ))?;
@@ -154,7 +153,7 @@ fn look(args: &Args, from: &Url, wanted: &[String]) -> Result<Vec<Found>, Failur
                 if is_refusal(&failure, 404) && args.queue.is_empty() {
                     // One that is here only.
                 } else if is_refusal(&failure, 405) {
-                    line(&format!("skip    queue {name} belongs to a connection there"))?;
+                    say(&format!("skip    queue {name} belongs to a connection there"))?;
                 } else {
                     return Err(failure);
                 }
