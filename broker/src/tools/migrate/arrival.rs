@@ -9,7 +9,7 @@ use amqp::content::BasicProperties;
 use amqp::method::{basic, exchange, queue};
 use daemon::exit::Exit;
 use daemon::run::Failure;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The user that is made for the time of a move where none was named. It has a new password each time.
 const USER: &str = "broker-migrate";
@@ -23,7 +23,6 @@ pub(super) struct Arrival {
     node: Option<String>,
     made_user: bool,
     exchange: String,
-    vhost: String,
     bindings: u32,
 }
 
@@ -45,8 +44,8 @@ impl Arrival {
         let exchange = format!("broker-migrate-{:08x}", rand::random::<u32>());
         let declare = exchange::Declare { exchange: &exchange, kind: "direct", ..Default::default() };
         connection.call(declare, "exchange.declare-ok")?;
-        let (vhost, node) = (url.vhost, args.node.clone());
-        Ok(Self { connection, published: 0, node, made_user, exchange, vhost, bindings: 0 })
+        let node = args.node.clone();
+        Ok(Self { connection, published: 0, node, made_user, exchange, bindings: 0 })
     }
 
     /// The exchange that messages go through; nothing else is called like it.
@@ -54,8 +53,8 @@ impl Arrival {
         &self.exchange
     }
 
-    /// Prepares a queue; returns what leads to it from the exchange, and its time to live.
-    pub(super) fn prepare(&mut self, queue: &str) -> Result<(String, Option<u64>), Failure> {
+    /// Prepares a queue; returns what leads to it from the exchange.
+    pub(super) fn prepare(&mut self, queue: &str) -> Result<String, Failure> {
         self.bindings += 1;
         let binding = format!("{}/{}", self.exchange, self.bindings);
         let bind =
@@ -64,10 +63,7 @@ impl Arrival {
             let try_this = "broker migrate --from-running URL --apply   makes the queues first";
             failure.detail("try", try_this)
         })?;
-        let path = format!("/api/queues/{}/{}", encoded(&self.vhost), encoded(queue));
-        // A connection for each question: a move may take longer than a node keeps an idle one.
-        let shown = Asked::connect(self.node.as_deref()).and_then(|mut asked| asked.get(&path)).ok();
-        Ok((binding, shown.as_ref().and_then(time_to_live)))
+        Ok(binding)
     }
 
     /// Publishes a message of that place.
@@ -103,6 +99,14 @@ impl Arrival {
             asked.delete(&format!("/api/users/{USER}"))?;
         }
         closed
+    }
+}
+
+/// The vhost that messages go to, of one of this name there.
+pub(super) fn vhost(args: &Args, from: &str) -> Result<String, Failure> {
+    match &args.to_amqp {
+        Some(text) => Ok(named(text, from)?.vhost),
+        None => Ok(from.to_owned()),
     }
 }
 
@@ -145,11 +149,4 @@ fn made(node: Option<&str>, vhost: &str) -> Result<Url, Failure> {
         failure.detail("try", "broker migrate --from-running URL --apply   makes the vhost first")
     })?;
     Ok(Url { secure: false, host, port, user: USER.to_owned(), password, vhost: vhost.to_owned() })
-}
-
-/// The time to live of a queue, as the API shows the queue: the lower one of argument and policies.
-fn time_to_live(queue: &Value) -> Option<u64> {
-    let argument = queue["arguments"]["x-message-ttl"].as_u64();
-    let policy = queue["effective_policy_definition"]["message-ttl"].as_u64();
-    [argument, policy].into_iter().flatten().min()
 }

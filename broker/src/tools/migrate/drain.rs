@@ -40,14 +40,15 @@ pub(super) struct Moved {
     pub(super) restarted: u64,
 }
 
-/// Moves what a queue has until it is empty.
+/// Moves what a queue has until it is empty. `ttl` is the queue's time to live here.
 pub(super) fn queue(
     mut there: Connection,
     here: &mut Arrival,
     name: &str,
+    ttl: Option<u64>,
     bar: &Bar,
 ) -> Result<Moved, Failure> {
-    let (binding, ttl) = here.prepare(name)?;
+    let binding = here.prepare(name)?;
     there.call(basic::Qos { prefetch_count: WINDOW, ..Default::default() }, "basic.qos-ok")?;
     there.call(basic::Consume { queue: name, ..Default::default() }, "basic.consume-ok")?;
     there.look_for(LOOK_THERE)?;

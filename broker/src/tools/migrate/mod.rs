@@ -4,12 +4,14 @@
 //! ```text
 //! --definitions FILE │ --from-running URL ──► plan.rs ──► what comes along, and what does not ──► --apply
 //! --from-amqp URL ──────────────────────────► queues.rs ──► how much lies where ──► --drain: drain.rs
+//!                                             here.rs ──► what may cost messages in the queues here
 //! ```
 //!
 //! Nothing is written without `--apply`, and no message moves without `--drain`.
 
 mod arrival;
 mod drain;
+mod here;
 mod plan;
 mod progress;
 mod queues;

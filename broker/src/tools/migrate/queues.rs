@@ -1,10 +1,10 @@
 //! Which queues have messages to move, and moving them one after another.
 
-use super::arrival::Arrival;
+use super::arrival::{self, Arrival};
 use super::drain::{self, Moved};
 use super::progress::Progress;
 use super::source::Read;
-use super::{Args, names, say};
+use super::{Args, here, names, say};
 use crate::ctl::{Asked, encoded};
 use crate::tools::connection::{Connection, dial, is_refusal};
 use crate::tools::url::Url;
@@ -39,6 +39,8 @@ pub(super) fn run(args: &Args, url: &str, read: Option<&Read>) -> Result<(), Fai
         };
         say(&format!("{:<40}  {} messages{consumers}", queue.name, queue.messages))?;
     }
+    let queues: Vec<&str> = found.iter().map(|queue| queue.name.as_str()).collect();
+    let times = here::look(args.node.as_deref(), &arrival::vhost(args, &from.vhost)?, &queues, args.drain)?;
     let messages: u64 = found.iter().map(|queue| u64::from(queue.messages)).sum();
     if !args.drain {
         let text = format!("would move {messages} messages of {} queues.", found.len());
@@ -48,7 +50,8 @@ pub(super) fn run(args: &Args, url: &str, read: Option<&Read>) -> Result<(), Fai
         return say("nothing to move");
     }
     let mut here = Arrival::open(args, &from.vhost)?;
-    let moved = refuse_itself(args, &from, &here).and_then(|()| move_all(args, &from, &found, &mut here));
+    let moved =
+        refuse_itself(args, &from, &here).and_then(|()| move_all(args, &from, &found, &times, &mut here));
     let closed = here.close();
     let total = moved?;
     closed?;
@@ -83,12 +86,18 @@ fn is_there(answer: Result<(), Failure>) -> Result<bool, Failure> {
     }
 }
 
-fn move_all(args: &Args, from: &Url, found: &[Found], here: &mut Arrival) -> Result<Moved, Failure> {
+fn move_all(
+    args: &Args,
+    from: &Url,
+    found: &[Found],
+    times: &[Option<u64>],
+    here: &mut Arrival,
+) -> Result<Moved, Failure> {
     let progress = Progress::new(found.iter().map(|queue| queue.name.as_str()));
     let mut total = Moved::default();
-    for queue in found {
+    for (queue, ttl) in found.iter().zip(times) {
         let bar = progress.queue(&queue.name, u64::from(queue.messages));
-        let moved = drain::queue(connect(args, from)?, here, &queue.name, &bar)?;
+        let moved = drain::queue(connect(args, from)?, here, &queue.name, *ttl, &bar)?;
         say(&bar.done(moved.messages))?;
         total.messages += moved.messages;
         total.redelivered += moved.redelivered;
