@@ -59,7 +59,9 @@ impl Arrival {
         let binding = format!("{}/{}", self.exchange, self.bindings);
         let bind =
             queue::Bind { queue, exchange: &self.exchange, routing_key: &binding, ..Default::default() };
-        self.connection.call(bind, "queue.bind-ok").map_err(|failure| {
+        self.connection.call(bind, "queue.bind-ok").map_err(|mut failure| {
+            // What a refusal advises in general is not what to do here.
+            failure.details.clear();
             let try_this = "broker migrate --from-running URL --apply   makes the queues first";
             failure.detail("try", try_this)
         })?;

@@ -75,10 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn migrate(args: &Args) -> Result<(), Failure> {
-    if args.drain && args.from_running.is_some() && !args.apply {
-        return Err(Failure::new(Exit::Usage, "--drain moves messages into queues that are not there yet")
-            .detail("write", "--apply as well, or --from-amqp without --from-running"));
-    }
+    fits(args)?;
     let read = match (&args.definitions, &args.from_running) {
         (Some(file), _) => Some(source::file(file)?),
         (None, Some(url)) => Some(source::running(url)?),
@@ -91,6 +88,26 @@ fn migrate(args: &Args) -> Result<(), Failure> {
         Some(url) => queues::run(args, url, read.as_ref()),
         None => Ok(()),
     }
+}
+
+/// Whether what was given belongs together, beyond what the line's own rules say.
+fn fits(args: &Args) -> Result<(), Failure> {
+    if args.drain && args.from_running.is_some() && !args.apply {
+        return Err(Failure::new(Exit::Usage, "--drain moves messages into queues that are not there yet")
+            .detail("write", "--apply as well, or --from-amqp without --from-running"));
+    }
+    if args.definitions.is_none() && args.from_running.is_none() {
+        let option = match (args.apply, &args.report) {
+            (true, _) => "--apply writes definitions",
+            (false, Some(_)) => "--report is about definitions",
+            (false, None) => return Ok(()),
+        };
+        return Err(Failure::new(Exit::Usage, format!("{option}, and --from-amqp has none")).detail(
+            "write",
+            "--from-running URL or --definitions FILE as well, or --drain to move messages",
+        ));
+    }
+    Ok(())
 }
 
 /// Writes one line. Names are those of another system: what is in them does not steer the terminal, nor begin a line.
@@ -182,6 +199,30 @@ fn names(list: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_is_about_definitions_needs_definitions() {
+        let told = |line: &str| {
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let line = Line::try_parse_from(std::iter::once("migrate").chain(words)).unwrap();
+            fits(&line.args).err().map(|failure| (failure.exit, failure.message))
+        };
+        for option in ["--apply", "--report x"] {
+            let (exit, text) = told(&format!("--from-amqp amqp://h {option}")).unwrap();
+            assert!(exit == Exit::Usage && text.contains(option.split(' ').next().unwrap()), "{text}");
+            assert_eq!(told(&format!("--from-amqp amqp://h --from-running http://h {option}")), None);
+            assert_eq!(told(&format!("--definitions d {option}")), None);
+        }
+        assert_eq!(told("--from-amqp amqp://h --drain"), None);
+        assert!(told("--from-amqp amqp://h --from-running http://h --drain").is_some());
+    }
 
     #[test]
     fn a_failure_does_not_steer_the_terminal() {

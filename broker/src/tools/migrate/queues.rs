@@ -163,6 +163,8 @@ fn look(args: &Args, from: &Url, wanted: &[String]) -> Result<Vec<Found>, Failur
                     // One that is here only.
                 } else if is_refusal(&failure, 405) {
                     say(&format!("skip    queue {name} belongs to a connection there"))?;
+                } else if is_refusal(&failure, 404) {
+                    return Err(not_there(name, &from.vhost));
                 } else {
                     return Err(failure);
                 }
@@ -174,6 +176,18 @@ fn look(args: &Args, from: &Url, wanted: &[String]) -> Result<Vec<Found>, Failur
     Ok(found)
 }
 
+/// For a queue that was asked for by name.
+fn not_there(queue: &str, vhost: &str) -> Failure {
+    Failure::new(
+        Exit::Unavailable,
+        format!("queue {queue} is not in vhost {vhost} of the broker to move from"),
+    )
+    .detail(
+        "try",
+        "rabbitmqctl list_queues -p VHOST name   there, or no --queue: then all that are here are moved",
+    )
+}
+
 fn connect(args: &Args, from: &Url) -> Result<Connection, Failure> {
     let (_, stream) = dial(from)?;
     Connection::over(stream, from, args.cacert.as_deref())
@@ -182,6 +196,12 @@ fn connect(args: &Args, from: &Url) -> Result<Connection, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_queue_is_answered_with_what_migrate_can_do() {
+        let told = not_there("q", "v").to_string();
+        assert!(told.contains("queue q is not in vhost v") && !told.contains("--create"), "{told}");
+    }
 
     #[test]
     fn the_same_broker_is_known_by_what_was_made_in_it() {
