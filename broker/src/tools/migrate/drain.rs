@@ -38,6 +38,8 @@ pub(super) struct Moved {
     pub(super) redelivered: u64,
     /// Of them, those whose time to live has begun again.
     pub(super) restarted: u64,
+    /// Consumers there, beside ours, when the queue was empty.
+    pub(super) consumers: u32,
 }
 
 /// Moves what a queue has until it is empty. `ttl` is the queue's time to live here.
@@ -101,6 +103,7 @@ impl Move<'_> {
             asked = Instant::now();
             let (ready, consumers) = self.there.counts(self.name)?;
             if ready == 0 {
+                self.moved.consumers = consumers.saturating_sub(1);
                 return Ok(());
             }
             if last.elapsed() > PATIENCE {

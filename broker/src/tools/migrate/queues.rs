@@ -99,11 +99,28 @@ fn move_all(
         let bar = progress.queue(&queue.name, u64::from(queue.messages));
         let moved = drain::queue(connect(args, from)?, here, &queue.name, *ttl, &bar)?;
         say(&bar.done(moved.messages))?;
+        if let Some(text) = held(&queue.name, moved.consumers) {
+            say(&text)?;
+        }
         total.messages += moved.messages;
         total.redelivered += moved.redelivered;
         total.restarted += moved.restarted;
     }
     Ok(total)
+}
+
+/// What to say of consumers that were there when the queue was empty. What they hold counts as nothing until they let
+/// go, and AMQP tells of no more than their number.
+fn held(queue: &str, consumers: u32) -> Option<String> {
+    let words = match consumers {
+        0 => return None,
+        1 => "1 consumer is".to_owned(),
+        count => format!("{count} consumers are"),
+    };
+    Some(format!(
+        "warn    queue {queue}: {words} still there; messages that wait for acknowledgement there have not moved: stop \
+         all consumers and run it again"
+    ))
 }
 
 fn tell(total: &Moved) -> Result<(), Failure> {
@@ -196,6 +213,17 @@ fn connect(args: &Args, from: &Url) -> Result<Connection, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_consumers_there_may_hold_is_told() {
+        assert_eq!(held("q", 0), None);
+        assert!(
+            held("q", 1)
+                .unwrap()
+                .starts_with("warn    queue q: 1 consumer is still there; messages that wait")
+        );
+        assert!(held("q", 2).unwrap().contains("2 consumers are"));
+    }
 
     #[test]
     fn a_wrong_queue_is_answered_with_what_migrate_can_do() {
