@@ -1,5 +1,6 @@
 //! What was found, and what to do about it.
 
+use crate::ctl::escaped;
 use std::fmt;
 
 /// How it is.
@@ -46,18 +47,6 @@ impl Finding {
     }
 }
 
-/// Names come from elsewhere: what a terminal would obey is shown instead.
-fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
-}
-
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.level {
@@ -66,8 +55,9 @@ impl fmt::Display for Finding {
             Level::Warn => "WARN",
             Level::Fail => "FAIL",
         };
-        write!(f, "{word} {:<24} {}", self.step, harmless(&self.text))?;
-        if self.fix.is_empty() { Ok(()) } else { write!(f, "\n     fix: {}", harmless(&self.fix)) }
+        // Names come from elsewhere: what a terminal would obey is shown instead.
+        write!(f, "{word} {:<24} {}", self.step, escaped(&self.text))?;
+        if self.fix.is_empty() { Ok(()) } else { write!(f, "\n     fix: {}", escaped(&self.fix)) }
     }
 }
 
