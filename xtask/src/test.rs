@@ -434,8 +434,11 @@ fn count(line: &str, stage: &str, tally: &mut Tally) -> bool {
         "failures:" => tally.listing = Listing::Failures,
         _ => {}
     }
-    // Each list of names stands behind the outputs of its tests, indented.
-    if let Some(name) = line.strip_prefix("    ").filter(|name| !name.contains(' ') && !name.is_empty()) {
+    // Each list of names stands behind the outputs of its tests, indented; these may be indented, too.
+    let is_name = |name: &&str| {
+        name.chars().all(|it| it.is_alphanumeric() || it == '_' || it == ':') && !name.is_empty()
+    };
+    if let Some(name) = line.strip_prefix("    ").filter(is_name) {
         if tally.listing == Listing::Successes {
             return false;
         }
@@ -528,6 +531,7 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.1s";
         assert!(!count(line, "unit", &mut tally));
         count("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured", "vip", &mut tally);
+        count("    ],", "vip", &mut tally);
         count("    ours::holder_loses_power", "vip", &mut tally);
         assert_eq!((tally.passed, tally.failed, tally.ignored), (14, 1, 1));
         assert_eq!(tally.failures, ["vip: ours::holder_loses_power"]);
