@@ -7,7 +7,7 @@ const path = require("node:path");
 const { chromium } = require("playwright-core");
 
 const AXE = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const LIMIT_MS = 15_000;
+const LIMIT_MS = 45_000;
 
 /** Chromium without a sandbox (tests run as root) and without talking to its maker. */
 function launch() {
