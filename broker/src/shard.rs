@@ -3,7 +3,7 @@
 //! A queue belongs to one shard (`queue id mod shards`). Whoever has work for a queue, usually a
 //! connection with a batch of publishes, locks the shard and does the work itself: there is no hand-over to
 //! another task. A [`Turn`] keeps the lock of the shard it used last, collects what the queues ask for
-//! ([`Effects`]) and carries it out when it moves on: log records are appended while the shard is still
+//! ([`Effects`](broker_core::queue::Effects)) and carries it out when it moves on: log records are appended while the shard is still
 //! locked, so that the log has each queue's records in the order in which things happened; dead letters are
 //! published and outboxes flushed after the lock is gone.
 //!
