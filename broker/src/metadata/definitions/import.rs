@@ -22,6 +22,9 @@ pub(crate) enum ImportError {
     /// Not of the form of definitions.
     #[error("{0}")]
     Malformed(String),
+    /// Something that is in a vhost does not say in which, as in the definitions of one vhost.
+    #[error("an entry has no vhost")]
+    NoVhost,
     /// Something is in a vhost that is not there.
     #[error("vhost '{0}' does not exist")]
     NoSuchVhost(String),
@@ -433,7 +436,7 @@ impl Importer<'_> {
         match (self.scope, own) {
             (Some(scope), _) => Ok(Arc::from(scope)),
             (None, Some(own)) => Ok(Arc::clone(own)),
-            (None, None) => Err(ImportError::Malformed("an entry has no vhost".to_owned())),
+            (None, None) => Err(ImportError::NoVhost),
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! --definitions FILE │ --from-running URL ──► plan.rs ──► what comes along, and what does not ──► --apply
+//!                                             rehearsal.rs ──► what a node would refuse
 //! --from-amqp URL ──────────────────────────► queues.rs ──► how much lies where ──► --drain: drain.rs
 //!                                             here.rs ──► what may cost messages in the queues here
 //! ```
@@ -15,12 +16,13 @@ mod here;
 mod plan;
 mod progress;
 mod queues;
+mod rehearsal;
 mod restore;
 mod source;
 mod summary;
 
 use super::line;
-use crate::ctl::{Asked, escaped};
+use crate::ctl::{Asked, decoded, escaped};
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use plan::Plan;
@@ -153,6 +155,7 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
             "the same without --keep-type: it becomes a mirrored queue that confirms by majority",
         ));
     }
+    rehearsal::run(&plan.definitions, there.as_ref())?;
     let difference = summary::Difference::between(&plan.definitions, there.as_ref());
     if !args.apply {
         let where_to = if there.is_some() { "" } else { " No node answers here to compare with." };
@@ -161,21 +164,49 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
         return say(&said);
     }
     let asked = target?;
-    apply(asked, &plan, &difference)?;
+    apply(args, asked, &plan, there.as_ref())?;
     match &read.hint {
         Some(hint) if args.from_amqp.is_none() => say(&format!("{:<8}{hint}", "next")),
         _ => Ok(()),
     }
 }
 
-fn apply(mut asked: Asked, plan: &Plan, difference: &summary::Difference) -> Result<(), Failure> {
-    asked.post("/api/definitions", &plan.definitions)?;
-    let missing = summary::Difference::between(&plan.definitions, Some(&present(&mut asked)?));
-    if !missing.is_empty() {
-        let text = format!("the node took the definitions, but it lacks {missing} of them");
-        return Err(Failure::new(Exit::Software, text));
+/// Writes the plan, and looks whether all of it is there.
+fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> Result<(), Failure> {
+    let wanted = summary::Difference::between(&plan.definitions, before);
+    let posted = asked.post("/api/definitions", &plan.definitions);
+    // The definitions may have changed the password that this logged in with.
+    let login = args.node.as_deref().and_then(user_of).filter(|login| plan.has_user(login));
+    let missing = match (present(&mut asked), &login, &posted) {
+        (Ok(now), ..) => summary::Difference::between(&plan.definitions, Some(&now)),
+        (Err(_), Some(login), Ok(_)) => {
+            say(&format!("created {wanted}."))?;
+            return say(&format!(
+                "{:<8}user {login} has the password and tags from there now, so it was not looked whether all is there",
+                "note"
+            ));
+        }
+        (Err(error), _, Ok(_)) => {
+            return Err(error.detail("written", "the node took the definitions; what it has now could not be asked"));
+        }
+        (Err(_), _, Err(_)) => wanted.clone(),
+    };
+    match posted {
+        Ok(_) if missing.is_empty() => say(&format!("created {wanted}.")),
+        Ok(_) => {
+            let text = format!("the node took the definitions, but it lacks {missing} of them");
+            Err(Failure::new(Exit::Software, text))
+        }
+        Err(error) => Err(error.detail("written", format!("a part; what is not there: {missing}"))),
     }
-    say(&format!("created {difference}."))
+}
+
+/// The user that an address names, such as `admin` in `http://admin:password@host:15672`.
+fn user_of(address: &str) -> Option<String> {
+    let authority = address.split_once("://")?.1.split('/').next()?;
+    let login = authority.rsplit_once('@')?.0;
+    let user = login.split_once(':').map_or(login, |(user, _)| user);
+    decoded(user)
 }
 
 /// What a node has, in the form of definitions. These leave out what is not durable.

@@ -85,6 +85,11 @@ impl Plan {
         plan
     }
 
+    /// Whether a user of that name comes along.
+    pub(super) fn has_user(&self, user: &str) -> bool {
+        entries(&self.definitions, "users").any(|it| it["name"] == user)
+    }
+
     fn say(&mut self, kind: &'static str, text: String, details: Vec<String>) {
         self.notes.push(Note::new(kind, text).with(details));
     }
