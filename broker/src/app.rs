@@ -306,7 +306,7 @@ impl App {
         tokio::select! {
             () = running.give_queues_away(GIVE_AWAY_TIMEOUT) => {}
             () = &mut told_again => {
-                tracing::info!("told again to stop: nothing is waited for any longer");
+                tracing::info!("told again to stop: neither mirrors nor clients are waited for");
                 now = true;
             }
         }
@@ -327,7 +327,7 @@ impl App {
             tokio::select! {
                 () = gone => {}
                 () = tokio::time::sleep(STOP_TIMEOUT) => {}
-                () = &mut told_again => {}
+                () = &mut told_again => tracing::info!("told again to stop: clients are not waited for"),
             }
         }
         for task in accepting {

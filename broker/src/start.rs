@@ -15,7 +15,7 @@ use crate::management;
 use crate::metadata::OpenError;
 use crate::metadata::upgrade::UpgradeError;
 use crate::node::Settings;
-use crate::storage::{DataPlace, StorageError};
+use crate::storage::StorageError;
 use broker_store::datadir::{DataDir, DataDirError};
 use daemon::exit::Exit;
 use daemon::logging::LogError;
@@ -23,6 +23,7 @@ use daemon::run::Failure;
 use daemon::signals::{Signal, Signals};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -581,6 +582,40 @@ pub(crate) fn settings(config: &Config) -> Settings {
         loopback_users: config.amqp.loopback_users.0.clone(),
         auth_mechanisms: config.amqp.auth_mechanisms.clone(),
         cert_login: config.amqp.cert_login,
+    }
+}
+
+/// Where the data lies; a directory of an ephemeral node goes with it.
+struct DataPlace {
+    path: PathBuf,
+    ephemeral: bool,
+}
+
+impl DataPlace {
+    fn new(configured: Option<PathBuf>) -> Result<DataPlace, Failure> {
+        if let Some(path) = configured {
+            return Ok(DataPlace { path, ephemeral: false });
+        }
+        let path =
+            std::env::temp_dir().join(format!("broker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
+            Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display()))
+        })?;
+        Ok(DataPlace { path, ephemeral: true })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for DataPlace {
+    fn drop(&mut self) {
+        if self.ephemeral
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove the data of an ephemeral node");
+        }
     }
 }
 

@@ -11,10 +11,7 @@ use broker_store::disk::{Disk, RealDisk};
 use broker_store::journal::JournalOptions;
 use broker_store::recovery::{LiveSet, QueueImage};
 use broker_store::wal::{OpenError, Wal, WalOptions};
-use daemon::exit::Exit;
-use daemon::run::Failure;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,46 +36,6 @@ pub(crate) enum StorageError {
     /// The exchange of the data as a whole, cut short before.
     #[error(transparent)]
     Move(#[from] FileError),
-}
-
-/// Where the data lies; a directory of an ephemeral node goes with it.
-pub(crate) struct DataPlace {
-    path: PathBuf,
-    ephemeral: bool,
-}
-
-impl DataPlace {
-    /// The configured directory, or a new one of its own that only this user can look into.
-    ///
-    /// # Errors
-    ///
-    /// The new one cannot be created.
-    pub(crate) fn new(configured: Option<PathBuf>) -> Result<DataPlace, Failure> {
-        if let Some(path) = configured {
-            return Ok(DataPlace { path, ephemeral: false });
-        }
-        let path =
-            std::env::temp_dir().join(format!("broker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            Failure::new(Exit::CannotCreate, format!("cannot create {}: {error}", path.display()))
-        })?;
-        Ok(DataPlace { path, ephemeral: true })
-    }
-
-    /// The directory.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for DataPlace {
-    fn drop(&mut self) {
-        if self.ephemeral
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "could not remove the data of an ephemeral node");
-        }
-    }
 }
 
 /// What a node keeps on disk, open.

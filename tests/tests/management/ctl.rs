@@ -443,8 +443,8 @@ fn everyday_tools_do_what_their_options_say() {
     let (own, other) = (doctor(node.management_port), doctor(super::node().management_port));
     assert!(own.status.success() && text(&own).contains("PASS nodes"), "{}", text(&own));
     assert!(
-        !other.status.success()
-            && text(&other).contains("FAIL api")
+        text(&other).contains("WARN api")
+            && !text(&other).contains("PASS nodes")
             && text(&other).contains("the address leads to cluster mine"),
         "{}",
         text(&other)

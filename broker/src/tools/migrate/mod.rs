@@ -139,7 +139,11 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
         Ok(asked) => names(&asked.get("/api/nodes")?),
         Err(_) => Vec::new(),
     };
-    let plan = Plan::make(&read.definitions, there.as_ref(), &nodes);
+    let mut plan = Plan::make(&read.definitions, there.as_ref(), &nodes);
+    let refused = rehearsal::run(&plan.definitions, there.as_ref())?;
+    if there.is_none() {
+        plan.doubt(&refused);
+    }
     for note in &plan.notes {
         line(&note.to_string())?;
     }
@@ -155,7 +159,9 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
             "the same without --keep-type: it becomes a mirrored queue that confirms by majority",
         ));
     }
-    rehearsal::run(&plan.definitions, there.as_ref())?;
+    if there.is_some() && !refused.is_empty() {
+        return Err(rehearsal::failure(&refused, args.definitions.is_some()));
+    }
     let difference = summary::Difference::between(&plan.definitions, there.as_ref());
     if !args.apply {
         let where_to = if there.is_some() { "" } else { " No node answers here to compare with." };
@@ -174,30 +180,41 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
 /// Writes the plan, and looks whether all of it is there.
 fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> Result<(), Failure> {
     let wanted = summary::Difference::between(&plan.definitions, before);
-    let posted = asked.post("/api/definitions", &plan.definitions);
-    // The definitions may have changed the password that this logged in with.
-    let login = args.node.as_deref().and_then(user_of).filter(|login| plan.has_user(login));
-    let missing = match (present(&mut asked), &login, &posted) {
-        (Ok(now), ..) => summary::Difference::between(&plan.definitions, Some(&now)),
-        (Err(_), Some(login), Ok(_)) => {
-            say(&format!("created {wanted}."))?;
-            return say(&format!(
-                "{:<8}user {login} has the password and tags from there now, so it was not looked whether all is there",
-                "note"
-            ));
-        }
-        (Err(error), _, Ok(_)) => {
-            return Err(error.detail("written", "the node took the definitions; what it has now could not be asked"));
-        }
-        (Err(_), _, Err(_)) => wanted.clone(),
+    let lacking = |asked: &mut Asked| {
+        present(asked).map(|now| summary::Difference::between(&plan.definitions, Some(&now)))
     };
-    match posted {
-        Ok(_) if missing.is_empty() => say(&format!("created {wanted}.")),
-        Ok(_) => {
+    if let Err(failure) = asked.post("/api/definitions", &plan.definitions) {
+        let written = match lacking(&mut asked) {
+            Ok(missing) if missing == wanted => "nothing".to_owned(),
+            Ok(missing) if missing.is_empty() => "everything that was not there".to_owned(),
+            Ok(missing) => format!("a part; {missing} are not there"),
+            Err(_) => "it is not known how much; run it again, which goes on where it is".to_owned(),
+        };
+        return Err(failure.detail("written", written));
+    }
+    match lacking(&mut asked) {
+        Ok(missing) if missing.is_empty() => say(&format!("created {wanted}.")),
+        Ok(missing) => {
             let text = format!("the node took the definitions, but it lacks {missing} of them");
             Err(Failure::new(Exit::Software, text))
         }
-        Err(error) => Err(error.detail("written", format!("a part; what is not there: {missing}"))),
+        // The definitions may have another password for the user that this logged in with.
+        Err(failure) if failure.exit == Exit::NoPermission => {
+            say(&format!("created {wanted}."))?;
+            let login = args.node.as_deref().and_then(user_of).filter(|login| plan.has_user(login));
+            let text = format!(
+                "{} has the password and tags from there now, so it was not looked whether all is there",
+                login.map_or_else(|| "who this logs in as".to_owned(), |login| format!("user {login}"))
+            );
+            if args.from_amqp.is_some() {
+                return Err(Failure::new(Exit::NoPermission, format!("{text}, and no message was moved"))
+                    .detail("try", "the same with the new password in --node, without --apply"));
+            }
+            say(&format!("{:<8}{text}", "note"))
+        }
+        Err(failure) => {
+            Err(failure.detail("written", "the node took the definitions; what it has now could not be asked"))
+        }
     }
 }
 
