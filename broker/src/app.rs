@@ -300,7 +300,16 @@ impl App {
         };
         tracing::info!(connections = node.connections.len(), "stopping");
         // First, while it can still answer: clients of other nodes need not wait until those here have gone.
-        running.give_queues_away(GIVE_AWAY_TIMEOUT).await;
+        let mut now = false;
+        let told_again = daemon::run::next_stop(&mut process.signals, &shutdown);
+        tokio::pin!(told_again);
+        tokio::select! {
+            () = running.give_queues_away(GIVE_AWAY_TIMEOUT) => {}
+            () = &mut told_again => {
+                tracing::info!("told again to stop: neither mirrors nor clients are waited for");
+                now = true;
+            }
+        }
         let accepting = doors.lock().await.close();
         for task in tasks {
             task.abort();
@@ -314,10 +323,12 @@ impl App {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::select! {
-            () = gone => {}
-            () = tokio::time::sleep(STOP_TIMEOUT) => {}
-            () = daemon::run::next_stop(&mut process.signals, &shutdown) => {}
+        if !now {
+            tokio::select! {
+                () = gone => {}
+                () = tokio::time::sleep(STOP_TIMEOUT) => {}
+                () = &mut told_again => tracing::info!("told again to stop: clients are not waited for"),
+            }
         }
         for task in accepting {
             task.abort();

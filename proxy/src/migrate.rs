@@ -31,6 +31,7 @@ pub fn migrate(files: &[PathBuf], output: &Path) -> Result<(), Failure> {
     }
     let failed = |error: std::io::Error| {
         Failure::new(Exit::CannotCreate, format!("cannot write {}: {error}", output.display()))
+            .detail("try", "another file with -o; an existing one is not overwritten")
     };
     let mut options = std::fs::OpenOptions::new();
     // It may hold passwords, as the file it comes from.

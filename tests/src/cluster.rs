@@ -450,6 +450,19 @@ impl Cluster {
         process.wait(Duration::from_secs(30)).map(drop)
     }
 
+    /// SIGTERM again and again, until it has ended.
+    ///
+    /// # Errors
+    /// It does not run or does not end.
+    pub fn stop_impatiently(&self, host: &str) -> Result<()> {
+        let mut processes = self.lock();
+        let process = processes.get_mut(host).with_context(|| format!("no broker on {host}"))?;
+        until_true(Duration::from_secs(30), "the end", || {
+            process.terminate();
+            !process.is_running()
+        })
+    }
+
     /// Freezes a broker, or lets it go on.
     ///
     /// # Errors

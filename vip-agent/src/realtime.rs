@@ -7,8 +7,6 @@ use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{Resource, setrlimit};
 
-/// The lowest real-time priority is above every ordinary process already.
-const PRIORITY: i32 = 1;
 /// A runaway loop may use the processor this long without a pause before the kernel ends it.
 const LONGEST_RUN_MICROSECONDS: u64 = 2_000_000;
 /// How often the agent pauses, and how long. Somebody who floods it with packets or requests keeps it from ever
@@ -16,15 +14,16 @@ const LONGEST_RUN_MICROSECONDS: u64 = 2_000_000;
 const PAUSE_EVERY: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_micros(20);
 
-/// Asks for both; what is refused is logged and done without.
-pub(crate) fn enable() {
+/// Asks for both; what is refused is logged and done without. The lowest priority, 1, is above every ordinary process
+/// already.
+pub(crate) fn enable(priority: i32) {
     if let Err(error) = setrlimit(Resource::RLIMIT_RTTIME, LONGEST_RUN_MICROSECONDS, LONGEST_RUN_MICROSECONDS)
     {
         tracing::debug!(%error, "cannot limit real-time run length");
     }
-    match round_robin() {
+    match round_robin(priority) {
         Ok(()) => {
-            tracing::debug!(priority = PRIORITY, "real-time scheduling");
+            tracing::debug!(priority, "real-time scheduling");
             tokio::spawn(pause_now_and_then());
         }
         Err(error) => {
@@ -48,10 +47,10 @@ async fn pause_now_and_then() {
     }
 }
 
-fn round_robin() -> std::io::Result<()> {
+fn round_robin(priority: i32) -> std::io::Result<()> {
     // SAFETY: `sched_param` is a plain C struct for which all zero bytes are a valid value.
     let mut parameter: libc::sched_param = unsafe { mem::zeroed() };
-    parameter.sched_priority = PRIORITY;
+    parameter.sched_priority = priority;
     // Scripts must not inherit it.
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the pointer is valid for the call and only read.

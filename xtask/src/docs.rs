@@ -37,11 +37,7 @@ const PROGRAMS: &[Program] = &[
         sources: &["broker/src/config/raw.rs"],
         whole: "RawConfig",
         tables: &[],
-        words: &[Words {
-            heading: "rabbitmq.conf",
-            source: "broker/src/config/rabbit_conf.rs",
-            lists: &["KNOWN"],
-        }],
+        words: &[words("rabbitmq.conf", "broker/src/config/rabbit_conf.rs", &["KNOWN"])],
     },
     Program {
         name: "proxy",
@@ -53,21 +49,33 @@ const PROGRAMS: &[Program] = &[
         ],
         whole: "RawFile",
         tables: &[("RawCheck", "RawCheckTable"), ("RawServer", "RawServerTable")],
-        words: &[Words {
-            heading: "haproxy.cfg, and keys in TOML",
-            source: "proxy/src/config/haproxy_cfg/vocabulary.rs",
-            lists: &[
-                "GLOBAL",
-                "TUNE_USED",
-                "PROXY",
-                "OPTIONS",
-                "TIMEOUTS",
-                "STATS",
-                "SERVER",
-                "BIND",
-                "FETCHES_USED",
-            ],
-        }],
+        words: &[
+            words(
+                "haproxy.cfg, and keys in TOML",
+                "proxy/src/config/haproxy_cfg/vocabulary.rs",
+                &[
+                    "GLOBAL",
+                    "TUNE_USED",
+                    "PROXY",
+                    "OPTIONS",
+                    "TIMEOUTS",
+                    "STATS",
+                    "SERVER",
+                    "BIND",
+                    "FETCHES_USED",
+                ],
+            ),
+            words(
+                "haproxy.cfg: resolvers, and keys of `[resolvers.NAME]` in TOML",
+                "proxy/src/config/haproxy_cfg/resolvers.rs",
+                &["WORDS"],
+            ),
+            words(
+                "haproxy.cfg: userlist, and keys of `[userlist.NAME]` in TOML",
+                "proxy/src/config/haproxy_cfg/userlist.rs",
+                &["WORDS"],
+            ),
+        ],
     },
     Program {
         name: "vip-agent",
@@ -121,7 +129,7 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
-/// Lists of a reader of `keepalived.conf`.
+/// Lists of a reader of an original's file.
 const fn words(heading: &'static str, source: &'static str, lists: &'static [&'static str]) -> Words {
     Words { heading, source, lists }
 }
@@ -269,6 +277,9 @@ impl<'a> Sources<'a> {
             // A comment that only names the table says nothing new.
             if !known.comment.is_empty() && !known.comment.ends_with("]`") {
                 let _ = write!(out, "\n{}\n", known.comment);
+            }
+            if known.keys.as_ref().is_some_and(Vec::is_empty) {
+                continue;
             }
             out.push_str("\n| key | value | what it does |\n| --- | --- | --- |\n");
             for key in known.keys.as_deref().unwrap_or_default() {

@@ -52,6 +52,7 @@ pub(crate) fn command(words: &[&str], commands: &[&str]) -> Result<()> {
         println!("  the sources and SHA256SUMS");
         return Ok(());
     }
+    package::need_tools()?;
     let changed = git(&["status", "--porcelain"])?;
     ensure!(changed.is_empty(), "there are changes that are not committed:\n{changed}");
     ensure!(git(&["tag", "--list", &tag])?.is_empty(), "the tag {tag} is there already");
@@ -62,6 +63,15 @@ pub(crate) fn command(words: &[&str], commands: &[&str]) -> Result<()> {
     run(Command::new("cargo").args(["update", "--workspace", "--offline"]).current_dir(root()))?;
     git(&["commit", "--all", "--message", &format!("Version {}", order.version)])?;
     git(&["tag", "--annotate", &tag, "--message", &tag])?;
+    finish(&order, &tag).with_context(|| {
+        format!("{tag} is tagged already; to begin anew: git tag --delete {tag} && git reset --hard HEAD~1")
+    })
+}
+
+/// What is made of the tagged version.
+fn finish(order: &Order<'_>, tag: &str) -> Result<()> {
+    // Of an earlier version there may be more.
+    let _ = std::fs::remove_dir_all(package::symbols());
     package::compile(Profile::Release)?;
     let packages = package::packages(Profile::Release, &Profile::Release.folder())?;
     let folder = target().join(format!("release-{}", order.version));
@@ -73,18 +83,18 @@ pub(crate) fn command(words: &[&str], commands: &[&str]) -> Result<()> {
         let generated = package::folder().join("release/generated").join(program.name);
         copy(&generated.join(format!("{}.cdx.json", program.name)), &folder)?;
     }
-    let name = format!("warren-{}", order.version);
-    let symbols = folder.join(format!("{name}-symbols.tar.gz"));
-    run(Command::new("tar").arg("-czf").arg(&symbols).arg("-C").arg(package::symbols()).arg("."))?;
     match package::musl::ready() {
         Ok(()) => copy(&package::musl::archive(order.version)?, &folder)?,
         Err(error) => println!("note: {error}"),
     }
+    let name = format!("warren-{}", order.version);
+    let symbols = folder.join(format!("{name}-symbols.tar.gz"));
+    run(Command::new("tar").arg("-czf").arg(&symbols).arg("-C").arg(package::symbols()).arg("."))?;
     let archive = folder.join(format!("{name}.tar.gz"));
     let archive = archive.to_str().context("the path of the archive is not text")?;
-    git(&["archive", "--prefix", &format!("{name}/"), "--output", archive, &tag])?;
+    git(&["archive", "--prefix", &format!("{name}/"), "--output", archive, tag])?;
     sums(&folder)?;
-    println!("{} holds the release; `git push origin {tag}` makes it known", folder.display());
+    println!("{} holds the release; `git push origin HEAD {tag}` makes it known", folder.display());
     Ok(())
 }
 

@@ -117,13 +117,13 @@ pub(crate) struct RawTls {
     pub(crate) fail_if_no_peer_cert: Option<Spanned<bool>>,
     /// `["tlsv1.3", "tlsv1.2"]`.
     pub(crate) versions: Option<Spanned<Vec<String>>>,
-    /// Where EXTERNAL takes the name of the user from: `"distinguished_name"`, `"common_name"`, `"subject_alternative_name"`.
+    /// For `[amqp.tls]`: where EXTERNAL takes the name of the user from: `"distinguished_name"`, `"common_name"`, `"subject_alternative_name"`.
     #[serde(alias = "ssl_cert_login_from")]
     pub(crate) cert_login_from: Option<Spanned<String>>,
-    /// Which alternative name: `"dns"`, `"ip"`, `"email"`, `"uri"`, `"other_name"`.
+    /// For `[amqp.tls]`: which alternative name: `"dns"`, `"ip"`, `"email"`, `"uri"`, `"other_name"`.
     #[serde(alias = "ssl_cert_login_san_type")]
     pub(crate) cert_login_san_type: Option<Spanned<String>>,
-    /// Which of several, from 0.
+    /// For `[amqp.tls]`: which of several, from 0.
     #[serde(alias = "ssl_cert_login_san_index")]
     pub(crate) cert_login_san_index: Option<Spanned<i64>>,
 }

@@ -194,6 +194,7 @@ fn mistakes_about_tls_say_what_to_write() {
         (format!("[amqp.tls]\n{files}versions = []\n"), "no version at all"),
         (format!("[amqp.tls]\n{files}cert_login_from = 'nick'\n"), "use distinguished_name"),
         (format!("[amqp.tls]\n{files}password = 'x'\n"), "password"),
+        (format!("[management.tls]\n{files}cert_login_from = 'common_name'\n"), "write it in [amqp.tls]"),
         (
             files.replace("ca =", "#").replacen("cert", "[amqp.tls]\nverify = 'peer'\ncert", 1),
             "`ca` is missing",

@@ -58,6 +58,16 @@ impl Checker<'_> {
             return None;
         }
         let raw = raw.management.tls.as_ref()?;
+        let options = raw.get_ref();
+        let for_login = [
+            options.cert_login_from.as_ref().map(Spanned::span),
+            options.cert_login_san_type.as_ref().map(Spanned::span),
+            options.cert_login_san_index.as_ref().map(Spanned::span),
+        ];
+        for span in for_login.into_iter().flatten() {
+            let message = "nobody logs in to the HTTP API with a certificate";
+            self.wrong("tls", &Spanned::new(span, ()), message, "write it in [amqp.tls], for EXTERNAL, or leave it out");
+        }
         self.tls(raw.get_ref(), raw, args, HTTPS_PORT, &[b"http/1.1"])
     }
 

@@ -123,6 +123,9 @@ fn carry_out(tool: Tool, called: &str, given: Vec<String>, out: &mut dyn Write) 
         .map_err(|error| shown(error, &words, &usage))
 }
 
+/// How long a node may take for what tools send it.
+const POSTED: Duration = Duration::from_secs(600);
+
 /// A node that tools ask.
 pub(crate) struct Asked(Client);
 
@@ -145,8 +148,9 @@ impl Asked {
         self.get(path).map(|body| body["reason"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Sends what must be taken.
+    /// Sends what must be taken, which may be much.
     pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.0.timeout = self.0.timeout.max(POSTED);
         self.must(hyper::Method::POST, path, Some(body))
     }
 
@@ -168,7 +172,8 @@ impl Asked {
 
 fn failure(error: &CtlError) -> Failure {
     let text = error.render(&[], "");
-    Failure::new(Exit::Unavailable, text.trim_start_matches("Error:").trim())
+    let exit = if error.code == Exit::NoPermission.code() { Exit::NoPermission } else { Exit::Unavailable };
+    Failure::new(exit, text.trim_start_matches("Error:").trim())
 }
 
 /// Checks the line, and connects to the node if the command needs one.

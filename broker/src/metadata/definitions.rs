@@ -4,7 +4,7 @@ mod export;
 mod import;
 
 pub(crate) use export::{export, export_vhost};
-pub(crate) use import::{ImportError, import, tags};
+pub(crate) use import::{Draft, ImportError, import, tags};
 
 use broker_core::meta::{UserLimits, VhostLimits};
 use serde_json::{Map, Value};

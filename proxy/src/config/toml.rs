@@ -137,6 +137,7 @@ struct RawFile {
     userlist: Ordered<Empty>,
 }
 
+/// Keys are the words that haproxy.cfg has in such a section, as listed below.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Empty {}

@@ -348,3 +348,107 @@ fn everyday_tools_publish_consume_measure_and_check() {
     drop(node);
     scratch.passed();
 }
+
+/// What a program writes to a terminal, until `enough` of it is there, or it ends.
+fn on_a_terminal(folder: &Path, line: &str, variables: &[(&str, &str)], enough: impl Fn(&str) -> bool) -> String {
+    let program = harness::programs::folder().join("broker");
+    let shown = folder.join(format!("terminal-{}", free_port().unwrap()));
+    let mut command = Command::new("script");
+    command.args(["-qefc", &format!("exec {} {line}", program.display())]).arg(&shown);
+    command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+    command.env_remove("NO_COLOR").envs(variables.iter().copied());
+    let mut process = Process::spawn("script", command, &folder.join("script.log")).unwrap();
+    let read = || String::from_utf8_lossy(&std::fs::read(&shown).unwrap_or_default()).into_owned();
+    until_true(Duration::from_secs(60), "what the terminal shows", || enough(&read()) || !process.is_running())
+        .unwrap();
+    drop(process);
+    read()
+}
+
+#[test]
+fn everyday_tools_do_what_their_options_say() {
+    let scratch = Scratch::new("ctl-options").unwrap();
+    let folder = scratch.path();
+    let setup = Setup { ours: "[amqp]\nmax_message_size = 30000\n", ..Setup::managed() };
+    let node = Node::start_with(folder, &setup).unwrap();
+    let url = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
+    let broker = |line: &str| {
+        let mut command = Command::new(harness::programs::folder().join("broker"));
+        command.args(words(line)).env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+        // Instead of --url.
+        command.env("AMQP_URL", &url);
+        command
+    };
+    let run = |line: &str| broker(line).output().unwrap();
+    let published = run("pub kept hello --create -n 2");
+    assert!(published.status.success(), "{}", text(&published));
+    let elsewhere = broker("pub kept hello").env("AMQP_URL", "amqp://127.0.0.1:1").output().unwrap();
+    assert!(!elsewhere.status.success(), "the variable is obeyed: {}", text(&elsewhere));
+
+    let api = Api::new(node.management_port);
+    let seen = run("sub kept --count 2 --keep");
+    assert!(seen.status.success() && text(&seen).ends_with("seen 2\n"), "{}", text(&seen));
+    let ready = || api.get("queues/%2F/kept")["messages_ready"] == 2;
+    until_true(Duration::from_secs(30), "the messages to be back", ready).unwrap();
+
+    let small = run("bench --seconds 1 --size 30000");
+    assert!(small.status.success(), "{}", text(&small));
+    let large = run("bench --seconds 1 --size 30001");
+    assert!(!large.status.success() && text(&large).contains("larger than configured max size 30000"), "{}", text(&large));
+    for (options, durable, most) in [("--persistent --unconfirmed 2", true, 2), ("", false, 1000)] {
+        let mut bench = broker(&format!("bench --seconds 4 {options}"));
+        bench.stdout(std::process::Stdio::null());
+        let mut bench = bench.spawn().unwrap();
+        let found = || {
+            let queues = api.get("queues?columns=name,durable");
+            let mut all = queues.as_array().cloned().unwrap_or_default().into_iter();
+            all.find(|it| it["name"].as_str().is_some_and(|name| name.starts_with("bench-")))
+        };
+        until_true(Duration::from_secs(30), "the queue of the measurement", || found().is_some()).unwrap();
+        assert_eq!(found().unwrap()["durable"], json!(durable), "{options}");
+        let mut highest = 0;
+        while bench.try_wait().unwrap().is_none() {
+            let channels = api.get("channels?columns=messages_unconfirmed");
+            let waiting = channels.as_array().into_iter().flatten().filter_map(|it| it["messages_unconfirmed"].as_u64());
+            highest = waiting.chain([highest]).max().unwrap();
+        }
+        assert!(highest <= most, "{highest} unconfirmed with {options}");
+        assert!(bench.wait().unwrap().success());
+    }
+
+    let published = run("pub second hello --create");
+    assert!(published.status.success(), "{}", text(&published));
+    let rows = |options: &str| {
+        let shown = run(&format!("top --once {options}"));
+        assert!(shown.status.success(), "{}", text(&shown));
+        text(&shown).lines().filter(|line| line.starts_with("kept ") || line.starts_with("second ")).count()
+    };
+    assert_eq!((rows(""), rows("--queues 1")), (2, 1));
+    const SCREEN: &str = "\u{1b}[H";
+    let screens = |text: &str| text.matches(SCREEN).count();
+    let shown = on_a_terminal(folder, "top --delay 0.1", &[], |text| screens(text) > 2);
+    assert!(screens(&shown) > 2, "{shown}");
+    // The second would come in an hour.
+    let began = std::time::Instant::now();
+    let waited = |_: &str| began.elapsed() > Duration::from_secs(3);
+    let shown = on_a_terminal(folder, "top --delay 3600", &[], waited);
+    assert_eq!(screens(&shown), 1, "{shown}");
+    let bold = "\u{1b}[1m";
+    let coloured = |variables: &[(&str, &str)]| on_a_terminal(folder, "ctl status", variables, |_| false).contains(bold);
+    assert_eq!((coloured(&[]), coloured(&[("NO_COLOR", "1")])), (true, false));
+
+    let named = ctl(folder, "set_cluster_name mine");
+    assert!(named.status.success(), "{}", text(&named));
+    let doctor = |port: u16| run(&format!("doctor {url} --api http://guest:guest@127.0.0.1:{port}"));
+    let (own, other) = (doctor(node.management_port), doctor(super::node().management_port));
+    assert!(own.status.success() && text(&own).contains("PASS nodes"), "{}", text(&own));
+    assert!(
+        text(&other).contains("WARN api")
+            && !text(&other).contains("PASS nodes")
+            && text(&other).contains("the address leads to cluster mine"),
+        "{}",
+        text(&other)
+    );
+    drop(node);
+    scratch.passed();
+}

@@ -99,6 +99,63 @@ fn definitions_of_a_file_are_told_before_they_are_written() {
 }
 
 #[test]
+fn what_a_node_would_refuse_is_told_before_anything_is_written() {
+    if against_rabbitmq() {
+        return;
+    }
+    let scratch = Scratch::new("migrate-refused").unwrap();
+    let vhost = name("refused");
+    let file = scratch.path().join("definitions.json");
+    let to = api_url(node().management_port);
+    let queue = |name: &str, arguments: Value| json!({"vhost": vhost, "name": name, "durable": true, "auto_delete": false, "arguments": arguments});
+    for (queue, reason) in [
+        (queue("good", json!({"x-message-ttl": -1})), "queue 'good': invalid arg 'x-message-ttl'"),
+        (queue("bad", json!({"x-queue-type": "quorum", "x-max-priority": 5})), "queue 'bad': invalid arg 'x-max-priority'"),
+        (json!({"name": "nowhere", "durable": true, "auto_delete": false, "arguments": {}}), "an entry has no vhost"),
+        (json!({"vhost": "no such", "name": "q", "durable": true, "auto_delete": false, "arguments": {}}), "vhost 'no such' does not exist"),
+    ] {
+        let definitions = json!({"vhosts": [{"name": vhost}], "queues": [queue]});
+        std::fs::write(&file, definitions.to_string()).unwrap();
+        for more in [&[][..], &["--apply"]] {
+            let words = [&["--definitions", file.to_str().unwrap(), "--node", &to], more].concat();
+            let output = migrate(&words).output().unwrap();
+            let said = told(&output);
+            assert_eq!(output.status.code(), Some(65), "{said}");
+            assert!(said.contains(reason) && said.contains("nothing was written"), "{reason}\n\n{said}");
+        }
+        let (status, _) = node().api.ask("GET", &format!("vhosts/{vhost}"), None).unwrap();
+        assert_eq!(status, 404, "not even the vhost is there");
+    }
+    scratch.passed();
+}
+
+#[test]
+fn definitions_may_change_the_password_they_are_written_with() {
+    if against_rabbitmq() {
+        return;
+    }
+    let scratch = Scratch::new("migrate-password").unwrap();
+    let (user, queue) = (name("boss"), name("kept"));
+    let api = &node().api;
+    api.put(&format!("users/{user}"), &json!({"password": "old", "tags": "administrator"}));
+    let file = scratch.path().join("definitions.json");
+    let definitions = json!({
+        "users": [{"name": user, "password": "new", "tags": "administrator"}],
+        "vhosts": [{"name": "/"}],
+        "queues": [{"vhost": "/", "name": queue, "durable": true, "auto_delete": false, "arguments": {}}],
+    });
+    std::fs::write(&file, definitions.to_string()).unwrap();
+    let to = format!("http://{user}:old@127.0.0.1:{}", node().management_port);
+    let said = migrated(&["--definitions", file.to_str().unwrap(), "--node", &to, "--apply"]);
+    assert!(said.contains("created 1 queue.") && said.contains(&format!("note    user {user} has the password")), "{said}");
+    assert_eq!(Api::as_user(node().management_port, &user, "new").get("whoami")["name"], json!(user));
+    assert_eq!(api.get(&format!("queues/%2F/{queue}"))["name"], json!(queue));
+    api.delete(&format!("queues/%2F/{queue}"));
+    api.delete(&format!("users/{user}"));
+    scratch.passed();
+}
+
+#[test]
 fn what_a_message_was_elsewhere_may_only_say_who_may_impersonate() {
     if against_rabbitmq() {
         return;
@@ -254,7 +311,11 @@ fn a_running_rabbitmq_moves_over_with_its_messages_whatever_is_killed() {
 
     there.confirm(1);
     wait_there(&mut there);
-    migrated(&["--from-amqp", &amqp, "--node", &to, "--queue", "waiting", "--drain"]);
+    // As a user that the operator made, instead of one of the move's own.
+    api.put("users/mover", &json!({"password": "m/v r", "tags": "impersonator"}));
+    api.put("permissions/shop/mover", &json!({"configure": ".*", "write": ".*", "read": ".*"}));
+    let mover = format!("amqp://mover:m%2Fv%20r@127.0.0.1:{}", ours.port);
+    migrated(&["--from-amqp", &amqp, "--to-amqp", &mover, "--queue", "waiting", "--drain"]);
 
     let bodies: Vec<usize> =
         everything(&mut here, "many").iter().map(|it| it.text().parse().unwrap()).collect();
@@ -284,6 +345,7 @@ fn a_running_rabbitmq_moves_over_with_its_messages_whatever_is_killed() {
     here.wait_ready(1, "waiting", 2);
     let waiting = everything(&mut here, "waiting");
     assert_eq!(waiting.iter().map(Received::text).collect::<Vec<_>>(), ["young", "alive"]);
+    api.delete("users/mover");
     let users: Value = api.get("users?columns=name");
     let exchanges = api.get("exchanges/shop?columns=name").to_string();
     // The one that was killed could take nothing away.

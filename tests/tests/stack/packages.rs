@@ -164,7 +164,9 @@ fn packages_install_and_leave_and_keep_what_was_configured() {
          {INSTALL}
          tail -n 1 /etc/broker/broker.toml
          apt-get purge -q -y warren-broker warren-proxy warren-vip-agent
-         ! ls -d /etc/broker /etc/proxy /var/lib/broker /usr/bin/broker /usr/libexec/warren"
+         for gone in /etc/broker /etc/proxy /etc/vip-agent /var/lib/broker /usr/bin/broker /usr/libexec/warren; do
+             if [ -e $gone ]; then echo $gone is left; ls -R $gone; exit 1; fi
+         done"
     ));
     let text = text.unwrap();
     for part in [
@@ -224,6 +226,8 @@ echo the README is done";
         .iter()
         .map(|name| {
             let text = printed(&xtask::root().join("docs").join(name));
+            // What a newer package does by itself.
+            let text = text.replace("./warren-broker_*.deb\n", "./warren-broker_*.deb\nsystemctl restart warren-broker\n");
             format!("{up}\necho now {name}\ncd /packages\n{text}\necho {name} is done\n")
         })
         .collect();

@@ -206,7 +206,8 @@ fn the_lower_address_loses_a_tie_against_keepalived() {
 fn the_agent_is_scheduled_before_everybody_else() {
     use xtask::lab::process::{read_lossy, run};
     let Some(hosts) = Hosts::new("realtime") else { return };
-    hosts.ours("C", "keepalived.conf", &instance(100, 2, "1", "", &["192.168.204.66/24"]));
+    let instance = instance(100, 2, "1", "", &["192.168.204.66/24"]);
+    hosts.ours("C", "keepalived.conf", &format!("global_defs {{\n    vrrp_rt_priority 7\n}}\n{instance}"));
     hosts.wait("the status", || hosts.status("C")["state"] == "BACKUP");
     if run(std::process::Command::new("chrt").args(["-r", "1", "true"])).is_err() {
         assert!(hosts.log("C").contains("no real-time scheduling"), "{}", hosts.log("C"));
@@ -216,6 +217,7 @@ fn the_agent_is_scheduled_before_everybody_else() {
     let policy =
         || run(std::process::Command::new("chrt").args(["-p", &pid.to_string()])).unwrap_or_default();
     hosts.wait("SCHED_RR", || policy().contains("SCHED_RR"));
+    assert!(policy().contains("priority: 7"), "{}", policy());
     let status = read_lossy(format!("/proc/{pid}/status").as_ref());
     let locked =
         status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap_or_default().trim().to_owned();

@@ -149,7 +149,7 @@ pub(crate) async fn run(options: Options, config: AgentConfig) -> Result<(), Fai
     let mut inboxes = Inboxes { signals, events: Box::pin(events), results, requests, json };
     agent.start().await?;
     if agent.config.global.realtime {
-        crate::realtime::enable();
+        crate::realtime::enable(agent.config.global.realtime_priority);
     }
     daemon::notify::ready(&agent.summary());
     agent.turn(&mut inboxes).await;

@@ -125,6 +125,7 @@ fn needs_restart(before: &Global, after: &Global) -> Vec<&'static str> {
         ("http", before.http != after.http),
         ("guard", before.guard != after.guard),
         ("realtime", before.realtime != after.realtime),
+        ("realtime_priority", before.realtime_priority != after.realtime_priority),
     ]
     .into_iter()
     .filter_map(|(word, changed)| changed.then_some(word))

@@ -55,6 +55,8 @@ pub(crate) struct Global {
     pub(crate) guard: bool,
     /// Run under SCHED_RR and lock memory, when allowed.
     pub(crate) realtime: bool,
+    /// Its priority under SCHED_RR, 1 to 99.
+    pub(crate) realtime_priority: i32,
     /// Named pipe that gets one line per transition.
     pub(crate) notify_fifo: Option<PathBuf>,
     /// Program that reads it; it gets the pipe's name behind its own arguments.
@@ -78,6 +80,7 @@ impl Default for Global {
             address_lease: Duration::from_secs(20),
             guard: true,
             realtime: true,
+            realtime_priority: 1,
             notify_fifo: None,
             notify_fifo_script: None,
             garp_interval: Duration::ZERO,

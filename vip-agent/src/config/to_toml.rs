@@ -72,6 +72,8 @@ impl Writer {
         self.set_if("address_lease", &global.address_lease, &default.address_lease, span);
         self.set_if("guard", &global.guard, &default.guard, bool::to_string);
         self.set_if("realtime", &global.realtime, &default.realtime, bool::to_string);
+        let priority = (&global.realtime_priority, &default.realtime_priority);
+        self.set_if("realtime_priority", priority.0, priority.1, i32::to_string);
         self.set_if("garp_interval", &global.garp_interval, &default.garp_interval, span);
         let (four, six) = (&global.multicast_v4, &global.multicast_v6);
         self.set_if("multicast_v4", four, &default.multicast_v4, |group| quoted(&group.to_string()));

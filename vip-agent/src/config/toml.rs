@@ -100,6 +100,8 @@ struct Agent {
     guard: Option<bool>,
     /// Real-time priority and locked memory, when allowed; true.
     realtime: Option<bool>,
+    /// The real-time priority, 1 to 99; 1.
+    realtime_priority: Option<i32>,
     /// A pipe that gets a line for each transition.
     notify_fifo: Option<PathBuf>,
     /// A program that reads it.
@@ -509,12 +511,24 @@ fn global(agent: &Agent, wrong: &mut impl FnMut(String)) -> Global {
         address_lease: agent.address_lease.map_or(default.address_lease, |span| span.0),
         guard: agent.guard.unwrap_or(default.guard),
         realtime: agent.realtime.unwrap_or(default.realtime),
+        realtime_priority: realtime_priority(agent.realtime_priority, wrong),
         notify_fifo: agent.notify_fifo.clone(),
         notify_fifo_script: program::command(agent.notify_fifo_script.clone(), wrong),
         http: agent.http,
         garp_interval: agent.garp_interval.map_or(default.garp_interval, |span| span.0),
         multicast_v4: multicast(agent.multicast_v4, default.multicast_v4, Ipv4Addr::is_multicast, wrong),
         multicast_v6: multicast(agent.multicast_v6, default.multicast_v6, Ipv6Addr::is_multicast, wrong),
+    }
+}
+
+fn realtime_priority(written: Option<i32>, wrong: &mut impl FnMut(String)) -> i32 {
+    let default = Global::default().realtime_priority;
+    match written {
+        Some(other) if !(1..=99).contains(&other) => {
+            wrong(format!("`{other}` is no real-time priority: write 1 to 99"));
+            default
+        }
+        written => written.unwrap_or(default),
     }
 }
 

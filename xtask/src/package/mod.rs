@@ -90,6 +90,18 @@ pub fn symbols() -> PathBuf {
     folder().join("symbols")
 }
 
+/// Gets what packages are made with, so that nothing begins that could not be ended.
+///
+/// # Errors
+/// Something is missing, and cannot be installed.
+pub fn need_tools() -> Result<()> {
+    install::cargo_deb()?;
+    if musl::ready().is_ok() {
+        install::packages(musl::COMPILER)?;
+    }
+    Ok(())
+}
+
 /// Builds the programs.
 ///
 /// # Errors
@@ -117,7 +129,7 @@ pub fn packages(profile: Profile, programs: &Path) -> Result<Vec<PathBuf>> {
     // What an earlier state has left must not get into a package.
     let _ = std::fs::remove_dir_all(&stage);
     std::fs::create_dir_all(&stage).with_context(|| format!("create {}", stage.display()))?;
-    let graph = sbom::Graph::read()?;
+    let graph = sbom::Graph::read(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
     let mut made = Vec::new();
     for program in PROGRAMS {
         let built = programs.join(program.name);

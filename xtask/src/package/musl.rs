@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// For the parts that are written in C: allocator and cryptography.
-const COMPILER: &[Need] = &[Need { program: "musl-gcc", package: "musl-tools" }];
+pub(super) const COMPILER: &[Need] = &[Need { program: "musl-gcc", package: "musl-tools" }];
 
 /// The target for this machine's processor.
 #[must_use]
@@ -69,7 +69,7 @@ pub fn archive(version: &str) -> Result<PathBuf> {
     for part in ["bin", "libexec", "etc"] {
         std::fs::create_dir_all(inside.join(part))?;
     }
-    let graph = sbom::Graph::read()?;
+    let graph = sbom::Graph::read(&triple)?;
     for program in PROGRAMS {
         let path = inside.join("bin").join(program.name);
         std::fs::copy(target().join(&triple).join("release").join(program.name), &path)?;
@@ -93,7 +93,7 @@ pub fn archive(version: &str) -> Result<PathBuf> {
     for file in ["broker.toml", "proxy.toml", "vip.toml"] {
         std::fs::copy(root().join("configs/default").join(file), inside.join("etc").join(file))?;
     }
-    for file in ["LICENSE", "CHANGELOG.md"] {
+    for file in ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md"] {
         std::fs::copy(root().join(file), inside.join(file))?;
     }
     let archive = folder().join(format!("{name}-{}-musl.tar.gz", std::env::consts::ARCH));

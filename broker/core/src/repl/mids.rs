@@ -182,12 +182,6 @@ impl EpochTable {
         self.0.get(after).map_or(u64::MAX, |(first, _)| first - 1)
     }
 
-    /// Forgets epochs of which nothing is left: all messages are at this position or behind it.
-    pub fn forget_before(&mut self, qseq: u64) {
-        let after = self.0.partition_point(|(first, _)| *first <= qseq);
-        self.0.drain(..after.saturating_sub(1));
-    }
-
     /// How many epochs it knows.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -233,8 +227,6 @@ mod tests {
         let ranges: Vec<_> = MidSet::at(&positions, &table).into();
         let range = |epoch, first, last| MidRange { epoch, first, last };
         assert_eq!(ranges, [range(1, 8, 9), range(3, 10, 14), range(6, 15, 16)]);
-        table.forget_before(14);
-        assert_eq!((table.len(), table.of(14), table.of(15)), (2, 3, 6));
     }
 
     fn ranges() -> impl Strategy<Value = Vec<(u32, u64, u64)>> {

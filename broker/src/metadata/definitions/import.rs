@@ -8,8 +8,9 @@ use broker_core::ids::{NodeId, VhostId};
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{
     ApplyTo, BindingRequest, DeclareExchange, DeclareQueue, DestinationName, HashAlgorithm, MetaCommand,
-    MetaError, MetaReply, PasswordHash, PermissionPatterns, Policy, TopicPatterns, User,
+    MetaError, MetaReply, MetaSm, PasswordHash, PermissionPatterns, Policy, TopicPatterns, User,
 };
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -22,6 +23,9 @@ pub(crate) enum ImportError {
     /// Not of the form of definitions.
     #[error("{0}")]
     Malformed(String),
+    /// Something that is in a vhost does not say in which, as in the definitions of one vhost.
+    #[error("an entry has no vhost")]
+    NoVhost,
     /// Something is in a vhost that is not there.
     #[error("vhost '{0}' does not exist")]
     NoSuchVhost(String),
@@ -90,19 +94,16 @@ struct RawUser {
     hashing_algorithm: Option<String>,
     #[serde(default)]
     tags: Value,
-    #[serde(default)]
-    limits: Map<String, Value>,
+    limits: Option<Map<String, Value>>,
 }
 
+/// A vhost. What is not said of one that is there stays as it is.
 #[derive(Deserialize)]
 struct RawVhost {
     name: Arc<str>,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    tags: Value,
-    #[serde(default)]
-    tracing: bool,
+    description: Option<String>,
+    tags: Option<Value>,
+    tracing: Option<bool>,
     default_queue_type: Option<String>,
 }
 
@@ -194,6 +195,68 @@ fn yes() -> bool {
     true
 }
 
+/// Where definitions go.
+trait Target {
+    /// Looks at what is there.
+    fn look<T>(&self, look: impl FnOnce(&MetaSm) -> T) -> T;
+
+    /// Several commands in order, each with an outcome of its own.
+    fn propose_all(
+        &self,
+        commands: Vec<MetaCommand>,
+    ) -> impl Future<Output = Result<Vec<Result<MetaReply, MetaError>>, MetaError>> + Send;
+}
+
+impl Target for Metadata {
+    fn look<T>(&self, look: impl FnOnce(&MetaSm) -> T) -> T {
+        look(&self.read())
+    }
+
+    fn propose_all(
+        &self,
+        commands: Vec<MetaCommand>,
+    ) -> impl Future<Output = Result<Vec<Result<MetaReply, MetaError>>, MetaError>> + Send {
+        Metadata::propose_all(self, commands)
+    }
+}
+
+/// Metadata that nobody serves, in memory: what a node would make of definitions.
+#[derive(Debug, Default)]
+pub(crate) struct Draft(Mutex<MetaSm>);
+
+impl Target for Draft {
+    fn look<T>(&self, look: impl FnOnce(&MetaSm) -> T) -> T {
+        look(&self.0.lock())
+    }
+
+    async fn propose_all(
+        &self,
+        commands: Vec<MetaCommand>,
+    ) -> Result<Vec<Result<MetaReply, MetaError>>, MetaError> {
+        let mut sm = self.0.lock();
+        let mut make = |command: &MetaCommand| {
+            let next = sm.applied() + 1;
+            sm.apply(next, command)
+        };
+        Ok(commands.iter().map(&mut make).collect())
+    }
+}
+
+impl Draft {
+    /// Imports definitions as [`import`] does, past whatever is refused. Returns that.
+    pub(crate) async fn import(&self, json: &Value) -> Vec<ImportError> {
+        let definitions = match Definitions::deserialize(json) {
+            Ok(definitions) => definitions,
+            Err(error) => return vec![ImportError::Malformed(error.to_string())],
+        };
+        let mut importer = Importer::new(self, None, true);
+        match importer.all(&definitions).await {
+            Ok(()) => importer.refused,
+            Err(error) => vec![error],
+        }
+    }
+}
+
 /// Imports definitions; `vhost` is where things without a vhost of their own go.
 ///
 /// Queues and exchanges that exist are left as they are, as RabbitMQ does, whatever their arguments.
@@ -204,19 +267,7 @@ pub(crate) async fn import(
 ) -> Result<ImportReport, ImportError> {
     let definitions =
         Definitions::deserialize(json).map_err(|error| ImportError::Malformed(error.to_string()))?;
-    let mut importer = Importer { metadata, scope: vhost, commands: Vec::new(), vhosts: BTreeMap::new() };
-    if vhost.is_none() {
-        importer.vhosts(&definitions).await?;
-        importer.users(&definitions).await?;
-    }
-    importer.parameters(&definitions)?;
-    importer.policies(&definitions)?;
-    importer.flush().await?;
-    importer.exchanges(&definitions)?;
-    importer.queues(&definitions)?;
-    importer.flush().await?;
-    importer.bindings(&definitions)?;
-    importer.flush().await?;
+    Importer::new(metadata, vhost, false).all(&definitions).await?;
     Ok(ImportReport {
         users: definitions.users.len(),
         vhosts: definitions.vhosts.len(),
@@ -227,15 +278,53 @@ pub(crate) async fn import(
     })
 }
 
-struct Importer<'a> {
-    metadata: &'a Metadata,
+struct Importer<'a, T> {
+    target: &'a T,
     scope: Option<&'a str>,
     /// What to propose next, with the words for a refusal.
     commands: Vec<(&'static str, Arc<str>, MetaCommand)>,
     vhosts: BTreeMap<Arc<str>, VhostId>,
+    /// Goes on when something is refused.
+    to_the_end: bool,
+    refused: Vec<ImportError>,
 }
 
-impl Importer<'_> {
+impl<'a, T: Target> Importer<'a, T> {
+    fn new(target: &'a T, scope: Option<&'a str>, to_the_end: bool) -> Self {
+        Self { target, scope, commands: Vec::new(), vhosts: BTreeMap::new(), to_the_end, refused: Vec::new() }
+    }
+
+    async fn all(&mut self, definitions: &Definitions) -> Result<(), ImportError> {
+        if self.scope.is_none() {
+            let made = self.make_vhosts(definitions).await;
+            self.took(made)?;
+            let made = self.users(definitions).await;
+            self.took(made)?;
+        }
+        let made = self.parameters(definitions);
+        self.took(made)?;
+        let made = self.policies(definitions);
+        self.took(made)?;
+        self.flush().await?;
+        let made = self.exchanges(definitions);
+        self.took(made)?;
+        let made = self.queues(definitions);
+        self.took(made)?;
+        self.flush().await?;
+        let made = self.bindings(definitions);
+        self.took(made)?;
+        self.flush().await
+    }
+
+    /// Ends with an error, or keeps it.
+    fn took(&mut self, outcome: Result<(), ImportError>) -> Result<(), ImportError> {
+        match outcome {
+            Err(error) if self.to_the_end => self.refused.push(error),
+            outcome => return outcome,
+        }
+        Ok(())
+    }
+
     fn push(&mut self, what: &'static str, name: &Arc<str>, command: MetaCommand) {
         self.commands.push((what, Arc::clone(name), command));
     }
@@ -250,25 +339,34 @@ impl Importer<'_> {
         };
         let nothing = ("definitions", Arc::from(""));
         let outcomes = self
-            .metadata
+            .target
             .propose_all(commands)
             .await
             .map_err(|error| refused(labels.first().unwrap_or(&nothing), error))?;
-        let failed = labels.iter().zip(outcomes).find_map(|(label, outcome): (_, Result<MetaReply, _>)| {
+        let failed = labels.iter().zip(outcomes).filter_map(|(label, outcome): (_, Result<MetaReply, _>)| {
             outcome.err().map(|error| refused(label, error))
         });
-        failed.map_or(Ok(()), Err)
+        for error in failed {
+            self.took(Err(error))?;
+        }
+        Ok(())
     }
 
-    async fn vhosts(&mut self, definitions: &Definitions) -> Result<(), ImportError> {
+    async fn make_vhosts(&mut self, definitions: &Definitions) -> Result<(), ImportError> {
         for vhost in &definitions.vhosts {
-            let command = MetaCommand::PutVhost {
-                name: Arc::clone(&vhost.name),
-                description: vhost.description.clone(),
-                tags: tags(&vhost.tags)?,
-                tracing: vhost.tracing,
-                default_queue_type: vhost.default_queue_type.clone(),
-            };
+            let command = self.target.look(|sm| {
+                let known = sm.vhost_id(&vhost.name).and_then(|id| sm.vhost(id)).map(|it| &it.vhost);
+                let said = vhost.tags.as_ref().map(tags).transpose()?;
+                let description = vhost.description.clone().or_else(|| known.map(|it| it.description.clone()));
+                let kind = known.and_then(|it| it.default_queue_type.clone());
+                Ok(MetaCommand::PutVhost {
+                    name: Arc::clone(&vhost.name),
+                    description: description.unwrap_or_default(),
+                    tags: said.or_else(|| known.map(|it| it.tags.clone())).unwrap_or_default(),
+                    tracing: vhost.tracing.unwrap_or_else(|| known.is_some_and(|it| it.tracing)),
+                    default_queue_type: vhost.default_queue_type.clone().or(kind),
+                })
+            })?;
             self.push("vhost", &vhost.name, command);
         }
         self.flush().await
@@ -278,15 +376,14 @@ impl Importer<'_> {
         for user in &definitions.users {
             let password = password(user).await?;
             let tags = tags(&user.tags)?;
-            let limits = user_limits(&user.limits);
             let name = Arc::clone(&user.name);
             let new = User { name: Arc::clone(&name), password, tags };
             self.push("user", &name, MetaCommand::PutUser { user: new, keep_password: false });
-            self.push(
-                "limits of user",
-                &name,
-                MetaCommand::SetUserLimits { user: Arc::clone(&name), limits },
-            );
+            if let Some(limits) = &user.limits {
+                let command =
+                    MetaCommand::SetUserLimits { user: Arc::clone(&name), limits: user_limits(limits) };
+                self.push("limits of user", &name, command);
+            }
         }
         for permission in &definitions.permissions {
             let patterns = PermissionPatterns {
@@ -369,7 +466,7 @@ impl Importer<'_> {
                     exchange.name, exchange.kind
                 ))
             })?;
-            if self.metadata.read().exchange_named(vhost, &exchange.name).is_some() {
+            if self.target.look(|sm| sm.exchange_named(vhost, &exchange.name).is_some()) {
                 continue;
             }
             let command = MetaCommand::DeclareExchange(DeclareExchange {
@@ -389,7 +486,7 @@ impl Importer<'_> {
     fn queues(&mut self, definitions: &Definitions) -> Result<(), ImportError> {
         for queue in &definitions.queues {
             let vhost = self.vhost(queue.vhost.as_ref())?;
-            if self.metadata.read().queue_named(vhost, &queue.name).is_some() {
+            if self.target.look(|sm| sm.queue_named(vhost, &queue.name).is_some()) {
                 continue;
             }
             let command = MetaCommand::DeclareQueue(DeclareQueue {
@@ -433,7 +530,7 @@ impl Importer<'_> {
         match (self.scope, own) {
             (Some(scope), _) => Ok(Arc::from(scope)),
             (None, Some(own)) => Ok(Arc::clone(own)),
-            (None, None) => Err(ImportError::Malformed("an entry has no vhost".to_owned())),
+            (None, None) => Err(ImportError::NoVhost),
         }
     }
 
@@ -442,8 +539,8 @@ impl Importer<'_> {
         if let Some(id) = self.vhosts.get(&name) {
             return Ok(*id);
         }
-        let id =
-            self.metadata.read().vhost_id(&name).ok_or_else(|| ImportError::NoSuchVhost(name.to_string()))?;
+        let id = self.target.look(|sm| sm.vhost_id(&name));
+        let id = id.ok_or_else(|| ImportError::NoSuchVhost(name.to_string()))?;
         self.vhosts.insert(name, id);
         Ok(id)
     }

@@ -178,9 +178,18 @@ fn api(args: &Args, url: &Url, cluster: &str) -> Result<Asked, Finding> {
     let fix =
         "--api http://USER:PASSWORD@BROKER:15672, with a user that has the tag monitoring or administrator";
     if let Some(named) = &args.api {
-        let asked =
-            Asked::connect(Some(named)).and_then(|mut asked| asked.get("/api/overview").map(|_| asked));
-        return asked.map_err(|failure| Finding::fail("api", failure.message, fix));
+        let asked = Asked::connect(Some(named))
+            .and_then(|mut asked| asked.get("/api/overview").map(|overview| (asked, overview)));
+        let (asked, overview) = asked.map_err(|failure| Finding::fail("api", failure.message, fix))?;
+        let other = overview["cluster_name"].as_str().unwrap_or_default();
+        if other != cluster {
+            let text = format!(
+                "nodes, mirrors, alarms not looked at: --api answers for cluster {other}, the address leads to cluster {cluster}"
+            );
+            let fix = "--api of a broker behind the address; where it is one, the same cluster_name on all of its nodes";
+            return Err(Finding::warn("api", text, fix));
+        }
+        return Ok(asked);
     }
     let same = |mut asked: Asked| -> Option<Asked> {
         let overview = asked.get("/api/overview").ok()?;

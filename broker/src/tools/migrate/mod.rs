@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! --definitions FILE │ --from-running URL ──► plan.rs ──► what comes along, and what does not ──► --apply
+//!                                             rehearsal.rs ──► what a node would refuse
 //! --from-amqp URL ──────────────────────────► queues.rs ──► how much lies where ──► --drain: drain.rs
 //!                                             here.rs ──► what may cost messages in the queues here
 //! ```
@@ -15,12 +16,13 @@ mod here;
 mod plan;
 mod progress;
 mod queues;
+mod rehearsal;
 mod restore;
 mod source;
 mod summary;
 
 use super::line;
-use crate::ctl::{Asked, escaped};
+use crate::ctl::{Asked, decoded, escaped};
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use plan::Plan;
@@ -137,7 +139,11 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
         Ok(asked) => names(&asked.get("/api/nodes")?),
         Err(_) => Vec::new(),
     };
-    let plan = Plan::make(&read.definitions, there.as_ref(), &nodes);
+    let mut plan = Plan::make(&read.definitions, there.as_ref(), &nodes);
+    let refused = rehearsal::run(&plan.definitions, there.as_ref())?;
+    if there.is_none() {
+        plan.doubt(&refused);
+    }
     for note in &plan.notes {
         line(&note.to_string())?;
     }
@@ -153,6 +159,9 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
             "the same without --keep-type: it becomes a mirrored queue that confirms by majority",
         ));
     }
+    if there.is_some() && !refused.is_empty() {
+        return Err(rehearsal::failure(&refused, args.definitions.is_some()));
+    }
     let difference = summary::Difference::between(&plan.definitions, there.as_ref());
     if !args.apply {
         let where_to = if there.is_some() { "" } else { " No node answers here to compare with." };
@@ -161,21 +170,60 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
         return say(&said);
     }
     let asked = target?;
-    apply(asked, &plan, &difference)?;
+    apply(args, asked, &plan, there.as_ref())?;
     match &read.hint {
         Some(hint) if args.from_amqp.is_none() => say(&format!("{:<8}{hint}", "next")),
         _ => Ok(()),
     }
 }
 
-fn apply(mut asked: Asked, plan: &Plan, difference: &summary::Difference) -> Result<(), Failure> {
-    asked.post("/api/definitions", &plan.definitions)?;
-    let missing = summary::Difference::between(&plan.definitions, Some(&present(&mut asked)?));
-    if !missing.is_empty() {
-        let text = format!("the node took the definitions, but it lacks {missing} of them");
-        return Err(Failure::new(Exit::Software, text));
+/// Writes the plan, and looks whether all of it is there.
+fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> Result<(), Failure> {
+    let wanted = summary::Difference::between(&plan.definitions, before);
+    let lacking = |asked: &mut Asked| {
+        present(asked).map(|now| summary::Difference::between(&plan.definitions, Some(&now)))
+    };
+    if let Err(failure) = asked.post("/api/definitions", &plan.definitions) {
+        let written = match lacking(&mut asked) {
+            Ok(missing) if missing == wanted => "nothing".to_owned(),
+            Ok(missing) if missing.is_empty() => "everything that was not there".to_owned(),
+            Ok(missing) => format!("a part; {missing} are not there"),
+            Err(_) => "it is not known how much; run it again, which goes on where it is".to_owned(),
+        };
+        return Err(failure.detail("written", written));
     }
-    say(&format!("created {difference}."))
+    match lacking(&mut asked) {
+        Ok(missing) if missing.is_empty() => say(&format!("created {wanted}.")),
+        Ok(missing) => {
+            let text = format!("the node took the definitions, but it lacks {missing} of them");
+            Err(Failure::new(Exit::Software, text))
+        }
+        // The definitions may have another password for the user that this logged in with.
+        Err(failure) if failure.exit == Exit::NoPermission => {
+            say(&format!("created {wanted}."))?;
+            let login = args.node.as_deref().and_then(user_of).filter(|login| plan.has_user(login));
+            let text = format!(
+                "{} has the password and tags from there now, so it was not looked whether all is there",
+                login.map_or_else(|| "who this logs in as".to_owned(), |login| format!("user {login}"))
+            );
+            if args.from_amqp.is_some() {
+                return Err(Failure::new(Exit::NoPermission, format!("{text}, and no message was moved"))
+                    .detail("try", "the same with the new password in --node, without --apply"));
+            }
+            say(&format!("{:<8}{text}", "note"))
+        }
+        Err(failure) => {
+            Err(failure.detail("written", "the node took the definitions; what it has now could not be asked"))
+        }
+    }
+}
+
+/// The user that an address names, such as `admin` in `http://admin:password@host:15672`.
+fn user_of(address: &str) -> Option<String> {
+    let authority = address.split_once("://")?.1.split('/').next()?;
+    let login = authority.rsplit_once('@')?.0;
+    let user = login.split_once(':').map_or(login, |(user, _)| user);
+    decoded(user)
 }
 
 /// What a node has, in the form of definitions. These leave out what is not durable.

@@ -4,6 +4,7 @@ use super::summary::{entries, key};
 use crate::auth;
 use crate::ctl::escaped;
 use crate::management::policy_check;
+use crate::metadata::definitions::ImportError;
 use broker_core::exchange::ExchangeType;
 use broker_core::meta::access::Pattern;
 use broker_core::meta::{HashAlgorithm, PasswordHash};
@@ -83,6 +84,19 @@ impl Plan {
             plan.conflicts(there);
         }
         plan
+    }
+
+    /// Notes what a node that has nothing yet would refuse.
+    pub(super) fn doubt(&mut self, refused: &[ImportError]) {
+        if !refused.is_empty() {
+            let text = "a node that has nothing of its own would refuse some of it:".to_owned();
+            self.say("warn", text, refused.iter().map(ToString::to_string).collect());
+        }
+    }
+
+    /// Whether a user of that name comes along.
+    pub(super) fn has_user(&self, user: &str) -> bool {
+        entries(&self.definitions, "users").any(|it| it["name"] == user)
     }
 
     fn say(&mut self, kind: &'static str, text: String, details: Vec<String>) {
@@ -340,6 +354,22 @@ impl Plan {
                 self.say("warn", text, Vec::new());
             }
         }
+        for (part, what, place, fields) in [
+            ("policies", "policies", PLACE, &["pattern", "definition", "priority", "apply-to"][..]),
+            ("permissions", "permissions of users", &["vhost", "user"], &["configure", "write", "read"]),
+            ("parameters", "limits and operator policies", &["vhost", "component", "name"], &["value"]),
+        ] {
+            let known: BTreeMap<String, String> =
+                entries(there, part).map(|it| (key(it, place), key(it, fields))).collect();
+            let replaced: Vec<String> = entries(&self.definitions, part)
+                .filter(|it| known.get(&key(it, place)).is_some_and(|known| *known != key(it, fields)))
+                .map(|it| if it["user"].is_string() { of_user(it) } else { in_vhost(it) })
+                .collect();
+            if !replaced.is_empty() {
+                let text = format!("{what} of this node become those from there: {}", replaced.join(", "));
+                self.say("warn", text, Vec::new());
+            }
+        }
         let users: BTreeSet<&str> = entries(there, "users").filter_map(|it| it["name"].as_str()).collect();
         let replaced: Vec<String> =
             entries(&self.definitions, "users").map(name).filter(|it| users.contains(it.as_str())).collect();
@@ -370,6 +400,11 @@ fn in_vhost(entry: &Value) -> String {
         None | Some("/") => name(entry),
         Some(vhost) => format!("{} (vhost {vhost})", name(entry)),
     }
+}
+
+/// The user, with the vhost where that is not `/`.
+fn of_user(entry: &Value) -> String {
+    in_vhost(&serde_json::json!({"name": entry["user"], "vhost": entry["vhost"]}))
 }
 
 fn queue_type(queue: &Value) -> &str {

@@ -7,6 +7,7 @@ use super::lexer::Word;
 use crate::config::Resolvers;
 use crate::config::sections::Nameserver;
 
+/// Words of a resolvers section.
 const WORDS: &[&str] =
     &["nameserver", "parse-resolv-conf", "hold", "resolve_retries", "timeout", "accepted_payload_size"];
 

@@ -5,13 +5,16 @@ use super::lexer::Word;
 use crate::config::Userlist;
 use crate::config::sections::{Password, User};
 
+/// Words of a userlist section.
+const WORDS: &[&str] = &["user", "group"];
+
 /// A line of the section.
 pub(super) fn directive(keyword: &Word, args: &mut Args<'_, '_>, list: &mut Userlist) {
     match keyword.text.as_str() {
         "user" => user(args, list),
         "group" => group(args, list),
         _ => {
-            args.unknown(keyword, "word in userlist", &[&["user", "group"]]);
+            args.unknown(keyword, "word in userlist", &[WORDS]);
             args.skip_rest();
         }
     }

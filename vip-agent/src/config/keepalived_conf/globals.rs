@@ -247,7 +247,11 @@ fn one(reader: &mut Reader, line: &Statement) {
             }
         }
         "guard" => reader.config.global.guard = reader.switch(line),
-        "vrrp_rt_priority" => reader.config.global.realtime = true,
+        "vrrp_rt_priority" => {
+            if let Some(number) = reader.number(line, 1..=99) {
+                reader.config.global.realtime_priority = number as i32;
+            }
+        }
         "vrrp_min_garp" => {
             if reader.switch(line) {
                 reader.defaults.announce.repeat = 1;
