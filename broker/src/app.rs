@@ -318,12 +318,12 @@ impl App {
             amqp::reply_code::CONNECTION_FORCED,
             "broker forced connection closure with reason 'shutdown'",
         );
-        let gone = async {
-            while node.connections.len() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
         if !now {
+            let gone = async {
+                while node.connections.len() > 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
             tokio::select! {
                 () = gone => {}
                 () = tokio::time::sleep(STOP_TIMEOUT) => {}

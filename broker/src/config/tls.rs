@@ -66,7 +66,12 @@ impl Checker<'_> {
         ];
         for span in for_login.into_iter().flatten() {
             let message = "nobody logs in to the HTTP API with a certificate";
-            self.wrong("tls", &Spanned::new(span, ()), message, "write it in [amqp.tls], for EXTERNAL, or leave it out");
+            self.wrong(
+                "tls",
+                &Spanned::new(span, ()),
+                message,
+                "write it in [amqp.tls], for EXTERNAL, or leave it out",
+            );
         }
         self.tls(raw.get_ref(), raw, args, HTTPS_PORT, &[b"http/1.1"])
     }

@@ -350,7 +350,12 @@ fn everyday_tools_publish_consume_measure_and_check() {
 }
 
 /// What a program writes to a terminal, until `enough` of it is there, or it ends.
-fn on_a_terminal(folder: &Path, line: &str, variables: &[(&str, &str)], enough: impl Fn(&str) -> bool) -> String {
+fn on_a_terminal(
+    folder: &Path,
+    line: &str,
+    variables: &[(&str, &str)],
+    enough: impl Fn(&str) -> bool,
+) -> String {
     let program = harness::programs::folder().join("broker");
     let shown = folder.join(format!("terminal-{}", free_port().unwrap()));
     let mut command = Command::new("script");
@@ -359,8 +364,10 @@ fn on_a_terminal(folder: &Path, line: &str, variables: &[(&str, &str)], enough: 
     command.env_remove("NO_COLOR").envs(variables.iter().copied());
     let mut process = Process::spawn("script", command, &folder.join("script.log")).unwrap();
     let read = || String::from_utf8_lossy(&std::fs::read(&shown).unwrap_or_default()).into_owned();
-    until_true(Duration::from_secs(60), "what the terminal shows", || enough(&read()) || !process.is_running())
-        .unwrap();
+    until_true(Duration::from_secs(60), "what the terminal shows", || {
+        enough(&read()) || !process.is_running()
+    })
+    .unwrap();
     drop(process);
     read()
 }
@@ -374,7 +381,10 @@ fn everyday_tools_do_what_their_options_say() {
     let url = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
     let broker = |line: &str| {
         let mut command = Command::new(harness::programs::folder().join("broker"));
-        command.args(words(line)).env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+        command
+            .args(words(line))
+            .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
+            .env("XDG_RUNTIME_DIR", folder);
         // Instead of --url.
         command.env("AMQP_URL", &url);
         command
@@ -394,7 +404,11 @@ fn everyday_tools_do_what_their_options_say() {
     let small = run("bench --seconds 1 --size 30000");
     assert!(small.status.success(), "{}", text(&small));
     let large = run("bench --seconds 1 --size 30001");
-    assert!(!large.status.success() && text(&large).contains("larger than configured max size 30000"), "{}", text(&large));
+    assert!(
+        !large.status.success() && text(&large).contains("larger than configured max size 30000"),
+        "{}",
+        text(&large)
+    );
     for (options, durable, most) in [("--persistent --unconfirmed 2", true, 2), ("", false, 1000)] {
         let mut bench = broker(&format!("bench --seconds 4 {options}"));
         bench.stdout(std::process::Stdio::null());
@@ -409,7 +423,11 @@ fn everyday_tools_do_what_their_options_say() {
         let mut highest = 0;
         while bench.try_wait().unwrap().is_none() {
             let channels = api.get("channels?columns=messages_unconfirmed");
-            let waiting = channels.as_array().into_iter().flatten().filter_map(|it| it["messages_unconfirmed"].as_u64());
+            let waiting = channels
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|it| it["messages_unconfirmed"].as_u64());
             highest = waiting.chain([highest]).max().unwrap();
         }
         assert!(highest <= most, "{highest} unconfirmed with {options}");
@@ -434,7 +452,8 @@ fn everyday_tools_do_what_their_options_say() {
     let shown = on_a_terminal(folder, "top --delay 3600", &[], waited);
     assert_eq!(screens(&shown), 1, "{shown}");
     let bold = "\u{1b}[1m";
-    let coloured = |variables: &[(&str, &str)]| on_a_terminal(folder, "ctl status", variables, |_| false).contains(bold);
+    let coloured =
+        |variables: &[(&str, &str)]| on_a_terminal(folder, "ctl status", variables, |_| false).contains(bold);
     assert_eq!((coloured(&[]), coloured(&[("NO_COLOR", "1")])), (true, false));
 
     let named = ctl(folder, "set_cluster_name mine");

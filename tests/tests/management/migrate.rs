@@ -109,10 +109,22 @@ fn what_a_node_would_refuse_is_told_before_anything_is_written() {
     let to = api_url(node().management_port);
     let queue = |name: &str, arguments: Value| json!({"vhost": vhost, "name": name, "durable": true, "auto_delete": false, "arguments": arguments});
     for (queue, reason) in [
-        (queue("good", json!({"x-message-ttl": -1})), "queue 'good': invalid arg 'x-message-ttl'"),
-        (queue("bad", json!({"x-queue-type": "quorum", "x-max-priority": 5})), "queue 'bad': invalid arg 'x-max-priority'"),
-        (json!({"name": "nowhere", "durable": true, "auto_delete": false, "arguments": {}}), "an entry has no vhost"),
-        (json!({"vhost": "no such", "name": "q", "durable": true, "auto_delete": false, "arguments": {}}), "vhost 'no such' does not exist"),
+        (
+            queue("good", json!({"x-message-ttl": -1})),
+            "queue 'good': 406 PRECONDITION_FAILED - invalid arg 'x-message-ttl'",
+        ),
+        (
+            queue("bad", json!({"x-queue-type": "quorum", "x-max-priority": 5})),
+            "queue 'bad': 406 PRECONDITION_FAILED - invalid arg 'x-max-priority'",
+        ),
+        (
+            json!({"name": "nowhere", "durable": true, "auto_delete": false, "arguments": {}}),
+            "an entry has no vhost",
+        ),
+        (
+            json!({"vhost": "no such", "name": "q", "durable": true, "auto_delete": false, "arguments": {}}),
+            "vhost 'no such' does not exist",
+        ),
     ] {
         let definitions = json!({"vhosts": [{"name": vhost}], "queues": [queue]});
         std::fs::write(&file, definitions.to_string()).unwrap();
@@ -147,7 +159,10 @@ fn definitions_may_change_the_password_they_are_written_with() {
     std::fs::write(&file, definitions.to_string()).unwrap();
     let to = format!("http://{user}:old@127.0.0.1:{}", node().management_port);
     let said = migrated(&["--definitions", file.to_str().unwrap(), "--node", &to, "--apply"]);
-    assert!(said.contains("created 1 queue.") && said.contains(&format!("note    user {user} has the password")), "{said}");
+    assert!(
+        said.contains("created 1 queue.") && said.contains(&format!("note    user {user} has the password")),
+        "{said}"
+    );
     assert_eq!(Api::as_user(node().management_port, &user, "new").get("whoami")["name"], json!(user));
     assert_eq!(api.get(&format!("queues/%2F/{queue}"))["name"], json!(queue));
     api.delete(&format!("queues/%2F/{queue}"));

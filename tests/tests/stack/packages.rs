@@ -227,7 +227,10 @@ echo the README is done";
         .map(|name| {
             let text = printed(&xtask::root().join("docs").join(name));
             // What a newer package does by itself.
-            let text = text.replace("./warren-broker_*.deb\n", "./warren-broker_*.deb\nsystemctl restart warren-broker\n");
+            let text = text.replace(
+                "./warren-broker_*.deb\n",
+                "./warren-broker_*.deb\nsystemctl restart warren-broker\n",
+            );
             format!("{up}\necho now {name}\ncd /packages\n{text}\necho {name} is done\n")
         })
         .collect();

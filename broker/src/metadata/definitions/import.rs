@@ -357,7 +357,8 @@ impl<'a, T: Target> Importer<'a, T> {
             let command = self.target.look(|sm| {
                 let known = sm.vhost_id(&vhost.name).and_then(|id| sm.vhost(id)).map(|it| &it.vhost);
                 let said = vhost.tags.as_ref().map(tags).transpose()?;
-                let description = vhost.description.clone().or_else(|| known.map(|it| it.description.clone()));
+                let description =
+                    vhost.description.clone().or_else(|| known.map(|it| it.description.clone()));
                 let kind = known.and_then(|it| it.default_queue_type.clone());
                 Ok(MetaCommand::PutVhost {
                     name: Arc::clone(&vhost.name),

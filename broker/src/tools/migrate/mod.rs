@@ -213,7 +213,8 @@ fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> 
             say(&format!("{:<8}{text}", "note"))
         }
         Err(failure) => {
-            Err(failure.detail("written", "the node took the definitions; what it has now could not be asked"))
+            Err(failure
+                .detail("written", "the node took the definitions; what it has now could not be asked"))
         }
     }
 }

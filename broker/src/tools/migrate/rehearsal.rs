@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 /// Imports `wanted` beside what is `there`, or beside what a new node has. Returns what would be refused.
 pub(super) fn run(wanted: &Value, there: Option<&Value>) -> Result<Vec<ImportError>, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
-        Failure::new(Exit::Software, format!("the definitions cannot be tried: {error}"))
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| Failure::new(Exit::Software, format!("the definitions cannot be tried: {error}")))?;
     let draft = Draft::default();
     Ok(runtime.block_on(async {
         match there {
