@@ -409,15 +409,16 @@ fn everyday_tools_do_what_their_options_say() {
         "{}",
         text(&large)
     );
+    let found = || {
+        let queues = api.get("queues?columns=name,durable");
+        let mut all = queues.as_array().cloned().unwrap_or_default().into_iter();
+        all.find(|it| it["name"].as_str().is_some_and(|name| name.starts_with("bench-")))
+    };
     for (options, durable, most) in [("--persistent --unconfirmed 2", true, 2), ("", false, 1000)] {
+        until_true(Duration::from_secs(30), "the last one's queue to go", || found().is_none()).unwrap();
         let mut bench = broker(&format!("bench --seconds 4 {options}"));
         bench.stdout(std::process::Stdio::null());
         let mut bench = bench.spawn().unwrap();
-        let found = || {
-            let queues = api.get("queues?columns=name,durable");
-            let mut all = queues.as_array().cloned().unwrap_or_default().into_iter();
-            all.find(|it| it["name"].as_str().is_some_and(|name| name.starts_with("bench-")))
-        };
         until_true(Duration::from_secs(30), "the queue of the measurement", || found().is_some()).unwrap();
         assert_eq!(found().unwrap()["durable"], json!(durable), "{options}");
         let mut highest = 0;
