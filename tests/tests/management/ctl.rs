@@ -372,35 +372,16 @@ fn on_a_terminal(
     read()
 }
 
-#[test]
-fn everyday_tools_do_what_their_options_say() {
-    let scratch = Scratch::new("ctl-options").unwrap();
-    let folder = scratch.path();
-    let setup = Setup { ours: "[amqp]\nmax_message_size = 30000\n", ..Setup::managed() };
-    let node = Node::start_with(folder, &setup).unwrap();
-    let url = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
-    let broker = |line: &str| {
-        let mut command = Command::new(harness::programs::folder().join("broker"));
-        command
-            .args(words(line))
-            .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
-            .env("XDG_RUNTIME_DIR", folder);
-        // Instead of --url.
-        command.env("AMQP_URL", &url);
-        command
-    };
+/// `broker` with these words, for the broker at `url`, which is told by AMQP_URL instead of --url.
+fn everyday(folder: &Path, url: &str, line: &str) -> Command {
+    let mut command = Command::new(harness::programs::folder().join("broker"));
+    command.args(words(line)).env("AMQP_URL", url);
+    command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+    command
+}
+
+fn bench_does_what_its_options_say(api: &Api, broker: &dyn Fn(&str) -> Command) {
     let run = |line: &str| broker(line).output().unwrap();
-    let published = run("pub kept hello --create -n 2");
-    assert!(published.status.success(), "{}", text(&published));
-    let elsewhere = broker("pub kept hello").env("AMQP_URL", "amqp://127.0.0.1:1").output().unwrap();
-    assert!(!elsewhere.status.success(), "the variable is obeyed: {}", text(&elsewhere));
-
-    let api = Api::new(node.management_port);
-    let seen = run("sub kept --count 2 --keep");
-    assert!(seen.status.success() && text(&seen).ends_with("seen 2\n"), "{}", text(&seen));
-    let ready = || api.get("queues/%2F/kept")["messages_ready"] == 2;
-    until_true(Duration::from_secs(30), "the messages to be back", ready).unwrap();
-
     let small = run("bench --seconds 1 --size 30000");
     assert!(small.status.success(), "{}", text(&small));
     let large = run("bench --seconds 1 --size 30001");
@@ -434,7 +415,10 @@ fn everyday_tools_do_what_their_options_say() {
         assert!(highest <= most, "{highest} unconfirmed with {options}");
         assert!(bench.wait().unwrap().success());
     }
+}
 
+fn screens_are_as_many_and_as_large_as_wanted(folder: &Path, broker: &dyn Fn(&str) -> Command) {
+    let run = |line: &str| broker(line).output().unwrap();
     let published = run("pub second hello --create");
     assert!(published.status.success(), "{}", text(&published));
     let rows = |options: &str| {
@@ -443,8 +427,7 @@ fn everyday_tools_do_what_their_options_say() {
         text(&shown).lines().filter(|line| line.starts_with("kept ") || line.starts_with("second ")).count()
     };
     assert_eq!((rows(""), rows("--queues 1")), (2, 1));
-    const SCREEN: &str = "\u{1b}[H";
-    let screens = |text: &str| text.matches(SCREEN).count();
+    let screens = |text: &str| text.matches("\u{1b}[H").count();
     let shown = on_a_terminal(folder, "top --delay 0.1", &[], |text| screens(text) > 2);
     assert!(screens(&shown) > 2, "{shown}");
     // The second would come in an hour.
@@ -456,6 +439,30 @@ fn everyday_tools_do_what_their_options_say() {
     let coloured =
         |variables: &[(&str, &str)]| on_a_terminal(folder, "ctl status", variables, |_| false).contains(bold);
     assert_eq!((coloured(&[]), coloured(&[("NO_COLOR", "1")])), (true, false));
+}
+
+#[test]
+fn everyday_tools_do_what_their_options_say() {
+    let scratch = Scratch::new("ctl-options").unwrap();
+    let folder = scratch.path();
+    let setup = Setup { ours: "[amqp]\nmax_message_size = 30000\n", ..Setup::managed() };
+    let node = Node::start_with(folder, &setup).unwrap();
+    let url = format!("amqp://guest:guest@127.0.0.1:{}", node.port);
+    let broker = |line: &str| everyday(folder, &url, line);
+    let run = |line: &str| broker(line).output().unwrap();
+    let published = run("pub kept hello --create -n 2");
+    assert!(published.status.success(), "{}", text(&published));
+    let elsewhere = broker("pub kept hello").env("AMQP_URL", "amqp://127.0.0.1:1").output().unwrap();
+    assert!(!elsewhere.status.success(), "the variable is obeyed: {}", text(&elsewhere));
+
+    let api = Api::new(node.management_port);
+    let seen = run("sub kept --count 2 --keep");
+    assert!(seen.status.success() && text(&seen).ends_with("seen 2\n"), "{}", text(&seen));
+    let ready = || api.get("queues/%2F/kept")["messages_ready"] == 2;
+    until_true(Duration::from_secs(30), "the messages to be back", ready).unwrap();
+
+    bench_does_what_its_options_say(&api, &broker);
+    screens_are_as_many_and_as_large_as_wanted(folder, &broker);
 
     let named = ctl(folder, "set_cluster_name mine");
     assert!(named.status.success(), "{}", text(&named));
