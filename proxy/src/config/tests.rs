@@ -110,4 +110,6 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Words of a `server` line", "server"),
     ("Words of a `bind` line", "bind"),
     ("What an acl can look at", "acl"),
+    ("Words of a resolvers section", "resolvers"),
+    ("Words of a userlist section", "userlist"),
 ];

@@ -72,6 +72,7 @@ async fn clients_of_the_page_have_places_and_bytes_as_all_others() {
     let third = page.connect().await;
     drop(second);
     assert!(get(third, "").await.starts_with("HTTP/1.1 200"));
+    page.until("FRONTEND", "scur", 1).await;
     // An operator can close them.
     let sessions = page.process.workers().sessions().await;
     assert_eq!(sessions.len(), 1);

@@ -26,6 +26,10 @@ listen m
  %stats%
 resolvers d
  nameserver n 10.0.0.3:53
+ %resolvers%
+userlist u
+ user a insecure-password b
+ %userlist%
 ";
 
 /// What stands before a line in the file.
@@ -45,6 +49,7 @@ pub(super) fn file(section: &str, line: &str) -> String {
     if section == "bind" && ["mode", "user", "uid", "group", "gid"].contains(&super::rows::key(line)) {
         text = text.replace("bind :1", "bind unix@/run/l");
     }
-    let words = ["global", "bind", "listen", "option", "timeout", "server", "acl", "stats"];
+    let words =
+        ["global", "bind", "listen", "option", "timeout", "server", "acl", "stats", "resolvers", "userlist"];
     words.iter().fold(text, |text, word| text.replace(&format!("%{word}%"), ""))
 }
