@@ -68,9 +68,14 @@ impl Hosts {
 
     /// Starts our agent; the name tells the format.
     pub(crate) fn ours(&self, host: &str, name: &str, text: &str) {
+        self.ours_with(host, name, text, &[]);
+    }
+
+    /// Starts our agent with these switches too.
+    pub(crate) fn ours_with(&self, host: &str, name: &str, text: &str, switches: &[&str]) {
         let path = self.write(host, name, text);
         let mut command = self.network.command(host, programs::folder().join("vip-agent"));
-        command.arg("-f").arg(path).arg("--runtime-dir").arg(self.folder(host).join("run"));
+        command.arg("-f").arg(path).arg("--runtime-dir").arg(self.folder(host).join("run")).args(switches);
         self.spawn(host, command);
     }
 

@@ -201,6 +201,25 @@ fn the_lower_address_loses_a_tie_against_keepalived() {
     tie("tie-keepalived-d", Maker::Ours, Maker::Theirs);
 }
 
+/// `-V` leaves the addresses at the end, for good; `-D` logs more.
+#[test]
+fn switches_of_the_line_are_obeyed() {
+    let Some(hosts) = Hosts::new("switches") else { return };
+    let text = instance(100, 2, "1", "", &["192.168.204.66/24"]);
+    for switches in [&[][..], &["-V", "-D"]] {
+        hosts.ours_with("C", "keepalived.conf", &text, switches);
+        hosts.wait("a master", || hosts.status("C")["state"] == "MASTER");
+        let detailed = hosts.log("C").contains(" debug ");
+        hosts.stop("C");
+        let wanted = !switches.is_empty();
+        assert_eq!((detailed, hosts.has("C", "192.168.204.66")), (wanted, wanted), "{switches:?}");
+    }
+    let shown = hosts.network.ip("C", "addr show eth0").unwrap();
+    let (_, own) = shown.split_once(" 192.168.204.66/").unwrap();
+    assert!(own.lines().nth(1).is_some_and(|line| line.contains("valid_lft forever")), "{shown}");
+    hosts.passed();
+}
+
 /// Real-time scheduling and locked memory, where this machine allows them.
 #[test]
 fn the_agent_is_scheduled_before_everybody_else() {
