@@ -508,6 +508,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_replaced_here_is_told() {
+        let of = |count: u64, write: &str| {
+            json!({
+                "policies": [{"vhost": "/", "name": "ha", "pattern": "^", "apply-to": "all", "priority": 0,
+                    "definition": {"ha-mode": "exactly", "ha-params": count}}],
+                "permissions": [{"user": "u", "vhost": "v", "configure": "", "write": write, "read": ""}],
+                "parameters": [{"component": "vhost-limits", "vhost": "/", "name": "limits", "value": {"max-queues": count}}],
+            })
+        };
+        let (_, text) = told(&of(2, ".*"), Some(&of(3, "")), &[]);
+        for line in [
+            "warn    policies of this node become those from there: ha",
+            "warn    permissions of users of this node become those from there: u (vhost v)",
+            "warn    limits and operator policies of this node become those from there: limits",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n\n{text}");
+        }
+        let (_, text) = told(&of(2, ""), Some(&of(2, "")), &[]);
+        assert!(!text.contains("become those"), "{text}");
+    }
+
+    #[test]
     fn policies_lose_what_is_unknown_and_name_nodes_that_are_not_there() {
         let policy = |name: &str, definition: Value| json!({"vhost": "/", "name": name, "pattern": "^", "definition": definition, "apply-to": "all"});
         let definitions = json!({"policies": [

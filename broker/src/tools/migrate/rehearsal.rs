@@ -34,6 +34,9 @@ pub(super) fn run(wanted: &Value, there: Option<&Value>) -> Result<Vec<ImportErr
     }))
 }
 
+/// Refusals that are shown.
+const SHOWN: usize = 10;
+
 /// The failure that says what a node would refuse.
 pub(super) fn failure(refused: &[ImportError], from_file: bool) -> Failure {
     let shown: Vec<String> = refused.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -54,5 +57,31 @@ pub(super) fn failure(refused: &[ImportError], from_file: bool) -> Failure {
     }
 }
 
-/// Refusals that are shown.
-const SHOWN: usize = 10;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_has_is_no_obstacle_and_counts() {
+        let queue = |name: &str| json!({"vhost": "/", "name": name, "durable": true, "auto_delete": false, "arguments": {}});
+        let binding = |to: &str| json!({"vhost": "/", "source": "amq.direct", "destination": to, "destination_type": "queue", "routing_key": "", "arguments": {}});
+        let there = json!({
+            "vhosts": [{"name": "/"}],
+            "queues": [queue("one"), queue("two")],
+            // One came in between.
+            "bindings": [binding("three"), binding("one")],
+            "parameters": [{"vhost": "/", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 1}}],
+        });
+        let refused = |wanted: &Value, there: Option<&Value>| -> Vec<String> {
+            run(wanted, there).unwrap().iter().map(ToString::to_string).collect()
+        };
+        let users = json!({"users": [{"name": "u"}], "bindings": [binding("two")]});
+        assert_eq!(refused(&users, Some(&there)), [""; 0]);
+        let [no_binding] = &refused(&users, None)[..] else { panic!("a new node has no queue") };
+        assert!(no_binding.contains("no queue 'two'"), "{no_binding}");
+        let more = json!({"queues": [queue("two"), queue("four"), queue("five")]});
+        let told = refused(&more, Some(&there));
+        assert!(told.len() == 2 && told[0].contains("four") && told[1].contains("five"), "{told:?}");
+        assert_eq!(refused(&more, None), [""; 0]);
+    }
+}
