@@ -60,7 +60,10 @@ pub fn archive(version: &str) -> Result<PathBuf> {
     for program in PROGRAMS {
         cargo.args(["-p", program.name]);
     }
-    let status = cargo.env(compiler_of(&triple), "musl-gcc").status().context("start cargo build")?;
+    cargo.env(compiler_of(&triple), "musl-gcc");
+    // What the C compiler calls of its own library, such as __popcountdi2: not every Rust brings that along.
+    cargo.env(flags_of(&triple), "-C link-arg=-lgcc");
+    let status = cargo.status().context("start cargo build")?;
     ensure!(status.success(), "`cargo build --target {triple}` failed");
     let name = format!("warren-{version}");
     let stage = folder().join("musl");
@@ -108,6 +111,11 @@ fn compiler_of(triple: &str) -> String {
     format!("CC_{}", triple.replace('-', "_"))
 }
 
+/// The variable that has the compiler's flags for a target.
+fn flags_of(triple: &str) -> String {
+    format!("CARGO_TARGET_{}_RUSTFLAGS", triple.replace('-', "_").to_uppercase())
+}
+
 /// A program that asks for no loader and no library.
 fn is_static(path: &Path) -> Result<()> {
     let headers = run(Command::new("readelf").args(["-lW"]).arg(path))?;
@@ -127,6 +135,8 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("lib/rustlib").join(triple()).join("lib")).unwrap();
         library_in(folder.path()).unwrap();
         assert_eq!(compiler_of("x86_64-unknown-linux-musl"), "CC_x86_64_unknown_linux_musl");
+        let flags = flags_of("x86_64-unknown-linux-musl");
+        assert_eq!(flags, "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS");
     }
 
     #[test]
