@@ -330,7 +330,8 @@ fn a_running_rabbitmq_moves_over_with_its_messages_whatever_is_killed() {
     api.put("users/mover", &json!({"password": "m/v r", "tags": "impersonator"}));
     api.put("permissions/shop/mover", &json!({"configure": ".*", "write": ".*", "read": ".*"}));
     let mover = format!("amqp://mover:m%2Fv%20r@127.0.0.1:{}", ours.port);
-    migrated(&["--from-amqp", &amqp, "--to-amqp", &mover, "--queue", "waiting", "--drain"]);
+    let places = ["--from-amqp", &amqp, "--to-amqp", &mover, "--node", &to];
+    migrated(&[&places[..], &["--queue", "waiting", "--drain"]].concat());
 
     let bodies: Vec<usize> =
         everything(&mut here, "many").iter().map(|it| it.text().parse().unwrap()).collect();

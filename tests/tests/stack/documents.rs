@@ -14,6 +14,7 @@ const SYSTEM: &[&str] = &[
     "curl",
     "export",
     "head",
+    "install",
     "ip",
     "journalctl",
     "ls",
