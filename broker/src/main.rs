@@ -18,6 +18,8 @@ mod management;
 mod metadata;
 mod node;
 mod pager;
+#[cfg(test)]
+mod ports;
 mod proxy_protocol;
 mod replicate;
 mod shard;

@@ -64,6 +64,11 @@ impl Remote {
         (!host.is_empty()).then(|| Remote { secure, host: host.to_owned(), port, login })
     }
 
+    /// The user, where one is named.
+    pub(super) fn user(self) -> Option<String> {
+        self.login.map(|(user, _)| user)
+    }
+
     /// Without the password.
     pub(super) fn shown(&self) -> String {
         format!("http{}://{}:{}", if self.secure { "s" } else { "" }, self.host, self.port)

@@ -123,6 +123,11 @@ fn carry_out(tool: Tool, called: &str, given: Vec<String>, out: &mut dyn Write) 
         .map_err(|error| shown(error, &words, &usage))
 }
 
+/// The user that an address of a node names, such as `admin` in `http://admin:password@host:15672`.
+pub(crate) fn login_of(address: &str) -> Option<String> {
+    Remote::parse(address)?.user()
+}
+
 /// How long a node may take for what tools send it.
 const POSTED: Duration = Duration::from_secs(600);
 

@@ -17,13 +17,18 @@ use xtask::lab::wait::until_true;
 const USERS: &str = include_str!("ctl/users.transcript");
 const QUEUES: &str = include_str!("ctl/queues.transcript");
 
-/// Runs a tool against the node whose data is in `folder`.
-pub(super) fn tool(folder: &Path, name: &str, arguments: &[String]) -> Output {
+/// A tool for the node whose data is in `folder`.
+fn command(folder: &Path, name: &str, arguments: &[String]) -> Command {
     let mut command = Command::new(harness::programs::folder().join("broker"));
     command.arg0(name).args(arguments);
     command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
     command.env_remove("RABBITMQ_NODENAME").env_remove("AMQP_URL");
-    command.output().expect("the tool starts")
+    command
+}
+
+/// Runs a tool.
+pub(super) fn tool(folder: &Path, name: &str, arguments: &[String]) -> Output {
+    command(folder, name, arguments).output().expect("the tool starts")
 }
 
 fn ctl(folder: &Path, line: &str) -> Output {
@@ -374,9 +379,8 @@ fn on_a_terminal(
 
 /// `broker` with these words, for the broker at `url`, which is told by AMQP_URL instead of --url.
 fn everyday(folder: &Path, url: &str, line: &str) -> Command {
-    let mut command = Command::new(harness::programs::folder().join("broker"));
-    command.args(words(line)).env("AMQP_URL", url);
-    command.env("RABBITMQ_MNESIA_BASE", folder.join("data")).env("XDG_RUNTIME_DIR", folder);
+    let mut command = command(folder, "broker", &words(line));
+    command.env("AMQP_URL", url);
     command
 }
 

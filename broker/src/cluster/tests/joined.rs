@@ -49,7 +49,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 impl Node {
     fn new(name: &str) -> Node {
         // The port stays the node's own across its starts.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::ports::free_port();
         Node {
             name: format!("rabbit@{name}"),
             dir: tempfile::tempdir().unwrap(),

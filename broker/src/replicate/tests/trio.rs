@@ -19,7 +19,6 @@ use broker_core::ids::{NodeId, QueueId};
 use broker_core::meta::{ApplyTo, MetaCommand, Placement, Policy};
 use broker_store::datadir::DataDir;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,25 +58,13 @@ pub(super) struct Trio {
     runtime: Runtime,
 }
 
-/// A port that is free, and stays so: each is given once, and the kernel gives outgoing connections none of these.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + u16::try_from(std::process::id() % 9).unwrap() * 1000;
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 impl Member {
     fn new(name: &str) -> Member {
         Member {
             name: format!("rabbit@{name}"),
             dir: tempfile::tempdir().unwrap(),
-            inner: free_port(),
-            outer: free_port(),
+            inner: crate::ports::free_port(),
+            outer: crate::ports::free_port(),
             frozen: watch::Sender::new(false),
             live: None,
         }

@@ -22,7 +22,7 @@ mod source;
 mod summary;
 
 use super::line;
-use crate::ctl::{Asked, decoded, escaped};
+use crate::ctl::{Asked, escaped, login_of};
 use daemon::exit::Exit;
 use daemon::run::Failure;
 use plan::Plan;
@@ -170,7 +170,7 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
         return say(&said);
     }
     let asked = target?;
-    apply(args, asked, &plan, there.as_ref())?;
+    apply(args, asked, &plan, &difference)?;
     match &read.hint {
         Some(hint) if args.from_amqp.is_none() => say(&format!("{:<8}{hint}", "next")),
         _ => Ok(()),
@@ -178,14 +178,13 @@ fn definitions(args: &Args, read: &source::Read) -> Result<(), Failure> {
 }
 
 /// Writes the plan, and looks whether all of it is there.
-fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> Result<(), Failure> {
-    let wanted = summary::Difference::between(&plan.definitions, before);
+fn apply(args: &Args, mut asked: Asked, plan: &Plan, wanted: &summary::Difference) -> Result<(), Failure> {
     let lacking = |asked: &mut Asked| {
         present(asked).map(|now| summary::Difference::between(&plan.definitions, Some(&now)))
     };
     if let Err(failure) = asked.post("/api/definitions", &plan.definitions) {
         let written = match lacking(&mut asked) {
-            Ok(missing) if missing == wanted => "nothing".to_owned(),
+            Ok(missing) if missing == *wanted => "nothing".to_owned(),
             Ok(missing) if missing.is_empty() => "everything that was not there".to_owned(),
             Ok(missing) => format!("a part; {missing} are not there"),
             Err(_) => "it is not known how much; run it again, which goes on where it is".to_owned(),
@@ -201,7 +200,7 @@ fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> 
         // The definitions may have another password for the user that this logged in with.
         Err(failure) if failure.exit == Exit::NoPermission => {
             say(&format!("created {wanted}."))?;
-            let login = args.node.as_deref().and_then(user_of).filter(|login| plan.has_user(login));
+            let login = args.node.as_deref().and_then(login_of).filter(|login| plan.has_user(login));
             let text = format!(
                 "{} has the password and tags from there now, so it was not looked whether all is there",
                 login.map_or_else(|| "who this logs in as".to_owned(), |login| format!("user {login}"))
@@ -217,14 +216,6 @@ fn apply(args: &Args, mut asked: Asked, plan: &Plan, before: Option<&Value>) -> 
                 .detail("written", "the node took the definitions; what it has now could not be asked"))
         }
     }
-}
-
-/// The user that an address names, such as `admin` in `http://admin:password@host:15672`.
-fn user_of(address: &str) -> Option<String> {
-    let authority = address.split_once("://")?.1.split('/').next()?;
-    let login = authority.rsplit_once('@')?.0;
-    let user = login.split_once(':').map_or(login, |(user, _)| user);
-    decoded(user)
 }
 
 /// What a node has, in the form of definitions. These leave out what is not durable.

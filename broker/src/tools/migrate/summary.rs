@@ -45,7 +45,7 @@ pub(super) fn entries<'d>(definitions: &'d Value, part: &str) -> impl Iterator<I
 }
 
 /// How many of each part a node lacks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference(Vec<(&'static str, usize)>);
 
 impl Difference {
